@@ -1,1 +1,24 @@
-//! kiln-image
+//! The vocabulary of container images: digests, references, platforms, descriptors, configs,
+//! manifests, layer tars, compression and archives.
+//!
+//! Everything here is synchronous and works on bytes, readers and writers that the caller owns.
+//! The crate knows no network, no store and no Dockerfile. Digests always come from raw bytes,
+//! never from a value that was parsed and serialised again.
+#![forbid(unsafe_code)]
+
+pub mod config;
+pub mod descriptor;
+pub mod digest;
+mod json;
+pub mod layer;
+pub mod manifest;
+pub mod platform;
+pub mod reference;
+
+pub use config::{ContainerConfig, Healthcheck, History, ImageConfig, RootFs};
+pub use descriptor::{Descriptor, media_type};
+pub use digest::{Algorithm, ChainId, DiffId, Digest, DigestError, Hasher, Sha256Writer};
+pub use layer::{Entry, EntryKind, Timestamp};
+pub use manifest::{ImageIndex, ImageManifest, Manifest, ManifestError, Parsed};
+pub use platform::{Platform, PlatformError};
+pub use reference::{Reference, ReferenceError};
