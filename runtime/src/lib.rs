@@ -1,1 +1,15 @@
-//! kiln-runtime
+//! The sandbox of build steps and containers: what is isolated, how it starts, how it ends.
+//!
+//! A process with threads cannot safely run code between fork and exec. So [`Spawner::start`]
+//! forks a small helper at the start of `main`, while there is one thread; the helper clones a
+//! child into new namespaces for each [`Launch`] that it is sent, and the child sets itself up
+//! ([`sandbox`]) and executes the command. Every mount of a step lives in the child's own mount
+//! namespace, so nothing can be left mounted.
+
+mod error;
+pub mod sandbox;
+mod spawner;
+pub mod user;
+
+pub use error::{Error, Result};
+pub use spawner::{Event, Spawner, Stdio};

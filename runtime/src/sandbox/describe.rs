@@ -1,0 +1,235 @@
+//! The one place where a sandbox is described, for build steps and containers alike, so that no
+//! way in can forget a restriction.
+
+use std::path::PathBuf;
+
+use kiln_sys::caps::CapSet;
+use oci_spec::runtime::{
+    Capability, LinuxBuilder, LinuxCapabilitiesBuilder, LinuxNamespaceBuilder, LinuxNamespaceType,
+    MountBuilder, PosixRlimitBuilder, PosixRlimitType, ProcessBuilder, RootBuilder, Spec,
+    SpecBuilder, UserBuilder,
+};
+
+use super::{Launch, Mount, Rootfs, filter};
+use crate::error::{Error, Result};
+
+/// Which network a sandbox sees.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Network {
+    /// The host's connectivity.
+    #[default]
+    Host,
+    /// Loopback only.
+    None,
+}
+
+/// How much a sandbox may do.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Security {
+    /// Default capabilities, seccomp filter, masked paths.
+    #[default]
+    Sandbox,
+    /// All capabilities and devices, no filter; only for callers that were entitled to it.
+    Insecure,
+}
+
+/// Limits of a sandbox.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Limits {
+    /// `--ulimit`: name without `RLIMIT_`, soft, hard; `u64::MAX` is unlimited.
+    pub ulimits: Vec<(String, u64, u64)>,
+    /// Size of /dev/shm in bytes; none is 64 MiB.
+    pub shm_size: Option<u64>,
+}
+
+/// What a caller asks for.
+#[derive(Clone, Debug)]
+pub struct Request {
+    /// Command and arguments.
+    pub argv: Vec<String>,
+    /// Environment as `NAME=value`.
+    pub env: Vec<String>,
+    /// Working directory inside the root.
+    pub cwd: String,
+    /// User as text.
+    pub user: String,
+    /// Host name.
+    pub hostname: String,
+    /// Root file system.
+    pub rootfs: Rootfs,
+    /// Mounts of its own.
+    pub mounts: Vec<Mount>,
+    /// Network.
+    pub network: Network,
+    /// Security mode.
+    pub security: Security,
+    /// Limits.
+    pub limits: Limits,
+    /// Whether standard streams are a terminal.
+    pub terminal: bool,
+}
+
+/// The capabilities of a container, as Docker's default.
+const DEFAULT_CAPS: [&str; 14] = [
+    "CHOWN", "DAC_OVERRIDE", "FSETID", "FOWNER", "MKNOD", "NET_RAW", "SETGID", "SETUID", "SETFCAP",
+    "SETPCAP", "NET_BIND_SERVICE", "SYS_CHROOT", "KILL", "AUDIT_WRITE",
+];
+
+const MASKED: [&str; 11] = [
+    "/proc/acpi", "/proc/asound", "/proc/interrupts", "/proc/kcore", "/proc/keys",
+    "/proc/latency_stats", "/proc/sched_debug", "/proc/scsi", "/proc/timer_list",
+    "/proc/timer_stats", "/sys/firmware",
+];
+
+const READ_ONLY: [&str; 5] =
+    ["/proc/bus", "/proc/fs", "/proc/irq", "/proc/sys", "/proc/sysrq-trigger"];
+
+/// Soft limit of open files: some programs close every possible descriptor one by one, and crawl
+/// under a limit of a billion.
+const NOFILE: (u64, u64) = (1024, 1 << 20);
+
+fn bad(e: impl std::fmt::Display) -> Error {
+    Error::Spec(e.to_string())
+}
+
+fn mount(target: &str, fstype: &str, options: &[String]) -> Result<oci_spec::runtime::Mount> {
+    MountBuilder::default()
+        .destination(target)
+        .typ(fstype)
+        .source(fstype)
+        .options(options.to_vec())
+        .build()
+        .map_err(bad)
+}
+
+fn words(list: &[&str]) -> Vec<String> {
+    list.iter().map(ToString::to_string).collect()
+}
+
+fn file_systems(request: &Request) -> Result<Vec<oci_spec::runtime::Mount>> {
+    let insecure = request.security == Security::Insecure;
+    let guard = ["nosuid", "nodev", "noexec"];
+    let system = if insecure { words(&guard) } else { [words(&guard), words(&["ro"])].concat() };
+    let shm = request.limits.shm_size.unwrap_or(64 << 20);
+    let shm = [words(&guard), vec!["mode=1777".into(), format!("size={shm}")]].concat();
+    Ok(vec![
+        mount("/proc", "proc", &words(&guard))?,
+        mount("/dev", "tmpfs", &words(&["nosuid", "mode=755", "size=65536k"]))?,
+        mount(
+            "/dev/pts",
+            "devpts",
+            &words(&["nosuid", "noexec", "newinstance", "ptmxmode=0666", "mode=0620", "gid=5"]),
+        )?,
+        mount("/dev/shm", "tmpfs", &shm)?,
+        mount("/dev/mqueue", "mqueue", &words(&guard))?,
+        mount("/sys", "sysfs", &system)?,
+        mount("/sys/fs/cgroup", "cgroup2", &system)?,
+    ])
+}
+
+fn capabilities(set: CapSet) -> Result<oci_spec::runtime::LinuxCapabilities> {
+    let list: std::collections::HashSet<Capability> = CapSet::NAMES
+        .iter()
+        .zip(0_u32..)
+        .filter(|(_, number)| set.contains(*number))
+        .filter_map(|(name, _)| name.parse().ok())
+        .collect();
+    // Nothing is inheritable or ambient: a program that changes user keeps no privilege.
+    LinuxCapabilitiesBuilder::default()
+        .bounding(list.clone())
+        .effective(list.clone())
+        .permitted(list)
+        .inheritable(std::collections::HashSet::new())
+        .ambient(std::collections::HashSet::new())
+        .build()
+        .map_err(bad)
+}
+
+fn rlimits(request: &Request) -> Result<Vec<oci_spec::runtime::PosixRlimit>> {
+    let mut list: Vec<(String, u64, u64)> = vec![("nofile".into(), NOFILE.0, NOFILE.1)];
+    for (name, soft, hard) in &request.limits.ulimits {
+        list.retain(|(n, _, _)| n != name);
+        list.push((name.clone(), *soft, *hard));
+    }
+    list.into_iter()
+        .map(|(name, soft, hard)| {
+            let typ: PosixRlimitType =
+                serde_json::from_value(format!("RLIMIT_{}", name.to_uppercase()).into())
+                    .map_err(|_| Error::Spec(format!("unknown ulimit `{name}`")))?;
+            PosixRlimitBuilder::default().typ(typ).soft(soft).hard(hard).build().map_err(bad)
+        })
+        .collect()
+}
+
+/// The set of capabilities that a mode of security gives.
+fn capability_set(security: Security) -> Result<CapSet> {
+    match security {
+        Security::Sandbox => CapSet::parse(DEFAULT_CAPS).map_err(bad),
+        Security::Insecure => Ok(CapSet::all()),
+    }
+}
+
+/// The complete description of the sandbox that `request` asks for.
+///
+/// # Errors
+/// A value that the runtime specification does not know, such as the name of a limit.
+pub fn describe(request: Request) -> Result<Launch> {
+    let caps = capability_set(request.security)?;
+    let insecure = request.security == Security::Insecure;
+    let process = ProcessBuilder::default()
+        .terminal(request.terminal)
+        .user(UserBuilder::default().uid(0_u32).gid(0_u32).build().map_err(bad)?)
+        .args(request.argv.clone())
+        .env(request.env.clone())
+        .cwd(PathBuf::from(&request.cwd))
+        .capabilities(capabilities(caps)?)
+        .rlimits(rlimits(&request)?)
+        // Off as in Docker: images that use sudo or su in a step rely on set-user-id programs.
+        .no_new_privileges(false)
+        .build()
+        .map_err(bad)?;
+    let mut kinds = vec![
+        LinuxNamespaceType::Mount,
+        LinuxNamespaceType::Pid,
+        LinuxNamespaceType::Ipc,
+        LinuxNamespaceType::Uts,
+        LinuxNamespaceType::Cgroup,
+    ];
+    if request.network == Network::None {
+        kinds.push(LinuxNamespaceType::Network);
+    }
+    let namespaces = kinds
+        .into_iter()
+        .map(|kind| LinuxNamespaceBuilder::default().typ(kind).build().map_err(bad))
+        .collect::<Result<Vec<_>>>()?;
+    let (masked, read_only) =
+        if insecure { (vec![], vec![]) } else { (words(&MASKED), words(&READ_ONLY)) };
+    let linux = LinuxBuilder::default()
+        .namespaces(namespaces)
+        .masked_paths(masked)
+        .readonly_paths(read_only)
+        .build()
+        .map_err(bad)?;
+    let root = RootBuilder::default()
+        .path(request.rootfs.anchor.clone())
+        .readonly(request.rootfs.upper.is_none())
+        .build()
+        .map_err(bad)?;
+    let spec: Spec = SpecBuilder::default()
+        .version("1.2.0")
+        .hostname(request.hostname.clone())
+        .root(root)
+        .process(process)
+        .mounts(file_systems(&request)?)
+        .linux(linux)
+        .build()
+        .map_err(bad)?;
+    Ok(Launch {
+        spec,
+        filter: (!insecure).then(|| filter::program(caps)),
+        rootfs: request.rootfs,
+        mounts: request.mounts,
+        user: request.user,
+        create_cwd: true,
+    })
+}

@@ -1,0 +1,111 @@
+//! A sandbox: described by [`Launch`], described in one place ([`describe`]), entered by the
+//! child itself.
+
+mod describe;
+mod filter;
+mod init;
+mod mounts;
+
+use std::path::PathBuf;
+
+use serde::{Deserialize, Serialize};
+
+pub use describe::{Limits, Network, Request, Security, describe};
+pub(crate) use init::{Streams, run};
+
+/// Everything the child needs: the OCI runtime spec of the sandbox, and what that type cannot
+/// say about layered roots and mounts below them.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Launch {
+    /// The description after the OCI runtime specification.
+    pub spec: oci_spec::runtime::Spec,
+    /// The root file system.
+    pub rootfs: Rootfs,
+    /// Mounts beside those of the specification, in order.
+    pub mounts: Vec<Mount>,
+    /// `USER` as text, resolved inside the root file system.
+    pub user: String,
+    /// Seccomp filter as (code, jt, jf, k); none means unfiltered.
+    pub filter: Option<Vec<(u16, u8, u8, u32)>>,
+    /// Make the working directory if it is missing.
+    pub create_cwd: bool,
+}
+
+/// A root file system made of layers.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+pub struct Rootfs {
+    /// Layer directories, the topmost first; never empty.
+    pub lowers: Vec<PathBuf>,
+    /// Upper and work directory; none makes the root read-only.
+    pub upper: Option<(PathBuf, PathBuf)>,
+    /// A directory of the store to hang the root on; it stays empty outside the sandbox.
+    pub anchor: PathBuf,
+}
+
+/// One mount of a step or container.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Mount {
+    /// Where, resolved inside the root.
+    pub target: PathBuf,
+    /// What.
+    pub source: MountSource,
+    /// Whether it is read-only.
+    pub read_only: bool,
+}
+
+/// What a mount shows.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub enum MountSource {
+    /// A trusted directory or file of the host, and a path below it that is resolved without
+    /// leaving it.
+    Host {
+        /// Trusted path.
+        path: PathBuf,
+        /// Untrusted path below it; empty for all of it.
+        below: PathBuf,
+        /// Whether mounts inside come along.
+        recursive: bool,
+    },
+    /// A stack of layers, and a path in it.
+    Layers {
+        /// Layer directories, the topmost first.
+        lowers: Vec<PathBuf>,
+        /// Upper and work directory, for writes that are thrown away.
+        upper: Option<(PathBuf, PathBuf)>,
+        /// Untrusted path below it.
+        below: PathBuf,
+    },
+    /// An empty file system in memory.
+    Tmpfs {
+        /// Size limit in bytes; none is the kernel's default of half the memory.
+        size: Option<u64>,
+        /// Mode of its root.
+        mode: u32,
+    },
+    /// A file that exists in memory only.
+    Content {
+        /// Its bytes.
+        bytes: Vec<u8>,
+        /// Permission bits.
+        mode: u32,
+        /// Owner.
+        uid: u32,
+        /// Group.
+        gid: u32,
+    },
+}
+
+/// What the child tells before it executes the command, or instead of it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Report {
+    /// A mount point that was missing was made, at this path below the root.
+    Stub(PathBuf),
+    /// Set-up failed.
+    Failed(String),
+    /// The command is not there.
+    NotFound(String),
+    /// The command cannot be executed.
+    NotExecutable(String, String),
+    /// The user cannot be resolved: spec, reason.
+    User(String, String),
+}

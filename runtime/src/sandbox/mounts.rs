@@ -1,0 +1,288 @@
+//! The mounts of a sandbox, made by the child inside its own mount namespace.
+//!
+//! Sources and targets are opened below their roots and mounts are attached by descriptor, so a
+//! link that is swapped in between leads nowhere else.
+
+use std::io::Write as _;
+use std::os::fd::{AsRawFd as _, OwnedFd};
+use std::path::{Path, PathBuf};
+
+use kiln_sys::mount::{self, Attrs, Detached, Overlay};
+use kiln_sys::{FileKind, FsError, RootDir, Stat};
+
+use super::{Launch, Mount, MountSource, Report, Rootfs};
+use crate::error::{Error, Result};
+
+/// Directories and sockets that the child needs after the old root is gone.
+pub(super) struct Mounted {
+    pub(super) root: RootDir,
+    pub(super) pts: Option<RootDir>,
+}
+
+/// Mounts everything that `launch` describes; `report` hears of mount points that were made.
+pub(super) fn mount_all(launch: &Launch, report: &mut dyn FnMut(Report)) -> Result<Mounted> {
+    let rootfs = overlay_of(&launch.rootfs)?;
+    rootfs.attach(mount::open_trusted(&launch.rootfs.anchor)?)?;
+    let root = rootfs.root()?;
+    let mut made = |at: PathBuf| report(Report::Stub(at));
+    let mut here = Mounted { root, pts: None };
+    let mut null = None;
+    for m in launch.spec.mounts().iter().flatten() {
+        file_system(&mut here, m, &mut null)?;
+    }
+    // Sources are opened below the host's root, which is still in view.
+    for m in &launch.mounts {
+        bind(&here.root, m, &mut made)?;
+    }
+    protect(&here.root, launch, null.as_ref())?;
+    Ok(here)
+}
+
+fn overlay_of(rootfs: &Rootfs) -> Result<Detached> {
+    let lowers: Vec<&Path> = rootfs.lowers.iter().map(PathBuf::as_path).collect();
+    let upper = rootfs.upper.as_ref().map(|(u, w)| (u.as_path(), w.as_path()));
+    Ok(layered(&lowers, upper, rootfs.upper.is_none())?)
+}
+
+fn layered(
+    lowers: &[&Path],
+    upper: Option<(&Path, &Path)>,
+    read_only: bool,
+) -> kiln_sys::Result<Detached> {
+    if let ([only], None) = (lowers, upper) {
+        // A read-only overlay wants two layers; one layer is its own view.
+        let tree = Detached::clone_of(mount::open_trusted(only)?, false)?;
+        tree.set_attrs(Attrs { read_only: true, ..Attrs::default() }, false)?;
+        return Ok(tree);
+    }
+    let attrs = Attrs { read_only, ..Attrs::default() };
+    mount::overlay(&Overlay { lowers, upper, user_xattr: false }, attrs)
+}
+
+fn file_system(
+    here: &mut Mounted,
+    m: &oci_spec::runtime::Mount,
+    null: &mut Option<OwnedFd>,
+) -> Result<()> {
+    let fstype = m.typ().as_deref().unwrap_or("none");
+    let mut attrs = Attrs::default();
+    let mut options = Vec::new();
+    for option in m.options().iter().flatten() {
+        match option.as_str() {
+            "nosuid" => attrs.nosuid = true,
+            "nodev" => attrs.nodev = true,
+            "noexec" => attrs.noexec = true,
+            "ro" => attrs.read_only = true,
+            other => options.push(other.split_once('=').unwrap_or((other, ""))),
+        }
+    }
+    let target = m.destination();
+    let mounted = match mount::filesystem(fstype, &options, attrs) {
+        Ok(mounted) => mounted,
+        // A kernel without version 2 groups or message queues runs builds all the same.
+        Err(_) if matches!(fstype, "cgroup2" | "mqueue") => return Ok(()),
+        Err(e) => return Err(e.into()),
+    };
+    // `/dev/pts` and the like are made on the file system mounted before.
+    let at = below_root(target);
+    let dir = mount_point(&here.root, at)?;
+    mounted.attach(&dir)?;
+    if target == Path::new("/dev") {
+        *null = Some(devices(&mounted.root()?)?);
+    } else if target == Path::new("/dev/pts") {
+        here.pts = Some(mounted.root()?);
+    }
+    Ok(())
+}
+
+/// The directory `at` of the root, made where it is missing. An image in which it is a symbolic
+/// link is refused: the mount would land elsewhere.
+fn mount_point(root: &RootDir, at: &Path) -> Result<RootDir> {
+    match root.try_lstat(at)? {
+        Some(st) if st.is_dir() => Ok(root.sub_dir(at)?),
+        Some(_) => Err(Error::Setup(format!(
+            "`/{}` of the image is not a directory; kiln mounts a file system there",
+            at.display()
+        ))),
+        None => {
+            root.mkdir_all(at, 0o755, &mut |_, _| Ok(()))?;
+            Ok(root.sub_dir(at)?)
+        }
+    }
+}
+
+const NODES: [(&str, u32, u32); 6] =
+    [("null", 1, 3), ("zero", 1, 5), ("full", 1, 7), ("random", 1, 8), ("urandom", 1, 9), ("tty", 5, 0)];
+
+const LINKS: [(&str, &str); 6] = [
+    ("fd", "/proc/self/fd"),
+    ("stdin", "/proc/self/fd/0"),
+    ("stdout", "/proc/self/fd/1"),
+    ("stderr", "/proc/self/fd/2"),
+    ("core", "/proc/kcore"),
+    ("ptmx", "pts/ptmx"),
+];
+
+/// Fills a fresh /dev; returns a handle on its null device, which no image can have replaced.
+fn devices(dev: &RootDir) -> Result<OwnedFd> {
+    rustix::process::umask(rustix::fs::Mode::empty());
+    for (name, major, minor) in NODES {
+        dev.mknod(Path::new(name), FileKind::CharDevice, 0o666, (major, minor))?;
+    }
+    rustix::process::umask(rustix::fs::Mode::from_raw_mode(0o022));
+    for (name, target) in LINKS {
+        dev.symlink(target.as_ref(), Path::new(name))?;
+    }
+    for dir in ["pts", "shm", "mqueue"] {
+        dev.mkdir(Path::new(dir), 0o755)?;
+    }
+    let null = dev.open_path_nofollow(Path::new("null"))?;
+    let st = Stat::from(rustix::fs::fstat(&null).map_err(|e| FsError::new("stat", "null", e))?);
+    if st.kind != FileKind::CharDevice || st.rdev != (1, 3) {
+        return Err(Error::Setup("the null device is not the null device".into()));
+    }
+    Ok(null)
+}
+
+fn below_root(path: &Path) -> &Path {
+    path.strip_prefix("/").unwrap_or(path)
+}
+
+/// Opens the object that a mount shows, and says whether it is a directory.
+fn source_of(source: &MountSource, read_only: bool) -> Result<(Detached, bool)> {
+    match source {
+        MountSource::Host { path, below, recursive } => {
+            let fd = if below.as_os_str().is_empty() {
+                mount::open_trusted(path)?
+            } else {
+                RootDir::open_trusted(path)?.open_path(below_root(below))?
+            };
+            let dir = is_dir(&fd)?;
+            Ok((Detached::clone_of(fd, *recursive)?, dir))
+        }
+        MountSource::Layers { lowers, upper, below } => {
+            let lowers: Vec<&Path> = lowers.iter().map(PathBuf::as_path).collect();
+            let upper = upper.as_ref().map(|(u, w)| (u.as_path(), w.as_path()));
+            let tree = layered(&lowers, upper, read_only)?;
+            if below_root(below).as_os_str().is_empty() {
+                return Ok((tree, true));
+            }
+            // A path below is a bind of its own, and those are made from attached mounts.
+            let spot = mount::filesystem("tmpfs", &[("mode", "700")], Attrs::SAFE)?;
+            spot.attach(mount::open_trusted(Path::new("/tmp"))?)?;
+            spot.root()?.mkdir(Path::new("t"), 0o700)?;
+            tree.attach(spot.root()?.sub_dir(Path::new("t"))?)?;
+            let fd = tree.root()?.open_path(below_root(below))?;
+            let dir = is_dir(&fd)?;
+            Ok((Detached::clone_of(fd, false)?, dir))
+        }
+        MountSource::Tmpfs { size, mode } => {
+            let mode = format!("{mode:o}");
+            let size = size.map(|s| s.to_string());
+            let mut options = vec![("mode", mode.as_str())];
+            options.extend(size.as_deref().map(|s| ("size", s)));
+            let attrs = Attrs { nosuid: true, nodev: true, ..Attrs::default() };
+            Ok((mount::filesystem("tmpfs", &options, attrs)?, true))
+        }
+        MountSource::Content { bytes, mode, uid, gid } => {
+            let spot = mount::filesystem("tmpfs", &[("mode", "700")], Attrs::SAFE)?;
+            spot.attach(mount::open_trusted(Path::new("/tmp"))?)?;
+            let dir = spot.root()?;
+            let name = Path::new("content");
+            let mut file = std::fs::File::from(dir.create_new(name, 0o600)?);
+            file.write_all(bytes).map_err(|e| FsError::new("write", name, e))?;
+            dir.chown(name, *uid, *gid)?;
+            dir.chmod(name, *mode)?;
+            Ok((Detached::clone_of(dir.open_path_nofollow(name)?, false)?, false))
+        }
+    }
+}
+
+fn is_dir(fd: &OwnedFd) -> Result<bool> {
+    let st = rustix::fs::fstat(fd).map_err(|e| FsError::new("stat", "mount source", e))?;
+    Ok(Stat::from(st).is_dir())
+}
+
+fn bind(root: &RootDir, m: &Mount, made: &mut dyn FnMut(PathBuf)) -> Result<()> {
+    let (tree, dir) = source_of(&m.source, m.read_only).map_err(|e| {
+        Error::Setup(format!("the source of the mount at `{}`: {e}", m.target.display()))
+    })?;
+    if m.read_only {
+        let recursive = matches!(m.source, MountSource::Host { recursive: true, .. });
+        tree.set_attrs(Attrs { read_only: true, ..Attrs::default() }, recursive)?;
+    }
+    let at = below_root(&m.target);
+    let target = target_of(root, at, dir, made).map_err(|e| {
+        Error::Setup(format!("cannot make the mount point `{}`: {e}", m.target.display()))
+    })?;
+    tree.attach(target)?;
+    Ok(())
+}
+
+/// Opens the mount point, making it where it is missing.
+fn target_of(
+    root: &RootDir,
+    at: &Path,
+    dir: bool,
+    made: &mut dyn FnMut(PathBuf),
+) -> Result<OwnedFd> {
+    match root.open_path(at) {
+        Ok(fd) => return Ok(fd),
+        Err(e) if e.kind() == std::io::ErrorKind::NotFound => {}
+        Err(e) => return Err(e.into()),
+    }
+    let base = real_path(root)?;
+    let mut note = |dir: &RootDir, _: &Path| -> kiln_sys::Result<()> {
+        if let Ok(path) = real_path(dir) {
+            made(path.strip_prefix(&base).unwrap_or(&path).to_path_buf());
+        }
+        Ok(())
+    };
+    if dir {
+        root.mkdir_all(at, 0o755, &mut note)?;
+        return Ok(root.open_path(at)?);
+    }
+    let parent = root.mkdir_all(at.parent().unwrap_or(Path::new("")), 0o755, &mut note)?;
+    let name = Path::new(at.file_name().unwrap_or_default());
+    drop(parent.create_new(name, 0o644)?);
+    let inside = real_path(&parent)?;
+    made(inside.strip_prefix(&base).unwrap_or(&inside).join(name));
+    Ok(parent.open_path_nofollow(name)?)
+}
+
+/// Where a directory is, with every link resolved.
+fn real_path(dir: &RootDir) -> kiln_sys::Result<PathBuf> {
+    use std::os::fd::AsFd as _;
+    let link = format!("/proc/self/fd/{}", dir.as_fd().as_raw_fd());
+    std::fs::read_link(&link).map_err(|e| FsError::new("resolve", link, e))
+}
+
+/// Masks and write-protects paths of /proc and /sys, which the mounts before put there.
+fn protect(root: &RootDir, launch: &Launch, null: Option<&OwnedFd>) -> Result<()> {
+    let Some(linux) = launch.spec.linux() else { return Ok(()) };
+    for path in linux.readonly_paths().iter().flatten() {
+        let Ok(fd) = root.open_path_nofollow(below_root(Path::new(path))) else { continue };
+        let tree = Detached::clone_of(&fd, true)?;
+        let attrs = Attrs { read_only: true, ..Attrs::SAFE };
+        tree.set_attrs(attrs, true)?;
+        tree.attach(&fd)?;
+    }
+    let mut empty: Option<Detached> = None;
+    for path in linux.masked_paths().iter().flatten() {
+        let Ok(fd) = root.open_path_nofollow(below_root(Path::new(path))) else { continue };
+        if is_dir(&fd)? {
+            let attrs = Attrs { read_only: true, ..Attrs::SAFE };
+            match &empty {
+                None => {
+                    let tmpfs = mount::filesystem("tmpfs", &[("nr_blocks", "1"), ("nr_inodes", "1")], attrs)?;
+                    tmpfs.attach(&fd)?;
+                    empty = Some(tmpfs);
+                }
+                Some(tmpfs) => Detached::clone_of(tmpfs, false)?.attach(&fd)?,
+            }
+        } else if let Some(null) = null {
+            Detached::clone_of(null, false)?.attach(&fd)?;
+        }
+    }
+    Ok(())
+}

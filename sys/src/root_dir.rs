@@ -1,0 +1,517 @@
+//! [`RootDir`]: the only way into a foreign tree (root file system, context, archive target).
+//!
+//! A path given to it is resolved by the kernel with `openat2(RESOLVE_IN_ROOT |
+//! RESOLVE_NO_MAGICLINKS)`: `..` and absolute symbolic links stay below the root, and links of
+//! /proc lead nowhere. Operations on a name never follow a link in the last component unless
+//! they say so.
+
+use std::ffi::{OsStr, OsString};
+use std::io::Read as _;
+use std::os::fd::{AsFd, AsRawFd as _, BorrowedFd, OwnedFd};
+use std::os::unix::ffi::OsStrExt as _;
+use std::path::{Component, Path, PathBuf};
+
+use rustix::fs::{self, AtFlags, Gid, Mode, OFlags, ResolveFlags, Timespec, Timestamps, Uid};
+use rustix::io::Errno;
+
+use crate::error::{Context as _, FsError, Result};
+
+const RESOLVE: ResolveFlags = ResolveFlags::IN_ROOT.union(ResolveFlags::NO_MAGICLINKS);
+
+/// What a directory entry is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum FileKind {
+    /// A regular file.
+    File,
+    /// A directory.
+    Directory,
+    /// A symbolic link.
+    Symlink,
+    /// A character device.
+    CharDevice,
+    /// A block device.
+    BlockDevice,
+    /// A named pipe.
+    Fifo,
+    /// A unix socket.
+    Socket,
+}
+
+/// The metadata of a file, as `lstat` gives it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Stat {
+    /// What it is.
+    pub kind: FileKind,
+    /// Permission, set-id and sticky bits (`0o7777`).
+    pub mode: u32,
+    /// Owner.
+    pub uid: u32,
+    /// Group.
+    pub gid: u32,
+    /// Size in bytes.
+    pub size: u64,
+    /// Allocated bytes.
+    pub allocated: u64,
+    /// Device that holds it.
+    pub dev: u64,
+    /// Inode number.
+    pub ino: u64,
+    /// Number of hard links.
+    pub nlink: u64,
+    /// Device number, for devices: (major, minor).
+    pub rdev: (u32, u32),
+    /// Modification time: seconds and nanoseconds.
+    pub mtime: (i64, u32),
+    /// Inode change time: seconds and nanoseconds.
+    pub ctime: (i64, u32),
+}
+
+impl Stat {
+    /// Whether it is a directory.
+    pub fn is_dir(&self) -> bool {
+        self.kind == FileKind::Directory
+    }
+
+    /// Whether it is a regular file.
+    pub fn is_file(&self) -> bool {
+        self.kind == FileKind::File
+    }
+
+    /// Whether it is overlayfs's mark of a removed file: a character device 0:0.
+    pub fn is_overlay_whiteout(&self) -> bool {
+        self.kind == FileKind::CharDevice && self.rdev == (0, 0)
+    }
+}
+
+#[expect(clippy::cast_sign_loss, reason = "the kernel's sizes and nanoseconds are never negative")]
+#[expect(clippy::unnecessary_cast, reason = "the field types differ between architectures")]
+impl From<fs::Stat> for Stat {
+    fn from(st: fs::Stat) -> Self {
+        let kind = match fs::FileType::from_raw_mode(st.st_mode) {
+            fs::FileType::Directory => FileKind::Directory,
+            fs::FileType::Symlink => FileKind::Symlink,
+            fs::FileType::CharacterDevice => FileKind::CharDevice,
+            fs::FileType::BlockDevice => FileKind::BlockDevice,
+            fs::FileType::Fifo => FileKind::Fifo,
+            fs::FileType::Socket => FileKind::Socket,
+            _ => FileKind::File,
+        };
+        Self {
+            kind,
+            mode: st.st_mode & 0o7777,
+            uid: st.st_uid,
+            gid: st.st_gid,
+            size: st.st_size as u64,
+            allocated: st.st_blocks as u64 * 512,
+            dev: st.st_dev,
+            ino: st.st_ino,
+            nlink: st.st_nlink as u64,
+            rdev: (rustix::fs::major(st.st_rdev), rustix::fs::minor(st.st_rdev)),
+            mtime: (st.st_mtime as i64, st.st_mtime_nsec as u32),
+            ctime: (st.st_ctime as i64, st.st_ctime_nsec as u32),
+        }
+    }
+}
+
+/// A name in a directory, with its kind where the file system tells it.
+#[derive(Clone, Debug)]
+pub struct DirEntry {
+    /// The name, without its directory.
+    pub name: OsString,
+    /// The kind, if the file system put it into the entry.
+    pub kind: Option<FileKind>,
+}
+
+/// A directory that paths cannot leave.
+#[derive(Debug)]
+pub struct RootDir {
+    fd: OwnedFd,
+}
+
+impl AsFd for RootDir {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.fd.as_fd()
+    }
+}
+
+impl From<OwnedFd> for RootDir {
+    fn from(fd: OwnedFd) -> Self {
+        Self { fd }
+    }
+}
+
+/// `path` in the form that `openat2` takes below a root: empty means the root itself.
+fn rel(path: &Path) -> &Path {
+    if path.as_os_str().is_empty() { Path::new(".") } else { path }
+}
+
+impl RootDir {
+    /// Opens a trusted path of this machine as a root.
+    pub fn open_trusted(path: &Path) -> Result<Self> {
+        let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+        let fd = fs::open(path, flags, Mode::empty()).ctx("open directory", path)?;
+        Ok(Self { fd })
+    }
+
+    /// Another handle on the same directory.
+    pub fn try_clone(&self) -> Result<Self> {
+        Ok(Self { fd: self.fd.try_clone().ctx("duplicate", "directory handle")? })
+    }
+
+    /// The directory at `path` as a root of its own; links are followed inside this root.
+    pub fn sub_dir(&self, path: &Path) -> Result<Self> {
+        let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+        Ok(Self { fd: self.open_at(path, flags, 0, "open directory")? })
+    }
+
+    fn open_at(&self, path: &Path, flags: OFlags, mode: u32, op: &'static str) -> Result<OwnedFd> {
+        let mode = Mode::from_raw_mode(mode);
+        loop {
+            match fs::openat2(&self.fd, rel(path), flags | OFlags::CLOEXEC, mode, RESOLVE) {
+                // The kernel could not make sure of a `..` because of a rename elsewhere.
+                Err(Errno::AGAIN | Errno::INTR) => {}
+                other => return other.ctx(op, path),
+            }
+        }
+    }
+
+    /// Opens an existing file for reading, following links inside the root. Does not block on a
+    /// named pipe.
+    pub fn open_read(&self, path: &Path) -> Result<OwnedFd> {
+        self.open_at(path, OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOCTTY, 0, "open")
+    }
+
+    /// Opens an existing file for reading; a link in the last place is an error.
+    pub fn open_read_nofollow(&self, path: &Path) -> Result<OwnedFd> {
+        let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::NOFOLLOW;
+        self.open_at(path, flags, 0, "open")
+    }
+
+    /// Opens any object as a reference (`O_PATH`), following links inside the root.
+    pub fn open_path(&self, path: &Path) -> Result<OwnedFd> {
+        self.open_at(path, OFlags::PATH, 0, "open")
+    }
+
+    /// Opens any object as a reference (`O_PATH`) without following a link in the last place.
+    pub fn open_path_nofollow(&self, path: &Path) -> Result<OwnedFd> {
+        self.open_at(path, OFlags::PATH | OFlags::NOFOLLOW, 0, "open")
+    }
+
+    /// Creates a new regular file for writing; anything already there is an error.
+    pub fn create_new(&self, path: &Path, mode: u32) -> Result<OwnedFd> {
+        let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW;
+        self.open_at(path, flags, mode, "create")
+    }
+
+    /// Reads a regular file of at most `limit` bytes, following links inside the root.
+    /// Pipes, devices and larger files are errors.
+    pub fn read(&self, path: &Path, limit: u64) -> Result<Vec<u8>> {
+        let fd = self.open_read(path)?;
+        let st = Stat::from(fs::fstat(&fd).ctx("stat", path)?);
+        let refuse = |kind, text: &str| {
+            Err(FsError::new("read", path, std::io::Error::new(kind, text.to_owned())))
+        };
+        if !st.is_file() {
+            return refuse(std::io::ErrorKind::InvalidInput, "not a regular file");
+        }
+        let mut bytes = Vec::new();
+        std::fs::File::from(fd).take(limit + 1).read_to_end(&mut bytes).ctx("read", path)?;
+        if bytes.len() as u64 > limit {
+            return refuse(std::io::ErrorKind::FileTooLarge, "larger than kiln reads here");
+        }
+        Ok(bytes)
+    }
+
+    /// Metadata of what `path` leads to.
+    pub fn stat(&self, path: &Path) -> Result<Stat> {
+        let fd = self.open_path(path)?;
+        Ok(fs::fstat(fd).ctx("stat", path)?.into())
+    }
+
+    /// Metadata of `path` itself, links not followed in the last place.
+    pub fn lstat(&self, path: &Path) -> Result<Stat> {
+        if is_plain_name(path) {
+            let flags = AtFlags::SYMLINK_NOFOLLOW;
+            return Ok(fs::statat(&self.fd, path, flags).ctx("stat", path)?.into());
+        }
+        let fd = self.open_path_nofollow(path)?;
+        Ok(fs::fstat(fd).ctx("stat", path)?.into())
+    }
+
+    /// Metadata of `path` itself, or nothing where there is nothing.
+    pub fn try_lstat(&self, path: &Path) -> Result<Option<Stat>> {
+        match self.lstat(path) {
+            Ok(st) => Ok(Some(st)),
+            Err(e) if e.is_not_found() => Ok(None),
+            Err(e) => Err(e),
+        }
+    }
+
+    /// The names in a directory, in the file system's order.
+    pub fn read_dir(&self, path: &Path) -> Result<Vec<DirEntry>> {
+        let fd = self.open_at(path, OFlags::RDONLY | OFlags::DIRECTORY, 0, "list")?;
+        let mut out = Vec::new();
+        for entry in fs::Dir::new(fd).ctx("list", path)? {
+            let entry = entry.ctx("list", path)?;
+            let name = entry.file_name().to_bytes();
+            if name == b"." || name == b".." {
+                continue;
+            }
+            let kind = match entry.file_type() {
+                fs::FileType::RegularFile => Some(FileKind::File),
+                fs::FileType::Directory => Some(FileKind::Directory),
+                fs::FileType::Symlink => Some(FileKind::Symlink),
+                fs::FileType::CharacterDevice => Some(FileKind::CharDevice),
+                fs::FileType::BlockDevice => Some(FileKind::BlockDevice),
+                fs::FileType::Fifo => Some(FileKind::Fifo),
+                fs::FileType::Socket => Some(FileKind::Socket),
+                fs::FileType::Unknown => None,
+            };
+            out.push(DirEntry { name: OsStr::from_bytes(name).to_owned(), kind });
+        }
+        Ok(out)
+    }
+
+    /// The target of a symbolic link.
+    pub fn read_link(&self, path: &Path) -> Result<PathBuf> {
+        let (dir, name) = self.parent_of(path)?;
+        let target = fs::readlinkat(&dir, &name, Vec::new()).ctx("read link", path)?;
+        Ok(PathBuf::from(OsStr::from_bytes(target.as_bytes())))
+    }
+
+    /// The directory that holds the last component of `path` (links before it followed inside
+    /// the root), and that component.
+    pub fn parent_of(&self, path: &Path) -> Result<(RootDir, OsString)> {
+        let Some(Component::Normal(name)) = path.components().next_back() else {
+            let why = std::io::Error::from(std::io::ErrorKind::InvalidInput);
+            return Err(FsError::new("resolve", path, why));
+        };
+        let parent = path.parent().unwrap_or(Path::new(""));
+        Ok((self.sub_dir(parent)?, name.to_owned()))
+    }
+
+    /// Runs `f` on the directory fd and name of `path` without opening the parent again where
+    /// `path` is one plain name.
+    fn at<T>(
+        &self,
+        path: &Path,
+        op: &'static str,
+        f: impl FnOnce(BorrowedFd<'_>, &OsStr) -> rustix::io::Result<T>,
+    ) -> Result<T> {
+        if is_plain_name(path) {
+            return f(self.fd.as_fd(), path.as_os_str()).ctx(op, path);
+        }
+        let (dir, name) = self.parent_of(path)?;
+        f(dir.as_fd(), &name).ctx(op, path)
+    }
+
+    /// Makes one directory.
+    pub fn mkdir(&self, path: &Path, mode: u32) -> Result<()> {
+        self.at(path, "make directory", |d, n| fs::mkdirat(d, n, Mode::from_raw_mode(mode)))
+    }
+
+    /// Makes the directories of `path` that are missing, following links inside the root, and
+    /// calls `made` with each new one. Returns the last as a root.
+    pub fn mkdir_all(
+        &self,
+        path: &Path,
+        mode: u32,
+        made: &mut dyn FnMut(&RootDir, &Path) -> Result<()>,
+    ) -> Result<RootDir> {
+        let mut so_far = PathBuf::new();
+        let mut names = path.components().peekable();
+        let mut here = self.try_clone()?;
+        while let Some(part) = names.next() {
+            match part {
+                Component::Normal(name) => so_far.push(name),
+                Component::ParentDir => so_far.push(".."),
+                _ => continue,
+            }
+            match self.sub_dir(&so_far) {
+                Ok(dir) => here = dir,
+                Err(e) if e.kind() == std::io::ErrorKind::NotFound => {
+                    let target = self.dangling_target(&so_far, 0)?;
+                    match target {
+                        // A link whose target is missing: make the target, as `mkdir -p` on the
+                        // resolved path would.
+                        Some(target) => {
+                            here = self.mkdir_all(&target, mode, made)?;
+                        }
+                        None => {
+                            let name = Path::new(so_far.file_name().unwrap_or_default());
+                            match here.mkdir(name, mode) {
+                                Ok(()) => {
+                                    here = here.sub_dir(name)?;
+                                    chmod_fd(&here.fd, mode).ctx("set mode of", &so_far)?;
+                                    made(&here, &so_far)?;
+                                }
+                                Err(e) if e.kind() == std::io::ErrorKind::AlreadyExists => {
+                                    here = self.sub_dir(&so_far)?;
+                                }
+                                Err(e) => return Err(e),
+                            }
+                        }
+                    }
+                }
+                Err(e) => return Err(e),
+            }
+            if names.peek().is_none() {
+                break;
+            }
+        }
+        Ok(here)
+    }
+
+    /// Where a dangling link at `path` points, as a path below this root.
+    fn dangling_target(&self, path: &Path, depth: usize) -> Result<Option<PathBuf>> {
+        match self.try_lstat(path)? {
+            Some(st) if st.kind == FileKind::Symlink => {
+                if depth > 40 {
+                    return Err(FsError::new("resolve", path, Errno::LOOP));
+                }
+                let link = self.read_link(path)?;
+                let base = if link.is_absolute() {
+                    PathBuf::new()
+                } else {
+                    path.parent().map(Path::to_path_buf).unwrap_or_default()
+                };
+                let target = clean(&base.join(link.strip_prefix("/").unwrap_or(&link)));
+                Ok(Some(self.dangling_target(&target, depth + 1)?.unwrap_or(target)))
+            }
+            _ => Ok(None),
+        }
+    }
+
+    /// Makes a symbolic link at `path`.
+    pub fn symlink(&self, target: &OsStr, path: &Path) -> Result<()> {
+        self.at(path, "make link", |d, n| fs::symlinkat(target, d, n))
+    }
+
+    /// Makes `path` another name of `existing`; neither link in the last place is followed.
+    pub fn hard_link(&self, existing: &Path, path: &Path) -> Result<()> {
+        let (from, from_name) = self.parent_of(existing)?;
+        self.at(path, "hard link", |d, n| {
+            fs::linkat(&from, &from_name, d, n, AtFlags::empty())
+        })
+    }
+
+    /// Makes a device, pipe or socket node.
+    pub fn mknod(&self, path: &Path, kind: FileKind, mode: u32, rdev: (u32, u32)) -> Result<()> {
+        let file_type = match kind {
+            FileKind::CharDevice => fs::FileType::CharacterDevice,
+            FileKind::BlockDevice => fs::FileType::BlockDevice,
+            FileKind::Socket => fs::FileType::Socket,
+            FileKind::Fifo => fs::FileType::Fifo,
+            _ => fs::FileType::RegularFile,
+        };
+        let dev = fs::makedev(rdev.0, rdev.1);
+        self.at(path, "make node", |d, n| {
+            fs::mknodat(d, n, file_type, Mode::from_raw_mode(mode), dev)
+        })
+    }
+
+    /// Removes a name that is not a directory.
+    pub fn unlink(&self, path: &Path) -> Result<()> {
+        self.at(path, "remove", |d, n| fs::unlinkat(d, n, AtFlags::empty()))
+    }
+
+    /// Removes an empty directory.
+    pub fn rmdir(&self, path: &Path) -> Result<()> {
+        self.at(path, "remove directory", |d, n| fs::unlinkat(d, n, AtFlags::REMOVEDIR))
+    }
+
+    /// Removes whatever is at `path`, with everything below it; nothing there is no error.
+    pub fn remove_all(&self, path: &Path) -> Result<()> {
+        let (dir, name) = match self.parent_of(path) {
+            Ok(found) => found,
+            Err(e) if e.is_not_found() => return Ok(()),
+            Err(e) => return Err(e),
+        };
+        dir.remove_tree(Path::new(&name))
+    }
+
+    fn remove_tree(&self, name: &Path) -> Result<()> {
+        match fs::unlinkat(&self.fd, name, AtFlags::empty()) {
+            Ok(()) | Err(Errno::NOENT) => return Ok(()),
+            Err(Errno::ISDIR | Errno::PERM) => {}
+            Err(e) => return Err(e).ctx("remove", name),
+        }
+        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW;
+        let inside = RootDir { fd: self.open_at(name, flags, 0, "open directory")? };
+        // Names are gathered first: removing while reading may skip entries on some systems.
+        for entry in inside.read_dir(Path::new(""))? {
+            inside.remove_tree(Path::new(&entry.name))?;
+        }
+        match fs::unlinkat(&self.fd, name, AtFlags::REMOVEDIR) {
+            Ok(()) | Err(Errno::NOENT) => Ok(()),
+            Err(e) => Err(e).ctx("remove directory", name),
+        }
+    }
+
+    /// Renames inside the root.
+    pub fn rename(&self, from: &Path, to: &Path) -> Result<()> {
+        let (dir, name) = self.parent_of(from)?;
+        self.at(to, "rename", |d, n| fs::renameat(&dir, &name, d, n))
+    }
+
+    /// Changes the owner of `path` itself.
+    pub fn chown(&self, path: &Path, uid: u32, gid: u32) -> Result<()> {
+        let (uid, gid) = (Some(Uid::from_raw(uid)), Some(Gid::from_raw(gid)));
+        if path.as_os_str().is_empty() {
+            return fs::chownat(&self.fd, "", uid, gid, AtFlags::EMPTY_PATH)
+                .ctx("change owner of", path);
+        }
+        self.at(path, "change owner of", |d, n| {
+            fs::chownat(d, n, uid, gid, AtFlags::SYMLINK_NOFOLLOW)
+        })
+    }
+
+    /// Changes the mode of `path`, which must not be a link.
+    pub fn chmod(&self, path: &Path, mode: u32) -> Result<()> {
+        if path.as_os_str().is_empty() {
+            return chmod_fd(&self.fd, mode).ctx("set mode of", path);
+        }
+        let fd = self.open_path_nofollow(path)?;
+        chmod_fd(&fd, mode).ctx("set mode of", path)
+    }
+
+    /// Sets access and modification time of `path` itself.
+    pub fn set_mtime(&self, path: &Path, mtime: (i64, u32)) -> Result<()> {
+        let t = Timespec { tv_sec: mtime.0, tv_nsec: i64::from(mtime.1) };
+        let times = Timestamps { last_access: t, last_modification: t };
+        if path.as_os_str().is_empty() {
+            let proc_path = format!("/proc/self/fd/{}", self.fd.as_raw_fd());
+            return fs::utimensat(fs::CWD, proc_path, &times, AtFlags::empty())
+                .ctx("set times of", path);
+        }
+        self.at(path, "set times of", |d, n| {
+            fs::utimensat(d, n, &times, AtFlags::SYMLINK_NOFOLLOW)
+        })
+    }
+}
+
+/// Changes the mode through an `O_PATH` descriptor, which plain `fchmod` refuses.
+fn chmod_fd(fd: &OwnedFd, mode: u32) -> rustix::io::Result<()> {
+    let path = format!("/proc/self/fd/{}", fd.as_raw_fd());
+    fs::chmod(path, Mode::from_raw_mode(mode))
+}
+
+fn is_plain_name(path: &Path) -> bool {
+    let bytes = path.as_os_str().as_bytes();
+    !bytes.is_empty() && bytes != b"." && bytes != b".." && !bytes.contains(&b'/')
+}
+
+/// Removes `.`, resolves `..` by words alone and drops a leading `/`.
+fn clean(path: &Path) -> PathBuf {
+    let mut out = PathBuf::new();
+    for part in path.components() {
+        match part {
+            Component::Normal(name) => out.push(name),
+            Component::ParentDir => {
+                out.pop();
+            }
+            _ => {}
+        }
+    }
+    out
+}

@@ -1,0 +1,63 @@
+//! Facts about the running system.
+
+use std::os::fd::AsFd;
+use std::path::Path;
+
+use crate::error::{Context as _, FsError, Result};
+
+/// The kernel's id of this boot; another boot has another.
+pub fn boot_id() -> Result<String> {
+    let path = "/proc/sys/kernel/random/boot_id";
+    Ok(std::fs::read_to_string(path).ctx("read", path)?.trim().to_owned())
+}
+
+/// Writes everything of the file system that holds `fd` to the disk.
+pub fn sync_filesystem(fd: impl AsFd) -> Result<()> {
+    use std::os::fd::AsRawFd as _;
+    // SAFETY: the descriptor is live.
+    if unsafe { libc::syncfs(fd.as_fd().as_raw_fd()) } == 0 {
+        return Ok(());
+    }
+    Err(FsError::new("sync", "file system", std::io::Error::last_os_error()))
+}
+
+/// Whether this process runs as root of its user namespace.
+pub fn is_root() -> bool {
+    rustix::process::geteuid().is_root()
+}
+
+/// Start time of a process in clock ticks since boot, which tells two owners of one pid apart.
+pub fn process_start(pid: u32) -> Option<u64> {
+    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+    // The command in parentheses may hold spaces; fields are counted after the last `)`.
+    stat.rsplit_once(')')?.1.split_ascii_whitespace().nth(19)?.parse().ok()
+}
+
+/// Free bytes of the file system that holds `path`.
+pub fn free_bytes(path: &Path) -> Result<u64> {
+    let st = rustix::fs::statvfs(path).ctx("stat file system of", path)?;
+    Ok(st.f_bavail.saturating_mul(st.f_frsize))
+}
+
+/// Copies a regular file's bytes inside the kernel, sharing blocks where the file system can.
+/// Returns the number of bytes copied.
+pub fn copy_file(from: impl AsFd, to: impl AsFd, size: u64) -> Result<u64> {
+    if size > 0 && rustix::fs::ioctl_ficlone(&to, &from).is_ok() {
+        return Ok(size);
+    }
+    let mut done = 0;
+    loop {
+        let want = usize::try_from((size - done).clamp(1, 1 << 30)).unwrap_or(1 << 30);
+        match rustix::fs::copy_file_range(&from, None, &to, None, want) {
+            Ok(0) => return Ok(done),
+            Ok(n) => {
+                done += n as u64;
+                if done >= size {
+                    return Ok(done);
+                }
+            }
+            Err(rustix::io::Errno::INTR) => {}
+            Err(e) => return Err(e).ctx("copy", "file"),
+        }
+    }
+}
