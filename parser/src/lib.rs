@@ -8,7 +8,11 @@ mod diagnostic;
 pub mod expand;
 pub mod flags;
 pub mod ignore;
+mod json;
+mod lines;
 pub mod span;
+mod suggest;
+mod words;
 
 pub use ast::*;
 pub use diagnostic::{Diagnostic, Severity};

@@ -1,6 +1,13 @@
 //! Expansion of variables in words, as Docker's shell lexer does it.
 
+mod lexer;
+mod pattern;
+#[cfg(test)]
+mod tests;
+
 use std::collections::BTreeMap;
+
+use lexer::Mode;
 
 /// Where values of variables come from.
 pub trait Lookup {
@@ -76,6 +83,16 @@ pub enum ExpandError {
         /// The message in the word, or a default one.
         message: String,
     },
+    /// A pattern after `#`, `%` or `/` is malformed.
+    #[error("the pattern {pattern:?} in the substitution of {name} is malformed: {reason}")]
+    Pattern {
+        /// The variable.
+        name: String,
+        /// The pattern.
+        pattern: String,
+        /// What is wrong.
+        reason: String,
+    },
     /// Substitutions are nested too deeply.
     #[error("the substitutions in the word are nested more than {limit} deep")]
     Depth {
@@ -89,14 +106,10 @@ pub enum ExpandError {
 /// # Errors
 /// On a malformed substitution, an unmatched quote, or a required variable that is unset.
 pub fn expand_word(text: &str, escape: char, env: &dyn Lookup) -> Result<Expanded, ExpandError> {
-    let _ = (escape, env);
-    Ok(Expanded {
-        text: text.to_owned(),
-        ..Expanded::default()
-    })
+    Ok(lexer::run(text, escape, env, Mode::default())?.0)
 }
 
-/// Expands a word and splits it at unquoted white space.
+/// Expands a word and splits it at unquoted white space, also at such that came from a variable.
 ///
 /// # Errors
 /// As [`expand_word`].
@@ -105,14 +118,57 @@ pub fn expand_words(
     escape: char,
     env: &dyn Lookup,
 ) -> Result<Vec<String>, ExpandError> {
-    let _ = (escape, env);
-    Ok(vec![text.to_owned()])
+    Ok(lexer::run(
+        text,
+        escape,
+        env,
+        Mode {
+            split: true,
+            ..Mode::default()
+        },
+    )?
+    .1)
 }
 
-/// Expands the content of a heredoc: quotes are ordinary characters and stay.
+/// Expands the content of a heredoc: quotes are ordinary characters and stay; the escape goes and
+/// takes the meaning of the next character with it.
+///
+/// Docker always uses a backslash as the escape here.
 ///
 /// # Errors
 /// As [`expand_word`], without unmatched quotes.
 pub fn expand_raw(text: &str, escape: char, env: &dyn Lookup) -> Result<Expanded, ExpandError> {
-    expand_word(text, escape, env)
+    Ok(lexer::run(
+        text,
+        escape,
+        env,
+        Mode {
+            plain_quotes: true,
+            ..Mode::default()
+        },
+    )?
+    .0)
+}
+
+/// Splits a line at unquoted white space and changes nothing in the words.
+pub(crate) fn split_raw(text: &str) -> Result<Vec<String>, ExpandError> {
+    let mode = Mode {
+        split: true,
+        keep_quotes: true,
+        keep_escapes: true,
+        keep_unset: true,
+        ..Mode::default()
+    };
+    Ok(lexer::run(text, '\\', &|_: &str| None, mode)?.1)
+}
+
+/// Removes quotes and escapes, leaves variables as they are, and splits.
+pub(crate) fn unquote_words(text: &str, keep_quotes: bool) -> Result<Vec<String>, ExpandError> {
+    let mode = Mode {
+        split: true,
+        keep_quotes,
+        keep_unset: true,
+        ..Mode::default()
+    };
+    Ok(lexer::run(text, '\\', &|_: &str| None, mode)?.1)
 }
