@@ -53,6 +53,8 @@ pub struct Instruction {
 }
 
 /// A `--name[=value]` flag.
+///
+/// Unlike other text, flags have lost their quotes and escapes: an escaped `$` is expanded.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Flag {
     /// Name without the dashes.

@@ -5,11 +5,15 @@
 
 pub mod ast;
 mod diagnostic;
+mod directive;
 pub mod expand;
 pub mod flags;
+mod heredoc;
 pub mod ignore;
+mod instruction;
 mod json;
 mod lines;
+mod parse;
 pub mod span;
 mod suggest;
 mod words;
@@ -42,21 +46,13 @@ impl Parsed {
 /// Parses a Dockerfile.
 #[must_use]
 pub fn parse(source: &str) -> Parsed {
-    let _ = source;
-    Parsed {
-        dockerfile: Dockerfile {
-            directives: Directives::default(),
-            instructions: Vec::new(),
-        },
-        diagnostics: Vec::new(),
-    }
+    parse::file(source)
 }
 
 /// Parses one instruction by itself, as the `ONBUILD` triggers of a base image are.
 ///
-/// Spans point into `text`.
+/// Spans point into `text`. Text with an error, with no instruction or with several gives none.
 #[must_use]
 pub fn parse_instruction(text: &str, escape: char) -> (Option<Instruction>, Vec<Diagnostic>) {
-    let _ = (text, escape);
-    (None, Vec::new())
+    parse::single(text, escape)
 }

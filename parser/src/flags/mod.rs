@@ -57,6 +57,18 @@ pub fn allowed_flags(keyword: &str) -> &'static [&'static str] {
     }
 }
 
+/// True for flags that are switches and need no value.
+#[must_use]
+pub fn is_bool_flag(name: &str) -> bool {
+    matches!(name, "link" | "parents" | "keep-git-dir" | "unpack")
+}
+
+/// True for flags that may be given more than once.
+#[must_use]
+pub fn is_repeatable_flag(name: &str) -> bool {
+    matches!(name, "mount" | "device" | "exclude")
+}
+
 /// Decodes a duration such as `1m30s` or `500ms` to nanoseconds.
 ///
 /// # Errors
