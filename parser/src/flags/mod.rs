@@ -1,9 +1,13 @@
 //! Typed values of flags. The caller expands variables first.
 
 mod chmod;
+mod duration;
 mod mount;
+#[cfg(test)]
+mod tests;
 
 pub use chmod::{ChmodSpec, parse_chmod};
+pub use duration::parse_duration;
 pub use mount::{MountSpec, MountType, Sharing, parse_mount};
 
 /// Why the value of a flag is wrong.
@@ -67,14 +71,6 @@ pub fn is_bool_flag(name: &str) -> bool {
 #[must_use]
 pub fn is_repeatable_flag(name: &str) -> bool {
     matches!(name, "mount" | "device" | "exclude")
-}
-
-/// Decodes a duration such as `1m30s` or `500ms` to nanoseconds.
-///
-/// # Errors
-/// When the text is no duration, is negative or does not fit.
-pub fn parse_duration(value: &str) -> Result<u64, FlagError> {
-    Err(FlagError::new(format!("the duration {value:?} is invalid")))
 }
 
 /// Decodes a boolean flag; a bare flag is true.
