@@ -6,6 +6,7 @@
 //! never from a value that was parsed and serialised again.
 #![forbid(unsafe_code)]
 
+pub mod compression;
 pub mod config;
 pub mod descriptor;
 pub mod digest;
@@ -15,6 +16,7 @@ pub mod manifest;
 pub mod platform;
 pub mod reference;
 
+pub use compression::Compression;
 pub use config::{ContainerConfig, Healthcheck, History, ImageConfig, RootFs};
 pub use descriptor::{Descriptor, media_type};
 pub use digest::{Algorithm, ChainId, DiffId, Digest, DigestError, Hasher, Sha256Writer};

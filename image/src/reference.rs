@@ -153,7 +153,12 @@ impl Reference {
     /// The short form of the name alone.
     #[must_use]
     pub fn familiar_name(&self) -> String {
-        if self.registry != DEFAULT_REGISTRY {
+        // A namespace that looks like a host would be taken for one without the registry.
+        let ambiguous = self
+            .repository
+            .split_once('/')
+            .is_some_and(|(first, _)| looks_like_registry(first));
+        if self.registry != DEFAULT_REGISTRY || ambiguous {
             return self.name();
         }
         let short = self
@@ -233,11 +238,7 @@ impl FromStr for Reference {
         };
         // The first component is a registry when it cannot be a repository name.
         let (registry, rest) = match rest.split_once('/') {
-            Some((first, path))
-                if first.contains(['.', ':', '[']) || first == "localhost" || has_upper(first) =>
-            {
-                (first, path)
-            }
+            Some((first, path)) if looks_like_registry(first) => (first, path),
             _ => (DEFAULT_REGISTRY, rest),
         };
         let (repository, tag) = match rest.rsplit_once(':') {
@@ -265,8 +266,10 @@ fn shown(text: &str) -> String {
     text.chars().take(100).collect()
 }
 
-fn has_upper(text: &str) -> bool {
-    text.bytes().any(|b| b.is_ascii_uppercase())
+fn looks_like_registry(first: &str) -> bool {
+    first.contains(['.', ':', '['])
+        || first == "localhost"
+        || first.bytes().any(|b| b.is_ascii_uppercase())
 }
 
 /// Whether a text is a host name, IPv4 address or bracketed IPv6 address with an optional port.

@@ -2,5 +2,31 @@
 //! (OCI image specification, "Image Layer Filesystem Changeset").
 
 mod entry;
+mod path;
+mod pax;
+mod reader;
+mod writer;
 
 pub use entry::{Entry, EntryKind, Timestamp};
+pub use path::clean_path;
+pub use reader::{EntryData, LayerError, LayerReader, Limits};
+pub use writer::LayerWriter;
+
+/// The size of a tar block.
+const BLOCK: usize = 512;
+/// In front of the name of what a layer removes.
+const WHITEOUT: &[u8] = b".wh.";
+/// In front of aufs' own files, which mean nothing elsewhere.
+const WHITEOUT_META: &[u8] = b".wh..wh.";
+/// The marker of a directory that hides what lies below.
+const OPAQUE: &[u8] = b".wh..wh..opq";
+/// In front of the name of an extended attribute in a PAX record.
+const XATTR: &[u8] = b"SCHILY.xattr.";
+
+/// Zero bytes up to the next block.
+fn padding(size: u64) -> usize {
+    ((BLOCK as u64 - size % BLOCK as u64) % BLOCK as u64) as usize
+}
+
+#[cfg(test)]
+mod tests;

@@ -64,9 +64,14 @@ fn normalises_as_docker_does() {
         ),
         ("Foo/bar", "Foo/bar:latest", "Foo/bar:latest"),
         (
-            "a__b.c-d--e/f_g",
-            "docker.io/a__b.c-d--e/f_g:latest",
-            "a__b.c-d--e/f_g:latest",
+            "docker.io/a.b/c",
+            "docker.io/a.b/c:latest",
+            "docker.io/a.b/c:latest",
+        ),
+        (
+            "a__b-d--e/f.g_h",
+            "docker.io/a__b-d--e/f.g_h:latest",
+            "a__b-d--e/f.g_h:latest",
         ),
         (&pinned, &format!("docker.io/library/{pinned}"), &pinned),
         (&both, &both, &both),

@@ -1,0 +1,594 @@
+//! Reads layer tars of any origin: ustar, PAX and GNU.
+
+use std::io::{self, BufReader, Read, Seek};
+
+use tar::Header;
+
+use super::path::{MAX_PATH, clean_path, split};
+use super::{
+    BLOCK, Entry, EntryKind, OPAQUE, Timestamp, WHITEOUT, WHITEOUT_META, XATTR, padding, pax,
+};
+
+const BUFFER: usize = 256 << 10;
+/// The largest extended header: room for some attributes of the largest size Linux allows.
+const MAX_EXTENSION: u64 = 1 << 20;
+
+/// Why a layer was refused.
+#[derive(Debug, thiserror::Error)]
+pub enum LayerError {
+    /// The input failed.
+    #[error("layer cannot be read")]
+    Io(#[from] io::Error),
+    /// The input ends inside a header or a file.
+    #[error("layer ends in the middle of an entry")]
+    Truncated,
+    /// A block that is no tar header.
+    #[error("layer has a damaged header at byte {0}")]
+    BadHeader(u64),
+    /// An extended header breaks the format.
+    #[error("layer has a damaged extended header before byte {0}")]
+    BadExtension(u64),
+    /// A path or link target that leaves the root, has a NUL byte or is too long.
+    #[error("layer has the unsafe path `{0}`")]
+    UnsafePath(String),
+    /// A number that does not fit.
+    #[error("layer gives `{path}` an impossible {field}")]
+    BadNumber {
+        /// The entry.
+        path: String,
+        /// Which number.
+        field: &'static str,
+    },
+    /// A kind of entry that is not supported.
+    #[error("layer entry `{path}` is of the unsupported kind {kind}")]
+    Unsupported {
+        /// The entry.
+        path: String,
+        /// What it is.
+        kind: String,
+    },
+    /// More than [`Limits`] allow.
+    #[error("layer has more {0} than allowed")]
+    TooMuch(&'static str),
+}
+
+/// How much a layer may hold.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Limits {
+    /// Entries, removals included.
+    pub entries: u64,
+    /// Bytes of file data, unpacked.
+    pub bytes: u64,
+}
+
+impl Default for Limits {
+    /// 16 million entries and 1 TiB.
+    fn default() -> Self {
+        Self {
+            entries: 16 << 20,
+            bytes: 1 << 40,
+        }
+    }
+}
+
+/// Reads a layer tar entry by entry.
+#[derive(Debug)]
+pub struct LayerReader<R> {
+    input: BufReader<R>,
+    whiteouts: bool,
+    limits: Limits,
+    entries: u64,
+    bytes: u64,
+    position: u64,
+    data_left: u64,
+    padding: u64,
+    ended: bool,
+}
+
+/// What extended headers say about the entry that follows them.
+#[derive(Default)]
+struct Overrides {
+    path: Option<Vec<u8>>,
+    link: Option<Vec<u8>>,
+    size: Option<u64>,
+    uid: Option<u64>,
+    gid: Option<u64>,
+    mtime: Option<(i64, u32)>,
+    xattrs: Vec<(Vec<u8>, Vec<u8>)>,
+    sparse: bool,
+    total: u64,
+}
+
+impl<R: Read> LayerReader<R> {
+    /// Reads a layer, whiteouts decoded. The input is the plain tar.
+    pub fn new(input: R) -> Self {
+        Self {
+            input: BufReader::with_capacity(BUFFER, input),
+            whiteouts: true,
+            limits: Limits::default(),
+            entries: 0,
+            bytes: 0,
+            position: 0,
+            data_left: 0,
+            padding: 0,
+            ended: false,
+        }
+    }
+
+    /// With `false`, reads a plain archive, in which names with `.wh.` are ordinary.
+    #[must_use]
+    pub const fn whiteouts(mut self, whiteouts: bool) -> Self {
+        self.whiteouts = whiteouts;
+        self
+    }
+
+    /// Replaces the limits.
+    #[must_use]
+    pub const fn limits(mut self, limits: Limits) -> Self {
+        self.limits = limits;
+        self
+    }
+
+    /// The next entry; `None` at the end. Skips what was left of the previous entry's data.
+    ///
+    /// # Errors
+    /// When the input fails or is not a safe tar. No further call makes sense then.
+    #[expect(
+        clippy::should_implement_trait,
+        reason = "fallible, and data is read in between"
+    )]
+    pub fn next(&mut self) -> Result<Option<Entry>, LayerError> {
+        let skip = self.data_left + self.padding;
+        (self.data_left, self.padding) = (0, 0);
+        self.skip(skip)?;
+        self.next_entry()
+    }
+
+    /// The data of the current entry, as far as it is not read yet.
+    pub const fn data(&mut self) -> EntryData<'_, R> {
+        EntryData { reader: self }
+    }
+
+    /// The offset in the tar of the next byte: after [`LayerReader::next`], that of the data.
+    pub const fn position(&self) -> u64 {
+        self.position
+    }
+
+    /// Reads to the end of the input, so that a digest taken from it is complete.
+    ///
+    /// # Errors
+    /// When the input fails.
+    pub fn drain(&mut self) -> io::Result<()> {
+        io::copy(&mut self.input, &mut io::sink())?;
+        (self.data_left, self.padding, self.ended) = (0, 0, true);
+        Ok(())
+    }
+
+    /// The input, with what was read ahead lost.
+    pub fn into_inner(self) -> R {
+        self.input.into_inner()
+    }
+
+    fn next_entry(&mut self) -> Result<Option<Entry>, LayerError> {
+        let mut overrides = Overrides::default();
+        loop {
+            let Some(header) = self.header()? else {
+                return if overrides.total == 0 {
+                    Ok(None)
+                } else {
+                    Err(LayerError::Truncated)
+                };
+            };
+            let at = self.position;
+            match header.as_old().linkflag[0] {
+                b'x' => {
+                    let body = self.extension(&header, &mut overrides)?;
+                    overrides
+                        .read_pax(&body)
+                        .ok_or(LayerError::BadExtension(at))?;
+                }
+                // Global headers (`git archive` writes one) carry nothing that a layer needs.
+                b'g' => drop(self.extension(&header, &mut overrides)?),
+                b'L' => {
+                    let name = self.extension(&header, &mut overrides)?;
+                    overrides.path = Some(until_nul(&name).to_vec());
+                }
+                b'K' => {
+                    let name = self.extension(&header, &mut overrides)?;
+                    overrides.link = Some(until_nul(&name).to_vec());
+                }
+                _ => {
+                    self.entries += 1;
+                    if self.entries > self.limits.entries {
+                        return Err(LayerError::TooMuch("entries"));
+                    }
+                    if let Some(entry) = self.entry(&header, std::mem::take(&mut overrides))? {
+                        return Ok(Some(entry));
+                    }
+                    let skip =
+                        std::mem::take(&mut self.data_left) + std::mem::take(&mut self.padding);
+                    self.skip(skip)?;
+                }
+            }
+        }
+    }
+
+    /// The next header block; `None` at the end of the tar.
+    fn header(&mut self) -> Result<Option<Header>, LayerError> {
+        if self.ended {
+            return Ok(None);
+        }
+        let mut header = Header::new_old();
+        let at = self.position;
+        let block = header.as_mut_bytes();
+        match self.fill(block)? {
+            0 => {
+                self.ended = true;
+                return Ok(None);
+            }
+            BLOCK => {}
+            _ => return Err(LayerError::Truncated),
+        }
+        if block.iter().all(|b| *b == 0) {
+            self.ended = true;
+            return match self.fill(block)? {
+                0 => Ok(None),
+                BLOCK if block.iter().all(|b| *b == 0) => Ok(None),
+                _ => Err(LayerError::BadHeader(at + BLOCK as u64)),
+            };
+        }
+        let stored = number(&header.as_old().cksum).ok_or(LayerError::BadHeader(at))?;
+        let (unsigned, signed) = checksums(header.as_bytes());
+        if stored != unsigned && stored != signed {
+            return Err(LayerError::BadHeader(at));
+        }
+        Ok(Some(header))
+    }
+
+    /// The body of an extended header.
+    fn extension(
+        &mut self,
+        header: &Header,
+        overrides: &mut Overrides,
+    ) -> Result<Vec<u8>, LayerError> {
+        let at = self.position;
+        let size = number(&header.as_old().size)
+            .and_then(|size| u64::try_from(size).ok())
+            .ok_or(LayerError::BadExtension(at))?;
+        overrides.total = overrides.total.saturating_add(size).saturating_add(1);
+        if overrides.total > MAX_EXTENSION {
+            return Err(LayerError::TooMuch("extended headers"));
+        }
+        // Bounded by the check above.
+        let mut body = vec![0; usize::try_from(size).unwrap_or(0)];
+        if self.fill(&mut body)? != body.len() {
+            return Err(LayerError::Truncated);
+        }
+        self.skip(padding(size) as u64)?;
+        Ok(body)
+    }
+
+    /// Turns a header into an entry; `None` for what means nothing.
+    fn entry(
+        &mut self,
+        header: &Header,
+        mut overrides: Overrides,
+    ) -> Result<Option<Entry>, LayerError> {
+        let raw_path = overrides
+            .path
+            .take()
+            .unwrap_or_else(|| header.path_bytes().into_owned());
+        let show = || {
+            String::from_utf8_lossy(&raw_path)
+                .chars()
+                .take(200)
+                .collect::<String>()
+        };
+        let bad = |field| LayerError::BadNumber {
+            path: show(),
+            field,
+        };
+        let flag = header.as_old().linkflag[0];
+        let size = match (flag, overrides.size) {
+            (b'0' | 0 | b'7' | b'S', Some(size)) => size,
+            (b'0' | 0 | b'7' | b'S', None) => number(&header.as_old().size)
+                .and_then(|size| u64::try_from(size).ok())
+                .ok_or_else(|| bad("size"))?,
+            // Other kinds have no data, whatever their size field says.
+            _ => 0,
+        };
+        let path = clean_path(&raw_path).ok_or_else(|| LayerError::UnsafePath(show()))?;
+        let link = || {
+            let raw = overrides.link.as_deref().map_or_else(
+                || until_nul(&header.as_old().linkname).to_vec(),
+                <[u8]>::to_vec,
+            );
+            if raw.is_empty() || raw.contains(&0) || raw.len() > MAX_PATH {
+                return Err(LayerError::UnsafePath(show()));
+            }
+            Ok(raw)
+        };
+        let device = || {
+            let fields = header.as_old_device();
+            let part = |field| {
+                number(field)
+                    .and_then(|n| u32::try_from(n).ok())
+                    .ok_or_else(|| bad("device"))
+            };
+            Ok::<_, LayerError>((part(fields.0)?, part(fields.1)?))
+        };
+        let unsupported = |kind: &str| LayerError::Unsupported {
+            path: show(),
+            kind: kind.into(),
+        };
+        let kind = match flag {
+            b'0' | 0 if raw_path.ends_with(b"/") => EntryKind::Directory,
+            _ if overrides.sparse => return Err(unsupported("sparse file")),
+            b'0' | 0 | b'7' => EntryKind::File { size },
+            b'1' => {
+                let target = link()?;
+                let shown = || String::from_utf8_lossy(&target).chars().take(200).collect();
+                let target = clean_path(&target)
+                    .filter(|clean| !clean.is_empty())
+                    .ok_or_else(|| LayerError::UnsafePath(shown()))?;
+                EntryKind::Hardlink { target }
+            }
+            b'2' => EntryKind::Symlink { target: link()? },
+            b'3' => {
+                let (major, minor) = device()?;
+                EntryKind::CharDevice { major, minor }
+            }
+            b'4' => {
+                let (major, minor) = device()?;
+                EntryKind::BlockDevice { major, minor }
+            }
+            b'5' => EntryKind::Directory,
+            b'6' => EntryKind::Fifo,
+            b'S' => return Err(unsupported("sparse file")),
+            other => {
+                return Err(unsupported(&format!(
+                    "`{}`",
+                    char::from(other).escape_default()
+                )));
+            }
+        };
+        self.data_left = size;
+        self.padding = padding(size) as u64;
+        self.bytes = self.bytes.saturating_add(size);
+        if self.bytes > self.limits.bytes {
+            return Err(LayerError::TooMuch("data"));
+        }
+        let Some((path, kind)) = self.removal(path, kind)? else {
+            return Ok(None);
+        };
+        if path.is_empty() && !matches!(kind, EntryKind::Directory | EntryKind::Opaque) {
+            return Err(LayerError::UnsafePath(show()));
+        }
+        let id = |over: Option<u64>, field: &[u8], name| {
+            let id = over.or_else(|| number(field).and_then(|id| u64::try_from(id).ok()));
+            id.and_then(|id| u32::try_from(id).ok())
+                .ok_or_else(|| bad(name))
+        };
+        let fields = header.as_old();
+        let (secs, nanos) = match overrides.mtime {
+            Some(mtime) => mtime,
+            None => (number(&fields.mtime).ok_or_else(|| bad("time"))?, 0),
+        };
+        let mode = number(&fields.mode).ok_or_else(|| bad("mode"))?;
+        Ok(Some(Entry {
+            uid: id(overrides.uid, &fields.uid, "owner")?,
+            gid: id(overrides.gid, &fields.gid, "group")?,
+            // Twelve bits always fit.
+            mode: u32::try_from(mode & 0o7777).unwrap_or(0),
+            mtime: Timestamp { secs, nanos },
+            xattrs: overrides.sorted_xattrs(),
+            path,
+            kind,
+        }))
+    }
+
+    /// Decodes whiteouts; `None` for the leftovers of aufs.
+    fn removal(
+        &self,
+        path: Vec<u8>,
+        kind: EntryKind,
+    ) -> Result<Option<(Vec<u8>, EntryKind)>, LayerError> {
+        let (directory, name) = split(&path);
+        if !self.whiteouts {
+            return Ok(Some((path, kind)));
+        }
+        if name == OPAQUE {
+            return Ok(Some((directory.to_vec(), EntryKind::Opaque)));
+        }
+        if path
+            .split(|b| *b == b'/')
+            .any(|part| part.starts_with(WHITEOUT_META))
+        {
+            return Ok(None);
+        }
+        match name.strip_prefix(WHITEOUT) {
+            None => Ok(Some((path, kind))),
+            Some(b"" | b"." | b"..") => Err(LayerError::UnsafePath(
+                String::from_utf8_lossy(&path).into_owned(),
+            )),
+            Some(name) => {
+                let mut removed = directory.to_vec();
+                if !removed.is_empty() {
+                    removed.push(b'/');
+                }
+                removed.extend_from_slice(name);
+                Ok(Some((removed, EntryKind::Whiteout)))
+            }
+        }
+    }
+
+    /// Reads until the space is full or the input ends.
+    fn fill(&mut self, space: &mut [u8]) -> io::Result<usize> {
+        let mut filled = 0;
+        while let Some(rest) = space.get_mut(filled..).filter(|rest| !rest.is_empty()) {
+            match self.input.read(rest) {
+                Ok(0) => break,
+                Ok(n) => filled += n,
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) => return Err(error),
+            }
+        }
+        self.position += filled as u64;
+        Ok(filled)
+    }
+
+    fn skip(&mut self, count: u64) -> Result<(), LayerError> {
+        if count == 0 {
+            return Ok(());
+        }
+        let skipped = io::copy(&mut self.input.by_ref().take(count), &mut io::sink())?;
+        self.position += skipped;
+        if skipped == count {
+            Ok(())
+        } else {
+            Err(LayerError::Truncated)
+        }
+    }
+}
+
+impl<R: Read + Seek> LayerReader<R> {
+    /// Like [`LayerReader::next`], but passes over data by seeking. A file that ends inside the
+    /// data of an entry is noticed only by the reader of that data.
+    ///
+    /// # Errors
+    /// As [`LayerReader::next`].
+    pub fn next_seeking(&mut self) -> Result<Option<Entry>, LayerError> {
+        let skip = std::mem::take(&mut self.data_left) + std::mem::take(&mut self.padding);
+        let distance = i64::try_from(skip).map_err(|_| LayerError::Truncated)?;
+        self.input.seek_relative(distance)?;
+        self.position += skip;
+        self.next_entry()
+    }
+}
+
+/// The rest of the current entry's data.
+#[derive(Debug)]
+pub struct EntryData<'a, R> {
+    reader: &'a mut LayerReader<R>,
+}
+
+impl<R> EntryData<'_, R> {
+    /// Bytes that are left.
+    pub const fn remaining(&self) -> u64 {
+        self.reader.data_left
+    }
+}
+
+impl<R: Read> Read for EntryData<'_, R> {
+    fn read(&mut self, space: &mut [u8]) -> io::Result<usize> {
+        let left = usize::try_from(self.reader.data_left).unwrap_or(usize::MAX);
+        let length = left.min(space.len());
+        let Some(space) = space.get_mut(..length).filter(|space| !space.is_empty()) else {
+            return Ok(0);
+        };
+        let n = self.reader.input.read(space)?;
+        if n == 0 {
+            return Err(io::Error::new(
+                io::ErrorKind::UnexpectedEof,
+                LayerError::Truncated,
+            ));
+        }
+        self.reader.data_left -= n as u64;
+        self.reader.position += n as u64;
+        Ok(n)
+    }
+}
+
+impl Overrides {
+    /// Takes over what a PAX header says; an empty value takes an earlier one back.
+    fn read_pax(&mut self, body: &[u8]) -> Option<()> {
+        for record in pax::records(body) {
+            let (key, value) = record?;
+            let set = !value.is_empty();
+            match key {
+                b"path" => self.path = set.then(|| value.to_vec()),
+                b"linkpath" => self.link = set.then(|| value.to_vec()),
+                b"size" if set => self.size = Some(pax::decimal(value)?),
+                b"size" => self.size = None,
+                b"uid" if set => self.uid = Some(pax::decimal(value)?),
+                b"uid" => self.uid = None,
+                b"gid" if set => self.gid = Some(pax::decimal(value)?),
+                b"gid" => self.gid = None,
+                b"mtime" if set => self.mtime = Some(pax::time(value)?),
+                b"mtime" => self.mtime = None,
+                key if key.starts_with(b"GNU.sparse.") => self.sparse = true,
+                key => {
+                    if let Some(name) = key.strip_prefix(XATTR).filter(|name| !name.is_empty()) {
+                        self.xattrs.push((name.to_vec(), value.to_vec()));
+                    }
+                }
+            }
+        }
+        Some(())
+    }
+
+    /// The attributes by name; of two with one name, the later.
+    fn sorted_xattrs(mut self) -> Vec<(Vec<u8>, Vec<u8>)> {
+        self.xattrs.reverse();
+        self.xattrs.sort_by(|a, b| a.0.cmp(&b.0));
+        self.xattrs.dedup_by(|a, b| a.0 == b.0);
+        self.xattrs
+    }
+}
+
+/// Where the device numbers lie in both the ustar and the GNU layout.
+trait DeviceFields {
+    fn as_old_device(&self) -> (&[u8], &[u8]);
+}
+
+impl DeviceFields for Header {
+    fn as_old_device(&self) -> (&[u8], &[u8]) {
+        let bytes = self.as_bytes();
+        (
+            bytes.get(329..337).unwrap_or_default(),
+            bytes.get(337..345).unwrap_or_default(),
+        )
+    }
+}
+
+fn until_nul(bytes: &[u8]) -> &[u8] {
+    bytes.split(|b| *b == 0).next().unwrap_or_default()
+}
+
+/// A numeric field: octal text, or big-endian two's complement with the top bit as a mark.
+fn number(field: &[u8]) -> Option<i64> {
+    let (first, rest) = field.split_first()?;
+    if first & 0x80 != 0 {
+        let negative = first & 0x40 != 0;
+        let start = if negative {
+            i128::from(first | 0x80) - 256
+        } else {
+            i128::from(first & 0x3f)
+        };
+        let value = rest.iter().try_fold(start, |value, b| {
+            value.checked_mul(256).map(|value| value + i128::from(*b))
+        })?;
+        return i64::try_from(value).ok();
+    }
+    let text = until_nul(field).trim_ascii();
+    text.iter().try_fold(0i64, |value, b| {
+        let digit = matches!(b, b'0'..=b'7').then(|| i64::from(b - b'0'))?;
+        value.checked_mul(8)?.checked_add(digit)
+    })
+}
+
+/// The sum of a header's bytes, its checksum taken as spaces; and the same with signed bytes, as
+/// some old programs wrote it.
+fn checksums(block: &[u8; BLOCK]) -> (i64, i64) {
+    let mut sums = (0, 0);
+    for (at, byte) in block.iter().enumerate() {
+        let byte = if (148..156).contains(&at) {
+            b' '
+        } else {
+            *byte
+        };
+        sums.0 += i64::from(byte);
+        sums.1 += i64::from(byte.cast_signed());
+    }
+    sums
+}

@@ -1,0 +1,638 @@
+use std::io::{Read, Write};
+use std::process::{Command, Stdio};
+
+use proptest::prelude::*;
+use tar::{EntryType, Header};
+
+use super::*;
+use crate::digest::Digest;
+
+fn write(entries: &[(Entry, Vec<u8>)]) -> Vec<u8> {
+    let mut writer = LayerWriter::new(Vec::new());
+    for (entry, data) in entries {
+        writer.append(entry, &mut data.as_slice()).unwrap();
+    }
+    writer.finish().unwrap()
+}
+
+fn read(tar: &[u8]) -> Result<Vec<(Entry, Vec<u8>)>, LayerError> {
+    let mut reader = LayerReader::new(tar);
+    let mut entries = Vec::new();
+    while let Some(entry) = reader.next()? {
+        let mut data = Vec::new();
+        reader.data().read_to_end(&mut data)?;
+        entries.push((entry, data));
+    }
+    Ok(entries)
+}
+
+fn entry(path: &str, kind: EntryKind) -> Entry {
+    Entry {
+        mtime: Timestamp::from_secs(1_700_000_000),
+        ..Entry::new(path, kind, 0o755)
+    }
+}
+
+fn samples() -> Vec<(Entry, Vec<u8>)> {
+    let deep = format!("{}/file", "d".repeat(90));
+    let prefixed = format!("{}/{}", "p".repeat(120), "n".repeat(90));
+    let long = format!("{}/{}", "x".repeat(200), "y".repeat(200));
+    let file = |size| EntryKind::File { size };
+    vec![
+        (entry("", EntryKind::Directory), vec![]),
+        (entry("a", EntryKind::Directory), vec![]),
+        (entry("a/empty", file(0)), vec![]),
+        (entry("a/one", file(1)), vec![7]),
+        (entry("a/block", file(512)), vec![1; 512]),
+        (entry("a/more", file(513)), vec![2; 513]),
+        (
+            Entry {
+                mode: 0o4755,
+                uid: 1000,
+                gid: 1001,
+                ..entry("a/suid", file(3))
+            },
+            vec![3; 3],
+        ),
+        (
+            Entry {
+                uid: u32::MAX,
+                gid: 3_000_000,
+                ..entry("a/ids", file(0))
+            },
+            vec![],
+        ),
+        (
+            Entry {
+                mtime: Timestamp::from_secs(-5),
+                ..entry("a/old", file(0))
+            },
+            vec![],
+        ),
+        (
+            Entry {
+                mtime: Timestamp::from_secs(1 << 40),
+                ..entry("a/new", file(0))
+            },
+            vec![],
+        ),
+        (entry("a/gone", EntryKind::Whiteout), vec![]),
+        (entry("top", EntryKind::Whiteout), vec![]),
+        (entry("a/opaque", EntryKind::Opaque), vec![]),
+        (entry("", EntryKind::Opaque), vec![]),
+        (
+            entry(
+                "b",
+                EntryKind::Symlink {
+                    target: b"../../etc/passwd".into(),
+                },
+            ),
+            vec![],
+        ),
+        (
+            entry(
+                "c",
+                EntryKind::Symlink {
+                    target: vec![b'l'; 300],
+                },
+            ),
+            vec![],
+        ),
+        (
+            entry(
+                "d",
+                EntryKind::Hardlink {
+                    target: b"a/one".into(),
+                },
+            ),
+            vec![],
+        ),
+        (
+            entry(
+                "e",
+                EntryKind::Hardlink {
+                    target: long.clone().into(),
+                },
+            ),
+            vec![],
+        ),
+        (
+            entry(
+                "f",
+                EntryKind::CharDevice {
+                    major: 4095,
+                    minor: 1_048_575,
+                },
+            ),
+            vec![],
+        ),
+        (
+            entry("g", EntryKind::BlockDevice { major: 8, minor: 1 }),
+            vec![],
+        ),
+        (entry("h", EntryKind::Fifo), vec![]),
+        (entry(&deep, file(2)), vec![9; 2]),
+        (entry(&prefixed, file(2)), vec![9; 2]),
+        (entry(&long, file(2)), vec![9; 2]),
+        (entry(&long, EntryKind::Directory), vec![]),
+        (entry("größe/日本", file(4)), vec![4; 4]),
+        (
+            Entry {
+                path: b"bytes\xff\xfe".into(),
+                xattrs: vec![
+                    (
+                        b"security.capability".into(),
+                        vec![1, 0, 0, 2, b'\n', b'=', 0],
+                    ),
+                    (b"user.empty".into(), vec![]),
+                    (b"user.large".into(), vec![5; 70_000]),
+                ],
+                ..entry("", file(1))
+            },
+            vec![1],
+        ),
+    ]
+}
+
+/// What reading makes of an entry that was written: removals keep nothing but their time.
+fn normal(entry: &Entry) -> Entry {
+    let mut entry = entry.clone();
+    if entry.is_removal() {
+        (entry.mode, entry.uid, entry.gid, entry.xattrs) = (0, 0, 0, vec![]);
+    }
+    entry.mtime.nanos = 0;
+    entry
+}
+
+#[test]
+fn what_is_written_is_read_again() {
+    let samples = samples();
+    let tar = write(&samples);
+    assert_eq!(tar.len() % 512, 0);
+    let expected: Vec<_> = samples
+        .iter()
+        .map(|(entry, data)| (normal(entry), data.clone()))
+        .collect();
+    assert_eq!(read(&tar).unwrap(), expected);
+}
+
+/// Layers must stay the same over all versions, or every image would change.
+#[test]
+fn bytes_do_not_change() {
+    assert_eq!(Digest::of(&write(&samples())).as_str(), GOLDEN);
+    let empty = write(&[]);
+    assert_eq!(empty, [0; 1024]);
+}
+
+const GOLDEN: &str = "sha256:7c5259042c41d2e39892953074e842e869e24c168322cdd50512b18ac1a125da";
+
+#[test]
+fn seeking_finds_the_same_entries_and_offsets() {
+    let tar = write(&samples());
+    let mut plain = LayerReader::new(tar.as_slice());
+    let mut seeking = LayerReader::new(std::io::Cursor::new(&tar));
+    loop {
+        let (a, b) = (plain.next().unwrap(), seeking.next_seeking().unwrap());
+        assert_eq!(a, b);
+        assert_eq!(plain.position(), seeking.position());
+        if a.is_none() {
+            break;
+        }
+    }
+}
+
+#[test]
+fn gnu_tar_lists_what_is_written() {
+    let tar = write(&samples());
+    let mut child = Command::new("tar")
+        .args(["--numeric-owner", "--quoting-style=literal", "-tf", "-"])
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut stdin = child.stdin.take().unwrap();
+    let feeder = std::thread::spawn(move || stdin.write_all(&tar));
+    let output = child.wait_with_output().unwrap();
+    feeder.join().unwrap().unwrap();
+    assert!(
+        output.status.success(),
+        "{}",
+        String::from_utf8_lossy(&output.stderr)
+    );
+    let listed = String::from_utf8_lossy(&output.stdout);
+    for name in [
+        "a/.wh.gone",
+        ".wh.top",
+        "a/opaque/.wh..wh..opq",
+        "größe/日本",
+        "a/ids",
+    ] {
+        assert!(
+            listed.lines().any(|line| line == name),
+            "{name} not in {listed}"
+        );
+    }
+    assert_eq!(listed.lines().count(), samples().len());
+}
+
+#[test]
+fn archives_of_gnu_tar_are_read() {
+    let dir = tempfile::tempdir().unwrap();
+    let long = "n".repeat(150);
+    std::fs::write(dir.path().join(&long), b"long").unwrap();
+    std::os::unix::fs::symlink("t".repeat(150), dir.path().join("link")).unwrap();
+    std::fs::hard_link(dir.path().join(&long), dir.path().join("other")).unwrap();
+    std::fs::create_dir(dir.path().join("sub")).unwrap();
+    for format in ["gnu", "pax", "ustar", "v7"] {
+        let names: &[&str] = if matches!(format, "gnu" | "pax") {
+            &["./link", long.as_str(), "./other", "sub"]
+        } else {
+            &["sub"]
+        };
+        let output = Command::new("tar")
+            .arg(format!("--format={format}"))
+            .args(["--mtime=@1234567890", "-cf", "-", "-C"])
+            .arg(dir.path())
+            .args(names)
+            .output()
+            .unwrap();
+        assert!(output.status.success());
+        let entries = read(&output.stdout).unwrap();
+        assert_eq!(entries.len(), names.len(), "{format}");
+        assert!(
+            entries
+                .iter()
+                .all(|(entry, _)| entry.mtime.secs == 1_234_567_890)
+        );
+        assert_eq!(entries.last().unwrap().0.path, b"sub");
+        if names.len() > 1 {
+            assert_eq!(
+                entries[0].0.kind,
+                EntryKind::Symlink {
+                    target: vec![b't'; 150]
+                }
+            );
+            assert_eq!(
+                (&entries[1].0.path[..], &entries[1].1[..]),
+                (long.as_bytes(), &b"long"[..])
+            );
+            assert_eq!(
+                entries[2].0.kind,
+                EntryKind::Hardlink {
+                    target: long.clone().into()
+                }
+            );
+        }
+    }
+}
+
+#[test]
+fn times_are_clamped_and_whole() {
+    let mut writer = LayerWriter::new(Vec::new());
+    writer.set_epoch_clamp(Some(1000));
+    for secs in [999, 1000, 1001] {
+        let mtime = Timestamp {
+            secs,
+            nanos: 999_999_999,
+        };
+        let entry = Entry {
+            mtime,
+            ..Entry::new(format!("f{secs}"), EntryKind::Fifo, 0o644)
+        };
+        writer.append(&entry, &mut std::io::empty()).unwrap();
+    }
+    let times: Vec<_> = read(&writer.finish().unwrap())
+        .unwrap()
+        .into_iter()
+        .map(|(entry, _)| entry.mtime)
+        .collect();
+    assert_eq!(times, [999, 1000, 1000].map(Timestamp::from_secs));
+}
+
+#[test]
+fn writer_refuses_what_cannot_be_read_back() {
+    let file = EntryKind::File { size: 10 };
+    let cases = [
+        (Entry::new("f", file.clone(), 0), "short"),
+        (Entry::new("/f", EntryKind::Fifo, 0), ""),
+        (Entry::new("a/../f", EntryKind::Fifo, 0), ""),
+        (Entry::new("a//f", EntryKind::Fifo, 0), ""),
+        (Entry::new("d/", EntryKind::Directory, 0), ""),
+        (Entry::new("a\0b", EntryKind::Fifo, 0), ""),
+        (Entry::new("", EntryKind::Fifo, 0), ""),
+        (Entry::new("", EntryKind::Whiteout, 0), ""),
+        (Entry::new("a/.wh.b", EntryKind::Fifo, 0), ""),
+        (
+            Entry::new("l", EntryKind::Symlink { target: vec![] }, 0),
+            "",
+        ),
+        (
+            Entry::new(
+                "l",
+                EntryKind::Hardlink {
+                    target: b"../x".into(),
+                },
+                0,
+            ),
+            "",
+        ),
+        (
+            Entry::new(
+                "c",
+                EntryKind::CharDevice {
+                    major: u32::MAX,
+                    minor: 0,
+                },
+                0,
+            ),
+            "",
+        ),
+        (
+            Entry {
+                xattrs: vec![(b"user.a=b".into(), vec![])],
+                ..Entry::new("x", EntryKind::Fifo, 0)
+            },
+            "",
+        ),
+    ];
+    for (entry, data) in cases {
+        let result = LayerWriter::new(Vec::new()).append(&entry, &mut data.as_bytes());
+        assert!(result.is_err(), "{entry:?}");
+    }
+    let mut plain = LayerWriter::new(Vec::new());
+    plain.set_whiteouts(false);
+    plain
+        .append(
+            &Entry::new(".wh.x", EntryKind::Fifo, 0),
+            &mut std::io::empty(),
+        )
+        .unwrap();
+    assert!(
+        plain
+            .append(
+                &Entry::new("x", EntryKind::Whiteout, 0),
+                &mut std::io::empty()
+            )
+            .is_err()
+    );
+}
+
+/// A tar of one entry made by hand.
+fn raw(name: &[u8], flag: u8, link: &[u8], body: &[u8]) -> Vec<u8> {
+    let mut header = Header::new_ustar();
+    header.as_old_mut().name[..name.len()].copy_from_slice(name);
+    header.as_old_mut().linkname[..link.len()].copy_from_slice(link);
+    header.set_entry_type(EntryType::new(flag));
+    header.set_size(body.len() as u64);
+    for set in [Header::set_uid, Header::set_gid, Header::set_mtime] {
+        set(&mut header, 0);
+    }
+    header.set_mode(0o644);
+    header.set_cksum();
+    let mut tar = header.as_bytes().to_vec();
+    tar.extend_from_slice(body);
+    tar.resize(tar.len().next_multiple_of(512), 0);
+    tar
+}
+
+#[test]
+fn reader_refuses_hostile_archives() {
+    let pax = |key: &str, value: &[u8]| {
+        let mut body = Vec::new();
+        pax::push_record(&mut body, &[key.as_bytes()], value);
+        [raw(b"x", b'x', b"", &body), raw(b"f", b'0', b"", b"")].concat()
+    };
+    let mut damaged = raw(b"f", b'0', b"", b"");
+    damaged[0] ^= 1;
+    let cases: Vec<(&str, Vec<u8>)> = vec![
+        ("parent", raw(b"../f", b'0', b"", b"")),
+        ("inner parent", raw(b"a/../../f", b'0', b"", b"")),
+        ("absolute parent", raw(b"/../f", b'5', b"", b"")),
+        ("link out", raw(b"f", b'1', b"../../etc/shadow", b"")),
+        ("link to root", raw(b"f", b'1', b"/", b"")),
+        ("empty link", raw(b"f", b'2', b"", b"")),
+        ("root as a file", raw(b"./", b'2', b"x", b"")),
+        ("unknown kind", raw(b"f", b'Z', b"", b"")),
+        ("sparse", raw(b"f", b'S', b"", b"")),
+        ("whiteout of parent", raw(b"a/.wh...", b'0', b"", b"")),
+        ("whiteout of self", raw(b"a/.wh..", b'0', b"", b"")),
+        ("whiteout of nothing", raw(b".wh.", b'0', b"", b"")),
+        ("checksum", damaged),
+        (
+            "truncated data",
+            raw(b"f", b'0', b"", &[1; 600])[..1000].to_vec(),
+        ),
+        (
+            "truncated header",
+            raw(b"f", b'0', b"", b"")[..300].to_vec(),
+        ),
+        ("extension without entry", raw(b"x", b'x', b"", b"6 a=b\n")),
+        (
+            "lone zero block",
+            [vec![0; 512], raw(b"f", b'0', b"", b"")].concat(),
+        ),
+        (
+            "large extension",
+            raw(b"x", b'L', b"", &vec![b'a'; (1 << 20) + 1]),
+        ),
+        (
+            "long path",
+            [
+                raw(b"x", b'L', b"", &vec![b'a'; 40_000]),
+                raw(b"f", b'0', b"", b""),
+            ]
+            .concat(),
+        ),
+        ("pax parent", pax("path", b"../../f")),
+        ("pax NUL", pax("path", b"a\0b")),
+        ("pax size", pax("size", b"18446744073709551615")),
+        ("pax size sign", pax("size", b"-1")),
+        ("pax owner", pax("uid", b"4294967296")),
+        ("pax sparse", pax("GNU.sparse.major", b"1")),
+        (
+            "pax garbage",
+            [raw(b"x", b'x', b"", b"99 a=b\n"), raw(b"f", b'0', b"", b"")].concat(),
+        ),
+    ];
+    for (name, tar) in cases {
+        assert!(read(&tar).is_err(), "{name}");
+    }
+}
+
+#[test]
+fn paths_and_markers_are_understood() {
+    let tar = [
+        raw(b"./a//b/./c", b'0', b"", b"x"),
+        raw(b"/abs", b'0', b"", b""),
+        raw(b"dir/", b'0', b"", b""),
+        raw(b"g", b'g', b"", b"6 a=b\n"),
+        raw(b".wh..wh.plnk/1.2", b'0', b"", b"ignored"),
+        raw(b"link", b'1', b"/abs", b""),
+        raw(b"x/.wh.gone", b'0', b"", b""),
+        raw(b"x/.wh..wh..opq", b'0', b"", b""),
+    ]
+    .concat();
+    let found: Vec<_> = read(&tar)
+        .unwrap()
+        .into_iter()
+        .map(|(e, _)| (e.path, e.kind))
+        .collect();
+    assert_eq!(
+        found,
+        [
+            (b"a/b/c".to_vec(), EntryKind::File { size: 1 }),
+            (b"abs".to_vec(), EntryKind::File { size: 0 }),
+            (b"dir".to_vec(), EntryKind::Directory),
+            (
+                b"link".to_vec(),
+                EntryKind::Hardlink {
+                    target: b"abs".to_vec()
+                }
+            ),
+            (b"x/gone".to_vec(), EntryKind::Whiteout),
+            (b"x".to_vec(), EntryKind::Opaque),
+        ]
+    );
+    let mut plain = LayerReader::new(tar.as_slice()).whiteouts(false);
+    let mut names = Vec::new();
+    while let Some(entry) = plain.next().unwrap() {
+        names.push(entry.path);
+    }
+    assert!(
+        names.contains(&b"x/.wh.gone".to_vec()) && names.contains(&b".wh..wh.plnk/1.2".to_vec())
+    );
+}
+
+#[test]
+fn limits_hold() {
+    let tar = [
+        raw(b"a", b'0', b"", &[1; 100]),
+        raw(b"b", b'0', b"", &[1; 100]),
+    ]
+    .concat();
+    for (limits, fits) in [
+        (
+            Limits {
+                entries: 2,
+                bytes: 200,
+            },
+            true,
+        ),
+        (
+            Limits {
+                entries: 1,
+                bytes: 200,
+            },
+            false,
+        ),
+        (
+            Limits {
+                entries: 2,
+                bytes: 199,
+            },
+            false,
+        ),
+    ] {
+        let mut reader = LayerReader::new(tar.as_slice()).limits(limits);
+        let all = std::iter::from_fn(|| reader.next().transpose()).collect::<Result<Vec<_>, _>>();
+        assert_eq!(all.is_ok(), fits, "{limits:?}");
+    }
+}
+
+#[test]
+fn numbers_in_base_256_are_read() {
+    let mut header = Header::new_gnu();
+    header.as_old_mut().name[..1].copy_from_slice(b"f");
+    header.set_entry_type(EntryType::Regular);
+    header.set_size(0);
+    header.set_mode(0o600);
+    header.set_uid(4_000_000_000);
+    header.set_gid(0);
+    header.as_old_mut().mtime = [0xff; 12];
+    header.set_cksum();
+    let entry = read(header.as_bytes()).unwrap().remove(0).0;
+    assert_eq!((entry.uid, entry.mtime.secs), (4_000_000_000, -1));
+}
+
+fn any_entry() -> impl Strategy<Value = (Entry, Vec<u8>)> {
+    let name = proptest::collection::vec(
+        prop_oneof![Just(b'a'), Just(b'.'), Just(b' '), Just(0xc3), any::<u8>()],
+        1..60,
+    );
+    let path = proptest::collection::vec(name, 1..6).prop_filter_map("clean", |parts| {
+        let path = clean_path(&parts.join(&b'/'))?;
+        let plain = path
+            .split(|b| *b == b'/')
+            .all(|part| !part.starts_with(WHITEOUT));
+        (!path.is_empty() && plain).then_some(path)
+    });
+    let kind = prop_oneof![
+        Just(EntryKind::Directory),
+        (0u64..2000).prop_map(|size| EntryKind::File { size }),
+        proptest::collection::vec(1u8.., 1..200).prop_map(|target| EntryKind::Symlink { target }),
+        Just(EntryKind::Whiteout),
+        Just(EntryKind::Opaque),
+        (0u32..5000, 0u32..2_000_000)
+            .prop_map(|(major, minor)| EntryKind::BlockDevice { major, minor }),
+    ];
+    let xattr = (
+        "[a-z.]{1,20}".prop_map(String::into_bytes),
+        proptest::collection::vec(any::<u8>(), 0..90),
+    );
+    let xattrs = proptest::collection::btree_map(xattr.0, xattr.1, 0..4);
+    (
+        path,
+        kind,
+        0u32..0o10000,
+        any::<(u32, u32)>(),
+        any::<i32>(),
+        xattrs,
+    )
+        .prop_map(|(path, kind, mode, (uid, gid), secs, xattrs)| {
+            let mtime = Timestamp::from_secs(secs.into());
+            let xattrs = xattrs.into_iter().collect();
+            let entry = Entry {
+                path,
+                kind,
+                mode,
+                uid,
+                gid,
+                mtime,
+                xattrs,
+            };
+            let data = vec![mode as u8; usize::try_from(entry.data_len()).unwrap()];
+            (entry, data)
+        })
+}
+
+proptest! {
+    #[test]
+    fn round_trip(entries in proptest::collection::vec(any_entry(), 0..12)) {
+        let expected: Vec<_> = entries.iter().map(|(e, d)| (normal(e), d.clone())).collect();
+        prop_assert_eq!(read(&write(&entries)).unwrap(), expected);
+    }
+
+    #[test]
+    fn damage_is_an_error_or_a_safe_entry(
+        entries in proptest::collection::vec(any_entry(), 1..4),
+        hits in proptest::collection::vec((any::<prop::sample::Index>(), any::<u8>()), 1..8),
+        fix in any::<bool>(),
+    ) {
+        let mut tar = write(&entries);
+        for (at, byte) in hits {
+            let at = at.index(tar.len());
+            tar[at] = byte;
+            if fix {
+                let start = at / 512 * 512;
+                let mut header = Header::new_old();
+                header.as_mut_bytes().copy_from_slice(&tar[start..start + 512]);
+                header.set_cksum();
+                tar[start..start + 512].copy_from_slice(header.as_bytes());
+            }
+        }
+        for (entry, _) in read(&tar).unwrap_or_default() {
+            prop_assert!(path::is_clean(&entry.path));
+        }
+    }
+}

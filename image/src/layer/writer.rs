@@ -1,0 +1,388 @@
+//! Writes layer tars whose bytes depend on nothing but the entries.
+//!
+//! Headers are plain ustar; PAX records come only where a value does not fit. Owners are numeric,
+//! times are whole seconds.
+
+use std::io::{self, Read, Write};
+
+use tar::{EntryType, Header};
+
+use super::path::{is_clean, split};
+use super::pax::push_record;
+use super::{BLOCK, Entry, EntryKind, OPAQUE, WHITEOUT, XATTR, padding};
+
+/// What is collected before it goes to the output.
+const BUFFER: usize = 1 << 20;
+/// The largest value of an eight-byte octal field.
+const MAX_ID: u32 = 0o777_7777;
+/// The largest value of a twelve-byte octal field.
+const MAX_OCTAL: u64 = 0o777_7777_7777;
+/// The name of every extended header; it is never unpacked.
+const PAX_NAME: &[u8] = b"PaxHeaders/entry";
+
+/// Writes a layer tar.
+///
+/// Entries are written in the order given; the caller sorts. The output gets large writes only.
+#[derive(Debug)]
+pub struct LayerWriter<W: Write> {
+    out: W,
+    /// Always of length [`BUFFER`], so that reading into it never clears it first.
+    buffer: Vec<u8>,
+    filled: usize,
+    pax: Vec<u8>,
+    path: Vec<u8>,
+    epoch: Option<i64>,
+    whiteouts: bool,
+}
+
+impl<W: Write> LayerWriter<W> {
+    /// Starts a tar.
+    pub fn new(out: W) -> Self {
+        let (buffer, pax, path) = (vec![0; BUFFER], Vec::new(), Vec::new());
+        Self {
+            out,
+            buffer,
+            filled: 0,
+            pax,
+            path,
+            epoch: None,
+            whiteouts: true,
+        }
+    }
+
+    /// Makes later modification times than this second (SOURCE_DATE_EPOCH) this second.
+    pub const fn set_epoch_clamp(&mut self, epoch: Option<i64>) {
+        self.epoch = epoch;
+    }
+
+    /// With `false`, writes a plain archive: names that start with `.wh.` are ordinary, and
+    /// removals are an error. `true` at first.
+    pub const fn set_whiteouts(&mut self, whiteouts: bool) {
+        self.whiteouts = whiteouts;
+    }
+
+    /// Writes an entry; of a file exactly its size is read from `data`.
+    ///
+    /// Removals are written as empty files of root with mode 0.
+    ///
+    /// # Errors
+    /// When the output fails, `data` fails or ends early, or the entry cannot be expressed: a
+    /// path that is not clean, a name that would read as a whiteout, an attribute name with `=`.
+    pub fn append(&mut self, entry: &Entry, data: &mut dyn Read) -> io::Result<()> {
+        self.header(entry)?;
+        if let EntryKind::File { size } = entry.kind {
+            self.data(entry, size, data)?;
+        }
+        Ok(())
+    }
+
+    /// Ends the tar and returns the output, flushed.
+    ///
+    /// # Errors
+    /// When the output fails.
+    pub fn finish(mut self) -> io::Result<W> {
+        self.push(zeros(BLOCK))?;
+        self.push(zeros(BLOCK))?;
+        self.flush_buffer()?;
+        self.out.flush()?;
+        Ok(self.out)
+    }
+
+    fn header(&mut self, entry: &Entry) -> io::Result<()> {
+        if !is_clean(&entry.path) {
+            return Err(invalid("path is not clean", &entry.path));
+        }
+        self.set_path(entry)?;
+        let mut header = Header::new_ustar();
+        let (kind, size, link) = self.kind(entry, &mut header)?;
+        self.pax.clear();
+        let removal = entry.is_removal();
+        let (mode, uid, gid) = if removal {
+            (0, 0, 0)
+        } else {
+            (entry.mode, entry.uid, entry.gid)
+        };
+        // The records are sorted by key, attributes first: upper case sorts before lower case.
+        if !removal {
+            for (name, value) in &entry.xattrs {
+                if name.is_empty() || name.contains(&b'=') || name.contains(&0) {
+                    return Err(invalid("an attribute name cannot be stored", &entry.path));
+                }
+                push_record(&mut self.pax, &[XATTR, name], value);
+            }
+        }
+        let mut octal = [0u8; 24];
+        if gid > MAX_ID {
+            push_record(
+                &mut self.pax,
+                &[b"gid"],
+                decimal(&mut octal, gid.into(), false),
+            );
+        }
+        header.set_gid(if gid > MAX_ID { 0 } else { gid.into() });
+        if let Some(link) = link {
+            let field = &mut header.as_old_mut().linkname;
+            if link.is_ascii() && link.len() <= field.len() {
+                copy(field, link);
+            } else {
+                push_record(&mut self.pax, &[b"linkpath"], link);
+                copy_ascii(field, link);
+            }
+        }
+        let secs = self
+            .epoch
+            .map_or(entry.mtime.secs, |epoch| entry.mtime.secs.min(epoch));
+        match u64::try_from(secs) {
+            Ok(secs) if secs <= MAX_OCTAL => header.set_mtime(secs),
+            _ => {
+                let text = decimal(&mut octal, secs.unsigned_abs(), secs < 0);
+                push_record(&mut self.pax, &[b"mtime"], text);
+                header.set_mtime(0);
+            }
+        }
+        if !set_name(&mut header, &self.path) {
+            push_record(&mut self.pax, &[b"path"], &self.path);
+        }
+        if size > MAX_OCTAL {
+            push_record(&mut self.pax, &[b"size"], decimal(&mut octal, size, false));
+        }
+        header.set_size(if size > MAX_OCTAL { 0 } else { size });
+        if uid > MAX_ID {
+            push_record(
+                &mut self.pax,
+                &[b"uid"],
+                decimal(&mut octal, uid.into(), false),
+            );
+        }
+        header.set_uid(if uid > MAX_ID { 0 } else { uid.into() });
+        header.set_mode(mode & 0o7777);
+        header.set_entry_type(kind);
+        header.set_cksum();
+        if !self.pax.is_empty() {
+            self.push_pax()?;
+        }
+        self.push(header.as_bytes())
+    }
+
+    /// Puts the name under which the entry is written into `self.path`.
+    fn set_path(&mut self, entry: &Entry) -> io::Result<()> {
+        let (directory, name) = split(&entry.path);
+        let removal = entry.is_removal();
+        if removal && !self.whiteouts {
+            return Err(invalid("a plain archive cannot hold removals", &entry.path));
+        }
+        if self.whiteouts && name.starts_with(WHITEOUT) {
+            return Err(invalid(
+                "the name would mean a removal in a layer",
+                &entry.path,
+            ));
+        }
+        self.path.clear();
+        match entry.kind {
+            EntryKind::Whiteout => {
+                if name.is_empty() {
+                    return Err(invalid("the root cannot be removed", name));
+                }
+                self.path.extend_from_slice(directory);
+                if !directory.is_empty() {
+                    self.path.push(b'/');
+                }
+                self.path.extend_from_slice(WHITEOUT);
+                self.path.extend_from_slice(name);
+            }
+            EntryKind::Opaque => {
+                self.path.extend_from_slice(&entry.path);
+                if !entry.path.is_empty() {
+                    self.path.push(b'/');
+                }
+                self.path.extend_from_slice(OPAQUE);
+            }
+            EntryKind::Directory if entry.path.is_empty() => self.path.extend_from_slice(b"./"),
+            EntryKind::Directory => {
+                self.path.extend_from_slice(&entry.path);
+                self.path.push(b'/');
+            }
+            _ if entry.path.is_empty() => return Err(invalid("the root is a directory", b"")),
+            _ => self.path.extend_from_slice(&entry.path),
+        }
+        Ok(())
+    }
+
+    fn kind<'a>(
+        &self,
+        entry: &'a Entry,
+        header: &mut Header,
+    ) -> io::Result<(EntryType, u64, Option<&'a [u8]>)> {
+        let mut device = |major: u32, minor: u32| {
+            if major > MAX_ID || minor > MAX_ID {
+                return Err(invalid("device number is too large", &entry.path));
+            }
+            header.set_device_major(major)?;
+            header.set_device_minor(minor)
+        };
+        Ok(match &entry.kind {
+            EntryKind::File { size } => (EntryType::Regular, *size, None),
+            EntryKind::Whiteout | EntryKind::Opaque => (EntryType::Regular, 0, None),
+            EntryKind::Directory => (EntryType::Directory, 0, None),
+            EntryKind::Fifo => (EntryType::Fifo, 0, None),
+            EntryKind::Symlink { target } => {
+                if target.is_empty() || target.contains(&0) {
+                    return Err(invalid(
+                        "text of the link is empty or has a NUL",
+                        &entry.path,
+                    ));
+                }
+                (EntryType::Symlink, 0, Some(target))
+            }
+            EntryKind::Hardlink { target } => {
+                if target.is_empty() || !is_clean(target) {
+                    return Err(invalid("target of the link is not clean", &entry.path));
+                }
+                (EntryType::Link, 0, Some(target))
+            }
+            EntryKind::CharDevice { major, minor } => {
+                device(*major, *minor)?;
+                (EntryType::Char, 0, None)
+            }
+            EntryKind::BlockDevice { major, minor } => {
+                device(*major, *minor)?;
+                (EntryType::Block, 0, None)
+            }
+        })
+    }
+
+    fn push_pax(&mut self) -> io::Result<()> {
+        let mut header = Header::new_ustar();
+        copy(&mut header.as_old_mut().name, PAX_NAME);
+        header.set_mode(0o644);
+        header.set_uid(0);
+        header.set_gid(0);
+        header.set_mtime(0);
+        header.set_size(self.pax.len() as u64);
+        header.set_entry_type(EntryType::XHeader);
+        header.set_cksum();
+        self.push(header.as_bytes())?;
+        let body = std::mem::take(&mut self.pax);
+        let pushed = self.push(&body);
+        let padding = padding(body.len() as u64);
+        self.pax = body;
+        pushed?;
+        self.push(zeros(padding))
+    }
+
+    fn data(&mut self, entry: &Entry, size: u64, data: &mut dyn Read) -> io::Result<()> {
+        let mut left = size;
+        while left > 0 {
+            if self.filled == BUFFER {
+                self.flush_buffer()?;
+            }
+            let end = usize::try_from(left).map_or(BUFFER, |left| BUFFER.min(self.filled + left));
+            let space = self.buffer.get_mut(self.filled..end).unwrap_or_default();
+            match data.read(space) {
+                Ok(0) => {
+                    let path = String::from_utf8_lossy(&entry.path);
+                    return Err(io::Error::new(
+                        io::ErrorKind::UnexpectedEof,
+                        format!("data of `{path}` ended {left} bytes early"),
+                    ));
+                }
+                Ok(n) => {
+                    self.filled = end.min(self.filled + n);
+                    left = left.saturating_sub(n as u64);
+                }
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) => return Err(error),
+            }
+        }
+        self.push(zeros(padding(size)))
+    }
+
+    fn push(&mut self, bytes: &[u8]) -> io::Result<()> {
+        if bytes.len() > BUFFER - self.filled {
+            self.flush_buffer()?;
+            if bytes.len() >= BUFFER {
+                return self.out.write_all(bytes);
+            }
+        }
+        let end = self.filled + bytes.len();
+        copy(
+            self.buffer.get_mut(self.filled..end).unwrap_or_default(),
+            bytes,
+        );
+        self.filled = end;
+        Ok(())
+    }
+
+    fn flush_buffer(&mut self) -> io::Result<()> {
+        let filled = std::mem::take(&mut self.filled);
+        self.out
+            .write_all(self.buffer.get(..filled).unwrap_or_default())
+    }
+}
+
+/// That many zero bytes, at most a block.
+fn zeros(count: usize) -> &'static [u8] {
+    static ZEROS: [u8; BLOCK] = [0; BLOCK];
+    ZEROS.get(..count).unwrap_or(&ZEROS)
+}
+
+/// Copies as many bytes as both sides have.
+fn copy(field: &mut [u8], bytes: &[u8]) {
+    let length = field.len().min(bytes.len());
+    if let (Some(to), Some(from)) = (field.get_mut(..length), bytes.get(..length)) {
+        to.copy_from_slice(from);
+    }
+}
+
+/// Fills a field with what fits, for readers that do not know extended headers.
+fn copy_ascii(field: &mut [u8], bytes: &[u8]) {
+    let ascii = bytes.iter().filter(|b| b.is_ascii());
+    field
+        .iter_mut()
+        .zip(ascii)
+        .for_each(|(to, from)| *to = *from);
+}
+
+/// Stores a path in the name field or, split at a slash, in prefix and name. Otherwise stores what
+/// fits and returns `false`.
+fn set_name(header: &mut Header, path: &[u8]) -> bool {
+    const NAME: usize = 100;
+    const PREFIX: usize = 155;
+    if path.is_ascii() && path.len() <= NAME {
+        copy(&mut header.as_old_mut().name, path);
+        return true;
+    }
+    if path.is_ascii() && path.len() <= PREFIX + 1 + NAME {
+        // The first slash after which the rest fits, but not one at the very end.
+        let from = path.len() - NAME - 1;
+        let slash = path
+            .iter()
+            .enumerate()
+            .skip(from)
+            .find(|(at, b)| **b == b'/' && *at > 0 && *at <= PREFIX && at + 1 < path.len());
+        if let (Some((at, _)), Some(fields)) = (slash, header.as_ustar_mut()) {
+            let (prefix, name) = path.split_at(at);
+            copy(&mut fields.prefix, prefix);
+            copy(&mut fields.name, name.get(1..).unwrap_or_default());
+            return true;
+        }
+    }
+    copy_ascii(&mut header.as_old_mut().name, path);
+    false
+}
+
+fn decimal(space: &mut [u8; 24], number: u64, negative: bool) -> &[u8] {
+    let mut cursor = io::Cursor::new(&mut space[..]);
+    // 24 bytes hold any 64-bit number with its sign.
+    let _ = write!(cursor, "{}{number}", if negative { "-" } else { "" });
+    let length = usize::try_from(cursor.position()).unwrap_or(0);
+    space.get(..length).unwrap_or_default()
+}
+
+fn invalid(problem: &str, path: &[u8]) -> io::Error {
+    let path = String::from_utf8_lossy(path);
+    io::Error::new(
+        io::ErrorKind::InvalidInput,
+        format!("cannot write `{path}` to a tar: {problem}"),
+    )
+}
