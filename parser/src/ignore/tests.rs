@@ -1,0 +1,240 @@
+//! Tables of patterns and paths, and properties of the matcher.
+
+use proptest::prelude::*;
+
+use super::{Ignore, Verdict, clean};
+
+fn of(patterns: &[&str]) -> Ignore {
+    let patterns: Vec<String> = patterns.iter().map(|p| (*p).to_owned()).collect();
+    Ignore::from_patterns(&patterns).expect("well-formed patterns")
+}
+
+fn excluded(patterns: &[&str], path: &str) -> bool {
+    of(patterns).verdict(path).excluded
+}
+
+#[test]
+fn single_patterns() {
+    for (pattern, path, want) in [
+        ("**", "file", true),
+        ("**/", "dir/file", true),
+        ("**/**", "dir/file", true),
+        ("dir/**", "dir/file", true),
+        ("dir/**", "dir/a/file", true),
+        ("dir/**", "dir", false),
+        ("dir/**", "dirs/a", false),
+        ("**/dir", "dir", true),
+        ("**/dir", "dir/file", true),
+        ("**/dir", "a/b/dir", true),
+        ("**/dir", "adir", false),
+        ("**/dir2/*", "dir/dir2/file", true),
+        ("**/dir2/*", "dir2", false),
+        ("**/dir2/**", "dir/dir2/dir3/file", true),
+        ("**file", "file", true),
+        ("**file", "dir/file", true),
+        ("**file", "dir/myfile", true),
+        ("**/file*txt", "dir/dir/file.txt", true),
+        ("**/**/*.txt", "file.txt", true),
+        ("**/**/*.txt2", "dir/dir/file.txt", false),
+        ("a**/*.txt", "a/dir/file.txt", true),
+        ("a**/*.txt", "a/file.txt", true),
+        ("a/*.txt", "a/dir/file.txt", false),
+        ("a/*.txt**", "a/file.txt", true),
+        ("a[b-d]e", "ace", true),
+        ("a[b-d]e", "aae", false),
+        ("a[^b-d]e", "aze", true),
+        ("a[!b]c", "a!c", true),
+        (".*", ".foo", true),
+        (".*", "foo", false),
+        ("abc.def", "abcZdef", false),
+        ("abc?def", "abcZdef", true),
+        ("abc?def", "abc/def", false),
+        ("**/.foo", "bar.foo", false),
+        ("a(b)c/def", "a(b)c/def", true),
+        ("a.|)$(}+{bc", "a.|)$(}+{bc", true),
+        ("a\\*b", "a*b", true),
+        ("a\\*b", "axb", false),
+        ("a\\\\", "a\\", true),
+        ("\\<a\\>", "<a>", true),
+        ("[[]x", "[x", true),
+        ("[a&&b]x", "&x", true),
+        ("[~~]x", "~x", true),
+        ("[a*?]x", "*x", true),
+        ("[\\]a]", "]", true),
+        ("[x\\-]", "-", true),
+        ("[\\-x]", "a", false),
+        ("[a-ζ]*", "α", true),
+        ("a[^a]b", "a☺b", true),
+        ("a???b", "a☺b", false),
+        ("a]", "a]", true),
+        ("a^b*", "a^bc", false),
+        ("\\d", "7", true),
+        ("*", "a/b", true),
+        ("a", "a/b/c", true),
+        ("a/b", "a", false),
+        ("docs/", "docs/x", true),
+        ("./a//b/../c", "a/c", true),
+        ("..", "a", false),
+        (".", "a", false),
+        ("/a", "a", false),
+    ] {
+        assert_eq!(excluded(&[pattern], path), want, "{pattern} on {path}");
+    }
+}
+
+#[test]
+fn later_patterns_decide() {
+    for (patterns, path, want) in [
+        (&["docs", "!docs/README.md"][..], "docs/README.md", false),
+        (&["docs", "!docs/README.md"], "docs/other", true),
+        (&["docs/*", "!docs/README.md"], "docs/README.md", false),
+        (&["!a.go", "*.go"], "a.go", true),
+        (&["*.go", "!a.go"], "a.go", false),
+        (&["**", "!util/docker/web"], "util/docker/web/foo", false),
+        (
+            &["**", "!util/docker/web", "util/docker/web/foo"],
+            "util/docker/web/foo",
+            true,
+        ),
+        (&["*", "!a", "a/b"], "a/b/c", true),
+        (&["*", "!a", "a/b"], "a/c", false),
+        (&["*", "!*.md", "secret.md"], "secret.md", true),
+        (&["!a"], "a", false),
+    ] {
+        assert_eq!(excluded(patterns, path), want, "{patterns:?} on {path}");
+    }
+}
+
+#[test]
+fn files_are_read_as_docker_reads_them() {
+    let text = "\u{feff}# comment\r\n\r\n  /a/../b/  \n! c/ \n #d\n/\n!/e\n";
+    let ignore = Ignore::parse(text).expect("well formed");
+    let found: Vec<_> = ignore.patterns().collect();
+    assert_eq!(
+        found,
+        [
+            ("b", false, 3),
+            ("c", true, 4),
+            ("#d", false, 5),
+            ("/", false, 6),
+            ("e", true, 7)
+        ]
+    );
+    assert!(!ignore.is_empty());
+    assert!(Ignore::parse("# only\n\n").expect("well formed").is_empty());
+}
+
+#[test]
+fn verdicts_name_the_line() {
+    let ignore = Ignore::parse("# c\n*\n!a\na/b\n").expect("well formed");
+    for (path, excluded, line) in [
+        ("x", true, Some(2)),
+        ("a", false, Some(3)),
+        ("a/c", false, Some(3)),
+        ("a/b/c", true, Some(4)),
+        (".", false, None),
+        ("", false, None),
+    ] {
+        assert_eq!(ignore.verdict(path), Verdict { excluded, line }, "{path}");
+    }
+    assert_eq!(
+        Ignore::parse("!a").expect("well formed").verdict("a"),
+        Verdict::default()
+    );
+}
+
+#[test]
+fn malformed_patterns() {
+    for pattern in [
+        "!", "[", "[]a]", "[-]", "[x-]", "[-x]", "\\", "[a-b-c]", "[^", "[^bc", "a[", "[z-a]",
+        "\\q",
+    ] {
+        let error = Ignore::parse(&format!("ok\n{pattern}")).expect_err(pattern);
+        assert!(error.to_string().starts_with("line 2: "), "{error}");
+    }
+}
+
+#[test]
+fn excluded_directories_are_pruned_exactly() {
+    for (patterns, dir, want) in [
+        (&["a"][..], "a", false),
+        (&["a", "!a/b"], "a", true),
+        (&["*", "!a/b"], "a", true),
+        (&["*", "!a/b"], "b", false),
+        (&["*", "!a/b"], "ab", false),
+        (&["*", "!a/b/*.c"], "a/b", true),
+        (&["*", "!a/b/*.c"], "a/x", false),
+        (&["*", "!*.md"], "a", false),
+        (&["*", "!*/x"], "a", true),
+        (&["*", "!*/x"], "a/b", false),
+        (&["*", "!**/x"], "a/b", true),
+        (&["*", "!a/**"], "b", false),
+        (&["*", "!a/b/**"], "a", true),
+        (&["*", "!a/**/x"], "a/q/r", true),
+        (&["*", "!a?/x"], "a", false),
+        (&["*", "!a?/x"], "ab", true),
+        (&["!a/b", "a"], "a", false),
+        (&["b", "!a/b"], "a", true),
+    ] {
+        assert_eq!(
+            of(patterns).may_reinclude_below(dir),
+            want,
+            "{patterns:?} below {dir}"
+        );
+    }
+}
+
+#[test]
+fn cleaning() {
+    for (path, want) in [
+        ("a", "a"),
+        ("a/", "a"),
+        ("./a", "a"),
+        ("a//b/.", "a/b"),
+        ("a/../b", "b"),
+        ("../a", "../a"),
+        ("../../a/..", "../.."),
+        ("/..", "/"),
+        ("/a/", "/a"),
+        ("a/..", "."),
+        ("!a/../b", "b"),
+    ] {
+        assert_eq!(clean(path), want, "{path}");
+    }
+}
+
+/// The rule by its definition: pattern after pattern, path and parents.
+fn slow_verdict(ignore: &Ignore, path: &str) -> bool {
+    let mut excluded = false;
+    for rule in &ignore.rules {
+        if rule.negated == excluded && rule.pattern.matches_with_parents(path) {
+            excluded = !rule.negated;
+        }
+    }
+    excluded
+}
+
+proptest! {
+    #[test]
+    fn nothing_panics(text in "[!#*?\\[\\]^a-c/.\\-\\\\ \n\u{e9}]{0,40}", path in "[a-c/.\u{e9}]{0,12}") {
+        if let Ok(ignore) = Ignore::parse(&text) {
+            let _ = ignore.verdict(&path);
+            let _ = ignore.may_reinclude_below(&path);
+        }
+    }
+
+    #[test]
+    fn pruned_directories_hold_nothing(
+        patterns in proptest::collection::vec("!?[a-c*?]{1,2}(/[a-c*?]{1,3}){0,2}", 1..5),
+        dir in "[a-c]{1,2}(/[a-c]{1,2}){0,1}",
+        rest in "[a-c]{1,2}(/[a-c]{1,2}){0,2}",
+    ) {
+        let ignore = Ignore::from_patterns(&patterns).expect("well formed");
+        let path = format!("{dir}/{rest}");
+        prop_assert_eq!(ignore.verdict(&path).excluded, slow_verdict(&ignore, &path));
+        if !ignore.may_reinclude_below(&dir) {
+            prop_assert!(ignore.verdict(&dir).excluded);
+            prop_assert!(ignore.verdict(&path).excluded, "{} is included", path);
+        }
+    }
+}
