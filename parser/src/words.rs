@@ -231,7 +231,8 @@ mod tests {
 
     #[test]
     fn flags_lose_their_quotes() {
-        let cases: [(&str, &[(&str, Option<&str>)], &str); 10] = [
+        type Found<'a> = &'a [(&'a str, Option<&'a str>)];
+        let cases: [(&str, Found<'_>, &str); 10] = [
             ("a b", &[], "a b"),
             ("--link a b", &[("link", None)], "a b"),
             (

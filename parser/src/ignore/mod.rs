@@ -114,7 +114,7 @@ impl Ignore {
         if pattern.is_empty() {
             return Err(wrong("nothing follows the `!`".to_owned()));
         }
-        let pattern = Pattern::new(pattern).map_err(wrong)?;
+        let pattern = Pattern::new(pattern, negated).map_err(wrong)?;
         self.rules.push(Rule {
             pattern,
             negated,

@@ -22,7 +22,7 @@ enum Matcher {
     Suffix(String),
     Regex {
         whole: Regex,
-        steps: Box<DFA>,
+        steps: Option<Box<DFA>>,
     },
 }
 
@@ -36,8 +36,9 @@ enum Shape {
 }
 
 impl Pattern {
-    /// Compiles a cleaned pattern.
-    pub(super) fn new(text: &str) -> Result<Self, String> {
+    /// Compiles a cleaned pattern; only with `steps` can it tell what it may match below a
+    /// directory.
+    pub(super) fn new(text: &str, steps: bool) -> Result<Self, String> {
         check(text)?;
         let (regex, shape) = translate(text)?;
         let matcher = match shape {
@@ -47,18 +48,12 @@ impl Pattern {
             Shape::Regex => {
                 let whole = Regex::new(&regex)
                     .map_err(|_| "a character range is reversed, or it is too large".to_owned())?;
-                let steps = DFA::builder()
-                    .configure(
-                        DFA::config()
-                            .match_kind(MatchKind::All)
-                            .skip_cache_capacity_check(true),
-                    )
-                    .build(&regex)
-                    .map_err(|_| "it is too large".to_owned())?;
-                Matcher::Regex {
-                    whole,
-                    steps: Box::new(steps),
-                }
+                let steps = if steps {
+                    Some(Box::new(automaton(&regex)?))
+                } else {
+                    None
+                };
+                Matcher::Regex { whole, steps }
             }
         };
         Ok(Self {
@@ -100,9 +95,20 @@ impl Pattern {
                 below(prefix, dir) || dir.starts_with(prefix.as_str()) || is_dir_slash(prefix, dir)
             }
             Matcher::Suffix(_) => true,
-            Matcher::Regex { steps, .. } => leads_on(steps, dir),
+            Matcher::Regex { steps, .. } => steps.as_ref().is_none_or(|steps| leads_on(steps, dir)),
         }
     }
+}
+
+fn automaton(regex: &str) -> Result<DFA, String> {
+    DFA::builder()
+        .configure(
+            DFA::config()
+                .match_kind(MatchKind::All)
+                .skip_cache_capacity_check(true),
+        )
+        .build(regex)
+        .map_err(|_| "it is too large".to_owned())
 }
 
 fn below(path: &str, dir: &str) -> bool {

@@ -95,7 +95,7 @@ impl<'a> Builder<'a, '_> {
         let before = self.diagnostics.len();
         let (raw_flags, args) = words::flags(rest);
         let parts = Parts {
-            keyword: &upper,
+            keyword: upper,
             span,
             args,
         };
