@@ -23,14 +23,26 @@ pub(crate) struct Marker {
 /// line `EOF)`.
 pub(crate) fn marker(word: &str) -> Option<Marker> {
     let (fd, strip_tabs, delimiter) = heredoc_marker(word)?;
-    let [name] = <[String; 1]>::try_from(unquote_words(delimiter, false).ok()?).ok()?;
-    let [quoted] = <[String; 1]>::try_from(unquote_words(delimiter, true).ok()?).ok()?;
-    let quotes = |text: &str| text.matches(['\'', '"']).count();
     let fd = if fd.is_empty() {
         0
     } else {
         fd.parse().unwrap_or(u32::MAX)
     };
+    // Most delimiters are plain; only others need the lexer.
+    if delimiter
+        .bytes()
+        .all(|b| b.is_ascii_alphanumeric() || b == b'_')
+    {
+        return Some(Marker {
+            name: delimiter.to_owned(),
+            expand: true,
+            strip_tabs,
+            fd,
+        });
+    }
+    let [name] = <[String; 1]>::try_from(unquote_words(delimiter, false).ok()?).ok()?;
+    let [quoted] = <[String; 1]>::try_from(unquote_words(delimiter, true).ok()?).ok()?;
+    let quotes = |text: &str| text.matches(['\'', '"']).count();
     Some(Marker {
         expand: quotes(&name) == quotes(&quoted),
         name,

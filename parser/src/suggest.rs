@@ -3,16 +3,20 @@
 /// Longer names are not compared: they are no typing error of any known one.
 const LONGEST: usize = 32;
 
+/// More edits than this make another word.
+const FARTHEST: usize = 2;
+
 /// The candidate with the smallest edit distance, if that is small enough to be a typing error.
 pub(crate) fn nearest<'a>(name: &str, candidates: &[&'a str]) -> Option<&'a str> {
     if name.is_empty() || name.len() > LONGEST {
         return None;
     }
-    let name = name.to_lowercase();
+    let length = name.chars().count();
     candidates
         .iter()
-        .map(|candidate| (distance(&name, &candidate.to_lowercase()), *candidate))
-        .filter(|(d, candidate)| *d <= 2 && *d < candidate.len().min(name.len()).max(2))
+        .filter(|candidate| candidate.len().abs_diff(length) <= FARTHEST)
+        .map(|candidate| (distance(name, candidate), *candidate))
+        .filter(|(d, candidate)| *d <= FARTHEST && *d < candidate.len().min(length).max(2))
         .min_by_key(|(d, _)| *d)
         .map(|(_, candidate)| candidate)
 }
@@ -22,10 +26,11 @@ pub(crate) fn did_you_mean(prefix: &str, name: &str, candidates: &[&str]) -> Opt
     nearest(name, candidates).map(|found| format!("did you mean `{prefix}{found}`?"))
 }
 
-/// Levenshtein distance in characters where a swap of neighbours counts once.
+/// Levenshtein distance in characters, without regard to ASCII case, where a swap of neighbours
+/// counts once.
 fn distance(a: &str, b: &str) -> usize {
-    let a: Vec<char> = a.chars().collect();
-    let b: Vec<char> = b.chars().collect();
+    let a: Vec<char> = a.chars().map(|c| c.to_ascii_lowercase()).collect();
+    let b: Vec<char> = b.chars().map(|c| c.to_ascii_lowercase()).collect();
     let mut before: Vec<usize> = Vec::new();
     let mut previous: Vec<usize> = (0..=b.len()).collect();
     for (i, x) in a.iter().enumerate() {

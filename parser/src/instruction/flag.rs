@@ -1,6 +1,6 @@
 //! Flags of instructions: which exist, which may repeat, which need a value.
 
-use super::Builder;
+use super::{Builder, MOST_ADVICE};
 use crate::ast::Flag;
 use crate::diagnostic::Diagnostic;
 use crate::flags::{
@@ -44,7 +44,9 @@ impl Builder<'_, '_> {
                 format!("`{keyword}` has no flag `--{shown}`"),
                 flag.span,
             );
-            found.help = did_you_mean("--", name, allowed);
+            if self.diagnostics.len() < MOST_ADVICE {
+                found.help = did_you_mean("--", name, allowed);
+            }
             self.diagnostics.push(found);
             return;
         }

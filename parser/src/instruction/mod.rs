@@ -35,6 +35,9 @@ pub(crate) const KEYWORDS: [&str; 18] = [
     "WORKDIR",
 ];
 
+/// With more findings than this, names are no longer compared: the file is no Dockerfile.
+const MOST_ADVICE: usize = 100;
+
 /// What the builders of the instructions share.
 pub(crate) struct Builder<'a, 'b> {
     pub(crate) logical: &'a Logical,
@@ -80,7 +83,9 @@ impl<'a> Builder<'a, '_> {
                 format!("unknown instruction `{shown}`"),
                 span,
             );
-            found.help = did_you_mean("", keyword, &KEYWORDS);
+            if self.diagnostics.len() < MOST_ADVICE {
+                found.help = did_you_mean("", keyword, &KEYWORDS);
+            }
             self.diagnostics.push(found);
             return None;
         };
