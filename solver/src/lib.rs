@@ -1,1 +1,13 @@
-//! kiln-solver
+//! From a Dockerfile's syntax tree to a plan, and from a plan to results.
+//!
+//! [`lower`] turns the tree into a [`plan::Plan`]: a graph of ops that knows nothing of
+//! Dockerfiles. [`schedule`] walks the graph in parallel, asks the cache by [`key`], and has
+//! what is missing made by a [`ports::Worker`].
+#![forbid(unsafe_code)]
+
+pub mod event;
+pub mod key;
+pub mod lower;
+pub mod plan;
+pub mod ports;
+pub mod schedule;

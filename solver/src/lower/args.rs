@@ -1,0 +1,85 @@
+//! Build arguments: global ones, predefined ones, and those of a stage.
+
+use std::collections::BTreeMap;
+
+use kiln_image::Platform;
+use kiln_parser::{Kind, Lookup, expand_word};
+
+use super::error::LowerError;
+use super::Request;
+
+/// Arguments that every RUN sees if they are given, without being declared, and that are no part
+/// of a key.
+pub const PROXY_ARGS: [&str; 10] = [
+    "HTTP_PROXY", "http_proxy", "HTTPS_PROXY", "https_proxy", "FTP_PROXY", "ftp_proxy", "NO_PROXY",
+    "no_proxy", "ALL_PROXY", "all_proxy",
+];
+
+/// Arguments that steer the build itself.
+pub(super) const BUILTIN_ARGS: [&str; 6] = [
+    "BUILDKIT_CACHE_MOUNT_NS", "BUILDKIT_CONTEXT_KEEP_GIT_DIR", "BUILDKIT_INLINE_CACHE",
+    "BUILDKIT_MULTI_PLATFORM", "BUILDKIT_SANDBOX_HOSTNAME", "BUILDKIT_SYNTAX",
+];
+
+/// Arguments before the first stage.
+#[derive(Debug)]
+pub(super) struct Globals {
+    /// Declared ones with their values.
+    pub(super) declared: BTreeMap<String, Option<String>>,
+    /// Platform arguments and those of the build itself.
+    pub(super) predefined: BTreeMap<String, String>,
+}
+
+/// `TARGETPLATFORM` and its like for one platform.
+pub(super) fn platform_args(prefix: &str, p: &Platform, to: &mut BTreeMap<String, String>) {
+    to.insert(format!("{prefix}PLATFORM"), p.to_string());
+    to.insert(format!("{prefix}OS"), p.os.clone());
+    to.insert(format!("{prefix}OSVERSION"), p.os_version.clone().unwrap_or_default());
+    to.insert(format!("{prefix}ARCH"), p.architecture.clone());
+    to.insert(format!("{prefix}VARIANT"), p.variant.clone().unwrap_or_default());
+}
+
+impl Globals {
+    pub(super) fn collect(request: &Request<'_>) -> Result<Self, LowerError> {
+        let mut predefined = BTreeMap::new();
+        platform_args("BUILD", &request.build_platform, &mut predefined);
+        platform_args("TARGET", &request.platform, &mut predefined);
+        let stage = request.target.clone().unwrap_or_else(|| "default".into());
+        predefined.insert("TARGETSTAGE".into(), stage);
+        let mut globals = Self { declared: BTreeMap::new(), predefined };
+        let escape = request.dockerfile.directives.escape;
+        for instruction in &request.dockerfile.instructions {
+            match &instruction.kind {
+                Kind::From { .. } => break,
+                Kind::Arg(list) => {
+                    for arg in list {
+                        let name = expand_word(&arg.name.value, escape, &globals)
+                            .map_err(|e| LowerError::expand(&e, arg.name.span))?
+                            .text;
+                        let value = match (request.build_args.get(&name), &arg.default) {
+                            (Some(given), _) => Some(given.clone()),
+                            (None, Some(default)) => Some(
+                                expand_word(&default.value, escape, &globals)
+                                    .map_err(|e| LowerError::expand(&e, default.span))?
+                                    .text,
+                            ),
+                            (None, None) => globals.predefined.get(&name).cloned(),
+                        };
+                        globals.declared.insert(name, value);
+                    }
+                }
+                _ => {}
+            }
+        }
+        Ok(globals)
+    }
+}
+
+impl Lookup for Globals {
+    fn get(&self, name: &str) -> Option<String> {
+        match self.declared.get(name) {
+            Some(value) => value.clone(),
+            None => self.predefined.get(name).cloned(),
+        }
+    }
+}

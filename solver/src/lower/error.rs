@@ -1,0 +1,49 @@
+//! Errors and warnings with their place in the Dockerfile.
+
+use kiln_parser::{ExpandError, Span};
+
+use crate::ports::PortError;
+
+/// Something in the Dockerfile that makes no sense.
+#[derive(Clone, Debug, thiserror::Error)]
+#[error("{message}")]
+pub struct LowerError {
+    /// One sentence.
+    pub message: String,
+    /// Where in the text, if it concerns a place.
+    pub span: Option<Span>,
+    /// What to do.
+    pub help: Option<String>,
+}
+
+impl LowerError {
+    pub(super) fn new(message: impl Into<String>, span: Span) -> Self {
+        Self { message: message.into(), span: Some(span), help: None }
+    }
+
+    pub(super) fn nowhere(message: impl Into<String>) -> Self {
+        Self { message: message.into(), span: None, help: None }
+    }
+
+    pub(super) fn with_help(mut self, help: Option<impl Into<String>>) -> Self {
+        self.help = help.map(Into::into);
+        self
+    }
+
+    pub(super) fn expand(error: &ExpandError, span: Span) -> Self {
+        Self::new(error.to_string(), span)
+    }
+
+    pub(super) fn port(error: PortError, span: Option<Span>) -> Self {
+        Self { message: error.message, span, help: error.hint }
+    }
+}
+
+/// Something that a person should know.
+#[derive(Clone, Debug)]
+pub struct LowerWarning {
+    /// One sentence.
+    pub message: String,
+    /// Where in the text.
+    pub span: Option<Span>,
+}

@@ -1,0 +1,150 @@
+//! Lowers a Dockerfile to a plan: the only place that knows what its instructions mean.
+//!
+//! First the stages that the target reaches are found, then the configs of their base images are
+//! resolved together, then each stage is lowered in order: instructions that change files become
+//! vertices, all others fold into the image config.
+
+mod args;
+mod error;
+mod flags;
+mod meta;
+mod run;
+mod stage;
+mod stages;
+mod transfer;
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use kiln_image::{ImageConfig, Platform};
+use kiln_parser::{Dockerfile, LineIndex};
+
+pub use args::PROXY_ARGS;
+pub use error::{LowerError, LowerWarning};
+
+use crate::plan::{Network, Plan, SourceKind, Ulimit, VertexId};
+use crate::ports::{ResolvedImage, Resolver};
+
+/// A context by name: `--build-context`.
+#[derive(Clone, Debug)]
+pub enum NamedContext {
+    /// An image: anything that the resolver takes.
+    Image(String),
+    /// A tree that the worker knows by the context's name, or that it fetches.
+    Source(SourceKind),
+}
+
+/// Which vertices ignore results of earlier builds.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum NoCache {
+    /// None.
+    #[default]
+    Off,
+    /// All.
+    All,
+    /// Those of these stages.
+    Stages(BTreeSet<String>),
+}
+
+/// What to build, in terms of the Dockerfile.
+#[derive(Clone, Debug)]
+pub struct Request<'a> {
+    /// The syntax tree.
+    pub dockerfile: &'a Dockerfile,
+    /// The text that it was parsed from.
+    pub source: &'a str,
+    /// Name or number of the stage to build; none is the last.
+    pub target: Option<String>,
+    /// `--build-arg`.
+    pub build_args: BTreeMap<String, String>,
+    /// `--label`, which come after those of the Dockerfile.
+    pub labels: BTreeMap<String, String>,
+    /// Platform of the result.
+    pub platform: Platform,
+    /// Platform of this machine.
+    pub build_platform: Platform,
+    /// Contexts by name, the main one not among them.
+    pub contexts: BTreeMap<String, NamedContext>,
+    /// The main context.
+    pub context: SourceKind,
+    /// Which steps ignore the cache.
+    pub no_cache: NoCache,
+    /// Network of steps that do not say.
+    pub network: Network,
+    /// `--add-host`.
+    pub extra_hosts: Vec<(String, String)>,
+    /// `--ulimit`.
+    pub ulimits: Vec<Ulimit>,
+    /// `--shm-size` in bytes.
+    pub shm_size: Option<u64>,
+    /// `--allow security.insecure` was given.
+    pub allow_insecure: bool,
+    /// `SOURCE_DATE_EPOCH` in seconds.
+    pub epoch: Option<u64>,
+}
+
+/// One line of the history to come.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct HistoryLine {
+    /// The instruction, as BuildKit writes it.
+    pub created_by: String,
+    /// Whether no layer belongs to it.
+    pub empty: bool,
+}
+
+/// A plan and what its result becomes.
+#[derive(Clone, Debug)]
+pub struct Lowered {
+    /// The ops.
+    pub plan: Plan,
+    /// The vertex of the result; none is an empty file system.
+    pub target: Option<VertexId>,
+    /// The config, without layers and without the history that this build adds.
+    pub config: ImageConfig,
+    /// The base image, if there is one.
+    pub base: Option<ResolvedImage>,
+    /// The history that this build adds.
+    pub history: Vec<HistoryLine>,
+    /// What a person should know.
+    pub warnings: Vec<LowerWarning>,
+}
+
+/// Lowers `request`.
+///
+/// # Errors
+/// The first thing in the Dockerfile that makes no sense, with its place.
+pub async fn lower(request: &Request<'_>, resolver: &impl Resolver) -> Result<Lowered, LowerError> {
+    let lines = LineIndex::new(request.source);
+    let globals = args::Globals::collect(request)?;
+    let mut found = stages::split(request, &globals)?;
+    let target = stages::target(&found, request)?;
+    let mut images: BTreeMap<(String, String), ResolvedImage> = BTreeMap::new();
+    let needed = loop {
+        let needed = stages::reachable(&found, target, request)?;
+        let missing: Vec<(String, Platform)> = needed
+            .images
+            .iter()
+            .filter(|(r, p)| !images.contains_key(&(r.clone(), p.to_string())))
+            .cloned()
+            .collect();
+        if missing.is_empty() {
+            break needed;
+        }
+        let resolved = futures_util::future::join_all(
+            missing.iter().map(|(reference, platform)| resolver.resolve(reference, platform)),
+        )
+        .await;
+        for ((reference, platform), image) in missing.into_iter().zip(resolved) {
+            let image = image.map_err(|e| stages::unresolved(&found, &reference, e))?;
+            images.insert((reference, platform.to_string()), image);
+        }
+        // Triggers of a base image may need further stages and images.
+        stages::add_triggers(&mut found, &images, request)?;
+    };
+    let mut build = stage::Build::new(request, &globals, &lines, images);
+    for index in 0..found.len() {
+        if needed.stages.contains(&index) {
+            build.stage(&found, index)?;
+        }
+    }
+    build.finish(target)
+}

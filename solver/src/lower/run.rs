@@ -1,0 +1,320 @@
+//! RUN.
+
+use kiln_parser::flags::{MountSpec, MountType, Sharing as SpecSharing, parse_mount};
+use kiln_parser::{Command, Form, Instruction, Text};
+
+use super::HistoryLine;
+use super::args::PROXY_ARGS;
+use super::error::LowerError;
+use super::flags::flag_error;
+use super::stage::{Build, Place, State};
+use crate::plan::{
+    BuildPlatform, CacheMount, Exec, ExecMount, MountKind, Network, Op, SecretMount, Security,
+    Sharing, SshMount, VertexId,
+};
+
+const DEFAULT_SHELL: [&str; 2] = ["/bin/sh", "-c"];
+
+/// The shell of shell forms.
+pub(super) fn shell(state: &State) -> Vec<String> {
+    if state.config.config.shell.is_empty() {
+        DEFAULT_SHELL.iter().map(ToString::to_string).collect()
+    } else {
+        state.config.config.shell.clone()
+    }
+}
+
+/// The text that a shell gets for a command with here-documents.
+fn shell_text(command: &Text, heredocs: &[kiln_parser::Heredoc]) -> String {
+    let mut text = command.value.clone();
+    for doc in heredocs {
+        text.push('\n');
+        text.push_str(&doc.content.value);
+        text.push_str(&doc.name);
+    }
+    text
+}
+
+/// Whether the command is nothing but one here-document, which then is the script.
+fn lone_heredoc(command: &Command) -> Option<&kiln_parser::Heredoc> {
+    match (&command.form, command.heredocs.as_slice()) {
+        (Form::Shell(text), [doc]) => {
+            let line = text.value.trim();
+            let mark = line.strip_prefix("<<")?.trim_start_matches('-').trim();
+            (mark.trim_matches(['"', '\'']) == doc.name).then_some(doc)
+        }
+        _ => None,
+    }
+}
+
+impl Build<'_> {
+    pub(super) fn run(
+        &mut self,
+        place: Place<'_>,
+        instruction: &Instruction,
+        command: &Command,
+        state: &mut State,
+    ) -> Result<(), LowerError> {
+        let mut mounts = Vec::new();
+        let mut inputs: Vec<VertexId> = state.tip.into_iter().collect();
+        let argv = match (&command.form, lone_heredoc(command)) {
+            (_, Some(doc)) if doc.content.value.starts_with("#!") => {
+                // The script itself is executed, by the interpreter that it names.
+                let target = format!("/dev/pipes/{}", doc.name);
+                let script = self.script_vertex(place, instruction, doc);
+                inputs.push(script);
+                mounts.push(ExecMount {
+                    target: target.clone(),
+                    kind: MountKind::Bind {
+                        input: Some(inputs.len() - 1),
+                        source: format!("/{}", doc.name),
+                        writable: false,
+                    },
+                });
+                vec![target]
+            }
+            (_, Some(doc)) => [shell(state), vec![doc.content.value.clone()]].concat(),
+            (Form::Shell(text), None) => {
+                [shell(state), vec![shell_text(text, &command.heredocs)]].concat()
+            }
+            (Form::Exec(words), None) => words.iter().map(|w| w.value.clone()).collect(),
+        };
+        let (mut network, mut security) = (self.request.network, Security::Sandbox);
+        for flag in &instruction.flags {
+            let value = match &flag.value {
+                Some(value) => Text::new(self.raw(value, state)?, value.span),
+                None => Text::new(String::new(), flag.span),
+            };
+            match flag.name.value.as_str() {
+                "mount" => {
+                    let spec = parse_mount(&value.value).map_err(|e| flag_error(&e, flag))?;
+                    let mount = self.mount(place, &spec, &value, state, &mut inputs)?;
+                    mounts.push(mount);
+                }
+                "network" => {
+                    network = match value.value.as_str() {
+                        "default" | "" => Network::Default,
+                        "none" => Network::None,
+                        "host" => Network::Host,
+                        other => {
+                            let text = format!("unsupported network `{other}`");
+                            return Err(LowerError::new(text, value.span)
+                                .with_help(Some("use default, none or host")));
+                        }
+                    };
+                }
+                "security" => security = self.security(&value)?,
+                "device" => {
+                    return Err(LowerError::new(
+                        "--device is not supported: kiln has no device specifications (CDI)",
+                        flag.span,
+                    ));
+                }
+                _ => {}
+            }
+        }
+        let env = run_env(state);
+        let proxy_env = self.proxy_env(&env);
+        let hostname = self.request.build_args.get("BUILDKIT_SANDBOX_HOSTNAME");
+        let exec = Exec {
+            argv: argv.clone(),
+            env,
+            proxy_env,
+            cwd: cwd(state),
+            user: state.config.config.user.clone(),
+            hostname: hostname.cloned().unwrap_or_else(|| "buildkitsandbox".into()),
+            network,
+            security,
+            mounts,
+            extra_hosts: self.request.extra_hosts.clone(),
+            ulimits: self.request.ulimits.clone(),
+            shm_size: self.request.shm_size,
+            platform: BuildPlatform(state.platform.clone()),
+            on_base: state.tip.is_some(),
+            epoch: self.request.epoch,
+        };
+        let line = created_by(state, &argv);
+        state.tip = Some(self.add(place, instruction, Op::Exec(exec), inputs));
+        state.history.push(HistoryLine { created_by: line, empty: false });
+        Ok(())
+    }
+
+    fn security(&self, value: &Text) -> Result<Security, LowerError> {
+        match value.value.as_str() {
+            "sandbox" | "" => Ok(Security::Sandbox),
+            "insecure" if self.request.allow_insecure => Ok(Security::Insecure),
+            "insecure" => Err(LowerError::new("--security=insecure is not allowed", value.span)
+                .with_help(Some("run `kiln build --allow security.insecure` if you trust this Dockerfile"))),
+            other => Err(LowerError::new(format!("unknown security mode `{other}`"), value.span)
+                .with_help(Some("use sandbox or insecure"))),
+        }
+    }
+
+    /// Proxy settings that were given and not declared.
+    fn proxy_env(&self, env: &[(String, String)]) -> Vec<(String, String)> {
+        PROXY_ARGS
+            .iter()
+            .filter(|name| !env.iter().any(|(n, _)| n == *name))
+            .filter_map(|name| {
+                self.request.build_args.get(*name).map(|v| ((*name).to_owned(), v.clone()))
+            })
+            .collect()
+    }
+
+    fn mount(
+        &mut self,
+        place: Place<'_>,
+        spec: &MountSpec,
+        value: &Text,
+        state: &State,
+        inputs: &mut Vec<VertexId>,
+    ) -> Result<ExecMount, LowerError> {
+        let absolute = |path: &str| resolve_path(&cwd(state), path);
+        let needs_target = || {
+            LowerError::new("the mount has no target", value.span)
+                .with_help(Some("add target=/path"))
+        };
+        let target = spec.target.as_deref().map(absolute);
+        if target.as_deref() == Some("/") {
+            return Err(LowerError::new("a mount cannot be at `/`", value.span));
+        }
+        let mut slot = |vertex: Option<VertexId>| {
+            vertex.map(|v| {
+                inputs.push(v);
+                inputs.len() - 1
+            })
+        };
+        let kind = match spec.kind {
+            MountType::Bind => {
+                let vertex = match spec.from.as_deref() {
+                    Some(from) => self.from_vertex(from, place, value.span)?,
+                    None => Some(self.context_vertex("", place)),
+                };
+                MountKind::Bind {
+                    input: slot(vertex),
+                    source: spec.source.clone().unwrap_or_else(|| "/".into()),
+                    writable: spec.readonly == Some(false),
+                }
+            }
+            MountType::Cache => {
+                let vertex = match spec.from.as_deref() {
+                    Some(from) => self.from_vertex(from, place, value.span)?,
+                    None => None,
+                };
+                let target = target.clone().ok_or_else(needs_target)?;
+                let namespace = self.request.build_args.get("BUILDKIT_CACHE_MOUNT_NS");
+                let id = spec.id.clone().unwrap_or(target);
+                MountKind::Cache(CacheMount {
+                    id: namespace.map_or(id.clone(), |ns| format!("{ns}/{id}")),
+                    sharing: match spec.sharing {
+                        Some(SpecSharing::Private) => Sharing::Private,
+                        Some(SpecSharing::Locked) => Sharing::Locked,
+                        _ => Sharing::Shared,
+                    },
+                    base: slot(vertex),
+                    source: spec.source.clone().unwrap_or_else(|| "/".into()),
+                    mode: spec.mode.unwrap_or(0o755),
+                    uid: spec.uid.unwrap_or(0),
+                    gid: spec.gid.unwrap_or(0),
+                    read_only: spec.readonly == Some(true),
+                })
+            }
+            MountType::Tmpfs => MountKind::Tmpfs { size: spec.size },
+            MountType::Secret => {
+                let id = match (&spec.id, &spec.target, &spec.env) {
+                    (Some(id), _, _) => id.clone(),
+                    (None, Some(target), _) => base_name(target).to_owned(),
+                    (None, None, Some(env)) => env.clone(),
+                    (None, None, None) => {
+                        return Err(LowerError::new("the secret has no id", value.span)
+                            .with_help(Some("add id=NAME")));
+                    }
+                };
+                MountKind::Secret(SecretMount {
+                    file: spec.target.is_some() || spec.env.is_none(),
+                    env: spec.env.clone(),
+                    id,
+                    mode: spec.mode.unwrap_or(0o400),
+                    uid: spec.uid.unwrap_or(0),
+                    gid: spec.gid.unwrap_or(0),
+                    required: spec.required,
+                })
+            }
+            MountType::Ssh => MountKind::Ssh(SshMount {
+                id: spec.id.clone().unwrap_or_else(|| "default".into()),
+                mode: spec.mode.unwrap_or(0o600),
+                uid: spec.uid.unwrap_or(0),
+                gid: spec.gid.unwrap_or(0),
+                required: spec.required,
+            }),
+        };
+        let target = match &kind {
+            MountKind::Secret(secret) if target.is_none() => {
+                format!("/run/secrets/{}", base_name(&secret.id))
+            }
+            MountKind::Ssh(_) => target.unwrap_or_default(),
+            _ => target.ok_or_else(needs_target)?,
+        };
+        Ok(ExecMount { target, kind })
+    }
+}
+
+fn base_name(path: &str) -> &str {
+    path.trim_end_matches('/').rsplit('/').next().unwrap_or(path)
+}
+
+/// The working directory of steps.
+pub(super) fn cwd(state: &State) -> String {
+    let dir = &state.config.config.working_dir;
+    if dir.is_empty() { "/".into() } else { resolve_path("/", dir) }
+}
+
+/// `path` made absolute from `base` and cleaned of `.`, `..` and double slashes.
+pub(super) fn resolve_path(base: &str, path: &str) -> String {
+    let joined = if path.starts_with('/') { path.to_owned() } else { format!("{base}/{path}") };
+    let mut parts: Vec<&str> = Vec::new();
+    for part in joined.split('/') {
+        match part {
+            "" | "." => {}
+            ".." => {
+                parts.pop();
+            }
+            part => parts.push(part),
+        }
+    }
+    format!("/{}", parts.join("/"))
+}
+
+/// The environment of a command: ENV over ARG.
+fn run_env(state: &State) -> Vec<(String, String)> {
+    let mut env: Vec<(String, String)> = Vec::new();
+    let mut put = |name: &str, value: &str| match env.iter_mut().find(|(n, _)| n == name) {
+        Some((_, old)) => value.clone_into(old),
+        None => env.push((name.to_owned(), value.to_owned())),
+    };
+    for (name, value) in &state.args {
+        if let Some(value) = value {
+            put(name, value);
+        }
+    }
+    for entry in &state.config.config.env {
+        let (name, value) = entry.split_once('=').unwrap_or((entry, ""));
+        put(name, value);
+    }
+    env
+}
+
+/// The line of the history, with the arguments that the command saw, as BuildKit writes it.
+fn created_by(state: &State, argv: &[String]) -> String {
+    let given: Vec<String> = state
+        .args
+        .iter()
+        .filter_map(|(n, v)| v.as_ref().map(|v| format!("{n}={v}")))
+        .collect();
+    let args = if given.is_empty() {
+        String::new()
+    } else {
+        format!("|{} {} ", given.len(), given.join(" "))
+    };
+    format!("RUN {args}{} # buildkit", argv.join(" "))
+}

@@ -1,0 +1,338 @@
+//! The state of a stage while its instructions are lowered, and the plan that grows from all.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use kiln_image::{History, ImageConfig, Platform};
+use kiln_parser::{Instruction, Kind, LineIndex, Lookup, Span, Text, expand_raw, expand_word, expand_words};
+
+use super::args::{BUILTIN_ARGS, Globals, PROXY_ARGS};
+use super::error::{LowerError, LowerWarning};
+use super::stages::{self, Base, Stage};
+use super::{HistoryLine, Lowered, NamedContext, NoCache, Request};
+use crate::plan::{BuildPlatform, Lines, Op, Plan, Source, SourceKind, Vertex, VertexId};
+use crate::ports::ResolvedImage;
+
+pub(super) const DEFAULT_PATH: &str = "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
+
+/// A stage that has been lowered as far as its last instruction.
+#[derive(Clone, Debug)]
+pub(super) struct State {
+    pub(super) tip: Option<VertexId>,
+    pub(super) config: ImageConfig,
+    pub(super) base: Option<ResolvedImage>,
+    pub(super) history: Vec<HistoryLine>,
+    /// Declared arguments in order, with their values.
+    pub(super) args: Vec<(String, Option<String>)>,
+    pub(super) platform: Platform,
+    /// CMD was given in this stage, so that ENTRYPOINT does not clear it.
+    pub(super) own_cmd: bool,
+}
+
+impl Lookup for State {
+    fn get(&self, name: &str) -> Option<String> {
+        env_value(&self.config.config.env, name).map(str::to_owned).or_else(|| {
+            self.args.iter().rev().find(|(n, _)| n == name).and_then(|(_, v)| v.clone())
+        })
+    }
+}
+
+/// The value of a variable in a list of `NAME=value`.
+pub(super) fn env_value<'a>(env: &'a [String], name: &str) -> Option<&'a str> {
+    env.iter().rev().find_map(|e| e.strip_prefix(name)?.strip_prefix('='))
+}
+
+/// Everything that is shared while stages are lowered.
+pub(super) struct Build<'a> {
+    pub(super) request: &'a Request<'a>,
+    pub(super) globals: &'a Globals,
+    pub(super) lines: &'a LineIndex<'a>,
+    pub(super) images: BTreeMap<(String, String), ResolvedImage>,
+    pub(super) plan: Plan,
+    pub(super) states: BTreeMap<usize, State>,
+    pub(super) warnings: Vec<LowerWarning>,
+    pub(super) used_args: BTreeSet<String>,
+}
+
+/// Where an instruction stands: its stage and number.
+#[derive(Clone, Copy)]
+pub(super) struct Place<'a> {
+    pub(super) stages: &'a [Stage],
+    pub(super) stage: usize,
+    pub(super) number: usize,
+    pub(super) total: usize,
+}
+
+impl<'a> Build<'a> {
+    pub(super) fn new(
+        request: &'a Request<'a>,
+        globals: &'a Globals,
+        lines: &'a LineIndex<'a>,
+        images: BTreeMap<(String, String), ResolvedImage>,
+    ) -> Self {
+        Self {
+            request,
+            globals,
+            lines,
+            images,
+            plan: Plan::default(),
+            states: BTreeMap::new(),
+            warnings: Vec::new(),
+            used_args: BTreeSet::new(),
+        }
+    }
+
+    pub(super) fn escape(&self) -> char {
+        self.request.dockerfile.directives.escape
+    }
+
+    /// Expands a word in the environment of a stage.
+    pub(super) fn word(&self, text: &Text, state: &State) -> Result<String, LowerError> {
+        let expanded = expand_word(&text.value, self.escape(), state);
+        Ok(expanded.map_err(|e| LowerError::expand(&e, text.span))?.text)
+    }
+
+    /// Expands a word that may become several.
+    pub(super) fn words(&self, text: &Text, state: &State) -> Result<Vec<String>, LowerError> {
+        expand_words(&text.value, self.escape(), state)
+            .map_err(|e| LowerError::expand(&e, text.span))
+    }
+
+    /// Expands variables and keeps quotes.
+    pub(super) fn raw(&self, text: &Text, state: &State) -> Result<String, LowerError> {
+        let expanded = expand_raw(&text.value, self.escape(), state);
+        Ok(expanded.map_err(|e| LowerError::expand(&e, text.span))?.text)
+    }
+
+    pub(super) fn lines_of(&self, span: Span) -> Lines {
+        let last = span.end.max(span.start + 1) - 1;
+        Lines { first: self.lines.line(span.start), last: self.lines.line(last) }
+    }
+
+    pub(super) fn ignore_cache(&self, place: Place<'_>) -> bool {
+        match &self.request.no_cache {
+            NoCache::Off => false,
+            NoCache::All => true,
+            NoCache::Stages(names) => {
+                let stage = &place.stages[place.stage];
+                stage.name.as_ref().is_some_and(|n| names.contains(n))
+                    || names.contains(&place.stage.to_string())
+            }
+        }
+    }
+
+    /// The bracketed prefix of a step's name.
+    pub(super) fn name(place: Place<'_>, text: &str) -> String {
+        let stage = match &place.stages[place.stage].name {
+            Some(name) => format!("{name} "),
+            None if place.stages.len() > 1 => format!("stage-{} ", place.stage),
+            None => String::new(),
+        };
+        let text = text.split_whitespace().collect::<Vec<_>>().join(" ");
+        format!("[{stage}{}/{}] {text}", place.number, place.total)
+    }
+
+    /// Adds a vertex for an instruction.
+    pub(super) fn add(
+        &mut self,
+        place: Place<'_>,
+        instruction: &Instruction,
+        op: Op,
+        inputs: Vec<VertexId>,
+    ) -> VertexId {
+        self.plan.add(Vertex {
+            op,
+            inputs,
+            name: Self::name(place, &instruction.text),
+            lines: Some(self.lines_of(instruction.span)),
+            ignore_cache: self.ignore_cache(place),
+        })
+    }
+
+    pub(super) fn stage(&mut self, stages: &[Stage], index: usize) -> Result<(), LowerError> {
+        let stage = &stages[index];
+        let steps = stage.body.iter().filter(|i| makes_layer(&i.kind)).count();
+        let mut place = Place { stages, stage: index, number: 1, total: steps + 1 };
+        let mut state = self.base_state(stage, place)?;
+        let mut body = stage.body.clone();
+        if matches!(stage.base, Base::Stage(_)) {
+            // A stage's own triggers fire in the stages that start from it.
+            let own = std::mem::take(&mut state.config.config.on_build);
+            body.splice(0..0, stages::triggers(&own, self.request, stage.from.span)?);
+        }
+        state.config.config.on_build.clear();
+        for instruction in &body {
+            if makes_layer(&instruction.kind) {
+                place.number += 1;
+            }
+            self.instruction(place, instruction, &mut state)?;
+        }
+        self.states.insert(index, state);
+        Ok(())
+    }
+
+    fn base_state(&mut self, stage: &Stage, place: Place<'_>) -> Result<State, LowerError> {
+        let scratch = |platform: &Platform| {
+            let mut config = ImageConfig::for_platform(platform);
+            config.config.working_dir = "/".into();
+            config
+        };
+        let mut state = match &stage.base {
+            Base::Stage(index) => {
+                let mut state = self.states.get(index).cloned().ok_or_else(|| {
+                    LowerError::new("the base stage was not lowered", stage.from.span)
+                })?;
+                state.args.clear();
+                state.own_cmd = false;
+                state
+            }
+            Base::Scratch => State {
+                tip: None,
+                config: scratch(&stage.platform),
+                base: None,
+                history: Vec::new(),
+                args: Vec::new(),
+                platform: stage.platform.clone(),
+                own_cmd: false,
+            },
+            Base::Context(name) => {
+                let tip = self.context_vertex(name, place);
+                State {
+                    tip: Some(tip),
+                    config: scratch(&stage.platform),
+                    base: None,
+                    history: vec![HistoryLine { created_by: format!("FROM {name}"), empty: false }],
+                    args: Vec::new(),
+                    platform: stage.platform.clone(),
+                    own_cmd: false,
+                }
+            }
+            Base::Image(reference) => {
+                let tip = self.image_vertex(reference, &stage.platform, place, stage.from.span)?;
+                let key = (reference.clone(), stage.platform.to_string());
+                let image = self.images.get(&key).cloned().ok_or_else(|| {
+                    LowerError::new(format!("`{reference}` was not resolved"), stage.from.span)
+                })?;
+                State {
+                    tip: Some(tip),
+                    config: image.config.clone(),
+                    base: Some(image),
+                    history: Vec::new(),
+                    args: Vec::new(),
+                    platform: stage.platform.clone(),
+                    own_cmd: false,
+                }
+            }
+        };
+        if env_value(&state.config.config.env, "PATH").is_none() {
+            state.config.config.env.push(DEFAULT_PATH.into());
+        }
+        Ok(state)
+    }
+
+    /// The vertex of an image, for FROM, `COPY --from` and mounts.
+    pub(super) fn image_vertex(
+        &mut self,
+        reference: &str,
+        platform: &Platform,
+        place: Place<'_>,
+        span: Span,
+    ) -> Result<VertexId, LowerError> {
+        let image = self
+            .images
+            .get(&(reference.to_owned(), platform.to_string()))
+            .ok_or_else(|| LowerError::new(format!("image `{reference}` was not resolved"), span))?;
+        let kind = SourceKind::Image {
+            reference: image.reference.clone(),
+            config: image.config_digest.clone(),
+        };
+        let name = Self::name(Place { number: 1, ..place }, &format!("FROM {}", image.reference));
+        Ok(self.plan.add(Vertex {
+            op: Op::Source(Source { kind, platform: BuildPlatform(platform.clone()) }),
+            inputs: vec![],
+            name,
+            lines: Some(self.lines_of(span)),
+            ignore_cache: false,
+        }))
+    }
+
+    /// The vertex of a context; an empty name is the main one.
+    pub(super) fn context_vertex(&mut self, name: &str, place: Place<'_>) -> VertexId {
+        let (kind, label) = match self.request.contexts.get(name) {
+            Some(NamedContext::Source(kind)) => (kind.clone(), format!("[context {name}] load")),
+            _ => (self.request.context.clone(), "[internal] load build context".to_owned()),
+        };
+        let ignore_cache = self.ignore_cache(place) && !matches!(kind, SourceKind::Context { .. });
+        self.plan.add(Vertex {
+            op: Op::Source(Source {
+                kind,
+                platform: BuildPlatform(self.request.build_platform.clone()),
+            }),
+            inputs: vec![],
+            name: label,
+            lines: None,
+            ignore_cache,
+        })
+    }
+
+    /// The vertex that `--from=text` or `from=text` means; none is an empty tree.
+    pub(super) fn from_vertex(
+        &mut self,
+        text: &str,
+        place: Place<'_>,
+        span: Span,
+    ) -> Result<Option<VertexId>, LowerError> {
+        match stages::from_of(text, place.stages, place.stage, self.request, span)? {
+            Base::Scratch => Ok(None),
+            Base::Stage(index) => {
+                let state = self.states.get(&index).ok_or_else(|| {
+                    LowerError::new(format!("stage `{text}` was not lowered"), span)
+                })?;
+                Ok(state.tip)
+            }
+            Base::Context(name) => Ok(Some(self.context_vertex(&name, place))),
+            Base::Image(reference) => {
+                let platform = self.request.platform.clone();
+                self.image_vertex(&reference, &platform, place, span).map(Some)
+            }
+        }
+    }
+
+    pub(super) fn finish(mut self, target: usize) -> Result<Lowered, LowerError> {
+        let mut state = self
+            .states
+            .remove(&target)
+            .ok_or_else(|| LowerError::nowhere("the target stage was not lowered"))?;
+        let labels = &mut state.config.config.labels;
+        labels.extend(self.request.labels.iter().map(|(k, v)| (k.clone(), v.clone())));
+        for name in self.request.build_args.keys() {
+            let known = self.used_args.contains(name)
+                || self.globals.declared.contains_key(name)
+                || self.globals.predefined.contains_key(name)
+                || PROXY_ARGS.contains(&name.as_str())
+                || BUILTIN_ARGS.contains(&name.as_str())
+                || name == "SOURCE_DATE_EPOCH";
+            if !known {
+                self.warnings.push(LowerWarning {
+                    message: format!("build argument `{name}` was given and nothing uses it"),
+                    span: None,
+                });
+            }
+        }
+        let mut config = state.config;
+        config.rootfs.diff_ids.clear();
+        config.history = state.base.as_ref().map_or_else(Vec::<History>::new, |b| b.config.history.clone());
+        Ok(Lowered {
+            plan: self.plan,
+            target: state.tip,
+            config,
+            base: state.base,
+            history: state.history,
+            warnings: self.warnings,
+        })
+    }
+}
+
+/// Whether an instruction is counted as a step.
+fn makes_layer(kind: &Kind) -> bool {
+    matches!(kind, Kind::Run(_) | Kind::Copy(_) | Kind::Add(_) | Kind::Workdir(_))
+}

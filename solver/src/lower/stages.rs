@@ -1,0 +1,305 @@
+//! The stages of a Dockerfile, which of them a target needs, and which images they need.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use kiln_image::Platform;
+use kiln_parser::flags::{MountType, parse_mount};
+use kiln_parser::{Instruction, Kind, Severity, Span, expand_word, parse_instruction};
+
+use super::args::Globals;
+use super::error::LowerError;
+use super::{NamedContext, Request};
+use crate::ports::{PortError, ResolvedImage};
+
+/// What a stage starts from.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Base {
+    Scratch,
+    Stage(usize),
+    Image(String),
+    Context(String),
+}
+
+/// One stage.
+#[derive(Clone, Debug)]
+pub(super) struct Stage {
+    pub(super) name: Option<String>,
+    pub(super) base: Base,
+    /// As written after FROM, expanded.
+    pub(super) base_text: String,
+    pub(super) from: Instruction,
+    pub(super) platform: Platform,
+    /// Its instructions; triggers of the base come first.
+    pub(super) body: Vec<Instruction>,
+    pub(super) triggers_added: bool,
+}
+
+pub(super) fn split(request: &Request<'_>, globals: &Globals) -> Result<Vec<Stage>, LowerError> {
+    let mut stages: Vec<Stage> = Vec::new();
+    let escape = request.dockerfile.directives.escape;
+    for instruction in &request.dockerfile.instructions {
+        match (&instruction.kind, stages.last_mut()) {
+            (Kind::From { image, alias }, _) => {
+                let text = expand_word(&image.value, escape, globals)
+                    .map_err(|e| LowerError::expand(&e, image.span))?
+                    .text;
+                if text.is_empty() {
+                    let help = "a global ARG before the first FROM can give it a default";
+                    return Err(LowerError::new(
+                        format!("base name `{}` is empty after expansion", image.value),
+                        image.span,
+                    )
+                    .with_help(Some(help)));
+                }
+                let name = alias.as_ref().map(|a| a.value.to_lowercase());
+                let base = base_of(&text, &stages, request);
+                let platform = platform_of(instruction, request, globals)?;
+                stages.push(Stage {
+                    name,
+                    base,
+                    base_text: text,
+                    from: instruction.clone(),
+                    platform,
+                    body: Vec::new(),
+                    triggers_added: false,
+                });
+            }
+            (_, Some(stage)) => stage.body.push(instruction.clone()),
+            (_, None) => {}
+        }
+    }
+    if stages.is_empty() {
+        return Err(LowerError::nowhere("the Dockerfile has no FROM instruction"));
+    }
+    Ok(stages)
+}
+
+fn base_of(text: &str, stages: &[Stage], request: &Request<'_>) -> Base {
+    let lower = text.to_lowercase();
+    if let Some(index) = stages.iter().rposition(|s| s.name.as_deref() == Some(lower.as_str())) {
+        return Base::Stage(index);
+    }
+    if text == "scratch" {
+        return Base::Scratch;
+    }
+    match named_context(text, request) {
+        Some((_, NamedContext::Image(reference))) => Base::Image(reference.clone()),
+        Some((name, NamedContext::Source(_))) => Base::Context(name.clone()),
+        None => Base::Image(text.to_owned()),
+    }
+}
+
+/// A context of this name; names of images are compared in their canonical form too.
+fn named_context<'a>(
+    text: &str,
+    request: &'a Request<'_>,
+) -> Option<(&'a String, &'a NamedContext)> {
+    let canonical = |s: &str| kiln_image::Reference::parse(s).ok().map(|r| r.to_string());
+    request.contexts.iter().find(|(name, _)| {
+        name.eq_ignore_ascii_case(text)
+            || canonical(name).is_some_and(|c| Some(c) == canonical(text))
+    })
+}
+
+fn platform_of(
+    from: &Instruction,
+    request: &Request<'_>,
+    globals: &Globals,
+) -> Result<Platform, LowerError> {
+    let Some(flag) = from.flags.iter().find(|f| f.name.value == "platform") else {
+        return Ok(request.platform.clone());
+    };
+    let raw = flag.value.as_ref().map_or("", |v| v.value.as_str());
+    let escape = request.dockerfile.directives.escape;
+    let text = expand_word(raw, escape, globals).map_err(|e| LowerError::expand(&e, flag.span))?.text;
+    if text.is_empty() {
+        return Ok(request.platform.clone());
+    }
+    text.parse().map_err(|e| LowerError::new(format!("platform `{text}`: {e}"), flag.span))
+}
+
+pub(super) fn target(stages: &[Stage], request: &Request<'_>) -> Result<usize, LowerError> {
+    let Some(wanted) = &request.target else { return Ok(stages.len() - 1) };
+    let lower = wanted.to_lowercase();
+    if let Some(index) = stages.iter().rposition(|s| s.name.as_deref() == Some(lower.as_str())) {
+        return Ok(index);
+    }
+    match wanted.parse::<usize>() {
+        Ok(index) if index < stages.len() => return Ok(index),
+        _ => {}
+    }
+    let names: Vec<&str> = stages.iter().filter_map(|s| s.name.as_deref()).collect();
+    let help = if names.is_empty() {
+        format!("stages have numbers from 0 to {}", stages.len() - 1)
+    } else {
+        format!("stages are: {}", names.join(", "))
+    };
+    Err(LowerError::nowhere(format!("target stage `{wanted}` is not in the Dockerfile"))
+        .with_help(Some(help)))
+}
+
+/// What `--from=` means inside stage `current`.
+pub(super) fn from_of(
+    text: &str,
+    stages: &[Stage],
+    current: usize,
+    request: &Request<'_>,
+    span: Span,
+) -> Result<Base, LowerError> {
+    let lower = text.to_lowercase();
+    if let Some(at) = stages.iter().position(|s| s.name.as_deref() == Some(lower.as_str())) {
+        // The nearest stage before this one of that name counts.
+        let before = stages[..current].iter().rposition(|s| s.name.as_deref() == Some(lower.as_str()));
+        return match before {
+            Some(index) => Ok(Base::Stage(index)),
+            None if at == current => {
+                Err(LowerError::new(format!("stage `{text}` cannot copy from itself"), span))
+            }
+            None => Err(LowerError::new(format!("stage `{text}` comes after this one"), span)
+                .with_help(Some("move it above the stage that uses it"))),
+        };
+    }
+    if let Ok(index) = text.parse::<usize>() {
+        if index < current {
+            return Ok(Base::Stage(index));
+        }
+        return Err(LowerError::new(
+            format!("stage number {index} is not before this stage, which has number {current}"),
+            span,
+        ));
+    }
+    if text.is_empty() {
+        return Err(LowerError::new("`from` needs a stage, a context or an image", span));
+    }
+    Ok(base_of(text, &[], request))
+}
+
+/// What a target needs.
+#[derive(Debug, Default)]
+pub(super) struct Needed {
+    pub(super) stages: BTreeSet<usize>,
+    pub(super) images: BTreeSet<(String, Platform)>,
+}
+
+pub(super) fn reachable(
+    stages: &[Stage],
+    target: usize,
+    request: &Request<'_>,
+) -> Result<Needed, LowerError> {
+    let mut needed = Needed::default();
+    let mut open = vec![target];
+    while let Some(index) = open.pop() {
+        if !needed.stages.insert(index) {
+            continue;
+        }
+        let stage = &stages[index];
+        let mut bases = vec![(stage.base.clone(), stage.platform.clone())];
+        for instruction in &stage.body {
+            for (text, span) in froms(instruction) {
+                let base = from_of(&text, stages, index, request, span)?;
+                bases.push((base, request.platform.clone()));
+            }
+        }
+        for (base, platform) in bases {
+            match base {
+                Base::Stage(other) => open.push(other),
+                Base::Image(reference) => {
+                    needed.images.insert((reference, platform));
+                }
+                Base::Scratch | Base::Context(_) => {}
+            }
+        }
+    }
+    Ok(needed)
+}
+
+/// The `from` of COPY, ADD and of mounts, with their places.
+fn froms(instruction: &Instruction) -> Vec<(String, Span)> {
+    let mut out = Vec::new();
+    for flag in &instruction.flags {
+        let Some(value) = &flag.value else { continue };
+        match (&instruction.kind, flag.name.value.as_str()) {
+            (Kind::Copy(_), "from") => out.push((value.value.clone(), value.span)),
+            (Kind::Run(_), "mount") => {
+                // A value that does not parse is reported when the step is lowered.
+                if let Ok(mount) = parse_mount(&value.value)
+                    && matches!(mount.kind, MountType::Bind | MountType::Cache)
+                    && let Some(from) = mount.from
+                {
+                    out.push((from, value.span));
+                }
+            }
+            _ => {}
+        }
+    }
+    out
+}
+
+/// Puts the ONBUILD triggers of base images in front of the stages that start from them.
+pub(super) fn add_triggers(
+    stages: &mut [Stage],
+    images: &BTreeMap<(String, String), ResolvedImage>,
+    request: &Request<'_>,
+) -> Result<(), LowerError> {
+    for stage in stages.iter_mut() {
+        let Base::Image(reference) = &stage.base else { continue };
+        let Some(image) = images.get(&(reference.clone(), stage.platform.to_string())) else {
+            continue;
+        };
+        if std::mem::replace(&mut stage.triggers_added, true) {
+            continue;
+        }
+        let span = stage.from.span;
+        let triggers = triggers(&image.config.config.on_build, request, span)?;
+        stage.body.splice(0..0, triggers);
+    }
+    Ok(())
+}
+
+/// ONBUILD triggers as instructions at the place of a FROM.
+pub(super) fn triggers(
+    texts: &[String],
+    request: &Request<'_>,
+    span: Span,
+) -> Result<Vec<Instruction>, LowerError> {
+    let mut out = Vec::new();
+    for text in texts {
+        let (instruction, problems) = parse_instruction(text, request.dockerfile.directives.escape);
+        if let Some(problem) = problems.iter().find(|d| d.severity == Severity::Error) {
+            let message = format!("ONBUILD trigger `{text}` of the base: {}", problem.message);
+            return Err(LowerError::new(message, span));
+        }
+        if let Some(mut instruction) = instruction {
+            relocate(&mut instruction, span);
+            out.push(instruction);
+        }
+    }
+    Ok(out)
+}
+
+/// Makes errors in a trigger point to the FROM that brought it in.
+fn relocate(instruction: &mut Instruction, span: Span) {
+    instruction.span = span;
+    for flag in &mut instruction.flags {
+        flag.span = span;
+        if let Some(value) = &mut flag.value {
+            value.span = span;
+        }
+    }
+}
+
+pub(super) fn unresolved(stages: &[Stage], reference: &str, error: PortError) -> LowerError {
+    let span = stages
+        .iter()
+        .find(|s| s.base == Base::Image(reference.to_owned()))
+        .map(|s| match &s.from.kind {
+            Kind::From { image, .. } => image.span,
+            _ => s.from.span,
+        })
+        .or_else(|| {
+            stages.iter().flat_map(|s| &s.body).flat_map(froms).find_map(|(text, span)| {
+                (text == reference).then_some(span)
+            })
+        });
+    LowerError::port(error, span)
+}

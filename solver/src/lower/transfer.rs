@@ -1,0 +1,365 @@
+//! COPY, ADD and files that are written in the Dockerfile itself.
+
+use std::sync::Arc;
+
+use kiln_parser::{Heredoc, Ignore, Instruction, SourceArg, Transfer};
+
+use super::HistoryLine;
+use super::error::LowerError;
+use super::run::{cwd, resolve_path};
+use super::stage::{Build, Place, State};
+use crate::plan::{
+    Action, BuildPlatform, Copy, File, Merge, ModeChange, Op, PathFilter, Source, SourceKind,
+    Vertex, VertexId, WriteFile,
+};
+
+/// `--exclude` patterns.
+#[derive(Debug)]
+struct Excludes {
+    patterns: Vec<String>,
+    matcher: Ignore,
+}
+
+impl PathFilter for Excludes {
+    fn excludes(&self, path: &str) -> bool {
+        self.matcher.verdict(path).excluded
+    }
+
+    fn may_include_below(&self, dir: &str) -> bool {
+        self.matcher.may_reinclude_below(dir)
+    }
+
+    fn patterns(&self) -> Vec<String> {
+        self.patterns.clone()
+    }
+}
+
+/// How the paths of one COPY or ADD are taken.
+struct Manner {
+    dest: String,
+    chown: Option<String>,
+    chmod: Option<ModeChange>,
+    exclude: Option<Arc<dyn PathFilter>>,
+    parents: bool,
+    from_stage: bool,
+}
+
+impl Manner {
+    fn copy(&self, input: usize, sources: Vec<String>, unpack: bool) -> Copy {
+        Copy {
+            input,
+            sources,
+            dest: self.dest.clone(),
+            chown: self.chown.clone(),
+            chmod: self.chmod.clone(),
+            unpack,
+            exclude: self.exclude.clone(),
+            parents: self.parents,
+            reset_owner: !self.from_stage,
+            rename_to: None,
+        }
+    }
+}
+
+impl Build<'_> {
+    pub(super) fn transfer(
+        &mut self,
+        place: Place<'_>,
+        instruction: &Instruction,
+        transfer: &Transfer,
+        is_add: bool,
+        state: &mut State,
+    ) -> Result<(), LowerError> {
+        let from = self.flag(instruction, "from", state)?;
+        let link = self.switch(instruction, "link", state)?;
+        let manner = self.manner(instruction, transfer, from.is_some(), state)?;
+        let mut inputs: Vec<VertexId> = Vec::new();
+        if !link {
+            inputs.extend(state.tip);
+        }
+        let mut paths = Vec::new();
+        let mut shown = Vec::new();
+        let mut remote = Vec::new();
+        let mut written = Vec::new();
+        for source in &transfer.sources {
+            match source {
+                SourceArg::Heredoc(doc) => {
+                    let content = if doc.expand {
+                        self.raw(&doc.content, state)?
+                    } else {
+                        doc.content.value.clone()
+                    };
+                    shown.push(format!("<<{}", doc.name));
+                    written.push((doc.name.clone(), content));
+                }
+                SourceArg::Path(text) => {
+                    for word in self.words(text, state)? {
+                        shown.push(word.clone());
+                        match remote_kind(&word, is_add) {
+                            Some(kind) => remote.push((kind, word, text.span)),
+                            None => paths.push(word),
+                        }
+                    }
+                }
+            }
+        }
+        let sources = paths.len() + remote.len() + written.len();
+        if sources == 0 {
+            let text = format!("{} has no source after expansion", instruction.keyword.value);
+            return Err(LowerError::new(text, instruction.span));
+        }
+        if sources > 1 && !manner.dest.ends_with('/') {
+            let text = format!(
+                "with more than one source the destination `{}` must be a directory",
+                transfer.dest.value
+            );
+            return Err(LowerError::new(text, transfer.dest.span)
+                .with_help(Some(format!("write `{}/`", transfer.dest.value))));
+        }
+        let unpack = self.unpack(instruction, is_add, state)?;
+        let mut actions = Vec::new();
+        if !paths.is_empty() {
+            let vertex = match &from {
+                Some(text) => self.from_vertex(&text.value, place, text.span)?,
+                None => Some(self.context_vertex("", place)),
+            };
+            let Some(vertex) = vertex else {
+                return Err(LowerError::new("there is nothing in `scratch` to copy", instruction.span));
+            };
+            inputs.push(vertex);
+            let local_archives = unpack.unwrap_or(is_add);
+            actions.push(Action::Copy(manner.copy(inputs.len() - 1, paths, local_archives)));
+        }
+        for (kind, address, span) in remote {
+            let (kind, name) = self.remote(instruction, kind, &address, state, span)?;
+            let is_http = matches!(kind, SourceKind::Http { .. });
+            inputs.push(self.source_vertex(place, instruction, kind, &address));
+            let source = if is_http { format!("/{name}") } else { "/".into() };
+            let mut copy = manner.copy(inputs.len() - 1, vec![source], unpack.unwrap_or(false));
+            copy.rename_to = is_http.then_some(name);
+            copy.reset_owner = true;
+            actions.push(Action::Copy(copy));
+        }
+        for (name, content) in written {
+            actions.push(Action::Write(WriteFile {
+                dest: manner.dest.clone(),
+                name,
+                content,
+                chown: manner.chown.clone(),
+                chmod: manner.chmod.clone(),
+            }));
+        }
+        let line = created_by(is_add, &manner, &shown, &self.word(&transfer.dest, state)?);
+        let on_base = !link && state.tip.is_some();
+        let file = File { actions, on_base, epoch: self.request.epoch };
+        let vertex = self.add(place, instruction, Op::File(file), inputs);
+        state.tip = Some(match (link, state.tip) {
+            (true, Some(below)) => {
+                self.plan.add(Vertex {
+                    op: Op::Merge(Merge {}),
+                    inputs: vec![below, vertex],
+                    name: format!("{} (link)", Self::name(place, &instruction.text)),
+                    lines: Some(self.lines_of(instruction.span)),
+                    ignore_cache: false,
+                })
+            }
+            _ => vertex,
+        });
+        state.history.push(HistoryLine { created_by: line, empty: false });
+        Ok(())
+    }
+
+    fn manner(
+        &self,
+        instruction: &Instruction,
+        transfer: &Transfer,
+        from_stage: bool,
+        state: &State,
+    ) -> Result<Manner, LowerError> {
+        let dest = self.word(&transfer.dest, state)?;
+        if dest.is_empty() {
+            return Err(LowerError::new("the destination is empty after expansion", transfer.dest.span));
+        }
+        let slash = dest.ends_with('/') || dest.ends_with("/.") || dest == ".";
+        let mut absolute = resolve_path(&cwd(state), &dest);
+        if slash && !absolute.ends_with('/') {
+            absolute.push('/');
+        }
+        let mut patterns = Vec::new();
+        for flag in instruction.flags.iter().filter(|f| f.name.value == "exclude") {
+            if let Some(value) = &flag.value {
+                patterns.push(self.word(value, state)?);
+            }
+        }
+        let exclude: Option<Arc<dyn PathFilter>> = if patterns.is_empty() {
+            None
+        } else {
+            let matcher = Ignore::from_patterns(&patterns)
+                .map_err(|e| LowerError::new(format!("--exclude: {e}"), instruction.span))?;
+            Some(Arc::new(Excludes { patterns, matcher }))
+        };
+        Ok(Manner {
+            dest: absolute,
+            chown: self.flag(instruction, "chown", state)?.map(|t| t.value).filter(|t| !t.is_empty()),
+            chmod: self.chmod(instruction, state)?,
+            exclude,
+            parents: self.switch(instruction, "parents", state)?,
+            from_stage,
+        })
+    }
+
+    /// `--unpack`, if it was given.
+    fn unpack(
+        &self,
+        instruction: &Instruction,
+        is_add: bool,
+        state: &State,
+    ) -> Result<Option<bool>, LowerError> {
+        let given = is_add && super::flags::find(instruction, "unpack").is_some();
+        given.then(|| self.switch(instruction, "unpack", state)).transpose()
+    }
+
+    /// The source of an address, and the name that a downloaded file gets.
+    fn remote(
+        &self,
+        instruction: &Instruction,
+        kind: Remote,
+        address: &str,
+        state: &State,
+        span: kiln_parser::Span,
+    ) -> Result<(SourceKind, String), LowerError> {
+        let checksum = self.flag(instruction, "checksum", state)?;
+        match kind {
+            Remote::Git => {
+                let keep = self.switch(instruction, "keep-git-dir", state)?;
+                let checksum = checksum.map(|t| t.value);
+                Ok((SourceKind::Git { url: address.to_owned(), keep_git_dir: keep, checksum }, String::new()))
+            }
+            Remote::Http => {
+                if let Some(text) = &checksum {
+                    text.value.parse::<kiln_image::Digest>().map_err(|e| {
+                        LowerError::new(format!("--checksum: {e}"), text.span)
+                            .with_help(Some("write --checksum=sha256:<64 hexadecimal digits>"))
+                    })?;
+                }
+                let path = address.split(['?', '#']).next().unwrap_or_default();
+                let after_host = path.split_once("://").map_or("", |(_, rest)| rest);
+                let name = after_host.split_once('/').map_or("", |(_, p)| p);
+                let name = name.rsplit('/').next().unwrap_or_default();
+                let dest_is_dir = instruction.text.trim_end().ends_with('/');
+                if name.is_empty() && dest_is_dir {
+                    return Err(LowerError::new(format!("`{address}` has no file name"), span)
+                        .with_help(Some("give the destination a file name")));
+                }
+                let name = if name.is_empty() || name == ".." { "download" } else { name };
+                let checksum = checksum.map(|t| t.value);
+                Ok((SourceKind::Http { url: address.to_owned(), checksum }, name.to_owned()))
+            }
+        }
+    }
+
+    fn source_vertex(
+        &mut self,
+        place: Place<'_>,
+        instruction: &Instruction,
+        kind: SourceKind,
+        address: &str,
+    ) -> VertexId {
+        self.plan.add(Vertex {
+            op: Op::Source(Source {
+                kind,
+                platform: BuildPlatform(self.request.build_platform.clone()),
+            }),
+            inputs: vec![],
+            name: format!("fetch {}", without_credentials(address)),
+            lines: Some(self.lines_of(instruction.span)),
+            ignore_cache: self.ignore_cache(place),
+        })
+    }
+
+    /// A tree that holds one executable file: the text of a here-document.
+    pub(super) fn script_vertex(
+        &mut self,
+        place: Place<'_>,
+        instruction: &Instruction,
+        doc: &Heredoc,
+    ) -> VertexId {
+        let write = WriteFile {
+            dest: format!("/{}", doc.name),
+            name: doc.name.clone(),
+            content: doc.content.value.clone(),
+            chown: None,
+            chmod: Some(ModeChange { text: "0755".into(), apply: Arc::new(|_, _| 0o755) }),
+        };
+        let op = Op::File(File {
+            actions: vec![Action::Write(write)],
+            on_base: false,
+            epoch: self.request.epoch,
+        });
+        self.plan.add(Vertex {
+            op,
+            inputs: vec![],
+            name: format!("[internal] script {}", doc.name),
+            lines: Some(self.lines_of(instruction.span)),
+            ignore_cache: self.ignore_cache(place),
+        })
+    }
+}
+
+#[derive(Clone, Copy)]
+enum Remote {
+    Http,
+    Git,
+}
+
+/// What kind of address a source of ADD is.
+fn remote_kind(word: &str, is_add: bool) -> Option<Remote> {
+    if !is_add {
+        return None;
+    }
+    let path = word.split(['#', '?']).next().unwrap_or_default();
+    let is_http = word.starts_with("http://") || word.starts_with("https://");
+    let is_git = word.starts_with("git://")
+        || word.starts_with("ssh://")
+        || word.starts_with("git@")
+        || (is_http && path.ends_with(".git"));
+    match (is_git, is_http) {
+        (true, _) => Some(Remote::Git),
+        (_, true) => Some(Remote::Http),
+        _ => None,
+    }
+}
+
+/// An address without user and password.
+fn without_credentials(address: &str) -> String {
+    match address.split_once("://") {
+        Some((scheme, rest)) => {
+            let host = rest.split('/').next().unwrap_or_default();
+            match host.rsplit_once('@') {
+                Some((login, _)) => format!("{scheme}://{}", &rest[login.len() + 1..]),
+                None => address.to_owned(),
+            }
+        }
+        None => address.to_owned(),
+    }
+}
+
+/// The line of the history, as BuildKit writes it.
+fn created_by(is_add: bool, manner: &Manner, sources: &[String], dest: &str) -> String {
+    let mut line = String::from(if is_add { "ADD" } else { "COPY" });
+    if manner.parents {
+        line.push_str(" --parents");
+    }
+    if let Some(chown) = &manner.chown {
+        line.push_str(&format!(" --chown={chown}"));
+    }
+    if let Some(chmod) = &manner.chmod {
+        line.push_str(&format!(" --chmod={}", chmod.text));
+    }
+    for source in sources {
+        line.push(' ');
+        line.push_str(&without_credentials(source));
+    }
+    format!("{line} {dest} # buildkit")
+}
+

@@ -1,0 +1,124 @@
+//! The plan: a directed acyclic graph of ops.
+//!
+//! It holds no Dockerfile notion: what an instruction means has been decided when it is lowered.
+
+mod glob;
+mod op;
+
+use std::collections::HashMap;
+use std::fmt::Write as _;
+
+use petgraph::Direction;
+use petgraph::graph::{DiGraph, NodeIndex};
+
+pub use glob::{Glob, has_wildcard};
+pub use op::{
+    Action, BuildPlatform, CacheMount, Copy, Exec, ExecMount, File, Merge, Mkdir, ModeChange,
+    MountKind, Network, Op, PathFilter, SecretMount, Security, Sharing, Source, SourceKind,
+    SshMount, Ulimit, WriteFile,
+};
+
+use crate::key::{ContentKey, Encoder};
+
+/// A vertex of a plan.
+pub type VertexId = NodeIndex<u32>;
+
+/// Lines of a source text that a vertex comes from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Lines {
+    /// First line, from 1.
+    pub first: usize,
+    /// Last line.
+    pub last: usize,
+}
+
+/// An op with what a person wants to know of it.
+#[derive(Clone, Debug)]
+pub struct Vertex {
+    /// What to do.
+    pub op: Op,
+    /// Its inputs, by slot.
+    pub inputs: Vec<VertexId>,
+    /// One line for progress, such as `[build 2/4] RUN make`.
+    pub name: String,
+    /// Where it comes from.
+    pub lines: Option<Lines>,
+    /// Results made before this build are not used.
+    pub ignore_cache: bool,
+}
+
+/// A graph of ops without duplicates.
+#[derive(Clone, Debug, Default)]
+pub struct Plan {
+    graph: DiGraph<Vertex, usize, u32>,
+    known: HashMap<[u8; 32], VertexId>,
+}
+
+impl Plan {
+    /// Adds a vertex, or finds the one that does the same with the same inputs.
+    pub fn add(&mut self, vertex: Vertex) -> VertexId {
+        let mut to = Encoder::new("vertex");
+        vertex.op.encode(&mut to);
+        vertex.op.encode_unkeyed(&mut to);
+        vertex.ignore_cache.encode(&mut to);
+        for input in &vertex.inputs {
+            to.number(input.index() as u64);
+        }
+        let hash = *to.finish().as_bytes();
+        if let Some(known) = self.known.get(&hash) {
+            return *known;
+        }
+        let inputs = vertex.inputs.clone();
+        let id = self.graph.add_node(vertex);
+        for (slot, input) in inputs.into_iter().enumerate() {
+            self.graph.add_edge(input, id, slot);
+        }
+        self.known.insert(hash, id);
+        id
+    }
+
+    /// A vertex of this plan.
+    pub fn vertex(&self, id: VertexId) -> &Vertex {
+        &self.graph[id]
+    }
+
+    /// Number of vertices.
+    pub fn len(&self) -> usize {
+        self.graph.node_count()
+    }
+
+    /// Whether there is nothing to do.
+    pub fn is_empty(&self) -> bool {
+        self.graph.node_count() == 0
+    }
+
+    /// The vertices that `targets` need, inputs first.
+    pub fn reachable(&self, targets: &[VertexId]) -> Vec<VertexId> {
+        let mut seen = vec![false; self.graph.node_count()];
+        let mut stack: Vec<VertexId> = targets.to_vec();
+        while let Some(id) = stack.pop() {
+            if !std::mem::replace(&mut seen[id.index()], true) {
+                stack.extend(self.graph.neighbors_directed(id, Direction::Incoming));
+            }
+        }
+        // Inputs exist before what uses them, so the order of indices is topological.
+        self.graph.node_indices().filter(|id| seen[id.index()]).collect()
+    }
+
+    /// The graph in Graphviz's language.
+    pub fn to_dot(&self) -> String {
+        let mut out = String::from("digraph plan {\n  rankdir=LR;\n  node [shape=box];\n");
+        for id in self.graph.node_indices() {
+            let name = self.graph[id].name.replace('\\', "\\\\").replace('"', "\\\"");
+            // Writing to a string cannot fail.
+            let _ = writeln!(out, "  n{} [label=\"{name}\"];", id.index());
+        }
+        for edge in self.graph.edge_indices() {
+            if let Some((from, to)) = self.graph.edge_endpoints(edge) {
+                let _ = writeln!(out, "  n{} -> n{};", from.index(), to.index());
+            }
+        }
+        out.push_str("}\n");
+        out
+    }
+}

@@ -1,0 +1,264 @@
+//! What the solver asks of the rest of kiln.
+
+use std::future::Future;
+use std::sync::Arc;
+use std::time::SystemTime;
+
+use kiln_image::{ImageConfig, Platform};
+use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
+
+use crate::event::Events;
+use crate::key::{Fingerprint, Identity, Key, LabelledInput};
+use crate::plan::{Copy, Exec, File, Source, VertexId};
+
+/// An error of a port: a message for people, with what led to it.
+#[derive(Debug, Clone, thiserror::Error)]
+#[error("{message}")]
+pub struct PortError {
+    /// One sentence.
+    pub message: String,
+    /// What to do about it.
+    pub hint: Option<String>,
+    /// Exit code of a command that failed.
+    pub exit_code: Option<i32>,
+    /// The work was stopped from outside, and is no failure of its own.
+    pub cancelled: bool,
+}
+
+impl PortError {
+    /// An error with this message.
+    pub fn new(message: impl Into<String>) -> Self {
+        Self { message: message.into(), hint: None, exit_code: None, cancelled: false }
+    }
+
+    /// The error of work that was stopped from outside.
+    pub fn cancelled() -> Self {
+        Self { cancelled: true, ..Self::new("cancelled") }
+    }
+
+    /// Adds what to do.
+    #[must_use]
+    pub fn with_hint(mut self, hint: impl Into<String>) -> Self {
+        self.hint = Some(hint.into());
+        self
+    }
+}
+
+/// The config of a base image, with what names it.
+#[derive(Clone, Debug)]
+pub struct ResolvedImage {
+    /// Canonical reference, with the digest where one is known.
+    pub reference: String,
+    /// Digest of the config: the image id.
+    pub config_digest: String,
+    /// The config.
+    pub config: ImageConfig,
+}
+
+/// Finds configs of base images: metadata only.
+pub trait Resolver: Send + Sync {
+    /// The config of `reference` for `platform`.
+    fn resolve(
+        &self,
+        reference: &str,
+        platform: &Platform,
+    ) -> impl Future<Output = Result<ResolvedImage, PortError>> + Send;
+}
+
+/// An identity that may still be computed in the background.
+#[derive(Clone, Debug)]
+pub struct Pending(watch::Receiver<Option<Result<Identity, PortError>>>);
+
+/// Delivers the identity of a [`Pending`].
+#[derive(Debug)]
+pub struct Promise(watch::Sender<Option<Result<Identity, PortError>>>);
+
+impl Promise {
+    /// Delivers.
+    pub fn deliver(self, identity: Result<Identity, PortError>) {
+        self.0.send_replace(Some(identity));
+    }
+}
+
+impl Pending {
+    /// An identity that is known.
+    pub fn ready(identity: Identity) -> Self {
+        Self(watch::channel(Some(Ok(identity))).1)
+    }
+
+    /// An identity that is promised.
+    pub fn new() -> (Promise, Self) {
+        let (to, from) = watch::channel(None);
+        (Promise(to), Self(from))
+    }
+
+    /// The identity, if it is known by now.
+    pub fn now(&self) -> Option<Identity> {
+        self.0.borrow().as_ref().and_then(|r| r.as_ref().ok().copied())
+    }
+
+    /// Waits for the identity.
+    pub async fn wait(&self) -> Result<Identity, PortError> {
+        let mut from = self.0.clone();
+        match from.wait_for(Option::is_some).await {
+            Ok(value) => value.clone().unwrap_or_else(|| Err(PortError::cancelled())),
+            Err(_) => Err(PortError::cancelled()),
+        }
+    }
+}
+
+/// The result of a vertex.
+#[derive(Clone, Debug)]
+pub struct Solved<O> {
+    /// The worker's value.
+    pub output: O,
+    /// Its identity.
+    pub identity: Pending,
+}
+
+/// What a step is told besides its op.
+#[derive(Clone, Debug)]
+pub struct Step {
+    /// The vertex, for events.
+    pub vertex: VertexId,
+    /// Its line for progress.
+    pub name: Arc<str>,
+    /// Where events go.
+    pub events: Events,
+    /// Stops the step.
+    pub cancel: CancellationToken,
+}
+
+/// A lookup in the cache that found something.
+#[derive(Clone, Debug)]
+pub struct Hit<O> {
+    /// The result, on top of its base.
+    pub solved: Solved<O>,
+    /// When the step ran whose result this is.
+    pub ran_at: SystemTime,
+}
+
+/// What a step made: a layer of its own, not yet in the cache.
+#[derive(Debug)]
+pub struct Made<O, L> {
+    /// The result on top of its base.
+    pub output: O,
+    /// The new layer, to be committed.
+    pub layer: L,
+    /// Whether the content of the layer is hashed so soon that waiting for it costs less than
+    /// going on without.
+    pub small: bool,
+}
+
+/// Carries out ops and keeps their results.
+///
+/// Inputs are given by slot. `base` is the tree that a step starts from; none is an empty one.
+pub trait Worker: Send + Sync + 'static {
+    /// A tree: layers, or a directory.
+    type Output: Clone + Send + Sync + 'static;
+    /// A new layer that is not committed.
+    type Layer: Send + 'static;
+    /// Held while a step runs, so that no other process runs the same.
+    type Flight: Send + 'static;
+
+    /// Brings a source in, as far as its identity needs.
+    fn source(
+        &self,
+        op: &Source,
+        step: &Step,
+        ignore_cache: bool,
+    ) -> impl Future<Output = Result<Solved<Self::Output>, PortError>> + Send;
+
+    /// The identity of what `copy` would take from `input`.
+    fn fingerprint_copy(
+        &self,
+        copy: &Copy,
+        input: &Solved<Self::Output>,
+    ) -> impl Future<Output = Result<Selection, PortError>> + Send;
+
+    /// The identity of a path that is mounted into a command.
+    fn fingerprint_path(
+        &self,
+        input: &Solved<Self::Output>,
+        path: &str,
+    ) -> impl Future<Output = Result<Selection, PortError>> + Send;
+
+    /// A result under `key` on top of `base`, if there is one that ran after `not_before`.
+    fn lookup(
+        &self,
+        key: Key,
+        base: Option<&Solved<Self::Output>>,
+        not_before: Option<SystemTime>,
+    ) -> impl Future<Output = Result<Option<Hit<Self::Output>>, PortError>> + Send;
+
+    /// Waits until no other process runs the step with this definition.
+    fn flight(
+        &self,
+        definition: Key,
+        step: &Step,
+    ) -> impl Future<Output = Result<Self::Flight, PortError>> + Send;
+
+    /// Runs a command.
+    fn exec(
+        &self,
+        op: &Exec,
+        inputs: &[Solved<Self::Output>],
+        step: &Step,
+    ) -> impl Future<Output = Result<Made<Self::Output, Self::Layer>, PortError>> + Send;
+
+    /// Changes files.
+    fn file(
+        &self,
+        op: &File,
+        inputs: &[Solved<Self::Output>],
+        step: &Step,
+    ) -> impl Future<Output = Result<Made<Self::Output, Self::Layer>, PortError>> + Send;
+
+    /// Stacks trees.
+    fn merge(
+        &self,
+        inputs: &[Solved<Self::Output>],
+    ) -> impl Future<Output = Result<Self::Output, PortError>> + Send;
+
+    /// Hashes the new layer and stores it under the key, once that is known. If an older result
+    /// under the key has the same content, that one is kept and returned.
+    fn commit(
+        &self,
+        made: Made<Self::Output, Self::Layer>,
+        record: Record<Self::Output>,
+    ) -> impl Future<Output = Result<Committed<Self::Output>, PortError>> + Send + 'static;
+}
+
+/// What is written down about a step that ran.
+#[derive(Debug)]
+pub struct Record<O> {
+    /// The key, once the identities of the inputs are known.
+    pub key: tokio::sync::oneshot::Receiver<(Key, Vec<LabelledInput>)>,
+    /// The tree that the step started from.
+    pub base: Option<Solved<O>>,
+    /// Its line for progress.
+    pub name: Arc<str>,
+    /// When it started.
+    pub started: SystemTime,
+    /// How long it took.
+    pub took: std::time::Duration,
+}
+
+/// A layer that is in the store.
+#[derive(Clone, Debug)]
+pub struct Committed<O> {
+    /// The result on top of its base; an older one where the content is the same.
+    pub output: O,
+    /// Its identity.
+    pub identity: Identity,
+}
+
+/// The identity of selected paths, with a few words on each for explanations.
+#[derive(Clone, Debug)]
+pub struct Selection {
+    /// The identity.
+    pub fingerprint: Fingerprint,
+    /// The paths, in order, with their own digests; empty where there would be too many.
+    pub paths: Vec<LabelledInput>,
+}
