@@ -6,6 +6,7 @@
 //! never from a value that was parsed and serialised again.
 #![forbid(unsafe_code)]
 
+pub mod archive;
 pub mod compression;
 pub mod config;
 pub mod descriptor;
@@ -15,6 +16,8 @@ pub mod layer;
 pub mod manifest;
 pub mod platform;
 pub mod reference;
+pub mod validate;
+pub mod verify;
 
 pub use compression::Compression;
 pub use config::{ContainerConfig, Healthcheck, History, ImageConfig, RootFs};
@@ -24,3 +27,4 @@ pub use layer::{Entry, EntryKind, Timestamp};
 pub use manifest::{ImageIndex, ImageManifest, Manifest, ManifestError, Parsed};
 pub use platform::{Platform, PlatformError};
 pub use reference::{Reference, ReferenceError};
+pub use verify::{Mismatch, VerifyingReader};

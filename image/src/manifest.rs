@@ -417,10 +417,7 @@ mod tests {
                 format!(r#"{{"schemaVersion":2,"config":{b},"layers":[]}}"#),
                 Some(index),
             ),
-            (
-                format!(r#"{{"schemaVersion":2,"manifests":[]}}"#),
-                Some(oci),
-            ),
+            (r#"{"schemaVersion":2,"manifests":[]}"#.into(), Some(oci)),
             (
                 format!(r#"{{"schemaVersion":2,"mediaType":"{index}","config":{b},"layers":[]}}"#),
                 None,
@@ -433,7 +430,7 @@ mod tests {
                 format!(r#"{{"schemaVersion":2,"mediaType":"{oci}","config":{b},"layers":[]}}"#),
                 Some(media_type::DOCKER_MANIFEST),
             ),
-            (format!(r#"{{"schemaVersion":1,"fsLayers":[]}}"#), None),
+            (r#"{"schemaVersion":1,"fsLayers":[]}"#.into(), None),
             (
                 format!(r#"{{"schemaVersion":3,"config":{b},"layers":[]}}"#),
                 None,

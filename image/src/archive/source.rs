@@ -1,0 +1,180 @@
+//! Files of an archive by name, from a directory or from a tar that can be read at any offset.
+
+use std::collections::HashMap;
+use std::fs::File;
+use std::io::{self, Read, Seek, SeekFrom};
+use std::os::unix::fs::FileExt;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use super::ArchiveError;
+use crate::compression::Compression;
+use crate::layer::{EntryKind, LayerReader, Limits, clean_path};
+
+/// Files that an archive may hold. Real ones have a few hundred.
+const MAX_MEMBERS: u64 = 1 << 20;
+/// Links that are followed in a row.
+const MAX_LINKS: usize = 16;
+
+#[derive(Debug)]
+pub(super) enum Source {
+    Directory(PathBuf),
+    Tar(Arc<File>, HashMap<Vec<u8>, Member>),
+}
+
+#[derive(Debug)]
+pub(super) enum Member {
+    File { offset: u64, size: u64 },
+    Link(Vec<u8>),
+}
+
+impl Source {
+    pub(super) fn directory(path: &Path) -> Self {
+        Self::Directory(path.into())
+    }
+
+    /// Records where the files of a tar lie. Of two with one name the later counts.
+    pub(super) fn tar(mut file: File) -> Result<Self, ArchiveError> {
+        let error = ArchiveError::io("archive");
+        let mut start = [0; Compression::MAGIC_LEN];
+        let length = file.metadata().and_then(|metadata| {
+            let n = file.read_at(&mut start, 0)?;
+            file.seek(SeekFrom::Start(0))?;
+            Ok((metadata.len(), n))
+        });
+        let (length, n) = length.map_err(error)?;
+        match Compression::detect(start.get(..n).unwrap_or_default()) {
+            Compression::None => {}
+            other => return Err(ArchiveError::Compressed(other)),
+        }
+        let limits = Limits {
+            entries: MAX_MEMBERS,
+            ..Limits::default()
+        };
+        let mut reader = LayerReader::new(&file).whiteouts(false).limits(limits);
+        let mut members = HashMap::new();
+        while let Some(entry) = reader.next_seeking()? {
+            let member = match entry.kind {
+                EntryKind::File { size } => {
+                    let offset = reader.position();
+                    if offset.checked_add(size).is_none_or(|end| end > length) {
+                        return Err(crate::layer::LayerError::Truncated.into());
+                    }
+                    Member::File { offset, size }
+                }
+                EntryKind::Hardlink { target } => Member::Link(target),
+                EntryKind::Symlink { target } => match resolve(&entry.path, &target) {
+                    Some(target) => Member::Link(target),
+                    // Only an archive that uses the link is refused.
+                    None => continue,
+                },
+                _ => continue,
+            };
+            members.insert(entry.path, member);
+        }
+        drop(reader);
+        Ok(Self::Tar(Arc::new(file), members))
+    }
+
+    pub(super) fn contains(&self, path: &str) -> bool {
+        self.open(path).is_ok()
+    }
+
+    /// Opens a file; returns its size with it.
+    pub(super) fn open(&self, path: &str) -> Result<(u64, Box<dyn Read + Send>), ArchiveError> {
+        let clean = clean_path(path.as_bytes()).filter(|clean| !clean.is_empty());
+        let mut at = clean.ok_or_else(|| ArchiveError::UnsafePath(path.into()))?;
+        match self {
+            Self::Directory(root) => {
+                let full = root.join(String::from_utf8_lossy(&at).as_ref());
+                let open = || {
+                    // Blobs may be symbolic links (some builders lay them out so): what is read
+                    // is checked against its digest. Opening a pipe or device could block.
+                    let metadata = std::fs::metadata(&full)?;
+                    if !metadata.is_file() {
+                        return Err(io::Error::other("not a regular file"));
+                    }
+                    Ok((metadata.len(), File::open(&full)?))
+                };
+                match open() {
+                    Ok((size, file)) => Ok((size, Box::new(file.take(size)))),
+                    Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                        Err(ArchiveError::Missing(path.into()))
+                    }
+                    Err(error) => Err(ArchiveError::io(full)(error)),
+                }
+            }
+            Self::Tar(file, members) => {
+                for _ in 0..MAX_LINKS {
+                    match members.get(&at) {
+                        None => return Err(ArchiveError::Missing(path.into())),
+                        Some(Member::Link(target)) => at.clone_from(target),
+                        Some(Member::File { offset, size }) => {
+                            let (file, offset) = (Arc::clone(file), *offset);
+                            let end = offset.saturating_add(*size);
+                            return Ok((*size, Box::new(Slice { file, offset, end })));
+                        }
+                    }
+                }
+                Err(ArchiveError::UnsafePath(path.into()))
+            }
+        }
+    }
+
+    /// Reads a whole file of at most `limit` bytes.
+    pub(super) fn read(&self, path: &str, limit: u64) -> Result<Vec<u8>, ArchiveError> {
+        let (size, reader) = self.open(path)?;
+        if size > limit {
+            return Err(ArchiveError::TooLarge {
+                path: path.into(),
+                limit,
+            });
+        }
+        let mut bytes = Vec::new();
+        reader
+            .take(limit)
+            .read_to_end(&mut bytes)
+            .map_err(ArchiveError::io(path))?;
+        Ok(bytes)
+    }
+}
+
+/// Where a symbolic link inside the archive points, if that is inside the archive.
+fn resolve(link: &[u8], target: &[u8]) -> Option<Vec<u8>> {
+    if target.starts_with(b"/") {
+        return None;
+    }
+    let mut parts: Vec<&[u8]> = link.split(|b| *b == b'/').collect();
+    parts.pop();
+    for part in target.split(|b| *b == b'/') {
+        match part {
+            b"" | b"." => {}
+            b".." => drop(parts.pop()?),
+            part => parts.push(part),
+        }
+    }
+    Some(parts.join(&b'/'))
+}
+
+/// A part of a file, read without touching the file's position.
+struct Slice {
+    file: Arc<File>,
+    offset: u64,
+    end: u64,
+}
+
+impl Read for Slice {
+    fn read(&mut self, space: &mut [u8]) -> io::Result<usize> {
+        let left = usize::try_from(self.end.saturating_sub(self.offset)).unwrap_or(usize::MAX);
+        let length = left.min(space.len());
+        let Some(space) = space.get_mut(..length).filter(|space| !space.is_empty()) else {
+            return Ok(0);
+        };
+        let n = self.file.read_at(space, self.offset)?;
+        if n == 0 {
+            return Err(io::ErrorKind::UnexpectedEof.into());
+        }
+        self.offset += n as u64;
+        Ok(n)
+    }
+}
