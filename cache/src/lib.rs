@@ -1,1 +1,46 @@
-//! kiln-cache
+//! The store: content, layers, records, images, cache mounts.
+//!
+//! ```text
+//! content-v1/sha256/<hex>   blobs as they cross the wire
+//! layers-v1/<id>/diff       unpacked layers in overlay form, immutable once named
+//! mounts-v1/<hash>/data     cache mounts
+//! stat-v1/<hash>            stat caches of contexts
+//! logs-v1/<key>             output of steps
+//! work-v1/<owner>/          what a running process has not finished
+//! trash/                    renamed here first, unlinked afterwards
+//! locks                     byte ranges of it are locked while steps run
+//! meta-v1.db                SQLite: every record and reference
+//! ```
+//!
+//! Any number of processes use one store at once. Nothing is synced while a build runs: rows
+//! carry the id of the boot that wrote them until [`Store::promote`] has made them durable, and
+//! rows of another boot that were not promoted are dropped when the store is opened.
+#![forbid(unsafe_code)]
+
+mod content;
+mod db;
+mod error;
+pub mod fingerprint;
+mod flight;
+mod images;
+mod layers;
+mod mounts;
+mod pack;
+mod records;
+mod scratch;
+mod store;
+mod unpack;
+mod view;
+
+pub use content::BlobWriter;
+pub use error::{Error, Result};
+pub use flight::Flight;
+pub use images::{ImageRow, StoredImage};
+pub use layers::{Layer, LayerId};
+pub use mounts::{CacheMountDir, MountUse};
+pub use pack::{Packed, pack};
+pub use records::{NewRecord, StoredRecord};
+pub use scratch::Scratch;
+pub use store::Store;
+pub use unpack::{UnpackOptions, unpack};
+pub use view::View;

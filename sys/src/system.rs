@@ -11,11 +11,12 @@ pub fn boot_id() -> Result<String> {
     Ok(std::fs::read_to_string(path).ctx("read", path)?.trim().to_owned())
 }
 
-/// Writes everything of the file system that holds `fd` to the disk.
-pub fn sync_filesystem(fd: impl AsFd) -> Result<()> {
+/// Writes everything of the file system that holds `path` to the disk.
+pub fn sync_filesystem(path: &Path) -> Result<()> {
     use std::os::fd::AsRawFd as _;
+    let dir = std::fs::File::open(path).ctx("open", path)?;
     // SAFETY: the descriptor is live.
-    if unsafe { libc::syncfs(fd.as_fd().as_raw_fd()) } == 0 {
+    if unsafe { libc::syncfs(dir.as_raw_fd()) } == 0 {
         return Ok(());
     }
     Err(FsError::new("sync", "file system", std::io::Error::last_os_error()))
@@ -60,4 +61,23 @@ pub fn copy_file(from: impl AsFd, to: impl AsFd, size: u64) -> Result<u64> {
             Err(e) => return Err(e).ctx("copy", "file"),
         }
     }
+}
+
+/// Fills `buffer` with random bytes of the kernel.
+pub fn random(buffer: &mut [u8]) -> Result<()> {
+    let mut done = 0;
+    while done < buffer.len() {
+        // SAFETY: the pointer and length describe the unfilled rest of a live buffer.
+        let got = unsafe { libc::getrandom(buffer[done..].as_mut_ptr().cast(), buffer.len() - done, 0) };
+        match usize::try_from(got) {
+            Ok(n) => done += n,
+            Err(_) => {
+                let error = std::io::Error::last_os_error();
+                if error.kind() != std::io::ErrorKind::Interrupted {
+                    return Err(FsError::new("read", "random bytes", error));
+                }
+            }
+        }
+    }
+    Ok(())
 }

@@ -1,0 +1,217 @@
+//! Images: names, configs, manifests.
+
+use std::time::SystemTime;
+
+use kiln_image::{Digest, ImageConfig, Reference};
+use rusqlite::OptionalExtension as _;
+
+use crate::db::{nanos, time};
+use crate::error::{Error, Result};
+use crate::store::Store;
+
+/// A row of the list of images.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ImageRow {
+    /// Canonical reference; none for an image that lost its name.
+    pub name: Option<String>,
+    /// Digest of the config: the image id.
+    pub config: Digest,
+    /// Digest of the manifest that it was pulled by.
+    pub manifest: Option<Digest>,
+    /// When it came into the store.
+    pub added: SystemTime,
+}
+
+/// An image with its config.
+#[derive(Clone, Debug)]
+pub struct StoredImage {
+    /// Its row.
+    pub row: ImageRow,
+    /// Its config.
+    pub config: ImageConfig,
+    /// The config's bytes.
+    pub raw_config: Vec<u8>,
+}
+
+fn to_row(row: &rusqlite::Row<'_>) -> rusqlite::Result<Option<ImageRow>> {
+    let (config, manifest): (String, Option<String>) = (row.get(1)?, row.get(2)?);
+    let Ok(config) = config.parse() else { return Ok(None) };
+    let manifest = manifest.and_then(|m| m.parse().ok());
+    Ok(Some(ImageRow { name: row.get(0)?, config, manifest, added: time(row.get(3)?) }))
+}
+
+impl Store {
+    /// Gives `name` to the image with this config, taking it from another one. Without a name the
+    /// image is kept nameless, unless it has a name already.
+    ///
+    /// # Errors
+    /// The database refused.
+    pub fn put_image(
+        &self,
+        name: Option<&Reference>,
+        config: &Digest,
+        manifest: Option<&Digest>,
+    ) -> Result<()> {
+        let name = name.map(ToString::to_string);
+        let (config, manifest) = (config.to_string(), manifest.map(ToString::to_string));
+        let now = nanos(SystemTime::now());
+        self.write(|tx| {
+            let insert = "INSERT INTO images (name, config, manifest, created, boot)
+                          VALUES (?1, ?2, ?3, ?4, ?5)";
+            if let Some(name) = &name {
+                let before: Option<(String, Option<String>)> = tx
+                    .query_row("SELECT config, manifest FROM images WHERE name = ?1", [name], |r| {
+                        Ok((r.get(0)?, r.get(1)?))
+                    })
+                    .optional()?;
+                if before.as_ref() == Some(&(config.clone(), manifest.clone())) {
+                    return Ok(());
+                }
+                tx.execute("DELETE FROM images WHERE name = ?1", [name])?;
+                tx.execute("DELETE FROM images WHERE name IS NULL AND config = ?1", [&config])?;
+                tx.execute(insert, (Some(name), &config, &manifest, now, self.boot()))?;
+                if let Some((old, old_manifest)) = before
+                    && old != config
+                {
+                    keep_nameless(tx, &old, old_manifest.as_deref(), now, self.boot())?;
+                }
+                return Ok(());
+            }
+            keep_nameless(tx, &config, manifest.as_deref(), now, self.boot())
+        })
+    }
+
+    /// All images, the newest first.
+    ///
+    /// # Errors
+    /// The database refused.
+    pub fn images(&self) -> Result<Vec<ImageRow>> {
+        let db = self.db();
+        let mut query = db.prepare(
+            "SELECT name, config, manifest, created FROM images ORDER BY created DESC, name",
+        )?;
+        let rows = query.query_map([], to_row)?;
+        Ok(rows.filter_map(|r| r.ok().flatten()).collect())
+    }
+
+    /// The image that `text` means: a name, or the start of an id.
+    ///
+    /// # Errors
+    /// There is none, or an id is ambiguous.
+    pub fn find_image(&self, text: &str) -> Result<StoredImage> {
+        self.try_image(text)?.ok_or_else(|| Error::NoImage(text.to_owned()))
+    }
+
+    /// The image that `text` means, if there is one whose config is in the store.
+    ///
+    /// # Errors
+    /// An id is ambiguous, or the database refused.
+    pub fn try_image(&self, text: &str) -> Result<Option<StoredImage>> {
+        let mut row = None;
+        if let Ok(reference) = Reference::parse(text) {
+            row = self.image_row(&reference.to_string())?;
+        }
+        if row.is_none() {
+            row = self.image_by_id(text)?;
+        }
+        let Some(row) = row else { return Ok(None) };
+        match self.read_blob(&row.config) {
+            Ok(raw_config) => {
+                let config = ImageConfig::parse(&raw_config)
+                    .map_err(|_| Error::Damaged(format!("config of {text}")))?;
+                Ok(Some(StoredImage { row, config, raw_config }))
+            }
+            // Without its config an image is as good as gone.
+            Err(Error::BlobMissing(_)) => Ok(None),
+            Err(e) => Err(e),
+        }
+    }
+
+    fn image_row(&self, name: &str) -> Result<Option<ImageRow>> {
+        let db = self.db();
+        let mut query = db
+            .prepare_cached("SELECT name, config, manifest, created FROM images WHERE name = ?1")?;
+        Ok(query.query_row([name], to_row).optional()?.flatten())
+    }
+
+    fn image_by_id(&self, text: &str) -> Result<Option<ImageRow>> {
+        let hex = text.strip_prefix("sha256:").unwrap_or(text);
+        let is_hex = hex.bytes().all(|b| b.is_ascii_digit() || (b'a'..=b'f').contains(&b));
+        if hex.len() < 4 || hex.len() > 64 || !is_hex {
+            return Ok(None);
+        }
+        let db = self.db();
+        let mut query = db.prepare(
+            "SELECT name, config, manifest, created FROM images WHERE config LIKE ?1
+             ORDER BY name IS NULL, name",
+        )?;
+        let rows = query.query_map([format!("sha256:{hex}%")], to_row)?;
+        let found: Vec<ImageRow> = rows.filter_map(|r| r.ok().flatten()).collect();
+        if found.iter().any(|r| r.config != found[0].config) {
+            return Err(Error::Ambiguous(text.to_owned()));
+        }
+        Ok(found.into_iter().next())
+    }
+
+    /// All names of an image.
+    ///
+    /// # Errors
+    /// The database refused.
+    pub fn names_of(&self, config: &Digest) -> Result<Vec<String>> {
+        let db = self.db();
+        let mut query = db.prepare(
+            "SELECT name FROM images WHERE config = ?1 AND name IS NOT NULL ORDER BY name",
+        )?;
+        let rows = query.query_map([config.to_string()], |r| r.get(0))?;
+        Ok(rows.filter_map(std::result::Result::ok).collect())
+    }
+
+    /// Removes a name. Returns whether the image has no name left.
+    ///
+    /// # Errors
+    /// The database refused.
+    pub fn remove_name(&self, name: &Reference, config: &Digest) -> Result<bool> {
+        self.write(|tx| {
+            tx.execute("DELETE FROM images WHERE name = ?1", [name.to_string()])?;
+            let left: i64 = tx.query_row(
+                "SELECT count(*) FROM images WHERE config = ?1",
+                [config.to_string()],
+                |r| r.get(0),
+            )?;
+            Ok(left == 0)
+        })
+    }
+
+    /// Removes an image with all its names.
+    ///
+    /// # Errors
+    /// The database refused, or the config cannot be removed.
+    pub fn remove_image(&self, config: &Digest) -> Result<()> {
+        self.write(|tx| {
+            tx.execute("DELETE FROM images WHERE config = ?1", [config.to_string()])?;
+            Ok(())
+        })?;
+        self.remove_blob(config)
+    }
+}
+
+fn keep_nameless(
+    tx: &rusqlite::Transaction<'_>,
+    config: &str,
+    manifest: Option<&str>,
+    now: i64,
+    boot: &str,
+) -> Result<()> {
+    let known: bool = tx.query_row(
+        "SELECT EXISTS (SELECT 1 FROM images WHERE config = ?1)",
+        [config],
+        |r| r.get(0),
+    )?;
+    if !known {
+        tx.execute(
+            "INSERT INTO images (name, config, manifest, created, boot) VALUES (NULL, ?1, ?2, ?3, ?4)",
+            (config, manifest, now, boot),
+        )?;
+    }
+    Ok(())
+}

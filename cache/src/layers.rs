@@ -1,0 +1,209 @@
+//! Layers: directories in overlay form, with what is known of their content.
+
+use std::path::{Path, PathBuf};
+use std::time::SystemTime;
+
+use kiln_image::{Descriptor, DiffId};
+use kiln_solver::key::TreeDigest;
+use rusqlite::OptionalExtension as _;
+
+use crate::db::{nanos, time};
+use crate::error::{Error, Result};
+use crate::pack::Packed;
+use crate::store::Store;
+
+/// The name of a layer in this store.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct LayerId(String);
+
+impl LayerId {
+    /// As a file name.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+/// A layer whose content is known.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Layer {
+    /// Its name.
+    pub id: LayerId,
+    /// Digest of its tar.
+    pub diff_id: DiffId,
+    /// Digest of its content, without times.
+    pub tree: TreeDigest,
+    /// Bytes of its tar.
+    pub tar_size: u64,
+    /// Bytes of its files.
+    pub bytes: u64,
+    /// When it was made.
+    pub created: SystemTime,
+}
+
+fn row_to_layer(row: &rusqlite::Row<'_>) -> rusqlite::Result<Option<Layer>> {
+    let (diff_id, tree): (String, String) = (row.get(1)?, row.get(2)?);
+    let (Ok(diff_id), Some(tree)) = (diff_id.parse(), TreeDigest::from_hex(&tree)) else {
+        return Ok(None);
+    };
+    let number = |n: i64| n.max(0).cast_unsigned();
+    Ok(Some(Layer {
+        id: LayerId(row.get(0)?),
+        diff_id,
+        tree,
+        tar_size: number(row.get(3)?),
+        bytes: number(row.get(4)?),
+        created: time(row.get(5)?),
+    }))
+}
+
+const COLUMNS: &str = "id, diff_id, tree, tar_size, bytes, created";
+
+impl Store {
+    /// The directory of a layer's files.
+    pub fn layer_dir(&self, id: &LayerId) -> PathBuf {
+        self.path("layers-v1").join(&id.0).join("diff")
+    }
+
+    /// An empty directory, the bottom of stacks that have nothing else.
+    ///
+    /// # Errors
+    /// It cannot be made.
+    pub fn empty_dir(&self) -> Result<PathBuf> {
+        let dir = self.path("layers-v1/empty");
+        if !dir.is_dir() {
+            std::fs::create_dir_all(&dir).map_err(|e| Error::io("make folder", e))?;
+        }
+        Ok(dir)
+    }
+
+    /// Makes a step's finished directory a layer, by renaming it. Nothing is known of its content
+    /// yet: see [`Store::record_layer`].
+    ///
+    /// # Errors
+    /// The directory cannot be moved.
+    pub fn adopt_layer(&self, dir: &Path) -> Result<LayerId> {
+        let mut random = [0_u8; 12];
+        kiln_sys::system::random(&mut random)?;
+        let id = LayerId(random.iter().map(|b| format!("{b:02x}")).collect());
+        let home = self.path("layers-v1").join(&id.0);
+        std::fs::create_dir(&home).map_err(|e| Error::io("make layer", e))?;
+        std::fs::rename(dir, home.join("diff")).map_err(|e| Error::io("name layer", e))?;
+        Ok(id)
+    }
+
+    /// Writes down what a layer holds.
+    ///
+    /// # Errors
+    /// The database refused.
+    pub fn record_layer(&self, id: &LayerId, packed: &Packed, created: SystemTime) -> Result<Layer> {
+        let layer = Layer {
+            id: id.clone(),
+            diff_id: packed.diff_id.clone(),
+            tree: packed.tree,
+            tar_size: packed.tar_size,
+            bytes: packed.bytes,
+            created,
+        };
+        self.write(|tx| {
+            tx.execute(
+                "INSERT OR REPLACE INTO layers (id, diff_id, tree, tar_size, bytes, created, boot)
+                 VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)",
+                (
+                    &layer.id.0,
+                    layer.diff_id.to_string(),
+                    layer.tree.to_hex(),
+                    layer.tar_size.cast_signed(),
+                    layer.bytes.cast_signed(),
+                    nanos(created),
+                    self.boot(),
+                ),
+            )?;
+            Ok(())
+        })?;
+        Ok(layer)
+    }
+
+    /// A layer by its name, if its directory is there.
+    ///
+    /// # Errors
+    /// The database refused.
+    pub fn layer(&self, id: &str) -> Result<Option<Layer>> {
+        let layer = self
+            .db()
+            .prepare_cached(&format!("SELECT {COLUMNS} FROM layers WHERE id = ?1"))?
+            .query_row([id], row_to_layer)
+            .optional()?
+            .flatten();
+        Ok(layer.filter(|l| self.layer_dir(&l.id).is_dir()))
+    }
+
+    /// A layer with this diff id, if one is unpacked.
+    ///
+    /// # Errors
+    /// The database refused.
+    pub fn layer_by_diff(&self, diff_id: &DiffId) -> Result<Option<Layer>> {
+        let found: Vec<Layer> = {
+            let db = self.db();
+            let mut query =
+                db.prepare_cached(&format!("SELECT {COLUMNS} FROM layers WHERE diff_id = ?1"))?;
+            let rows = query.query_map([diff_id.to_string()], row_to_layer)?;
+            rows.filter_map(|r| r.ok().flatten()).collect()
+        };
+        Ok(found.into_iter().find(|l| self.layer_dir(&l.id).is_dir()))
+    }
+
+    /// Throws a layer away that nothing refers to.
+    ///
+    /// # Errors
+    /// The directory cannot be moved, or the database refused.
+    pub fn drop_layer(&self, id: &LayerId) -> Result<()> {
+        self.write(|tx| {
+            tx.execute("DELETE FROM layers WHERE id = ?1", [&id.0])?;
+            Ok(())
+        })?;
+        self.discard(&self.path("layers-v1").join(&id.0))
+    }
+
+    /// Remembers that a blob holds the layer with this diff id.
+    ///
+    /// # Errors
+    /// The database refused.
+    pub fn note_blob(&self, diff_id: &DiffId, blob: &Descriptor) -> Result<()> {
+        self.write(|tx| {
+            tx.execute(
+                "INSERT OR IGNORE INTO blobs (diff_id, digest, media_type, size)
+                 VALUES (?1, ?2, ?3, ?4)",
+                (
+                    diff_id.to_string(),
+                    blob.digest.to_string(),
+                    &blob.media_type,
+                    blob.size.cast_signed(),
+                ),
+            )?;
+            Ok(())
+        })
+    }
+
+    /// Blobs in the store that hold the layer with this diff id.
+    ///
+    /// # Errors
+    /// The database refused.
+    pub fn blobs_of(&self, diff_id: &DiffId) -> Result<Vec<Descriptor>> {
+        let all: Vec<Descriptor> = {
+            let db = self.db();
+            let mut query = db.prepare_cached(
+                "SELECT digest, media_type, size FROM blobs WHERE diff_id = ?1 ORDER BY digest",
+            )?;
+            let rows = query.query_map([diff_id.to_string()], |row| {
+                let (digest, media_type, size): (String, String, i64) =
+                    (row.get(0)?, row.get(1)?, row.get(2)?);
+                Ok(digest
+                    .parse()
+                    .ok()
+                    .map(|d| Descriptor::new(media_type, d, size.max(0).cast_unsigned())))
+            })?;
+            rows.filter_map(|r| r.ok().flatten()).collect()
+        };
+        Ok(all.into_iter().filter(|d| self.has_blob(&d.digest)).collect())
+    }
+}

@@ -1,0 +1,104 @@
+//! Work directories of running processes, and the trash.
+
+use std::path::{Path, PathBuf};
+
+use kiln_sys::{RootDir, system};
+
+use crate::error::Result;
+use crate::store::Store;
+
+/// A directory for work in progress. Dropping it throws away what is left in it.
+#[derive(Debug)]
+pub struct Scratch {
+    store: Store,
+    path: PathBuf,
+}
+
+impl Scratch {
+    /// Its path.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+}
+
+impl Drop for Scratch {
+    fn drop(&mut self) {
+        if let Err(error) = remove_tree(&self.path) {
+            tracing::warn!(path = %self.path.display(), %error, "work directory is left behind");
+        }
+        // The last one takes the process's own directory along.
+        if let Some(parent) = self.path.parent() {
+            let _ = std::fs::remove_dir(parent);
+        }
+        let _ = &self.store;
+    }
+}
+
+/// Removes a directory of the store with everything in it.
+pub(crate) fn remove_tree(path: &Path) -> Result<()> {
+    let (Some(parent), Some(name)) = (path.parent(), path.file_name()) else { return Ok(()) };
+    Ok(RootDir::open_trusted(parent)?.remove_all(Path::new(name))?)
+}
+
+impl Store {
+    /// A new work directory of this process.
+    ///
+    /// # Errors
+    /// It cannot be made.
+    pub fn scratch(&self) -> Result<Scratch> {
+        let own = self.path("work-v1").join(self.owner());
+        loop {
+            let path = own.join(self.next_number().to_string());
+            let made = std::fs::create_dir_all(&own).and_then(|()| std::fs::create_dir(&path));
+            match made {
+                Ok(()) => return Ok(Scratch { store: self.clone(), path }),
+                // The last scratch of a moment ago removed the directory meanwhile.
+                Err(e) if e.kind() == std::io::ErrorKind::NotFound => {}
+                Err(e) if e.kind() == std::io::ErrorKind::AlreadyExists => {}
+                Err(e) => return Err(kiln_sys::FsError::new("make directory", path, e).into()),
+            }
+        }
+    }
+
+    /// Moves a directory out of sight; [`Store::empty_trash`] removes it.
+    pub(crate) fn discard(&self, path: &Path) -> Result<()> {
+        let to = self.path("trash").join(format!("{}-{}", self.owner(), self.next_number()));
+        match std::fs::rename(path, &to) {
+            Ok(()) => Ok(()),
+            Err(e) if e.kind() == std::io::ErrorKind::NotFound => Ok(()),
+            Err(e) => Err(kiln_sys::FsError::new("discard", path, e).into()),
+        }
+    }
+
+    /// Removes what was discarded, by this process or an earlier one.
+    ///
+    /// # Errors
+    /// The trash cannot be listed.
+    pub fn empty_trash(&self) -> Result<()> {
+        let trash = RootDir::open_trusted(&self.path("trash"))?;
+        for entry in trash.read_dir(Path::new(""))? {
+            // Another process may remove the same at the same time.
+            let _ = trash.remove_all(Path::new(&entry.name));
+        }
+        Ok(())
+    }
+}
+
+/// Whether the process that a work directory is named after still runs.
+fn is_alive(owner: &str) -> bool {
+    let Some((pid, start)) = owner.split_once('-') else { return false };
+    let (Ok(pid), Ok(start)) = (pid.parse::<u32>(), start.parse::<u64>()) else { return false };
+    system::process_start(pid) == Some(start)
+}
+
+/// Throws away the work of processes that are gone.
+pub(crate) fn clear_dead(store: &Store) -> Result<()> {
+    let work = RootDir::open_trusted(&store.path("work-v1"))?;
+    for entry in work.read_dir(Path::new(""))? {
+        let name = entry.name.to_string_lossy();
+        if !is_alive(&name) {
+            store.discard(&store.path("work-v1").join(&*name))?;
+        }
+    }
+    Ok(())
+}
