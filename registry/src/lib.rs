@@ -1,1 +1,27 @@
-//! kiln-registry
+//! A client for registries (OCI distribution specification): pull, push, mount, resume, list.
+//!
+//! The client keeps no files: it writes to sinks and reads from sources that the caller owns, and
+//! it gets its settings and credentials as values. Everything that comes from the network is
+//! bounded and checked; a blob counts only when its size and digest are right.
+#![forbid(unsafe_code)]
+
+pub mod auth;
+mod client;
+mod config;
+mod endpoint;
+mod error;
+mod io;
+mod list;
+mod pull;
+mod push;
+mod referrers;
+mod transport;
+
+pub use auth::{
+    Credential, CredentialError, CredentialSource, DockerConfig, HelperOutput, HelperRunner,
+};
+pub use client::Client;
+pub use config::{MirrorUrl, RegistryConfig, RetryPolicy, TlsConfig};
+pub use error::{ApiError, RegistryError};
+pub use io::{BlobReader, BlobSink, BlobSource, FileSink, FileSource, MemorySink};
+pub use push::Pushed;

@@ -1,1 +1,12 @@
-//! kiln-testkit
+//! What tests need: real registries, servers with faults, tiny images.
+//!
+//! Nothing here reaches beyond this host.
+#![forbid(unsafe_code)]
+
+pub mod fault;
+pub mod image;
+pub mod registry;
+
+pub use fault::{FaultServer, Reply, Seen, Verdict};
+pub use image::TinyImage;
+pub use registry::RegistryProcess;

@@ -1,0 +1,103 @@
+//! Credentials, challenges and tokens (distribution specification's "Token Authentication", and
+//! Docker's `config.json`).
+
+mod challenge;
+mod docker_config;
+mod token;
+
+use std::fmt;
+use std::io;
+
+pub(crate) use challenge::{Challenge, parse as parse_challenges};
+pub use docker_config::{DockerConfig, HelperOutput, HelperRunner};
+pub(crate) use token::{Authenticator, ScopeSet, pull_scope, push_scope};
+
+/// What a registry is shown to be let in. Never printed.
+#[derive(Clone, PartialEq, Eq)]
+pub enum Credential {
+    /// User name and password.
+    Basic {
+        /// The user.
+        username: String,
+        /// The password or access token.
+        password: String,
+    },
+    /// An OAuth2 refresh token ("identity token") for the registry's token server.
+    Identity {
+        /// The token.
+        token: String,
+    },
+    /// A token that goes to the registry as it is.
+    Registry {
+        /// The token.
+        token: String,
+    },
+}
+
+impl fmt::Debug for Credential {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Basic { .. } => "Credential::Basic(…)",
+            Self::Identity { .. } => "Credential::Identity(…)",
+            Self::Registry { .. } => "Credential::Registry(…)",
+        })
+    }
+}
+
+/// Why credentials cannot be looked up.
+#[derive(Debug, thiserror::Error)]
+pub enum CredentialError {
+    /// The file is not what `docker login` writes.
+    #[error("docker configuration is not valid")]
+    Json(#[source] serde_json::Error),
+    /// The file is absurdly large.
+    #[error("docker configuration has more than {0} bytes")]
+    TooLarge(usize),
+    /// An entry is damaged. The message does not quote it.
+    #[error("entry for `{0}` in the docker configuration is damaged")]
+    Entry(String),
+    /// The name of a helper is no plain word.
+    #[error("credential helper `{0}` has an invalid name")]
+    HelperName(String),
+    /// A helper cannot be run.
+    #[error("credential helper `{helper}` cannot be run")]
+    HelperRun {
+        /// Which one.
+        helper: String,
+        /// Why.
+        #[source]
+        source: io::Error,
+    },
+    /// A helper failed or answered nonsense.
+    #[error("credential helper `{helper}` failed: {problem}")]
+    Helper {
+        /// Which one.
+        helper: String,
+        /// What it said.
+        problem: String,
+    },
+}
+
+/// Looks credentials up.
+pub trait CredentialSource: Send + Sync {
+    /// The credentials for a repository of a registry (`docker.io`, `host:port`); `None` for
+    /// anonymous access. May block: it is called off the async threads.
+    ///
+    /// # Errors
+    /// When the place where credentials are kept cannot be read.
+    fn credential(
+        &self,
+        registry: &str,
+        repository: &str,
+    ) -> Result<Option<Credential>, CredentialError>;
+}
+
+/// No credentials for any registry.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Anonymous;
+
+impl CredentialSource for Anonymous {
+    fn credential(&self, _: &str, _: &str) -> Result<Option<Credential>, CredentialError> {
+        Ok(None)
+    }
+}

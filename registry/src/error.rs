@@ -1,0 +1,227 @@
+//! What can go wrong with a registry.
+
+use std::fmt;
+use std::io;
+
+use kiln_image::manifest::ManifestError;
+use kiln_image::verify::Mismatch;
+use serde::Deserialize;
+use url::Url;
+
+use crate::auth::CredentialError;
+
+/// One error of a registry's answer (distribution specification, "Error Codes").
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+pub struct ApiError {
+    /// A code such as `MANIFEST_UNKNOWN`.
+    #[serde(default)]
+    pub code: String,
+    /// A sentence for people.
+    #[serde(default)]
+    pub message: String,
+}
+
+impl fmt::Display for ApiError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match (self.code.is_empty(), self.message.is_empty()) {
+            (false, false) => write!(f, "{}: {}", self.code, self.message),
+            (false, true) => f.write_str(&self.code),
+            _ => f.write_str(&self.message),
+        }
+    }
+}
+
+/// Why an operation on a registry failed. Addresses in messages carry no secrets.
+#[derive(Debug, thiserror::Error)]
+pub enum RegistryError {
+    /// The registry answered with an error.
+    #[error("{method} {url} failed with status {status}{}", join(.errors))]
+    Status {
+        /// The request's method.
+        method: String,
+        /// The request's address, redacted.
+        url: String,
+        /// The HTTP status.
+        status: u16,
+        /// What the registry said; empty for answers without a body.
+        errors: Vec<ApiError>,
+    },
+    /// No answer, or an answer that broke off.
+    #[error("{method} {url} failed")]
+    Transport {
+        /// The request's method.
+        method: String,
+        /// The request's address, redacted.
+        url: String,
+        /// Why.
+        #[source]
+        source: reqwest::Error,
+    },
+    /// The registry wants credentials that there are none of, or does not take them.
+    #[error("access to {registry} is denied: {reason}")]
+    Denied {
+        /// The registry.
+        registry: String,
+        /// Why.
+        reason: String,
+    },
+    /// Credentials could not be looked up.
+    #[error("credentials for {registry} cannot be read")]
+    Credentials {
+        /// The registry.
+        registry: String,
+        /// Why.
+        #[source]
+        source: CredentialError,
+    },
+    /// The registry sends us somewhere where we do not go.
+    #[error("{registry} points to {target}, which is refused: {reason}")]
+    Redirect {
+        /// The registry.
+        registry: String,
+        /// Where to, redacted.
+        target: String,
+        /// Why not.
+        reason: &'static str,
+    },
+    /// An answer breaks the protocol.
+    #[error("{url} broke the protocol: {problem}")]
+    Protocol {
+        /// The request's address, redacted.
+        url: String,
+        /// How.
+        problem: String,
+    },
+    /// An answer is longer than it can sensibly be.
+    #[error("answer of {url} has more than {limit} bytes")]
+    TooLarge {
+        /// The request's address, redacted.
+        url: String,
+        /// Bytes allowed.
+        limit: u64,
+    },
+    /// Content is not what its descriptor or reference says.
+    #[error("content from {url} is wrong")]
+    Content {
+        /// The request's address, redacted.
+        url: String,
+        /// How.
+        #[source]
+        source: Mismatch,
+    },
+    /// A manifest is refused.
+    #[error("manifest from {url} is refused")]
+    Manifest {
+        /// The request's address, redacted.
+        url: String,
+        /// Why.
+        #[source]
+        source: ManifestError,
+    },
+    /// The caller's sink or source failed.
+    #[error("blob {digest} cannot be {action}")]
+    Local {
+        /// The blob.
+        digest: String,
+        /// `stored` or `read`.
+        action: &'static str,
+        /// Why.
+        #[source]
+        source: io::Error,
+    },
+    /// The settings for a registry are unusable.
+    #[error("settings for {registry} are not usable: {problem}")]
+    Settings {
+        /// The registry.
+        registry: String,
+        /// What is wrong.
+        problem: String,
+    },
+}
+
+fn join(errors: &[ApiError]) -> String {
+    errors
+        .iter()
+        .take(3)
+        .fold(String::new(), |text, error| format!("{text}: {error}"))
+}
+
+impl RegistryError {
+    /// Whether what was asked for does not exist (status 404).
+    #[must_use]
+    pub const fn is_not_found(&self) -> bool {
+        matches!(self, Self::Status { status: 404, .. })
+    }
+
+    /// Whether access was denied (status 401 or 403, or no usable credentials).
+    #[must_use]
+    pub const fn is_denied(&self) -> bool {
+        matches!(
+            self,
+            Self::Status {
+                status: 401 | 403,
+                ..
+            } | Self::Denied { .. }
+        )
+    }
+
+    /// Whether the same request may succeed later.
+    #[must_use]
+    pub const fn is_temporary(&self) -> bool {
+        match self {
+            Self::Status { status, .. } => crate::transport::is_temporary_status(*status),
+            Self::Transport { .. } => true,
+            _ => false,
+        }
+    }
+
+    pub(crate) fn protocol(url: &Url, problem: impl Into<String>) -> Self {
+        Self::Protocol {
+            url: redact(url),
+            problem: problem.into(),
+        }
+    }
+}
+
+/// An address without user, password, and the values of its query (signatures, tokens).
+pub(crate) fn redact(url: &Url) -> String {
+    let mut shown = url.clone();
+    // Addresses without a host cannot hold either.
+    let _ = shown.set_username("");
+    let _ = shown.set_password(None);
+    shown.set_fragment(None);
+    let keys: Vec<String> = url.query_pairs().map(|(key, _)| key.into_owned()).collect();
+    shown.set_query(None);
+    let mut text = shown.to_string();
+    for (at, key) in keys.iter().enumerate() {
+        text.push(if at == 0 { '?' } else { '&' });
+        text.extend(
+            key.chars()
+                .filter(|c| c.is_ascii_alphanumeric() || "-_".contains(*c)),
+        );
+        text.push_str("=…");
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn addresses_are_redacted() {
+        for (url, shown) in [
+            (
+                "https://a.example/v2/x?ns=1&X-Sig=secret",
+                "https://a.example/v2/x?ns=…&X-Sig=…",
+            ),
+            (
+                "https://user:secret@a.example/x#secret",
+                "https://a.example/x",
+            ),
+            ("http://a.example:5000/", "http://a.example:5000/"),
+        ] {
+            assert_eq!(redact(&url.parse().unwrap()), shown);
+        }
+    }
+}

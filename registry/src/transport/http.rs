@@ -1,0 +1,148 @@
+//! HTTP clients by host.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use reqwest::redirect::Policy;
+use reqwest::{Certificate, Client, ClientBuilder, Identity};
+use url::Url;
+
+use crate::config::{RegistryConfig, TlsConfig};
+use crate::endpoint::{Endpoint, is_loopback};
+use crate::error::RegistryError;
+
+/// Makes a client for each set of TLS settings when it is first needed: reading the system's
+/// certificates takes time.
+pub(crate) struct Http {
+    pub(crate) config: Arc<RegistryConfig>,
+    clients: Mutex<HashMap<Kind, Client>>,
+}
+
+#[derive(Clone, PartialEq, Eq, Hash)]
+enum Kind {
+    /// No TLS at all; `true` for addresses of this host, which no proxy can reach.
+    Plain(bool),
+    /// The system's certificates.
+    System,
+    /// Certificates are not checked.
+    Unchecked,
+    /// Settings of one host.
+    Host(String),
+}
+
+impl Http {
+    pub(crate) fn new(config: Arc<RegistryConfig>) -> Self {
+        Self {
+            config,
+            clients: Mutex::new(HashMap::new()),
+        }
+    }
+
+    /// The client for an address that a request to the endpoint has led to.
+    pub(crate) fn client(&self, endpoint: &Endpoint, url: &Url) -> Result<Client, RegistryError> {
+        let host = authority(url);
+        let key = if endpoint.owns(url) {
+            &endpoint.key
+        } else {
+            &host
+        };
+        let tls = self
+            .config
+            .tls
+            .get_key_value(key)
+            .or_else(|| self.config.tls.get_key_value(&host));
+        let (kind, tls) = match tls {
+            _ if url.scheme() == "http" => (Kind::Plain(is_loopback(&host)), None),
+            _ if endpoint.owns(url) && endpoint.insecure => (Kind::Unchecked, tls.map(|t| t.1)),
+            Some((key, tls)) => (Kind::Host(key.clone()), Some(tls)),
+            None => (Kind::System, None),
+        };
+        let mut clients = self.clients.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(client) = clients.get(&kind) {
+            return Ok(client.clone());
+        }
+        let client = self
+            .build(&kind, tls)
+            .map_err(|problem| RegistryError::Settings {
+                registry: endpoint.key.clone(),
+                problem,
+            })?;
+        clients.insert(kind, client.clone());
+        Ok(client)
+    }
+
+    fn build(&self, kind: &Kind, tls: Option<&TlsConfig>) -> Result<Client, String> {
+        let base = || {
+            Client::builder()
+                .user_agent(&self.config.user_agent)
+                .redirect(Policy::none())
+                .referer(false)
+                .connect_timeout(self.config.connect_timeout)
+                .read_timeout(self.config.read_timeout)
+        };
+        let finish = |builder: ClientBuilder| builder.build().map_err(|error| describe(&error));
+        match kind {
+            // Without any authority to trust, so that hosts without certificates can use it.
+            Kind::Plain(local) => {
+                let builder = base().tls_certs_only([]);
+                finish(if *local { builder.no_proxy() } else { builder })
+            }
+            Kind::System => finish(base()),
+            Kind::Unchecked => {
+                let builder = base()
+                    .tls_certs_only([])
+                    .tls_danger_accept_invalid_certs(true);
+                finish(match tls.and_then(|tls| tls.identity.as_deref()) {
+                    Some(pem) => builder.identity(identity(pem)?),
+                    None => builder,
+                })
+            }
+            Kind::Host(_) => {
+                let tls = tls.cloned().unwrap_or_default();
+                let mut authorities = Vec::new();
+                for pem in &tls.authorities {
+                    let parsed = Certificate::from_pem_bundle(pem)
+                        .map_err(|error| format!("certificate authority: {error}"))?;
+                    if parsed.is_empty() {
+                        return Err("certificate authority: no certificate in it".into());
+                    }
+                    authorities.extend(parsed);
+                }
+                let with_identity = |builder: ClientBuilder| match tls.identity.as_deref() {
+                    Some(pem) => Ok::<_, String>(builder.identity(identity(pem)?)),
+                    None => Ok(builder),
+                };
+                let merged = base().tls_certs_merge(authorities.clone());
+                match finish(with_identity(merged)?) {
+                    Ok(client) => Ok(client),
+                    // The system may have no certificates at all; then these are enough.
+                    Err(_) if !authorities.is_empty() => {
+                        finish(with_identity(base().tls_certs_only(authorities))?)
+                    }
+                    Err(error) => Err(error),
+                }
+            }
+        }
+    }
+}
+
+fn identity(pem: &[u8]) -> Result<Identity, String> {
+    Identity::from_pem(pem).map_err(|error| format!("client certificate: {}", describe(&error)))
+}
+
+fn describe(error: &reqwest::Error) -> String {
+    let mut text = error.to_string();
+    let mut source = std::error::Error::source(error);
+    while let Some(inner) = source {
+        text = format!("{text}: {inner}");
+        source = inner.source();
+    }
+    text
+}
+
+/// Host and explicit port, as registries are named.
+pub(super) fn authority(url: &Url) -> String {
+    let host = url.host_str().unwrap_or_default();
+    url.port()
+        .map_or_else(|| host.to_owned(), |port| format!("{host}:{port}"))
+}

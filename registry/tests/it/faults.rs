@@ -1,0 +1,321 @@
+//! Against servers that misbehave.
+
+use std::time::Instant;
+
+use anyhow::Result;
+use kiln_image::descriptor::media_type::{self, ACCEPT_MANIFESTS};
+use kiln_image::{Descriptor, Digest, Reference};
+use kiln_registry::{MemorySink, RegistryError};
+use kiln_testkit::{FaultServer, Reply, Seen, TinyImage, Verdict};
+
+use super::{client, noise};
+
+/// A server of one image, as healthy as the rule lets it be.
+async fn serve(
+    image: TinyImage,
+    rule: impl Fn(&Seen) -> Option<Reply> + Send + Sync + 'static,
+) -> Result<(FaultServer, Reference)> {
+    let server = FaultServer::start(None, move |seen| {
+        Verdict::Reply(rule(seen).unwrap_or_else(|| healthy(&image, seen)))
+    })
+    .await?;
+    let reference = format!("{}/app:1", server.host()).parse()?;
+    Ok((server, reference))
+}
+
+fn healthy(image: &TinyImage, seen: &Seen) -> Reply {
+    let parts = image.layers.iter().chain([&image.config, &image.manifest]);
+    let id = seen.path.rsplit('/').next().unwrap_or_default();
+    for (descriptor, bytes) in parts {
+        let tagged = id == "1" && descriptor == &image.manifest.0;
+        if tagged || id == descriptor.digest.as_str() {
+            return Reply::new(200, bytes.clone())
+                .header("Content-Type", descriptor.media_type.as_str())
+                .header("Docker-Content-Digest", descriptor.digest.to_string());
+        }
+    }
+    Reply::new(
+        404,
+        r#"{"errors":[{"code":"MANIFEST_UNKNOWN","message":"no such\u001b[31m thing"}]}"#,
+    )
+}
+
+fn image() -> Result<TinyImage> {
+    TinyImage::of_files(&[("a", &noise(400_000))])
+}
+
+async fn pull_layer(image: &TinyImage, reference: &Reference) -> Result<Vec<u8>, RegistryError> {
+    let mut sink = MemorySink::default();
+    client()
+        .fetch_blob(reference, &image.layers[0].0, &mut sink, &|_| {})
+        .await?;
+    Ok(sink.into_bytes())
+}
+
+#[tokio::test]
+async fn temporary_errors_are_tried_again() -> Result<()> {
+    let image = image()?;
+    for (status, tries) in [
+        (408, 3),
+        (429, 3),
+        (499, 3),
+        (500, 3),
+        (502, 3),
+        (503, 3),
+        (504, 3),
+        (522, 3),
+        (400, 1),
+        (403, 1),
+        (404, 1),
+        (501, 1),
+    ] {
+        // Fails twice, then works.
+        let rule = move |seen: &Seen| (seen.earlier < 2).then(|| Reply::new(status, ""));
+        let (server, reference) = serve(image.clone(), rule).await?;
+        let result = pull_layer(&image, &reference).await;
+        assert_eq!(result.is_ok(), tries == 3, "{status}");
+        assert_eq!(server.seen().len(), tries, "{status}");
+        // Fails for ever.
+        let (server, reference) =
+            serve(image.clone(), move |_| Some(Reply::new(status, ""))).await?;
+        let result = client().fetch_manifest(&reference, &ACCEPT_MANIFESTS).await;
+        let found =
+            matches!(result, Err(RegistryError::Status { status: found, .. }) if found == status);
+        assert!(found, "{status}");
+        assert_eq!(server.seen().len(), tries, "{status}");
+    }
+    Ok(())
+}
+
+#[tokio::test]
+async fn retry_after_is_honoured() -> Result<()> {
+    let image = image()?;
+    let wait = |seconds: &'static str| {
+        move |seen: &Seen| {
+            (seen.earlier == 0).then(|| Reply::new(429, "").header("Retry-After", seconds))
+        }
+    };
+    let (server, reference) = serve(image.clone(), wait("1")).await?;
+    let start = Instant::now();
+    pull_layer(&image, &reference).await?;
+    assert!(start.elapsed().as_secs_f32() >= 1.0);
+    assert_eq!(server.seen().len(), 2);
+    // Longer than there is patience for.
+    let (server, reference) = serve(image.clone(), wait("3600")).await?;
+    assert!(pull_layer(&image, &reference).await.is_err());
+    assert_eq!(server.seen().len(), 1);
+    Ok(())
+}
+
+#[tokio::test]
+async fn wrong_ranges_are_not_taken() -> Result<()> {
+    let image = image()?;
+    let layer = image.layers[0].1.clone();
+    let cut = 100_000;
+    // How the server answers the request for the rest, and whether that ends well.
+    for (status, range, from, works) in [
+        (
+            206,
+            format!("bytes {cut}-{}/{}", layer.len() - 1, layer.len()),
+            cut,
+            true,
+        ),
+        (200, String::new(), 0, true),
+        (
+            206,
+            format!("bytes 0-{}/{}", layer.len() - 1, layer.len()),
+            0,
+            false,
+        ),
+        (206, String::new(), cut, false),
+    ] {
+        let bytes = layer.clone();
+        let (_server, reference) = serve(image.clone(), move |seen| {
+            if seen.header("range").is_empty() {
+                Some(Reply::new(200, bytes.clone()).cut_after(cut))
+            } else if range.is_empty() {
+                Some(Reply::new(status, bytes.slice(from..)))
+            } else {
+                Some(
+                    Reply::new(status, bytes.slice(from..)).header("Content-Range", range.as_str()),
+                )
+            }
+        })
+        .await?;
+        let result = pull_layer(&image, &reference).await;
+        assert_eq!(result.is_ok(), works, "{status} from {from}");
+        assert!(!works || result? == layer);
+    }
+    Ok(())
+}
+
+#[tokio::test]
+async fn wrong_content_is_refused() -> Result<()> {
+    let image = image()?;
+    let layer = image.layers[0].1.to_vec();
+    let flipped: Vec<u8> = layer
+        .iter()
+        .enumerate()
+        .map(|(i, b)| b ^ u8::from(i == 5))
+        .collect();
+    let longer = [&layer[..], b"x"].concat();
+    let shorter = layer[..layer.len() - 1].to_vec();
+    for (name, body) in [
+        ("flipped", flipped),
+        ("longer", longer),
+        ("shorter", shorter),
+    ] {
+        let (_server, reference) =
+            serve(image.clone(), move |_| Some(Reply::new(200, body.clone()))).await?;
+        let mut sink = MemorySink::default();
+        let result = client()
+            .fetch_blob(&reference, &image.layers[0].0, &mut sink, &|_| {})
+            .await;
+        assert!(
+            matches!(result, Err(RegistryError::Content { .. })),
+            "{name}: {result:?}"
+        );
+        assert!(name == "shorter" || sink.into_bytes().is_empty(), "{name}");
+    }
+    let oci = media_type::OCI_MANIFEST;
+    let raw = image.manifest.1.clone();
+    let reply = |body: &[u8]| Reply::new(200, body.to_vec()).header("Content-Type", oci);
+    let other = reply(b"{}").header("Docker-Content-Digest", image.manifest.0.digest.to_string());
+    let cases = [
+        ("other content", other),
+        (
+            "other type",
+            reply(&raw).header("Content-Type", media_type::OCI_INDEX),
+        ),
+        ("too large", reply(&vec![b' '; (4 << 20) + 1])),
+        (
+            "HTML",
+            Reply::new(200, "<html>").header("Content-Type", "text/html"),
+        ),
+        (
+            "confused",
+            reply(br#"{"schemaVersion":2,"layers":[],"manifests":[]}"#),
+        ),
+    ];
+    for (name, reply) in cases {
+        let (_server, reference) = serve(image.clone(), move |_| Some(reply.clone())).await?;
+        let result = client().fetch_manifest(&reference, &ACCEPT_MANIFESTS).await;
+        assert!(result.is_err(), "{name}");
+    }
+    let (_server, reference) = serve(image.clone(), move |_| Some(reply(&raw))).await?;
+    assert!(
+        client()
+            .fetch_manifest(&reference, &ACCEPT_MANIFESTS)
+            .await
+            .is_ok()
+    );
+    let pinned = reference.with_digest(Digest::of(b"other"));
+    let result = client().fetch_manifest(&pinned, &ACCEPT_MANIFESTS).await;
+    assert!(
+        matches!(result, Err(RegistryError::Content { .. })),
+        "{result:?}"
+    );
+    Ok(())
+}
+
+#[tokio::test]
+async fn answers_to_head_are_used_only_when_complete() -> Result<()> {
+    let image = image()?;
+    for (name, head) in [
+        ("nothing", Reply::new(200, "")),
+        ("not allowed", Reply::new(405, "")),
+        (
+            "generic type",
+            Reply::new(200, "")
+                .header("Content-Type", "text/plain")
+                .header("Docker-Content-Digest", Digest::of(b"x").to_string()),
+        ),
+        (
+            "bad digest",
+            Reply::new(200, "").header("Docker-Content-Digest", "sha256:../../x"),
+        ),
+    ] {
+        let (server, reference) = serve(image.clone(), move |seen| {
+            (seen.method == "HEAD").then(|| head.clone())
+        })
+        .await?;
+        let found = client().resolve(&reference, &ACCEPT_MANIFESTS).await?;
+        assert_eq!(found, image.manifest.0, "{name}");
+        assert_eq!(server.seen_of("GET", "/manifests/1").len(), 1, "{name}");
+    }
+    let (server, reference) = serve(image.clone(), |_| None).await?;
+    assert_eq!(
+        client().resolve(&reference, &ACCEPT_MANIFESTS).await?,
+        image.manifest.0
+    );
+    assert_eq!(server.seen_of("GET", "").len(), 0);
+    Ok(())
+}
+
+#[tokio::test]
+async fn errors_say_what_the_registry_said() -> Result<()> {
+    let (_server, reference) = serve(image()?, |_| None).await?;
+    let missing = reference.with_tag("2")?;
+    let error = client().fetch_manifest(&missing, &ACCEPT_MANIFESTS).await;
+    let error = error
+        .err()
+        .map(|error| error.to_string())
+        .unwrap_or_default();
+    assert!(
+        error.contains("/v2/app/manifests/2 failed with status 404"),
+        "{error}"
+    );
+    assert!(
+        error.contains("MANIFEST_UNKNOWN: no such[31m thing"),
+        "{error:?}"
+    );
+    Ok(())
+}
+
+#[tokio::test]
+async fn redirects_are_bounded_and_checked() -> Result<()> {
+    let image = image()?;
+    let (storage, _) = serve(image.clone(), |_| None).await?;
+    let target = format!(
+        "{}/v2/app/blobs/{}?X-Signature=secret",
+        storage.url(),
+        image.layers[0].0.digest
+    );
+    for status in [301, 302, 303, 307, 308] {
+        let target = target.clone();
+        let (_server, reference) = serve(image.clone(), move |_| {
+            Some(Reply::new(status, "").header("Location", target.as_str()))
+        })
+        .await?;
+        assert!(
+            pull_layer(&image, &reference).await? == image.layers[0].1,
+            "{status}"
+        );
+    }
+    for target in [
+        "",
+        "file:///etc/passwd",
+        "http://user:pw@127.0.0.1/",
+        "/v2/app/blobs/again",
+    ] {
+        let (server, reference) = serve(image.clone(), move |_| {
+            Some(Reply::new(307, "").header("Location", target))
+        })
+        .await?;
+        assert!(pull_layer(&image, &reference).await.is_err(), "{target}");
+        assert!(server.seen().len() <= 9, "{target}");
+    }
+    Ok(())
+}
+
+#[tokio::test]
+async fn absurd_descriptors_are_refused() -> Result<()> {
+    let (server, reference) = serve(image()?, |_| None).await?;
+    let blob = Descriptor::new("x", Digest::of(b"x"), u64::MAX);
+    let result = client()
+        .fetch_blob(&reference, &blob, &mut MemorySink::default(), &|_| {})
+        .await;
+    assert!(matches!(result, Err(RegistryError::TooLarge { .. })));
+    assert!(server.seen().is_empty());
+    Ok(())
+}

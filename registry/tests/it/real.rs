@@ -1,0 +1,385 @@
+//! Against the reference registry.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use anyhow::Result;
+use bytes::Bytes;
+use kiln_image::descriptor::media_type::{self, ACCEPT_MANIFESTS};
+use kiln_image::{Descriptor, Digest, ImageIndex, ImageManifest, Manifest, Reference};
+use kiln_registry::{FileSink, FileSource, MemorySink, Pushed};
+use kiln_testkit::{FaultServer, RegistryProcess, Reply, TinyImage, Verdict};
+use tokio::fs::OpenOptions;
+
+use super::{client, config, noise};
+
+#[tokio::test]
+async fn images_go_there_and_back() -> Result<()> {
+    let registry = RegistryProcess::start()?;
+    let client = client();
+    let image = TinyImage::of_layers(&[&[("a", b"one")], &[("b", &noise(3 << 20))]])?;
+    let reference: Reference = format!("{}/team/app:v1", registry.host()).parse()?;
+    client.ping(&reference).await?;
+    assert!(
+        client
+            .resolve(&reference, &ACCEPT_MANIFESTS)
+            .await
+            .is_err_and(|e| e.is_not_found())
+    );
+    image.push(&client, &reference).await?;
+
+    let found = client.resolve(&reference, &ACCEPT_MANIFESTS).await?;
+    assert_eq!(found, image.manifest.0);
+    let pinned = reference.with_digest(found.digest.clone());
+    for reference in [&reference, &pinned] {
+        let manifest = client.fetch_manifest(reference, &ACCEPT_MANIFESTS).await?;
+        assert_eq!(manifest.raw(), image.manifest.1);
+    }
+    for (descriptor, bytes) in image.layers.iter().chain([&image.config]) {
+        assert!(client.exists(&reference, &descriptor.digest).await?);
+        let (mut sink, last) = (MemorySink::default(), AtomicU64::new(0));
+        let progress = |total| last.store(total, Ordering::Relaxed);
+        client
+            .fetch_blob(&reference, descriptor, &mut sink, &progress)
+            .await?;
+        assert!(sink.into_bytes() == bytes);
+        assert_eq!(last.into_inner(), descriptor.size);
+    }
+    assert!(!client.exists(&reference, &Digest::of(b"other")).await?);
+    let again = client
+        .push_blob(
+            &reference,
+            &image.layers[0].0,
+            &image.layers[0].1,
+            &[],
+            &|_| {},
+        )
+        .await?;
+    assert_eq!(again, Pushed::Existed);
+    Ok(())
+}
+
+#[tokio::test]
+async fn tags_are_listed_over_pages() -> Result<()> {
+    let registry = RegistryProcess::start()?;
+    let client = client();
+    let image = TinyImage::of_files(&[("a", b"one")])?;
+    let name = format!("{}/app", registry.host());
+    let mut expected = Vec::new();
+    for number in 0..5 {
+        let tag = format!("t{number}");
+        image
+            .push(&client, &format!("{name}:{tag}").parse()?)
+            .await?;
+        expected.push(tag);
+    }
+    assert_eq!(client.tags(&name.parse()?).await?, expected);
+    // The proxy makes the pages small, whatever the client asks for.
+    let upstream = registry.url();
+    let proxy = FaultServer::start(Some(upstream), |seen| match seen.query.as_str() {
+        "n=1000" => Verdict::Reply(Reply::new(307, "").header("Location", "/v2/app/tags/list?n=2")),
+        _ => Verdict::Forward,
+    })
+    .await?;
+    assert_eq!(
+        client
+            .tags(&format!("{}/app", proxy.host()).parse()?)
+            .await?,
+        expected
+    );
+    assert!(proxy.seen().len() >= 4);
+    let unknown = client
+        .tags(&format!("{}/nothing", registry.host()).parse()?)
+        .await;
+    assert!(unknown.is_err_and(|error| error.is_not_found()));
+    Ok(())
+}
+
+#[tokio::test]
+async fn blobs_are_mounted_from_other_repositories() -> Result<()> {
+    let registry = RegistryProcess::start()?;
+    let client = client();
+    let (first, second): (Reference, Reference) = (
+        format!("{}/first", registry.host()).parse()?,
+        format!("{}/second", registry.host()).parse()?,
+    );
+    let data = Bytes::from(noise(10_000));
+    let blob = Descriptor::of(media_type::OCI_LAYER, &data);
+    let none: Reference = format!("{}/none", registry.host()).parse()?;
+    assert!(!client.mount(&second, &blob, &none).await?);
+    let pushed = client.push_blob(&first, &blob, &data, &[], &|_| {}).await?;
+    assert_eq!(pushed, Pushed::Uploaded);
+    let from = [none, second.clone(), first];
+    let pushed = client
+        .push_blob(&second, &blob, &data, &from, &|_| {})
+        .await?;
+    assert_eq!(pushed, Pushed::Mounted);
+    let empty = Descriptor::of(media_type::OCI_LAYER, b"");
+    let pushed = client
+        .push_blob(&second, &empty, &Bytes::new(), &[], &|_| {})
+        .await?;
+    assert_eq!(pushed, Pushed::Uploaded);
+    let mut sink = MemorySink::default();
+    client
+        .fetch_blob(&second, &empty, &mut sink, &|_| {})
+        .await?;
+    Ok(())
+}
+
+#[tokio::test]
+async fn broken_uploads_go_on() -> Result<()> {
+    let registry = RegistryProcess::start()?;
+    let data = noise(2 << 20);
+    let file = tempfile::NamedTempFile::new()?;
+    std::fs::write(file.path(), &data)?;
+    let blob = Descriptor::of(media_type::OCI_LAYER, &data);
+    // How much of the first attempts arrives, and how many new uploads that makes.
+    for (arrives, uploads) in [(1 << 20, 1), (1, 2), (0, 2)] {
+        let proxy = FaultServer::start(Some(registry.url()), move |seen| {
+            if seen.method == "PATCH" && seen.body.len() == 2 << 20 && seen.earlier == 0 {
+                let first = arrives > 1 || seen.query.is_empty();
+                let _ = first;
+                return Verdict::CutRequest(arrives, Reply::new(502, ""));
+            }
+            Verdict::Forward
+        })
+        .await?;
+        let reference: Reference = format!("{}/app{arrives}", proxy.host()).parse()?;
+        let source = FileSource(file.path().into());
+        let result = client()
+            .push_blob(&reference, &blob, &source, &[], &|_| {})
+            .await;
+        let begun = proxy.seen_of("POST", "/uploads/").len();
+        let sent: Vec<_> = proxy
+            .seen_of("PATCH", "")
+            .iter()
+            .map(|seen| (seen.body.len(), seen.header("content-range").to_owned()))
+            .collect();
+        if arrives > 1 {
+            assert_eq!(result?, Pushed::Uploaded);
+            assert_eq!(begun, uploads);
+            assert_eq!(
+                sent,
+                [
+                    (2 << 20, String::new()),
+                    (1 << 20, format!("{}-{}", 1 << 20, (2 << 20) - 1)),
+                ]
+            );
+            assert!(client().exists(&reference, &blob.digest).await?);
+        } else {
+            // Every new upload breaks as well: the client must not go on for ever.
+            assert!(result.is_err());
+            assert_eq!(begun, 3);
+            assert!(!proxy.seen_of("DELETE", "/uploads/").is_empty());
+        }
+    }
+    Ok(())
+}
+
+#[tokio::test]
+async fn broken_pulls_go_on() -> Result<()> {
+    let registry = RegistryProcess::start()?;
+    let data = Bytes::from(noise(2 << 20));
+    let blob = Descriptor::of(media_type::OCI_LAYER, &data);
+    let reference: Reference = format!("{}/app", registry.host()).parse()?;
+    client()
+        .push_blob(&reference, &blob, &data, &[], &|_| {})
+        .await?;
+    // Breaks more often than a request is tried, but every try gets further.
+    let proxy = FaultServer::start(Some(registry.url()), |seen| {
+        if seen.earlier < 5 {
+            Verdict::CutAnswer(300_000)
+        } else {
+            Verdict::Forward
+        }
+    })
+    .await?;
+    let reference: Reference = format!("{}/app", proxy.host()).parse()?;
+    let mut sink = MemorySink::default();
+    client()
+        .fetch_blob(&reference, &blob, &mut sink, &|_| {})
+        .await?;
+    assert!(sink.into_bytes() == data);
+    let ranges: Vec<_> = proxy
+        .seen()
+        .iter()
+        .map(|seen| seen.header("range").to_owned())
+        .collect();
+    assert_eq!(ranges.len(), 6);
+    assert!(ranges[0].is_empty() && ranges[1..].iter().all(|range| range.starts_with("bytes=")));
+    Ok(())
+}
+
+#[tokio::test]
+async fn partial_files_of_earlier_processes_are_resumed() -> Result<()> {
+    let registry = RegistryProcess::start()?;
+    let data = Bytes::from(noise(1 << 20));
+    let blob = Descriptor::of(media_type::OCI_LAYER, &data);
+    let origin: Reference = format!("{}/app", registry.host()).parse()?;
+    client()
+        .push_blob(&origin, &blob, &data, &[], &|_| {})
+        .await?;
+    let damaged = [&noise(500_001)[1..], b""].concat();
+    let longer = noise((1 << 20) + 1);
+    // What is there, and the ranges that are asked for.
+    let cases: [(&[u8], &[&str]); 5] = [
+        (b"", &[""]),
+        (&data[..500_000], &["bytes=500000-"]),
+        (&data, &[]),
+        (&damaged, &["bytes=500000-", ""]),
+        (&longer, &[""]),
+    ];
+    for (present, ranges) in cases {
+        let proxy = FaultServer::start(Some(registry.url()), |_| Verdict::Forward).await?;
+        let reference: Reference = format!("{}/app", proxy.host()).parse()?;
+        let partial = tempfile::NamedTempFile::new()?;
+        std::fs::write(partial.path(), present)?;
+        let file = OpenOptions::new()
+            .read(true)
+            .write(true)
+            .open(partial.path())
+            .await?;
+        let mut sink = FileSink::new(file);
+        client()
+            .fetch_blob(&reference, &blob, &mut sink, &|_| {})
+            .await?;
+        assert!(std::fs::read(partial.path())? == data);
+        let asked: Vec<_> = proxy
+            .seen()
+            .iter()
+            .map(|seen| seen.header("range").to_owned())
+            .collect();
+        assert_eq!(asked, ranges, "{} bytes present", present.len());
+    }
+    Ok(())
+}
+
+#[tokio::test]
+async fn mirrors_come_first_and_may_fail() -> Result<()> {
+    let registry = RegistryProcess::start()?;
+    let image = TinyImage::of_files(&[("a", b"one")])?;
+    let reference: Reference = format!("{}/app:1", registry.host()).parse()?;
+    image.push(&client(), &reference).await?;
+
+    let broken = FaultServer::start(None, |_| Verdict::Reply(Reply::new(500, ""))).await?;
+    let lying = FaultServer::start(None, |seen| {
+        let body = if seen.path.contains("manifests") {
+            "{}"
+        } else {
+            "lies"
+        };
+        Verdict::Reply(Reply::new(200, body))
+    })
+    .await?;
+    let working = RegistryProcess::mirror_of(&registry.url())?;
+    let count = FaultServer::start(Some(working.url()), |_| Verdict::Forward).await?;
+    for (mirrors, through) in [
+        (vec![count.url()], true),
+        (vec![broken.url(), lying.url(), count.url()], true),
+        (
+            vec![broken.url(), "http://127.0.0.1:1".into(), lying.url()],
+            false,
+        ),
+    ] {
+        let mut config = config();
+        let parsed = mirrors
+            .iter()
+            .map(|url| url.parse())
+            .collect::<Result<_, String>>();
+        config
+            .mirrors
+            .insert(registry.host(), parsed.map_err(anyhow::Error::msg)?);
+        let client = kiln_registry::Client::anonymous(config);
+        let before = count.seen().len();
+        let manifest = client.fetch_manifest(&reference, &ACCEPT_MANIFESTS).await?;
+        assert_eq!(manifest.raw(), image.manifest.1);
+        assert_eq!(
+            client.resolve(&reference, &ACCEPT_MANIFESTS).await?,
+            image.manifest.0
+        );
+        let mut sink = MemorySink::default();
+        client
+            .fetch_blob(&reference, &image.layers[0].0, &mut sink, &|_| {})
+            .await?;
+        assert_eq!(sink.into_bytes(), image.layers[0].1);
+        assert_eq!(count.seen().len() > before, through, "{mirrors:?}");
+    }
+    // Writing goes to the registry itself only.
+    let mut config = config();
+    let mirror = broken.url().parse().map_err(anyhow::Error::msg)?;
+    config.mirrors.insert(registry.host(), vec![mirror]);
+    let before = broken.seen().len();
+    image
+        .push(
+            &kiln_registry::Client::anonymous(config),
+            &reference.with_tag("2")?,
+        )
+        .await?;
+    assert_eq!(broken.seen().len(), before);
+    Ok(())
+}
+
+#[tokio::test]
+async fn referrers_fall_back_to_a_tag() -> Result<()> {
+    let registry = RegistryProcess::start()?;
+    let client = client();
+    let image = TinyImage::of_files(&[("a", b"one")])?;
+    let reference: Reference = format!("{}/app:1", registry.host()).parse()?;
+    image.push(&client, &reference).await?;
+    let subject = &image.manifest.0;
+    assert_eq!(
+        client.referrers(&reference, &subject.digest, None).await?,
+        []
+    );
+    for kind in ["application/x-signature", "application/x-sbom"] {
+        let mut artifact = ImageManifest::oci(image.config.0.clone(), vec![]);
+        artifact.artifact_type = Some(kind.into());
+        artifact.subject = Some(subject.clone());
+        let raw = artifact.to_json()?;
+        let by_digest = reference.by_digest(Digest::of(&raw));
+        for _ in 0..2 {
+            client
+                .push_manifest(&by_digest, &raw, media_type::OCI_MANIFEST)
+                .await?;
+        }
+    }
+    let all = client.referrers(&reference, &subject.digest, None).await?;
+    assert_eq!(all.len(), 2);
+    let one = client
+        .referrers(&reference, &subject.digest, Some("application/x-sbom"))
+        .await?;
+    assert_eq!(one.len(), 1);
+    assert_eq!(one[0].artifact_type.as_deref(), Some("application/x-sbom"));
+    Ok(())
+}
+
+#[tokio::test]
+async fn indexes_are_stored_as_they_are() -> Result<()> {
+    let registry = RegistryProcess::start()?;
+    let client = client();
+    let image = TinyImage::of_files(&[("a", b"one")])?;
+    let reference: Reference = format!("{}/app:multi", registry.host()).parse()?;
+    image.push(&client, &reference.with_tag("one")?).await?;
+    let raw = ImageIndex::oci(vec![image.manifest.0.clone()]).to_json()?;
+    let digest = client
+        .push_manifest(&reference, &raw, media_type::OCI_INDEX)
+        .await?;
+    assert_eq!(digest, Digest::of(&raw));
+    let Manifest::Index(index) = client.fetch_manifest(&reference, &ACCEPT_MANIFESTS).await? else {
+        anyhow::bail!("not an index");
+    };
+    assert_eq!(index.raw, raw);
+    let wrong = reference.with_digest(Digest::of(b"wrong"));
+    assert!(
+        client
+            .push_manifest(&wrong, &raw, media_type::OCI_INDEX)
+            .await
+            .is_err()
+    );
+    assert!(
+        client
+            .push_manifest(&reference, &raw, media_type::OCI_MANIFEST)
+            .await
+            .is_err()
+    );
+    Ok(())
+}
