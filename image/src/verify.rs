@@ -38,14 +38,6 @@ pub enum Mismatch {
     },
 }
 
-impl Mismatch {
-    /// Whether only the end is missing.
-    #[must_use]
-    pub const fn is_too_short(&self) -> bool {
-        matches!(self, Self::TooShort { .. })
-    }
-}
-
 /// Passes a blob on and fails, at the latest in place of the last bytes, when size or digest are
 /// not the expected ones. The error is [`io::ErrorKind::InvalidData`] around a [`Mismatch`].
 #[derive(Debug)]

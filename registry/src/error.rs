@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::io;
+use std::time::Duration;
 
 use kiln_image::manifest::ManifestError;
 use kiln_image::verify::Mismatch;
@@ -45,6 +46,8 @@ pub enum RegistryError {
         status: u16,
         /// What the registry said; empty for answers without a body.
         errors: Vec<ApiError>,
+        /// How long the registry asks us to wait.
+        retry_after: Option<Duration>,
     },
     /// No answer, or an answer that broke off.
     #[error("{method} {url} failed")]
@@ -172,6 +175,13 @@ impl RegistryError {
             Self::Status { status, .. } => crate::transport::is_temporary_status(*status),
             Self::Transport { .. } => true,
             _ => false,
+        }
+    }
+
+    pub(crate) const fn retry_after(&self) -> Option<Duration> {
+        match self {
+            Self::Status { retry_after, .. } => *retry_after,
+            _ => None,
         }
     }
 

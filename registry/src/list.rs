@@ -25,8 +25,8 @@ struct TagList {
 }
 
 impl Client {
-    /// All tags of the repository of a reference, in the registry's order. Names that are no valid
-    /// tags are left out.
+    /// All tags of the repository of a reference, sorted. Names that are no valid tags are left
+    /// out.
     ///
     /// # Errors
     /// When the registry refuses or its answer is not valid.
@@ -37,7 +37,11 @@ impl Client {
             Some(endpoint.url(&format!("{}/tags/list?n={PAGE}", reference.repository()))?);
         let mut tags = Vec::new();
         for _ in 0..MAX_PAGES {
-            let Some(url) = next else { return Ok(tags) };
+            let Some(url) = next else {
+                tags.sort_unstable();
+                tags.dedup();
+                return Ok(tags);
+            };
             let call = Call::new(Method::GET, url.clone(), &scopes);
             let answer = self.inner.transport.send(&endpoint, call).await?;
             let answer = expect("GET", answer, &[200]).await?;

@@ -236,31 +236,22 @@ impl Client {
         let mut wrong = 0;
         loop {
             let before = pull.present;
-            let error = match self.pull_once(endpoint, &url, reference, pull).await {
-                Ok(()) => match pull.finish().await? {
-                    Ok(()) => return Ok(()),
-                    Err(source) => {
-                        // Bytes from before may have been damaged. From the start, once.
-                        let resumed = before > 0;
-                        pull.restart().await?;
-                        wrong += 1;
-                        if !resumed || wrong > 1 {
-                            return Err(RegistryError::Content {
-                                url: redact(&url),
-                                source,
-                            });
-                        }
-                        continue;
-                    }
-                },
-                Err(error) => error,
+            // Errors before the first byte have been tried again already.
+            let Err(error) = self.pull_once(endpoint, &url, reference, pull).await? else {
+                let Err(source) = pull.finish().await? else {
+                    return Ok(());
+                };
+                // Bytes from before may have been damaged. From the start, once.
+                pull.restart().await?;
+                wrong += 1;
+                if before == 0 || wrong > 1 {
+                    return Err(RegistryError::Content {
+                        url: redact(&url),
+                        source,
+                    });
+                }
+                continue;
             };
-            // A proxy may end an answer early without saying so; what is missing can be asked for.
-            let short = Mismatch::is_too_short;
-            let cut = matches!(&error, RegistryError::Content { source, .. } if short(source));
-            if !cut && !error.is_temporary() {
-                return Err(error);
-            }
             if pull.present > before {
                 backoff.reset();
             }
@@ -271,14 +262,14 @@ impl Client {
         }
     }
 
-    /// One request for what is missing.
+    /// One request for what is missing. The inner error is an answer that broke off.
     async fn pull_once<S: BlobSink>(
         &self,
         endpoint: &Endpoint,
         url: &Url,
         reference: &Reference,
         pull: &mut Pull<'_, S>,
-    ) -> Result<(), RegistryError> {
+    ) -> Result<Result<(), RegistryError>, RegistryError> {
         let mut call = Call::new(
             Method::GET,
             url.clone(),
@@ -343,13 +334,25 @@ impl<S: BlobSink> Pull<'_, S> {
         Ok(())
     }
 
-    async fn drain(&mut self, mut answer: Response, url: &Url) -> Result<(), RegistryError> {
-        let transport = |source: reqwest::Error| RegistryError::Transport {
-            method: "GET".into(),
-            url: redact(url),
-            source: source.without_url(),
-        };
-        while let Some(chunk) = answer.chunk().await.map_err(transport)? {
+    /// Takes an answer in. The inner error leaves what arrived so far, to be resumed.
+    async fn drain(
+        &mut self,
+        mut answer: Response,
+        url: &Url,
+    ) -> Result<Result<(), RegistryError>, RegistryError> {
+        loop {
+            let chunk = match answer.chunk().await {
+                Ok(Some(chunk)) => chunk,
+                Ok(None) => break,
+                Err(source) => {
+                    let (method, source) = ("GET".into(), source.without_url());
+                    return Ok(Err(RegistryError::Transport {
+                        method,
+                        url: redact(url),
+                        source,
+                    }));
+                }
+            };
             let total = self.present + chunk.len() as u64;
             if total > self.descriptor.size {
                 self.restart().await?;
@@ -371,19 +374,19 @@ impl<S: BlobSink> Pull<'_, S> {
             (self.progress)(total);
         }
         if self.present == self.descriptor.size {
-            return Ok(());
+            return Ok(Ok(()));
         }
-        // The server believes that it sent everything.
+        // Some proxies end an answer early without saying so.
         let (digest, expected) = (self.descriptor.digest.clone(), self.descriptor.size);
         let source = Mismatch::TooShort {
             digest,
             expected,
             found: self.present,
         };
-        Err(RegistryError::Content {
+        Ok(Err(RegistryError::Content {
             url: redact(url),
             source,
-        })
+        }))
     }
 
     /// Checks the digest; the inner error is a wrong one.

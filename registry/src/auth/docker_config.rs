@@ -374,7 +374,7 @@ mod tests {
 
     #[test]
     fn broken_files_are_refused() {
-        for bad in ["", "[]", "{\"auths\":[]}", "{\"credsStore\":1}"] {
+        for bad in ["", "nonsense", "{\"auths\":[]}", "{\"credsStore\":1}"] {
             assert!(DockerConfig::parse(bad.as_bytes()).is_err(), "{bad}");
         }
         assert!(DockerConfig::parse(&vec![b' '; MAX_SIZE + 1]).is_err());

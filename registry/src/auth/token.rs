@@ -13,9 +13,7 @@ use url::Url;
 use super::{Challenge, Credential, CredentialSource};
 use crate::endpoint::Endpoint;
 use crate::error::{RegistryError, redact};
-use crate::transport::{
-    Backoff, Http, is_temporary_status, read_bounded, retry_after, status_error,
-};
+use crate::transport::{Http, read_bounded, status_error};
 
 const MAX_TOKEN: u64 = 1 << 20;
 /// How long a token counts when its server does not say (distribution's token specification).
@@ -49,6 +47,26 @@ pub(crate) fn push_scope(repository: &str) -> ScopeSet {
 }
 
 impl ScopeSet {
+    /// Adds a scope unless an action list that is there already covers it.
+    fn add(&mut self, scope: &str) {
+        let split = |scope: &str| {
+            let (resource, actions) = scope.rsplit_once(':').unwrap_or((scope, ""));
+            let actions = actions
+                .split(',')
+                .map(str::to_owned)
+                .collect::<BTreeSet<_>>();
+            (resource.to_owned(), actions)
+        };
+        let (resource, actions) = split(scope);
+        let covered = self.scopes.iter().any(|present| {
+            let (other, allowed) = split(present);
+            other == resource && actions.is_subset(&allowed)
+        });
+        if !covered {
+            self.scopes.insert(scope.into());
+        }
+    }
+
     /// Also to read from another repository, to mount its blobs.
     pub(crate) fn and_pull(mut self, repository: &str) -> Self {
         self.scopes.insert(format!("repository:{repository}:pull"));
@@ -122,7 +140,9 @@ impl Authenticator {
                 let realm = endpoint.check_target(realm)?;
                 let named = scope.iter().flat_map(|scope| scope.split_whitespace());
                 // A registry that names endless scopes gets a bounded request.
-                scopes.scopes.extend(named.take(16).map(Into::into));
+                for scope in named.take(16) {
+                    scopes.add(scope);
+                }
                 Scheme::Bearer {
                     realm,
                     service: service.clone(),
@@ -265,28 +285,16 @@ struct Ask<'a> {
 
 impl Ask<'_> {
     async fn fetch(&self) -> Result<Token, RegistryError> {
-        let mut backoff = Backoff::new(self.http.config.retry);
-        let (method, answer) = loop {
-            let (method, request) = self.request()?;
-            let result = request.send().await;
-            let wait = match &result {
-                Ok(answer) if is_temporary_status(answer.status().as_u16()) => retry_after(answer),
-                Ok(_) => None,
-                Err(_) => None,
-            };
-            let temporary = result
-                .as_ref()
-                .map_or(true, |answer| is_temporary_status(answer.status().as_u16()));
-            if temporary && backoff.wait(wait).await {
-                continue;
-            }
-            let answer = result.map_err(|source| RegistryError::Transport {
+        // The request that needs the token is repeated, so this one is not.
+        let (method, request) = self.request()?;
+        let answer = request
+            .send()
+            .await
+            .map_err(|source| RegistryError::Transport {
                 method: method.to_string(),
                 url: redact(&self.realm),
                 source: source.without_url(),
             })?;
-            break (method, answer);
-        };
         match answer.status().as_u16() {
             200 => {}
             401 | 403 => {
@@ -387,4 +395,32 @@ fn bearer(token: &str) -> Option<HeaderValue> {
     let mut value = HeaderValue::from_str(&format!("Bearer {token}")).ok()?;
     value.set_sensitive(true);
     Some(value)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn scopes_cover_each_other() {
+        let mut scopes = push_scope("a/b").and_pull("c");
+        let before = scopes.clone();
+        for covered in [
+            "repository:a/b:pull",
+            "repository:a/b:push,pull",
+            "repository:c:pull",
+        ] {
+            scopes.add(covered);
+            assert_eq!(scopes, before, "{covered}");
+        }
+        for new in [
+            "repository:c:push",
+            "repository:a:pull",
+            "registry:catalog:*",
+            "odd",
+        ] {
+            scopes.add(new);
+            assert!(scopes.scopes.contains(new), "{new}");
+        }
+    }
 }

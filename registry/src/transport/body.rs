@@ -3,6 +3,7 @@
 use reqwest::Response;
 use serde::Deserialize;
 
+use super::retry::retry_after;
 use crate::error::{ApiError, RegistryError, redact};
 
 /// How much of an error's body is read.
@@ -60,6 +61,7 @@ pub(crate) async fn expect(
 /// The error that an answer is.
 pub(crate) async fn status_error(method: &str, answer: Response) -> RegistryError {
     let (status, url) = (answer.status().as_u16(), redact(answer.url()));
+    let retry_after = retry_after(&answer);
     // The status counts; a body that cannot be read adds nothing.
     let body = read_bounded(answer, MAX_ERROR).await.unwrap_or_default();
     let errors = serde_json::from_slice::<Errors>(&body).map(|body| body.errors);
@@ -76,6 +78,7 @@ pub(crate) async fn status_error(method: &str, answer: Response) -> RegistryErro
         url,
         status,
         errors: errors.collect(),
+        retry_after,
     }
 }
 

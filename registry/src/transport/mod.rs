@@ -97,7 +97,8 @@ impl Transport {
             let result = self.authorized(endpoint, &mut call).await;
             let wait = match &result {
                 Ok(answer) if is_temporary_status(answer.status().as_u16()) => retry_after(answer),
-                Err(error) if error.is_temporary() => None,
+                // Also those of the token server.
+                Err(error) if error.is_temporary() => error.retry_after(),
                 _ => return result,
             };
             if !call.can_repeat() || !backoff.wait(wait).await {

@@ -1,11 +1,12 @@
 //! Against servers that misbehave.
 
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Instant;
 
 use anyhow::Result;
 use kiln_image::descriptor::media_type::{self, ACCEPT_MANIFESTS};
 use kiln_image::{Descriptor, Digest, Reference};
-use kiln_registry::{MemorySink, RegistryError};
+use kiln_registry::{MemorySink, Pushed, RegistryError};
 use kiln_testkit::{FaultServer, Reply, Seen, TinyImage, Verdict};
 
 use super::{client, noise};
@@ -179,7 +180,7 @@ async fn wrong_content_is_refused() -> Result<()> {
     }
     let oci = media_type::OCI_MANIFEST;
     let raw = image.manifest.1.clone();
-    let reply = |body: &[u8]| Reply::new(200, body.to_vec()).header("Content-Type", oci);
+    let reply = move |body: &[u8]| Reply::new(200, body.to_vec()).header("Content-Type", oci);
     let other = reply(b"{}").header("Docker-Content-Digest", image.manifest.0.digest.to_string());
     let cases = [
         ("other content", other),
@@ -317,5 +318,100 @@ async fn absurd_descriptors_are_refused() -> Result<()> {
         .await;
     assert!(matches!(result, Err(RegistryError::TooLarge { .. })));
     assert!(server.seen().is_empty());
+    Ok(())
+}
+
+#[tokio::test]
+async fn tags_are_read_over_pages() -> Result<()> {
+    let page = |tags: &str, next: Option<&'static str>| {
+        let reply = Reply::new(200, format!(r#"{{"name":"app","tags":{tags}}}"#));
+        match next {
+            Some(query) => {
+                let link = format!("</v2/app/tags/list?{query}>; rel=\"next\"");
+                reply.header("Link", link)
+            }
+            None => reply,
+        }
+    };
+    let (server, reference) = serve(image()?, move |seen| {
+        Some(match seen.query.as_str() {
+            "n=1000" => page(r#"["b","a"]"#, Some("last=b&n=2")),
+            "last=b&n=2" => page(r#"["d","../evil","c","a"]"#, Some("last=d&n=2")),
+            _ => page("null", None),
+        })
+    })
+    .await?;
+    assert_eq!(client().tags(&reference).await?, ["a", "b", "c", "d"]);
+    assert_eq!(server.seen().len(), 3);
+    // Pages without end.
+    let (server, reference) =
+        serve(image()?, move |_| Some(page(r#"["a"]"#, Some("last=a")))).await?;
+    assert!(client().tags(&reference).await.is_err());
+    assert!(server.seen().len() <= 1000);
+    Ok(())
+}
+
+/// A registry that keeps what arrived of an upload; four requests arrive in part.
+fn patchy(seen: &Seen, store: &mut Vec<u8>) -> Reply {
+    let at = |store: &[u8]| format!("/v2/app/blobs/uploads/1?state={}", store.len());
+    let current = at(store);
+    // Every address is good for one state only.
+    let fresh = current.ends_with(seen.query.split('&').next().unwrap_or_default());
+    match seen.method.as_str() {
+        "HEAD" => Reply::new(404, ""),
+        "POST" => Reply::new(202, "").header("Location", current),
+        "GET" => Reply::new(204, "")
+            .header("Range", format!("0-{}", store.len().saturating_sub(1)))
+            .header("Location", current),
+        "PATCH" if fresh => {
+            let start = seen
+                .header("content-range")
+                .split('-')
+                .next()
+                .unwrap_or_default();
+            if start.parse().unwrap_or(0) != store.len() {
+                return Reply::new(416, "");
+            }
+            let broken = seen.earlier < 4;
+            let arrives = if broken { 200_000 } else { seen.body.len() };
+            store.extend_from_slice(&seen.body[..arrives]);
+            if broken {
+                Reply::new(502, "")
+            } else {
+                Reply::new(202, "").header("Location", at(store))
+            }
+        }
+        "PUT" if fresh => Reply::new(201, ""),
+        _ => Reply::new(404, ""),
+    }
+}
+
+#[tokio::test]
+async fn broken_uploads_go_on_where_they_ended() -> Result<()> {
+    let data = bytes::Bytes::from(noise(1 << 20));
+    let blob = Descriptor::of(media_type::OCI_LAYER, &data);
+    let store = Arc::new(Mutex::new(Vec::new()));
+    let shared = Arc::clone(&store);
+    let (server, reference) = serve(image()?, move |seen| {
+        Some(patchy(
+            seen,
+            &mut shared.lock().unwrap_or_else(PoisonError::into_inner),
+        ))
+    })
+    .await?;
+    let pushed = client()
+        .push_blob(&reference, &blob, &data, &[], &|_| {})
+        .await?;
+    assert_eq!(pushed, Pushed::Uploaded);
+    assert!(*store.lock().unwrap_or_else(PoisonError::into_inner) == data);
+    assert_eq!(server.seen_of("POST", "").len(), 1);
+    assert_eq!(server.seen_of("PATCH", "").len(), 5);
+    let put = server
+        .seen_of("PUT", "")
+        .pop()
+        .map(|seen| seen.query)
+        .unwrap_or_default();
+    let digest = blob.digest.as_str().replace(':', "%3A");
+    assert_eq!(put, format!("state={}&digest={digest}", data.len()));
     Ok(())
 }

