@@ -1,0 +1,167 @@
+//! The engines, and the bare command in a chroot.
+
+use std::ffi::OsString;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context as _, Result, bail};
+
+use super::clear;
+use super::measure::{Taken, timed};
+use crate::shell::Run;
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Kind {
+    Kiln,
+    Docker,
+    Buildah,
+}
+
+/// Something that builds images.
+pub(super) struct Engine {
+    kind: Kind,
+    /// The words that run it.
+    words: Vec<OsString>,
+    /// Where its file system starts.
+    root: PathBuf,
+    /// What its base images' names start with.
+    library: String,
+}
+
+impl Engine {
+    pub(super) fn kiln(binary: &Path, store: &Path) -> Self {
+        let words = vec![binary.into(), "--root".into(), store.into()];
+        Self {
+            kind: Kind::Kiln,
+            words,
+            root: "/".into(),
+            library: String::new(),
+        }
+    }
+
+    /// Those that `KILN_BENCH_DOCKER` and `KILN_BENCH_BUILDAH` name.
+    pub(super) fn peers_from_environment(root: &Path) -> Vec<Self> {
+        let library = std::env::var("KILN_BENCH_LIBRARY").unwrap_or_default();
+        let named = [
+            (Kind::Docker, "KILN_BENCH_DOCKER"),
+            (Kind::Buildah, "KILN_BENCH_BUILDAH"),
+        ];
+        named
+            .into_iter()
+            .filter_map(|(kind, variable)| {
+                let words = std::env::var(variable).ok()?;
+                let words = words.split_whitespace().map(OsString::from).collect();
+                Some(Self {
+                    kind,
+                    words,
+                    root: root.to_path_buf(),
+                    library: library.clone(),
+                })
+            })
+            .collect()
+    }
+
+    pub(super) fn is_kiln(&self) -> bool {
+        self.kind == Kind::Kiln
+    }
+
+    /// For a table's head.
+    pub(super) fn title(&self) -> &'static str {
+        match self.kind {
+            Kind::Kiln => "kiln",
+            Kind::Docker => "Docker",
+            Kind::Buildah => "buildah",
+        }
+    }
+
+    /// What it says about itself.
+    pub(super) fn version(&self) -> Result<String> {
+        let arguments: &[&str] = match self.kind {
+            Kind::Docker => &["version", "--format", "{{.Server.Version}}"],
+            Kind::Kiln | Kind::Buildah => &["--version"],
+        };
+        Ok(self.command().args(arguments).capture()?.trim().to_owned())
+    }
+
+    /// Builds the context once.
+    pub(super) fn build(&self, context: &Path, no_cache: bool) -> Result<Taken> {
+        timed(&self.build_command(context, no_cache)?, self.is_kiln())
+    }
+
+    /// The command as a user of this engine would type it.
+    pub(super) fn shown(&self, context: &Path, no_cache: bool) -> String {
+        let program = self.title().to_lowercase();
+        match self.build_command(context, no_cache) {
+            Ok(run) => {
+                let prefix = self.command().shown();
+                run.shown().replacen(&prefix, &program, 1)
+            }
+            Err(_) => program,
+        }
+    }
+
+    fn command(&self) -> Run {
+        let mut words = self.words.iter().cloned();
+        Run::new(words.next().unwrap_or_default()).args(words)
+    }
+
+    fn build_command(&self, context: &Path, no_cache: bool) -> Result<Run> {
+        let inside = context
+            .strip_prefix(&self.root)
+            .with_context(|| format!("{} is outside of the peers' root", context.display()))?;
+        let run = match self.kind {
+            Kind::Kiln | Kind::Docker => self.command().args(["build", "-q"]),
+            Kind::Buildah => self.command().args(["bud", "-q", "--layers"]),
+        };
+        let run = run
+            .args(["--network", "host", "-t", "kiln-bench"])
+            .args(no_cache.then_some("--no-cache"))
+            .arg("--build-arg")
+            .arg(format!("LIBRARY={}", self.library));
+        Ok(run.arg(Path::new("/").join(inside)))
+    }
+}
+
+/// A root file system to run a bare command in.
+pub(super) struct Bare {
+    root: PathBuf,
+}
+
+impl Bare {
+    /// Unpacks `tar` afresh at `root`.
+    pub(super) fn prepare(tar: &Path, root: &Path) -> Result<Self> {
+        clear(root)?;
+        Run::new("tar")
+            .args(["--numeric-owner", "-xpf"])
+            .arg(tar)
+            .arg("-C")
+            .arg(root)
+            .capture()?;
+        std::fs::copy("/etc/resolv.conf", root.join("etc/resolv.conf")).context("resolv.conf")?;
+        for name in ["null", "zero", "urandom"] {
+            let node = root.join("dev").join(name);
+            if !node.exists() {
+                Run::new("cp")
+                    .args(["-a", &format!("/dev/{name}")])
+                    .arg(node)
+                    .capture()?;
+            }
+        }
+        Ok(Self {
+            root: root.to_path_buf(),
+        })
+    }
+
+    /// How long `command` takes, in seconds. What waits in the page cache is written first, so
+    /// that it is not counted.
+    pub(super) fn run(&self, command: &str) -> Result<f64> {
+        Run::new("sync").arg("-f").arg(&self.root).capture()?;
+        let run = Run::new("chroot")
+            .arg(&self.root)
+            .args(["/bin/sh", "-c", command]);
+        let taken = timed(&run, false)?;
+        if taken.seconds <= 0.0 {
+            bail!("`{}` took no time", run.shown());
+        }
+        Ok(taken.seconds)
+    }
+}

@@ -1,0 +1,56 @@
+//! `cargo xtask test`.
+
+use std::ffi::OsString;
+
+use anyhow::{Context as _, Result};
+use clap::Args;
+
+use crate::registry::Registry;
+use crate::shell::{Run, exists, need_root};
+use crate::{deps, fixtures, paths};
+
+/// Installs what is missing, makes the fixtures once, serves them from a registry on loopback
+/// and runs the tests of the whole workspace.
+///
+/// Environment: KILN_BIN is the binary that the end to end tests drive (default: the one of this
+/// workspace), KILN_FIXTURES a directory for the base images (default: below cargo's target).
+#[derive(Args)]
+pub(crate) struct Options {
+    /// Passed on to the test runner: filters, `-p crate`, `--no-capture`.
+    #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+    arguments: Vec<OsString>,
+}
+
+pub(crate) fn run(options: &Options) -> Result<()> {
+    need_root("test")?;
+    deps::install(deps::FIXTURES)?;
+    deps::install(deps::TESTS)?;
+    let fixtures = fixtures::make()?;
+    let kiln = paths::kiln("dev")?;
+
+    let scratch = fixtures.root.join(format!("run-{}", std::process::id()));
+    let registry = Registry::start(&fixtures.registry, &scratch)?;
+    let config = scratch.join("kiln.toml");
+    std::fs::write(&config, fixtures::kiln_config(&registry.address())).context("kiln's config")?;
+
+    let runner = if exists("cargo-nextest") {
+        Run::new("cargo")
+            .args(["nextest", "run", "--workspace"])
+            .args(&options.arguments)
+    } else {
+        Run::new("cargo")
+            .args(["test", "--workspace", "--no-fail-fast"])
+            .args(&options.arguments)
+    };
+    let result = runner
+        .dir(paths::workspace())
+        .env("KILN_TEST_BIN", kiln)
+        .env("KILN_TEST_REGISTRY", registry.address())
+        .env("KILN_TEST_CONFIG", &config)
+        .env("KILN_CONFIG", &config)
+        .run();
+    drop(registry);
+    // Only a log and two small files; the next run makes its own.
+    let _ = std::fs::remove_dir_all(&scratch);
+    result
+}
