@@ -1,1 +1,20 @@
-//! kiln-executor
+//! Carries out ops: commands, file changes, sources, exports.
+//!
+//! [`Engine`] is the solver's worker. It knows the store, the sandbox and the registry; it knows
+//! neither Dockerfiles nor the terminal.
+#![forbid(unsafe_code)]
+
+mod engine;
+mod error;
+mod exec;
+pub mod export;
+mod file;
+mod output;
+pub mod source;
+mod worker;
+
+pub use engine::{BuildInputs, Context, Engine, SecretSource, Settings, SshAgent};
+pub use error::{Error, Result};
+pub use exec::{RunRequest, Running, StepLogs};
+pub use output::{DirTree, LayerRef, LazyLayer, Output, Watch};
+pub use worker::NewLayer;

@@ -146,9 +146,6 @@ pub struct Made<O, L> {
     pub output: O,
     /// The new layer, to be committed.
     pub layer: L,
-    /// Whether the content of the layer is hashed so soon that waiting for it costs less than
-    /// going on without.
-    pub small: bool,
 }
 
 /// Carries out ops and keeps their results.
@@ -243,6 +240,9 @@ pub struct Record<O> {
     pub started: SystemTime,
     /// How long it took.
     pub took: std::time::Duration,
+    /// Nobody uses the new layer before the commit is done, so an older one of the same content
+    /// can take its place.
+    pub replaceable: bool,
 }
 
 /// A layer that is in the store.

@@ -17,6 +17,9 @@ use crate::key::{ContentKey, Encoder, Key, LabelledInput, digest_of};
 use crate::plan::{Action, MountKind, Op, Plan, Vertex, VertexId};
 use crate::ports::{Committed, Made, Pending, PortError, Record, Solved, Step, Worker};
 
+/// How long a step waits for the hash of the layer below before it starts without.
+const SMALL_LAYER: Duration = Duration::from_millis(25);
+
 /// How a plan is walked.
 #[derive(Clone, Debug)]
 pub struct Options {
@@ -350,7 +353,6 @@ impl<W: Worker> Run<W> {
         step: &Step,
     ) -> Result<Done<W::Output>, PortError> {
         let (send_key, receive_key) = oneshot::channel();
-        let wait = made.small || vertex.ignore_cache;
         let output = made.output.clone();
         let record = Record {
             key: receive_key,
@@ -358,6 +360,7 @@ impl<W: Worker> Run<W> {
             name: step.name.clone(),
             started,
             took,
+            replaceable: vertex.ignore_cache,
         };
         match key {
             Some(key) => {
@@ -384,7 +387,14 @@ impl<W: Worker> Run<W> {
             to.send_replace(Some(committed));
         });
         let committed = Later(from);
-        let output = if wait { committed.wait().await?.output } else { output };
+        // A re-run may turn out to have made what was there before: then all that follows stays
+        // cached, so the answer is worth waiting for. Otherwise wait only as long as a small
+        // layer takes.
+        let patience = if vertex.ignore_cache { Duration::MAX } else { SMALL_LAYER };
+        let output = match tokio::time::timeout(patience, committed.wait()).await {
+            Ok(committed) => committed?.output,
+            Err(_) => output,
+        };
         let solved = Solved { output, identity };
         Ok(Done { solved, definition, committed, outcome: Outcome::Ran })
     }

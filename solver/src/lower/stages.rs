@@ -25,8 +25,6 @@ pub(super) enum Base {
 pub(super) struct Stage {
     pub(super) name: Option<String>,
     pub(super) base: Base,
-    /// As written after FROM, expanded.
-    pub(super) base_text: String,
     pub(super) from: Instruction,
     pub(super) platform: Platform,
     /// Its instructions; triggers of the base come first.
@@ -57,7 +55,6 @@ pub(super) fn split(request: &Request<'_>, globals: &Globals) -> Result<Vec<Stag
                 stages.push(Stage {
                     name,
                     base,
-                    base_text: text,
                     from: instruction.clone(),
                     platform,
                     body: Vec::new(),

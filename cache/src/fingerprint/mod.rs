@@ -1,0 +1,7 @@
+//! The identity of files by their content, computed without reading what did not change.
+
+mod stat_cache;
+mod tree;
+
+pub use stat_cache::StatCache;
+pub use tree::{Keep, Node, hash_tree};

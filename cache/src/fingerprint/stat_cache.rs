@@ -1,0 +1,191 @@
+//! Remembers the content digest of files by device, inode, size and times.
+//!
+//! Times alone never decide: a file that changed so shortly before it was hashed that a second
+//! change could carry the same time is not remembered, as git does for its index. The change
+//! time cannot be set by programs, so a restored modification time does not deceive it.
+
+use std::collections::HashMap;
+use std::io::Write as _;
+use std::path::{Path, PathBuf};
+use std::sync::Mutex;
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use kiln_sys::Stat;
+
+use crate::error::{Error, Result};
+use crate::store::Store;
+
+/// Resolution that is granted to file times, in nanoseconds: kernels tick at 100 Hz or faster.
+const RACY: i128 = 50_000_000;
+const MAGIC: &[u8; 8] = b"kilnst01";
+const RECORD: usize = 8 + 8 + 8 + 8 + 4 + 8 + 4 + 32;
+
+/// What identifies an unchanged file.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+struct FileId {
+    dev: u64,
+    ino: u64,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Known {
+    size: u64,
+    mtime: (i64, u32),
+    ctime: (i64, u32),
+    digest: [u8; 32],
+}
+
+/// The stat cache of one context.
+#[derive(Debug)]
+pub struct StatCache {
+    path: PathBuf,
+    scratch: Store,
+    old: HashMap<FileId, Known>,
+    new: Mutex<Vec<(FileId, Known)>>,
+    hits: std::sync::atomic::AtomicUsize,
+}
+
+impl Store {
+    /// The stat cache of the context at `root`. One that cannot be read is empty.
+    pub fn stat_cache(&self, root: &Path) -> StatCache {
+        use std::os::unix::ffi::OsStrExt as _;
+        let name = blake3::hash(root.as_os_str().as_bytes()).to_hex();
+        let path = self.root().join("stat-v1").join(name.as_str());
+        let old = std::fs::read(&path).ok().and_then(|b| decode(&b)).unwrap_or_default();
+        StatCache {
+            path,
+            scratch: self.clone(),
+            old,
+            new: Mutex::default(),
+            hits: std::sync::atomic::AtomicUsize::new(0),
+        }
+    }
+}
+
+fn decode(bytes: &[u8]) -> Option<HashMap<FileId, Known>> {
+    let records = bytes.strip_prefix(MAGIC)?;
+    let (records, sum) = records.split_at_checked(records.len().checked_sub(32)?)?;
+    if blake3::hash(records).as_bytes() != sum || records.len() % RECORD != 0 {
+        return None;
+    }
+    let mut out = HashMap::with_capacity(records.len() / RECORD);
+    for r in records.chunks_exact(RECORD) {
+        let u = |at: usize| r.get(at..at + 8).and_then(|b| b.try_into().ok()).map(u64::from_le_bytes);
+        let n = |at: usize| r.get(at..at + 4).and_then(|b| b.try_into().ok()).map(u32::from_le_bytes);
+        let known = Known {
+            size: u(16)?,
+            mtime: (u(24)?.cast_signed(), n(32)?),
+            ctime: (u(36)?.cast_signed(), n(44)?),
+            digest: r.get(48..80)?.try_into().ok()?,
+        };
+        out.insert(FileId { dev: u(0)?, ino: u(8)? }, known);
+    }
+    Some(out)
+}
+
+impl StatCache {
+    /// The digest of a file's content, if it is known to be unchanged.
+    pub fn get(&self, st: &Stat) -> Option<blake3::Hash> {
+        let id = FileId { dev: st.dev, ino: st.ino };
+        let known = self.old.get(&id)?;
+        let same = known.size == st.size && known.mtime == st.mtime && known.ctime == st.ctime;
+        if !same {
+            return None;
+        }
+        self.hits.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+        Some(blake3::Hash::from_bytes(known.digest))
+    }
+
+    /// Remembers a digest. `st` was read before the content, and `started` is the time before
+    /// that.
+    pub fn put(&self, st: &Stat, digest: &blake3::Hash, started: SystemTime) {
+        let nanos = |t: (i64, u32)| i128::from(t.0) * 1_000_000_000 + i128::from(t.1);
+        let now = started.duration_since(UNIX_EPOCH).map_or(0, |d| d.as_nanos().cast_signed());
+        if nanos(st.ctime).max(nanos(st.mtime)) + RACY > now {
+            return;
+        }
+        let known = Known { size: st.size, mtime: st.mtime, ctime: st.ctime, digest: *digest.as_bytes() };
+        if let Ok(mut new) = self.new.lock() {
+            new.push((FileId { dev: st.dev, ino: st.ino }, known));
+        }
+    }
+
+    /// Writes what was learnt. Does nothing if nothing was.
+    ///
+    /// # Errors
+    /// The file cannot be written; the next build then hashes again.
+    pub fn save(self) -> Result<()> {
+        let new = self.new.into_inner().unwrap_or_default();
+        if new.is_empty() {
+            return Ok(());
+        }
+        let mut all = self.old;
+        // Files that are gone are forgotten once they outnumber the living.
+        if all.len() > 2 * (new.len() + self.hits.into_inner()) {
+            all.clear();
+        }
+        all.extend(new);
+        let mut bytes = Vec::with_capacity(all.len() * RECORD + 40);
+        bytes.extend_from_slice(MAGIC);
+        for (id, k) in &all {
+            bytes.extend_from_slice(&id.dev.to_le_bytes());
+            bytes.extend_from_slice(&id.ino.to_le_bytes());
+            bytes.extend_from_slice(&k.size.to_le_bytes());
+            for (secs, nanos) in [k.mtime, k.ctime] {
+                bytes.extend_from_slice(&secs.to_le_bytes());
+                bytes.extend_from_slice(&nanos.to_le_bytes());
+            }
+            bytes.extend_from_slice(&k.digest);
+        }
+        let sum = blake3::hash(&bytes[MAGIC.len()..]);
+        bytes.extend_from_slice(sum.as_bytes());
+        let scratch = self.scratch.scratch()?;
+        let temporary = scratch.path().join("stat");
+        let mut file =
+            std::fs::File::create_new(&temporary).map_err(|e| Error::io("write stat cache", e))?;
+        file.write_all(&bytes).map_err(|e| Error::io("write stat cache", e))?;
+        std::fs::rename(&temporary, &self.path).map_err(|e| Error::io("write stat cache", e))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use kiln_sys::RootDir;
+
+    #[test]
+    fn a_fresh_change_is_never_remembered_and_a_restored_time_does_not_deceive() {
+        let dir = tempfile::tempdir().unwrap();
+        let store = Store::open(&dir.path().join("store")).unwrap();
+        let context = dir.path().join("context");
+        std::fs::create_dir(&context).unwrap();
+        std::fs::write(context.join("a"), "one").unwrap();
+        let root = RootDir::open_trusted(&context).unwrap();
+        let st = root.lstat(Path::new("a")).unwrap();
+        let digest = blake3::hash(b"one");
+
+        let cache = store.stat_cache(&context);
+        cache.put(&st, &digest, SystemTime::now());
+        cache.save().unwrap();
+        assert_eq!(store.stat_cache(&context).get(&st), None, "changed a moment ago");
+
+        let cache = store.stat_cache(&context);
+        cache.put(&st, &digest, SystemTime::now() + std::time::Duration::from_secs(1));
+        cache.save().unwrap();
+        assert_eq!(store.stat_cache(&context).get(&st), Some(digest));
+
+        std::thread::sleep(std::time::Duration::from_millis(20));
+        std::fs::write(context.join("a"), "two").unwrap();
+        root.set_mtime(Path::new("a"), st.mtime).unwrap();
+        let after = root.lstat(Path::new("a")).unwrap();
+        assert_eq!((after.size, after.mtime, after.ino), (st.size, st.mtime, st.ino));
+        assert_eq!(store.stat_cache(&context).get(&after), None, "the change time differs");
+    }
+
+    #[test]
+    fn a_damaged_file_is_an_empty_cache() {
+        assert!(decode(b"").is_none());
+        assert!(decode(b"kilnst01").is_none());
+        assert!(decode(&[b"kilnst01".as_slice(), &[7; 200]].concat()).is_none());
+    }
+}

@@ -1,0 +1,171 @@
+//! Walks a tree and hashes what identifies it: types, modes, owners, attributes, bytes.
+
+use std::io::Read as _;
+use std::os::unix::ffi::OsStrExt as _;
+use std::path::Path;
+use std::time::SystemTime;
+
+use kiln_sys::{FileKind, RootDir, Stat, xattr};
+use rayon::prelude::*;
+
+use super::stat_cache::StatCache;
+use crate::error::{Error, Result};
+use crate::pack::is_image_xattr;
+
+/// Decides what of a tree counts.
+pub trait Keep: Sync {
+    /// Whether `path` (relative to the tree's root) is left out.
+    fn excludes(&self, path: &str, is_dir: bool) -> bool;
+    /// Whether something below an excluded directory may count all the same.
+    fn may_include_below(&self, dir: &str) -> bool;
+}
+
+/// What is hashed of each file.
+#[derive(Clone, Copy)]
+pub struct Node<'a> {
+    /// The root that paths are relative to.
+    pub root: &'a RootDir,
+    /// What counts.
+    pub keep: Option<&'a dyn Keep>,
+    /// Remembered digests.
+    pub cache: Option<&'a StatCache>,
+    /// Owners are part of the identity.
+    pub owners: bool,
+    /// Modes of files and directories are part of the identity.
+    pub modes: bool,
+}
+
+impl std::fmt::Debug for Node<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Node").finish_non_exhaustive()
+    }
+}
+
+/// The digest of the object at `path` with everything below it that counts; none if nothing does.
+///
+/// # Errors
+/// Something cannot be read.
+pub fn hash_tree(node: &Node<'_>, path: &str) -> Result<Option<blake3::Hash>> {
+    let (dir, name) = if path.is_empty() {
+        (node.root.try_clone()?, String::new())
+    } else {
+        let (dir, name) = node.root.parent_of(Path::new(path))?;
+        (dir, name.to_string_lossy().into_owned())
+    };
+    hash_object(node, &dir, Path::new(&name), path)
+}
+
+fn hash_object(
+    node: &Node<'_>,
+    dir: &RootDir,
+    name: &Path,
+    path: &str,
+) -> Result<Option<blake3::Hash>> {
+    let st = dir.lstat(name)?;
+    let is_dir = st.is_dir();
+    let excluded = !path.is_empty() && node.keep.is_some_and(|k| k.excludes(path, is_dir));
+    if excluded && !(is_dir && node.keep.is_some_and(|k| k.may_include_below(path))) {
+        return Ok(None);
+    }
+    let mut hasher = blake3::Hasher::new();
+    let kind = st.kind as u8;
+    hasher.update(&[kind]);
+    if node.modes && st.kind != FileKind::Symlink {
+        hasher.update(&st.mode.to_le_bytes());
+    }
+    if node.owners {
+        hasher.update(&st.uid.to_le_bytes()).update(&st.gid.to_le_bytes());
+    }
+    match st.kind {
+        FileKind::Directory => {
+            let inside = dir.sub_dir(name)?;
+            attributes(&mut hasher, &xattr::list(&inside)?);
+            let any = hash_children(node, &inside, path, &mut hasher)?;
+            if excluded && !any {
+                return Ok(None);
+            }
+        }
+        FileKind::File => {
+            hasher.update(hash_file(node, dir, name, &st)?.as_bytes());
+        }
+        FileKind::Symlink => {
+            hasher.update(dir.read_link(name)?.as_os_str().as_bytes());
+        }
+        FileKind::CharDevice | FileKind::BlockDevice => {
+            hasher.update(&st.rdev.0.to_le_bytes()).update(&st.rdev.1.to_le_bytes());
+        }
+        FileKind::Fifo => {}
+        FileKind::Socket => return Ok(None),
+    }
+    Ok(Some(hasher.finalize()))
+}
+
+/// Directories with fewer names are walked by one thread.
+const PARALLEL_FROM: usize = 64;
+
+fn hash_children(
+    node: &Node<'_>,
+    inside: &RootDir,
+    path: &str,
+    hasher: &mut blake3::Hasher,
+) -> Result<bool> {
+    let mut names = inside.read_dir(Path::new(""))?;
+    names.sort_by(|a, b| a.name.cmp(&b.name));
+    let one = |entry: &kiln_sys::DirEntry| {
+        let text = entry.name.to_string_lossy();
+        let below = if path.is_empty() { text.into_owned() } else { format!("{path}/{text}") };
+        hash_object(node, inside, Path::new(&entry.name), &below)
+    };
+    let hashes: Vec<Option<blake3::Hash>> = if names.len() < PARALLEL_FROM {
+        names.iter().map(one).collect::<Result<_>>()?
+    } else {
+        names.par_iter().with_min_len(32).map(one).collect::<Result<_>>()?
+    };
+    let mut any = false;
+    for (entry, hash) in names.iter().zip(hashes) {
+        if let Some(hash) = hash {
+            let name = entry.name.as_bytes();
+            hasher.update(&(name.len() as u64).to_le_bytes()).update(name).update(hash.as_bytes());
+            any = true;
+        }
+    }
+    Ok(any)
+}
+
+fn attributes(hasher: &mut blake3::Hasher, list: &[(Vec<u8>, Vec<u8>)]) {
+    for (name, value) in list.iter().filter(|(n, _)| is_image_xattr(n)) {
+        for part in [name, value] {
+            hasher.update(&(part.len() as u64).to_le_bytes()).update(part);
+        }
+    }
+}
+
+/// Attributes and content of a file, as one digest.
+fn hash_file(node: &Node<'_>, dir: &RootDir, name: &Path, st: &Stat) -> Result<blake3::Hash> {
+    if let Some(known) = node.cache.and_then(|c| c.get(st)) {
+        return Ok(known);
+    }
+    let started = SystemTime::now();
+    let fd = dir.open_read_nofollow(name)?;
+    // What is hashed is what was opened, whatever has become of the name meanwhile.
+    let before = kiln_sys::RootDir::stat_of(&fd)?;
+    let mut hasher = blake3::Hasher::new();
+    attributes(&mut hasher, &xattr::list_open(&fd)?);
+    hasher.update(b"content");
+    let mut file = std::fs::File::from(fd);
+    let mut buffer = [0_u8; 64 << 10];
+    loop {
+        let n = file
+            .read(&mut buffer)
+            .map_err(|e| Error::io(format!("read `{}`", name.display()), e))?;
+        if n == 0 {
+            break;
+        }
+        hasher.update(&buffer[..n]);
+    }
+    let digest = hasher.finalize();
+    if let Some(cache) = node.cache {
+        cache.put(&before, &digest, started);
+    }
+    Ok(digest)
+}

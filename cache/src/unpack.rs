@@ -1,0 +1,254 @@
+//! From a layer's tar to a directory in overlay form.
+//!
+//! Everything is made below a [`RootDir`] in a directory that no container can reach yet, so no
+//! link in the archive leads out and nobody can swap one in.
+
+use std::io::{Read, Write as _};
+use std::os::unix::ffi::OsStrExt as _;
+use std::path::{Path, PathBuf};
+
+use kiln_image::layer::{LayerReader, Limits};
+use kiln_image::{Entry, EntryKind};
+use kiln_sys::{FileKind, RootDir, xattr};
+
+use crate::error::{Error, Result};
+use crate::pack::is_image_xattr;
+
+/// How an archive is unpacked.
+#[derive(Clone, Debug, Default)]
+pub struct UnpackOptions<'a> {
+    /// `.wh.` names remove what is below: layers. Otherwise they are ordinary names.
+    pub whiteouts: bool,
+    /// Trees below this layer, the nearest first, in which the target of a hard link may be.
+    pub below: Vec<&'a RootDir>,
+    /// Owner of everything, whatever the archive says.
+    pub owner: Option<(u32, u32)>,
+    /// Existing files are replaced, and links among existing directories are followed inside the
+    /// root: unpacking into a tree instead of an empty directory.
+    pub into_tree: bool,
+}
+
+fn as_path(bytes: &[u8]) -> &Path {
+    Path::new(std::ffi::OsStr::from_bytes(bytes))
+}
+
+fn wrong(path: &[u8], why: impl Into<String>) -> Error {
+    Error::Entry { path: String::from_utf8_lossy(path).into_owned(), why: why.into() }
+}
+
+/// Unpacks the tar that `input` gives into `root`. Returns the number of entries.
+///
+/// # Errors
+/// The archive is malformed, has entries that do not fit each other, or writing failed.
+pub fn unpack(input: impl Read, root: &RootDir, options: &UnpackOptions<'_>) -> Result<u64> {
+    let mut reader = LayerReader::new(input).whiteouts(options.whiteouts).limits(Limits::default());
+    let mut target = Target { root, options, directories: Vec::new(), buffer: vec![0; 128 << 10] };
+    let mut count = 0;
+    while let Some(entry) = reader.next()? {
+        target.entry(&entry, &mut reader.data())?;
+        count += 1;
+    }
+    reader.drain().map_err(|e| Error::io("read archive", e))?;
+    target.finish()?;
+    Ok(count)
+}
+
+struct Target<'a> {
+    root: &'a RootDir,
+    options: &'a UnpackOptions<'a>,
+    /// Times of directories, set when nothing is written into them any more.
+    directories: Vec<(PathBuf, (i64, u32))>,
+    buffer: Vec<u8>,
+}
+
+impl Target<'_> {
+    fn entry(&mut self, entry: &Entry, data: &mut dyn Read) -> Result<()> {
+        let path = as_path(&entry.path);
+        if entry.path.is_empty() {
+            // The root itself: only its attributes can be meant.
+            if entry.kind == EntryKind::Directory && !self.options.into_tree {
+                self.attributes(self.root, Path::new(""), entry)?;
+                self.directories.push((PathBuf::new(), (entry.mtime.secs, entry.mtime.nanos)));
+            }
+            return Ok(());
+        }
+        let (dir, name) = self.parent(path)?;
+        let name = Path::new(&name);
+        match &entry.kind {
+            EntryKind::Whiteout => {
+                dir.remove_all(name)?;
+                dir.mknod(name, FileKind::CharDevice, 0, (0, 0))?;
+                return Ok(());
+            }
+            EntryKind::Opaque => {
+                let inside = self.make_directory(&dir, name)?;
+                xattr::set(&inside, b"trusted.overlay.opaque", b"y")?;
+                return Ok(());
+            }
+            EntryKind::Directory => {
+                self.make_directory(&dir, name)?;
+                self.directories.push((path.to_path_buf(), (entry.mtime.secs, entry.mtime.nanos)));
+            }
+            _ => {
+                // A later entry replaces an earlier one of any kind.
+                dir.remove_all(name)?;
+                self.make(&dir, name, entry, data)?;
+            }
+        }
+        if !matches!(entry.kind, EntryKind::Hardlink { .. }) {
+            self.attributes(&dir, name, entry)?;
+            if entry.kind != EntryKind::Directory {
+                dir.set_mtime(name, (entry.mtime.secs, entry.mtime.nanos))?;
+            }
+        }
+        Ok(())
+    }
+
+    /// The directory that an entry goes into, made where the archive left it out.
+    fn parent<'p>(&self, path: &'p Path) -> Result<(RootDir, &'p std::ffi::OsStr)> {
+        let bytes = path.as_os_str().as_bytes();
+        let name = path.file_name().ok_or_else(|| wrong(bytes, "has no name"))?;
+        let parent = path.parent().unwrap_or(Path::new(""));
+        if self.options.into_tree {
+            return Ok((self.root.mkdir_all(parent, 0o755, &mut |_, _| Ok(()))?, name));
+        }
+        // In a layer of its own a link in the way belongs to the archive: a file behind it would
+        // have been written through the link in other engines. Here it is an error.
+        let mut here = self.root.try_clone()?;
+        for part in parent.components() {
+            let part = Path::new(part.as_os_str());
+            match here.try_lstat(part)? {
+                Some(st) if st.is_dir() => {}
+                Some(st) if st.kind == FileKind::Symlink => {
+                    return Err(wrong(bytes, "lies behind a symbolic link of the same archive"));
+                }
+                Some(st) if st.is_overlay_whiteout() => {
+                    here.unlink(part)?;
+                    here.mkdir(part, 0o755)?;
+                }
+                Some(_) => return Err(wrong(bytes, "lies below something that is no directory")),
+                None => here.mkdir(part, 0o755)?,
+            }
+            here = here.sub_dir(part)?;
+        }
+        Ok((here, name))
+    }
+
+    fn make_directory(&self, dir: &RootDir, name: &Path) -> Result<RootDir> {
+        match dir.try_lstat(name)? {
+            Some(st) if st.is_dir() => {}
+            Some(st) if st.kind == FileKind::Symlink && self.options.into_tree => {
+                // A tree's own link to a directory stays, as tar and docker keep it.
+                if let Ok(inside) = dir.sub_dir(name) {
+                    return Ok(inside);
+                }
+                dir.unlink(name)?;
+                dir.mkdir(name, 0o755)?;
+            }
+            Some(_) => {
+                dir.remove_all(name)?;
+                dir.mkdir(name, 0o755)?;
+            }
+            None => dir.mkdir(name, 0o755)?,
+        }
+        Ok(dir.sub_dir(name)?)
+    }
+
+    fn make(&mut self, dir: &RootDir, name: &Path, entry: &Entry, data: &mut dyn Read) -> Result<()> {
+        match &entry.kind {
+            EntryKind::File { .. } => {
+                let mut file = std::fs::File::from(dir.create_new(name, 0o600)?);
+                loop {
+                    let n = data.read(&mut self.buffer).map_err(|e| Error::io("read archive", e))?;
+                    if n == 0 {
+                        break;
+                    }
+                    file.write_all(&self.buffer[..n]).map_err(|e| Error::io("write file", e))?;
+                }
+            }
+            EntryKind::Symlink { target } => {
+                dir.symlink(std::ffi::OsStr::from_bytes(target), name)?;
+            }
+            EntryKind::Hardlink { target } => self.hard_link(entry, target)?,
+            EntryKind::CharDevice { major, minor } => {
+                // 0:0 is how an overlay marks removed files: no archive may bring that in.
+                if (*major, *minor) == (0, 0) {
+                    return Err(wrong(&entry.path, "is a device 0:0"));
+                }
+                dir.mknod(name, FileKind::CharDevice, 0o600, (*major, *minor))?;
+            }
+            EntryKind::BlockDevice { major, minor } => {
+                dir.mknod(name, FileKind::BlockDevice, 0o600, (*major, *minor))?;
+            }
+            EntryKind::Fifo => dir.mknod(name, FileKind::Fifo, 0o600, (0, 0))?,
+            EntryKind::Directory | EntryKind::Whiteout | EntryKind::Opaque => {}
+        }
+        Ok(())
+    }
+
+    fn hard_link(&self, entry: &Entry, target: &[u8]) -> Result<()> {
+        let (target, path) = (as_path(target), as_path(&entry.path));
+        match self.root.try_lstat(target)? {
+            Some(st) if st.is_dir() => Err(wrong(&entry.path, "is a hard link to a directory")),
+            Some(st) if !st.is_overlay_whiteout() => Ok(self.root.hard_link(target, path)?),
+            // The other name is in a layer below: this one gets a copy, so that the layer stands
+            // alone.
+            _ => {
+                for below in &self.options.below {
+                    if let Ok(fd) = below.open_read_nofollow(target) {
+                        return self.copy_from_below(below, target, &fd, path);
+                    }
+                }
+                Err(wrong(&entry.path, format!("is a hard link to `{}`, which is not there", target.display())))
+            }
+        }
+    }
+
+    fn copy_from_below(
+        &self,
+        below: &RootDir,
+        from: &Path,
+        fd: &std::os::fd::OwnedFd,
+        path: &Path,
+    ) -> Result<()> {
+        let st = below.lstat(from)?;
+        if !st.is_file() {
+            return Err(wrong(path.as_os_str().as_bytes(), "is a hard link to no regular file"));
+        }
+        // The first name moves into this layer too, so that both stay one file.
+        let to = self.root.create_new(path, 0o600)?;
+        kiln_sys::system::copy_file(fd, &to, st.size)?;
+        self.root.chown(path, st.uid, st.gid)?;
+        self.root.chmod(path, st.mode)?;
+        for (name, value) in xattr::list(fd)?.iter().filter(|(n, _)| is_image_xattr(n)) {
+            self.root.set_xattr(path, name, value)?;
+        }
+        Ok(self.root.set_mtime(path, st.mtime)?)
+    }
+
+    fn attributes(&self, dir: &RootDir, name: &Path, entry: &Entry) -> Result<()> {
+        let (uid, gid) = self.options.owner.unwrap_or((entry.uid, entry.gid));
+        dir.chown(name, uid, gid)?;
+        // Attributes before the mode: a read-only file still takes them from root, and the
+        // change of owner above has cleared set-id bits that the mode brings back.
+        for (key, value) in entry.xattrs.iter().filter(|(n, _)| is_image_xattr(n)) {
+            dir.set_xattr(name, key, value)?;
+        }
+        if !matches!(entry.kind, EntryKind::Symlink { .. }) {
+            dir.chmod(name, entry.mode & 0o7777)?;
+        }
+        Ok(())
+    }
+
+    /// Directories get their times last, the deepest first.
+    fn finish(mut self) -> Result<()> {
+        while let Some((path, mtime)) = self.directories.pop() {
+            match self.root.set_mtime(&path, mtime) {
+                Err(e) if !e.is_not_found() => return Err(e.into()),
+                _ => {}
+            }
+        }
+        Ok(())
+    }
+}
+

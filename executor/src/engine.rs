@@ -1,0 +1,142 @@
+//! The engine: the store, the sandbox and the registries that all work is done with.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use kiln_cache::{LayerId, Store};
+use kiln_registry::Client;
+use kiln_runtime::Spawner;
+use kiln_sys::RootDir;
+
+use crate::error::{Error, Result};
+use crate::exec::StepLogs;
+use crate::output::{DirTree, LayerRef, Output};
+
+/// Where a secret comes from.
+#[derive(Clone, Debug)]
+pub enum SecretSource {
+    /// A file, read when a step needs it.
+    File(PathBuf),
+    /// A value, such as that of a variable.
+    Value(Vec<u8>),
+}
+
+/// An SSH agent: the socket of one that runs.
+#[derive(Clone, Debug)]
+pub struct SshAgent {
+    /// Path of the socket.
+    pub socket: PathBuf,
+}
+
+/// A context that steps may copy from.
+#[derive(Clone, Debug)]
+pub struct Context {
+    /// Its files.
+    pub tree: Arc<DirTree>,
+}
+
+/// What a build was given beside its Dockerfile.
+#[derive(Clone, Debug, Default)]
+pub struct BuildInputs {
+    /// Contexts by name.
+    pub contexts: BTreeMap<String, Context>,
+    /// Secrets by id.
+    pub secrets: BTreeMap<String, SecretSource>,
+    /// SSH agents by id.
+    pub ssh: BTreeMap<String, SshAgent>,
+}
+
+/// What an engine is made of.
+#[derive(Clone, Debug)]
+pub struct Settings {
+    /// The store.
+    pub store: Store,
+    /// Starts sandboxes; none where nothing is run.
+    pub spawner: Option<Spawner>,
+    /// Talks to registries.
+    pub registry: Client,
+    /// What the build was given.
+    pub inputs: BuildInputs,
+    /// Base images are looked up in their registry even if they are here.
+    pub always_pull: bool,
+    /// Text of the host's resolver configuration.
+    pub resolv_conf: String,
+    /// Where the output of steps is kept.
+    pub logs: StepLogs,
+}
+
+/// Carries out ops.
+#[derive(Clone, Debug)]
+pub struct Engine {
+    pub(crate) s: Arc<Settings>,
+}
+
+impl Engine {
+    /// An engine of these parts.
+    pub fn new(settings: Settings) -> Self {
+        Self { s: Arc::new(settings) }
+    }
+
+    /// The store.
+    pub fn store(&self) -> &Store {
+        &self.s.store
+    }
+
+    /// The registry client.
+    pub fn registry(&self) -> &Client {
+        &self.s.registry
+    }
+
+    pub(crate) fn spawner(&self) -> Result<&Spawner> {
+        self.s.spawner.as_ref().ok_or_else(|| Error::Other("nothing can be run here".into()))
+    }
+
+    /// The layers of `layers` in the store, fetched and unpacked where they are not there.
+    ///
+    /// # Errors
+    /// A layer cannot be had.
+    pub async fn ready(&self, layers: &[LayerRef]) -> Result<Vec<LayerId>> {
+        if layers.iter().all(|l| l.id().is_some()) {
+            return Ok(layers.iter().filter_map(|l| l.id().cloned()).collect());
+        }
+        self.fetch_layers(layers).await
+    }
+
+    /// A tree that can be read, whatever kind of output it is.
+    pub(crate) async fn open(&self, output: &Output) -> Result<OpenTree> {
+        match output {
+            Output::Dir(dir) => {
+                let root = RootDir::open_trusted(&dir.path)?;
+                Ok(OpenTree::Dir { root, dir: dir.clone() })
+            }
+            Output::Layers(layers) => {
+                let ids = self.ready(layers).await?;
+                Ok(OpenTree::View(self.s.store.view(&ids)?))
+            }
+        }
+    }
+}
+
+/// An output that is open for reading.
+#[derive(Debug)]
+pub(crate) enum OpenTree {
+    Dir { root: RootDir, dir: Arc<DirTree> },
+    View(kiln_cache::View),
+}
+
+impl OpenTree {
+    pub(crate) fn root(&self) -> &RootDir {
+        match self {
+            Self::Dir { root, .. } => root,
+            Self::View(view) => view.root(),
+        }
+    }
+
+    pub(crate) fn dir(&self) -> Option<&DirTree> {
+        match self {
+            Self::Dir { dir, .. } => Some(dir),
+            Self::View(_) => None,
+        }
+    }
+}

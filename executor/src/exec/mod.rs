@@ -1,0 +1,188 @@
+//! RUN: a command in a sandbox on top of layers; what it wrote becomes a layer.
+
+mod logs;
+mod mounts;
+mod names;
+mod run;
+mod stubs;
+
+use std::os::fd::OwnedFd;
+use std::path::Path;
+
+use kiln_runtime::sandbox::{
+    self, Launch, Limits, Network as SandboxNetwork, Report, Request, Rootfs,
+    Security as SandboxSecurity,
+};
+use kiln_runtime::{Event, Stdio};
+use kiln_solver::event::Stream;
+use kiln_solver::plan::{Exec, Network, Security};
+use kiln_solver::ports::{Made, Solved, Step};
+use kiln_sys::process::Exit;
+use kiln_sys::{FsError, RootDir};
+
+pub use logs::StepLogs;
+pub use run::{RunRequest, Running};
+
+use crate::engine::Engine;
+use crate::error::{Error, Result, blocking};
+use crate::output::Output;
+use crate::worker::{NewLayer, layers_of};
+
+impl Engine {
+    pub(crate) async fn run_step(
+        &self,
+        op: &Exec,
+        inputs: &[Solved<Output>],
+        step: &Step,
+    ) -> Result<Made<Output, NewLayer>> {
+        let below = match inputs.first() {
+            Some(base) if op.on_base => layers_of(&base.output)?.to_vec(),
+            _ => Vec::new(),
+        };
+        let ids = self.ready(&below).await?;
+        let scratch = self.s.store.scratch()?;
+        let lowers = self.s.store.lower_dirs(&ids)?;
+        let rootfs = prepare_root(scratch.path(), lowers)?;
+        let prepared = self.prepare_mounts(op, inputs, step, scratch.path()).await?;
+        let mut env: Vec<String> = Vec::new();
+        for (name, value) in op.env.iter().chain(&op.proxy_env).chain(&prepared.env) {
+            env.push(format!("{name}={value}"));
+        }
+        let launch = sandbox::describe(Request {
+            argv: op.argv.clone(),
+            env,
+            cwd: op.cwd.clone(),
+            user: op.user.clone(),
+            hostname: op.hostname.clone(),
+            rootfs,
+            mounts: prepared.mounts,
+            network: match op.network {
+                Network::None => SandboxNetwork::None,
+                Network::Default | Network::Host => SandboxNetwork::Host,
+            },
+            security: match op.security {
+                Security::Sandbox => SandboxSecurity::Sandbox,
+                Security::Insecure => SandboxSecurity::Insecure,
+            },
+            limits: Limits {
+                ulimits: op.ulimits.iter().map(|u| (u.name.clone(), u.soft, u.hard)).collect(),
+                shm_size: op.shm_size,
+            },
+            terminal: false,
+        })?;
+        let event = self.supervise(&launch, step).await?;
+        // Locks of cache mounts are held until here.
+        drop(prepared.held);
+        let stubs = check(op, event)?;
+        let store = self.s.store.clone();
+        let id = blocking(move || {
+            let upper = scratch.path().join("upper");
+            stubs::clean(&store, &ids, &upper, &stubs)?;
+            Ok(store.adopt_layer(&upper)?)
+        })
+        .await?;
+        Ok(Self::made(below, id, op.epoch))
+    }
+
+    /// Starts the sandbox, passes its output on, and waits for its end.
+    async fn supervise(&self, launch: &Launch, step: &Step) -> Result<Event> {
+        let (out, out_in) = pipe()?;
+        let (err, err_in) = pipe()?;
+        let null = RootDir::open_trusted(Path::new("/dev"))?.open_read(Path::new("null"))?;
+        let stdio = Stdio { stdin: null, stdout: out_in, stderr: err_in, console: None };
+        let (send, ended) = tokio::sync::oneshot::channel();
+        let id = self.spawner()?.launch(launch, stdio, move |event| {
+            // The step may have been given up meanwhile.
+            let _ = send.send(event);
+        })?;
+        let log = self.s.logs.for_step(step.vertex.index());
+        let pumps = tokio::spawn({
+            let (step, log) = (step.clone(), log.clone());
+            async move {
+                let out = logs::pump(out, Stream::Out, &step, &log);
+                let err = logs::pump(err, Stream::Err, &step, &log);
+                tokio::join!(out, err);
+            }
+        });
+        tokio::pin!(ended);
+        let event = tokio::select! {
+            event = &mut ended => event,
+            () = step.cancel.cancelled() => {
+                self.spawner()?.signal(id, 9)?;
+                // Nothing may still write when the directory is thrown away.
+                let _ = (&mut ended).await;
+                pumps.abort();
+                return Err(Error::Cancelled);
+            }
+        };
+        // Everything that held the pipes is gone, so they end.
+        let _ = tokio::time::timeout(std::time::Duration::from_secs(5), pumps).await;
+        match event {
+            Ok(event) => Ok(event?),
+            Err(_) => Err(kiln_runtime::Error::SpawnerGone.into()),
+        }
+    }
+}
+
+/// Makes the directories of an overlay in `scratch`; its root looks like the one below.
+pub(crate) fn prepare_root(scratch: &Path, lowers: Vec<std::path::PathBuf>) -> Result<Rootfs> {
+    let dir = RootDir::open_trusted(scratch)?;
+    for name in ["upper", "work", "root"] {
+        dir.mkdir(Path::new(name), 0o755)?;
+    }
+    if let Some(top) = lowers.first() {
+        let st = RootDir::open_trusted(top)?.lstat(Path::new(""))?;
+        let upper = dir.sub_dir(Path::new("upper"))?;
+        upper.chown(Path::new(""), st.uid, st.gid)?;
+        upper.chmod(Path::new(""), st.mode)?;
+    }
+    Ok(Rootfs {
+        lowers,
+        upper: Some((scratch.join("upper"), scratch.join("work"))),
+        anchor: scratch.join("root"),
+    })
+}
+
+fn pipe() -> Result<(OwnedFd, OwnedFd)> {
+    let flags = rustix::pipe::PipeFlags::CLOEXEC;
+    Ok(rustix::pipe::pipe_with(flags).map_err(|e| FsError::new("make", "pipe", e))?)
+}
+
+/// What a sandbox reported instead of running the command.
+pub(crate) fn failure(reports: &[Report]) -> Option<kiln_runtime::Error> {
+    reports.iter().find_map(|report| match report {
+        Report::Stub(_) => None,
+        Report::Failed(text) => Some(kiln_runtime::Error::Setup(text.clone())),
+        Report::NotFound(name) => Some(kiln_runtime::Error::CommandNotFound(name.clone())),
+        Report::NotExecutable(name, why) => {
+            Some(kiln_runtime::Error::CommandNotExecutable(name.clone(), why.clone()))
+        }
+        Report::User(spec, why) => {
+            Some(kiln_runtime::Error::User { spec: spec.clone(), why: why.clone() })
+        }
+    })
+}
+
+/// Turns a bad end into an error; a good one gives the mount points that were made.
+fn check(op: &Exec, event: Event) -> Result<Vec<std::path::PathBuf>> {
+    if let Some(error) = failure(&event.reports) {
+        return Err(Error::Command { text: error.to_string(), code: event.exit.code() });
+    }
+    let command = op.argv.join(" ");
+    match event.exit {
+        Exit::Code(0) => {}
+        Exit::Code(code) => {
+            let text = format!("process `{command}` did not complete successfully: exit code: {code}");
+            return Err(Error::Command { text, code });
+        }
+        Exit::Signal(signal) => {
+            let text = format!("process `{command}` was killed by signal {signal}");
+            return Err(Error::Command { text, code: 128 + signal });
+        }
+    }
+    let stubs = event.reports.into_iter().filter_map(|r| match r {
+        Report::Stub(path) => Some(path),
+        _ => None,
+    });
+    Ok(stubs.collect())
+}

@@ -1,0 +1,289 @@
+//! The mounts of a RUN step.
+
+use std::path::{Path, PathBuf};
+
+use kiln_cache::{CacheMountDir, MountUse, Store};
+use kiln_runtime::sandbox::{Mount, MountSource};
+use kiln_solver::plan::{CacheMount, Exec, MountKind, Network, SecretMount, Sharing, SshMount};
+use kiln_solver::ports::{Solved, Step};
+use kiln_sys::{FileKind, RootDir};
+
+use super::names;
+use crate::engine::{Engine, SecretSource};
+use crate::error::{Error, Result, blocking};
+use crate::file;
+use crate::output::{DirTree, Output};
+
+/// The largest secret.
+const MAX_SECRET: u64 = 500 << 10;
+
+/// Mounts, variables, and what must be held while they are in use.
+pub(super) struct Prepared {
+    pub(super) mounts: Vec<Mount>,
+    pub(super) env: Vec<(String, String)>,
+    pub(super) held: Vec<CacheMountDir>,
+}
+
+impl Engine {
+    pub(super) async fn prepare_mounts(
+        &self,
+        op: &Exec,
+        inputs: &[Solved<Output>],
+        step: &Step,
+        scratch: &Path,
+    ) -> Result<Prepared> {
+        let mut out = Prepared { mounts: Vec::new(), env: Vec::new(), held: Vec::new() };
+        out.mounts.extend(self.name_files(op, scratch)?);
+        let mut agents = 0;
+        for (number, mount) in op.mounts.iter().enumerate() {
+            let target = PathBuf::from(&mount.target);
+            match &mount.kind {
+                MountKind::Bind { input, source, writable } => {
+                    let own = scratch.join(format!("bind-{number}"));
+                    let source = self.bind_source(inputs, *input, source, *writable, &own).await?;
+                    out.mounts.push(Mount { target, source, read_only: !writable });
+                }
+                MountKind::Cache(cache) => {
+                    let held = self.take_cache(cache, inputs, step).await?;
+                    let below = if cache.base.is_some() { "/" } else { &cache.source };
+                    let source = MountSource::Host {
+                        path: held.path.clone(),
+                        below: PathBuf::from(below.trim_start_matches('/')),
+                        recursive: false,
+                    };
+                    out.held.push(held);
+                    out.mounts.push(Mount { target, source, read_only: cache.read_only });
+                }
+                MountKind::Tmpfs { size } => {
+                    let source = MountSource::Tmpfs { size: *size, mode: 0o1777 };
+                    out.mounts.push(Mount { target, source, read_only: false });
+                }
+                MountKind::Secret(secret) => self.secret(secret, target, &mut out)?,
+                MountKind::Ssh(ssh) => {
+                    let target = if mount.target.is_empty() {
+                        PathBuf::from(format!("/run/buildkit/ssh_agent.{agents}"))
+                    } else {
+                        target
+                    };
+                    agents += 1;
+                    self.agent(ssh, target, &mut out)?;
+                }
+            }
+        }
+        // A mount below another one comes after it, whatever order they were written in.
+        let own = out.mounts.split_off(2.min(out.mounts.len()));
+        let mut own: Vec<(usize, Mount)> =
+            own.into_iter().map(|m| (m.target.components().count(), m)).collect();
+        own.sort_by_key(|(depth, _)| *depth);
+        out.mounts.extend(own.into_iter().map(|(_, m)| m));
+        Ok(out)
+    }
+
+    /// `/etc/resolv.conf` and `/etc/hosts`.
+    fn name_files(&self, op: &Exec, scratch: &Path) -> Result<Vec<Mount>> {
+        let resolv = match op.network {
+            Network::None => String::new(),
+            Network::Default | Network::Host => names::resolv_conf(&self.s.resolv_conf),
+        };
+        let files = [
+            ("resolv.conf", resolv),
+            ("hosts", names::hosts(&op.hostname, &op.extra_hosts)),
+        ];
+        let mut mounts = Vec::new();
+        for (name, text) in files {
+            let path = scratch.join(name);
+            std::fs::write(&path, text).map_err(|e| Error::io(format!("write {name}"), e))?;
+            mounts.push(Mount {
+                target: Path::new("/etc").join(name),
+                source: MountSource::Host { path, below: PathBuf::new(), recursive: false },
+                read_only: false,
+            });
+        }
+        Ok(mounts)
+    }
+
+    async fn bind_source(
+        &self,
+        inputs: &[Solved<Output>],
+        input: Option<usize>,
+        source: &str,
+        writable: bool,
+        scratch: &Path,
+    ) -> Result<MountSource> {
+        let below = PathBuf::from(source.trim_start_matches('/'));
+        let make = |name: &str| -> Result<PathBuf> {
+            let path = scratch.join(name);
+            std::fs::create_dir_all(&path).map_err(|e| Error::io("prepare mount", e))?;
+            Ok(path)
+        };
+        let output = input.and_then(|slot| inputs.get(slot)).map(|i| &i.output);
+        let (lowers, filtered) = match output {
+            None => (vec![self.s.store.empty_dir()?], false),
+            Some(Output::Layers(layers)) => {
+                let ids = self.ready(layers).await?;
+                (self.s.store.lower_dirs(&ids)?, false)
+            }
+            Some(Output::Dir(dir)) => {
+                let (tree, at) = (dir.clone(), make("upper")?);
+                let filtered = blocking(move || hide_ignored(&tree, &at)).await?;
+                (vec![dir.path.clone()], filtered)
+            }
+        };
+        let upper = if writable || filtered { Some((make("upper")?, make("work")?)) } else { None };
+        Ok(MountSource::Layers { lowers, upper, below })
+    }
+
+    async fn take_cache(
+        &self,
+        cache: &CacheMount,
+        inputs: &[Solved<Output>],
+        step: &Step,
+    ) -> Result<CacheMountDir> {
+        let how = match cache.sharing {
+            Sharing::Shared => MountUse::Shared,
+            Sharing::Private => MountUse::Private,
+            Sharing::Locked => MountUse::Locked,
+        };
+        let base = match cache.base.and_then(|slot| inputs.get(slot)) {
+            Some(input) => Some(self.open(&input.output).await?),
+            None => None,
+        };
+        let mut base = base;
+        loop {
+            let (store, cache) = (self.s.store.clone(), cache.clone());
+            let (taken, back) = blocking(move || {
+                let mut fill = |dir: &RootDir| -> kiln_cache::Result<()> {
+                    if let Some(tree) = &base {
+                        file::copy_all(tree.root(), &cache.source, dir).map_err(store_error)?;
+                    } else if !cache.source.trim_matches('/').is_empty() {
+                        let below = Path::new(cache.source.trim_start_matches('/'));
+                        dir.mkdir_all(below, 0o755, &mut |_, _| Ok(()))?;
+                    }
+                    dir.chown(Path::new(""), cache.uid, cache.gid)?;
+                    dir.chmod(Path::new(""), cache.mode)?;
+                    Ok(())
+                };
+                let taken = store.try_cache_mount(&cache.id, how, &mut fill)?;
+                Ok((taken, base))
+            })
+            .await?;
+            if let Some(taken) = taken {
+                return Ok(taken);
+            }
+            base = back;
+            if step.cancel.is_cancelled() {
+                return Err(Error::Cancelled);
+            }
+            tokio::time::sleep(Store::mount_pause()).await;
+        }
+    }
+
+    fn secret(&self, secret: &SecretMount, target: PathBuf, out: &mut Prepared) -> Result<()> {
+        let Some(source) = self.s.inputs.secrets.get(&secret.id) else {
+            if secret.required {
+                return Err(Error::Missing {
+                    text: format!("secret `{}` was not given", secret.id),
+                    hint: format!("add --secret id={},src=FILE", secret.id),
+                });
+            }
+            return Ok(());
+        };
+        let bytes = match source {
+            SecretSource::Value(bytes) => bytes.clone(),
+            SecretSource::File(path) => {
+                let read = |p: &Path| -> kiln_sys::Result<Vec<u8>> {
+                    let (dir, name) = (p.parent().unwrap_or(Path::new("/")), p.file_name());
+                    let dir = if dir.as_os_str().is_empty() { Path::new(".") } else { dir };
+                    // The user's own path: links are followed as the shell would.
+                    let real = dir.join(name.unwrap_or_default()).canonicalize();
+                    let real = real.map_err(|e| kiln_sys::FsError::new("read", p, e))?;
+                    let parent = RootDir::open_trusted(real.parent().unwrap_or(Path::new("/")))?;
+                    parent.read(Path::new(real.file_name().unwrap_or_default()), MAX_SECRET)
+                };
+                read(path).map_err(|e| Error::Missing {
+                    text: format!("secret `{}`: {e}", secret.id),
+                    hint: "a secret is a regular file of at most 500 KiB".into(),
+                })?
+            }
+        };
+        if let Some(name) = &secret.env {
+            let value = String::from_utf8(bytes.clone()).map_err(|_| Error::Missing {
+                text: format!("secret `{}` is no text, and a variable must be", secret.id),
+                hint: "use it as a file: target=/path".into(),
+            })?;
+            out.env.push((name.clone(), value));
+        }
+        if secret.file {
+            let source = MountSource::Content {
+                bytes,
+                mode: secret.mode,
+                uid: secret.uid,
+                gid: secret.gid,
+            };
+            out.mounts.push(Mount { target, source, read_only: true });
+        }
+        Ok(())
+    }
+
+    fn agent(&self, ssh: &SshMount, target: PathBuf, out: &mut Prepared) -> Result<()> {
+        let Some(agent) = self.s.inputs.ssh.get(&ssh.id) else {
+            if ssh.required {
+                return Err(Error::Missing {
+                    text: format!("SSH agent `{}` was not given", ssh.id),
+                    hint: format!("add --ssh {}=$SSH_AUTH_SOCK", ssh.id),
+                });
+            }
+            return Ok(());
+        };
+        out.env.push(("SSH_AUTH_SOCK".into(), target.to_string_lossy().into_owned()));
+        let source =
+            MountSource::Host { path: agent.socket.clone(), below: PathBuf::new(), recursive: false };
+        out.mounts.push(Mount { target, source, read_only: false });
+        Ok(())
+    }
+}
+
+fn store_error(error: Error) -> kiln_cache::Error {
+    match error {
+        Error::Store(e) => e,
+        Error::System(e) => e.into(),
+        other => kiln_cache::Error::Io {
+            what: "fill cache mount".into(),
+            source: std::io::Error::other(other.to_string()),
+        },
+    }
+}
+
+/// Puts a whiteout into `upper` for everything that the ignore file leaves out, so that an
+/// overlay shows the context as a build sees it. Returns whether there was anything to hide.
+fn hide_ignored(dir: &DirTree, upper: &Path) -> Result<bool> {
+    let Some(filter) = &dir.ignore else { return Ok(false) };
+    let (root, upper) = (RootDir::open_trusted(&dir.path)?, RootDir::open_trusted(upper)?);
+    let mut open = vec![String::new()];
+    let mut any = false;
+    while let Some(at) = open.pop() {
+        for entry in root.read_dir(Path::new(&at))? {
+            let name = entry.name.to_string_lossy();
+            let path = if at.is_empty() { name.into_owned() } else { format!("{at}/{name}") };
+            let st = root.lstat(Path::new(&path))?;
+            if filter.excludes(&path) {
+                if st.is_dir() && filter.may_include_below(&path) {
+                    open.push(path);
+                    continue;
+                }
+                let parent = Path::new(&at);
+                let mut like = |made: &RootDir, p: &Path| {
+                    let st = root.lstat(p)?;
+                    made.chown(Path::new(""), st.uid, st.gid)?;
+                    made.chmod(Path::new(""), st.mode)
+                };
+                upper.mkdir_all(parent, 0o755, &mut like)?;
+                upper.mknod(Path::new(&path), FileKind::CharDevice, 0, (0, 0))?;
+                any = true;
+            } else if st.is_dir() {
+                open.push(path);
+            }
+        }
+    }
+    Ok(any)
+}

@@ -1,0 +1,113 @@
+//! Puts an image's config together: the folded config, the layers' diff ids, the history.
+
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use jiff::Timestamp;
+use kiln_image::{DiffId, Digest, History, ImageConfig, Reference};
+use kiln_solver::lower::HistoryLine;
+
+use crate::engine::Engine;
+use crate::error::{Error, Result};
+use crate::output::{LayerRef, Output};
+
+/// What an image is made of.
+#[derive(Clone, Debug)]
+pub struct Assembly {
+    /// The config, with the history of the base only and without layers.
+    pub config: ImageConfig,
+    /// The history that the build adds.
+    pub history: Vec<HistoryLine>,
+    /// The result of the target; none is an empty file system.
+    pub output: Option<Output>,
+    /// Clamp of all times, in seconds since 1970.
+    pub epoch: Option<u64>,
+}
+
+/// An image that is in the store.
+#[derive(Clone, Debug)]
+pub struct Assembled {
+    /// Its config.
+    pub config: ImageConfig,
+    /// Digest of the config: the image id.
+    pub id: Digest,
+    /// Its layers.
+    pub layers: Vec<LayerRef>,
+}
+
+fn timestamp(time: SystemTime, epoch: Option<u64>) -> Option<Timestamp> {
+    let nanos = time.duration_since(UNIX_EPOCH).ok()?.as_nanos();
+    let time = Timestamp::from_nanosecond(nanos.cast_signed()).ok()?;
+    let clamp = epoch.and_then(|e| Timestamp::from_second(e.cast_signed()).ok());
+    Some(clamp.map_or(time, |c| time.min(c)))
+}
+
+impl Engine {
+    /// Puts the image together and stores its config.
+    ///
+    /// # Errors
+    /// A layer's record is gone, or the store failed.
+    pub fn assemble(&self, assembly: Assembly) -> Result<Assembled> {
+        let layers = match assembly.output {
+            None => Vec::new(),
+            Some(Output::Layers(layers)) => layers,
+            Some(Output::Dir(_)) => {
+                return Err(Error::Other("a directory is no image".into()));
+            }
+        };
+        let mut known = Vec::new();
+        for layer in &layers {
+            known.push(self.layer_facts(layer)?);
+        }
+        let mut config = assembly.config;
+        // Layers of the base come first, and only they have not been made here.
+        let of_base = layers.iter().take_while(|l| l.lazy_layer().is_some()).count();
+        let mut own = known.iter().skip(of_base);
+        let mut last = config.created;
+        for line in assembly.history {
+            if !line.empty {
+                if let Some((_, Some(made))) = own.next() {
+                    last = timestamp(*made, assembly.epoch).or(last);
+                }
+            }
+            config.history.push(History {
+                created: last,
+                created_by: Some(line.created_by),
+                comment: Some("kiln.dockerfile.v0".into()),
+                empty_layer: line.empty,
+                ..History::default()
+            });
+        }
+        config.created = last;
+        config.rootfs.diff_ids = known.into_iter().map(|(diff_id, _)| diff_id).collect();
+        let raw = config.to_json().map_err(|e| Error::Image(e.to_string()))?;
+        let id = self.s.store.put_blob(&raw)?;
+        Ok(Assembled { config, id, layers })
+    }
+
+    /// A layer's diff id, and when it was made if this store made it.
+    pub(crate) fn layer_facts(&self, layer: &LayerRef) -> Result<(DiffId, Option<SystemTime>)> {
+        if let Some(lazy) = layer.lazy_layer() {
+            return Ok((lazy.diff_id.clone(), None));
+        }
+        let id = layer.id().ok_or_else(|| Error::Other("a layer has no name".into()))?;
+        let known = self.s.store.layer(id.as_str())?.ok_or_else(|| Error::Missing {
+            text: format!("layer {} is gone from the store", id.as_str()),
+            hint: "run the same build again".into(),
+        })?;
+        Ok((known.diff_id, Some(known.created)))
+    }
+
+    /// Gives an image its names; without any it is kept nameless.
+    ///
+    /// # Errors
+    /// The store failed.
+    pub fn name_image(&self, id: &Digest, names: &[Reference]) -> Result<()> {
+        if names.is_empty() {
+            self.s.store.put_image(None, id, None)?;
+        }
+        for name in names {
+            self.s.store.put_image(Some(name), id, None)?;
+        }
+        Ok(())
+    }
+}

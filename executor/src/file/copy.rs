@@ -1,0 +1,405 @@
+//! Copies what was selected into the new layer.
+
+use std::collections::HashMap;
+use std::ffi::OsStr;
+use std::io::Write as _;
+use std::path::Path;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use kiln_cache::fingerprint::Keep;
+use kiln_solver::plan::{Copy, ModeChange, WriteFile};
+use kiln_sys::{FileKind, RootDir, Stat, system, xattr};
+use rayon::prelude::*;
+
+use super::select::Match;
+use super::target::{Owner, Target};
+use super::{Changes, Filter};
+use crate::engine::OpenTree;
+use crate::error::{Error, Result};
+
+/// Attributes that are copied with files.
+fn is_copied(name: &[u8]) -> bool {
+    name.starts_with(b"user.") && !name.starts_with(b"user.overlay.") || name == b"security.capability"
+}
+
+/// What happens to everything that is copied.
+struct Job<'a> {
+    source: &'a RootDir,
+    filter: &'a Filter<'a>,
+    target: &'a Target<'a>,
+    owner: Option<Owner>,
+    reset_owner: bool,
+    chmod: Option<&'a ModeChange>,
+    /// Where files with several names were copied to first.
+    links: Mutex<HashMap<(u64, u64), String>>,
+    stop: &'a (dyn Fn() -> bool + Sync),
+}
+
+impl Job<'_> {
+    fn owner_of(&self, st: &Stat) -> Owner {
+        match self.owner {
+            Some(owner) => owner,
+            None if self.reset_owner => (0, 0),
+            None => (st.uid, st.gid),
+        }
+    }
+
+    fn mode_of(&self, st: &Stat) -> u32 {
+        match self.chmod {
+            Some(change) => (change.apply)(st.mode, st.is_dir()) & 0o7777,
+            None => st.mode,
+        }
+    }
+}
+
+/// Copies the matches of one COPY.
+pub(super) fn copy_matches(
+    changes: &Changes<'_>,
+    copy: &Copy,
+    tree: &OpenTree,
+    found: &[Match],
+    target: &Target<'_>,
+) -> Result<()> {
+    let dir = tree.dir();
+    let chown = copy.chown.as_deref();
+    let owner = target.owner(chown)?;
+    let links = Mutex::default();
+    let mut job_links = Some(links);
+    for one in found {
+        let filter = Filter {
+            ignore: dir.and_then(|d| d.ignore.as_deref()),
+            exclude: copy.exclude.as_deref(),
+            source: &one.path,
+        };
+        let job = Job {
+            source: tree.root(),
+            filter: &filter,
+            target,
+            owner: chown.map(|_| owner),
+            reset_owner: copy.reset_owner || dir.is_some_and(|d| d.reset_owner),
+            chmod: copy.chmod.as_ref(),
+            links: job_links.take().unwrap_or_default(),
+            stop: changes.stop,
+        };
+        copy_match(&job, copy, one, owner)?;
+        job_links = Some(job.links);
+    }
+    Ok(())
+}
+
+fn copy_match(job: &Job<'_>, copy: &Copy, one: &Match, owner: Owner) -> Result<()> {
+    if !one.path.is_empty() && job.filter.excludes(&one.path, one.is_dir) && !one.is_dir {
+        return Ok(());
+    }
+    let (from_dir, from_name) = if one.path.is_empty() {
+        (job.source.try_clone()?, std::ffi::OsString::new())
+    } else {
+        job.source.parent_of(Path::new(&one.path))?
+    };
+    let mut dest = copy.dest.clone();
+    if copy.parents {
+        dest = format!("{}/{}", dest.trim_end_matches('/'), one.kept);
+        parents_of(job, one, &copy.dest, owner)?;
+    }
+    if one.is_dir {
+        let st = from_dir.lstat(Path::new(&from_name))?;
+        let real = job.target.real_path(&dest)?;
+        let existed = job.target.lstat(&real)?;
+        if existed.is_none() {
+            // A new directory looks like the one that its content comes from.
+            let parent = real.rsplit_once('/').map_or("", |(p, _)| p);
+            job.target.directory(parent, 0o755, owner)?;
+            let (uid, gid) = job.owner_of(&st);
+            job.target.directory(&real, job.mode_of(&st), (uid, gid))?;
+        }
+        let from = if one.path.is_empty() { from_dir } else { from_dir.sub_dir(Path::new(&from_name))? };
+        copy_children(job, &from, &one.path, &real)?;
+        if existed.is_none() {
+            finish_directory(job, &from, &real, &st)?;
+        }
+        return Ok(());
+    }
+    let name = copy.rename_to.as_deref().unwrap_or(&one.name);
+    let wants_dir = dest.ends_with('/') && !copy.parents;
+    let real = job.target.real_path(&dest)?;
+    let is_dir = wants_dir || job.target.lstat(&real)?.is_some_and(|st| st.is_dir());
+    let (parent, name) = if is_dir {
+        (real, name.to_owned())
+    } else {
+        let (parent, name) = real.rsplit_once('/').unwrap_or(("", &real));
+        (parent.to_owned(), name.to_owned())
+    };
+    job.target.directory(&parent, 0o755, owner)?;
+    copy_object(job, &from_dir, &from_name, &one.path, &parent, &name)
+}
+
+/// `--parents`: directories on the way look like those of the source.
+fn parents_of(job: &Job<'_>, one: &Match, dest: &str, owner: Owner) -> Result<()> {
+    let kept: Vec<&str> = one.kept.split('/').collect();
+    let all: Vec<&str> = one.path.split('/').collect();
+    let first = all.len().saturating_sub(kept.len());
+    for n in 1..kept.len() {
+        let st = job.source.lstat(Path::new(&all[..first + n].join("/")))?;
+        let at = format!("{}/{}", dest.trim_end_matches('/'), kept[..n].join("/"));
+        let real = job.target.real_path(&at)?;
+        if job.target.lstat(&real)?.is_none() {
+            let parent = real.rsplit_once('/').map_or("", |(p, _)| p);
+            job.target.directory(parent, 0o755, owner)?;
+            job.target.directory(&real, job.mode_of(&st), job.owner_of(&st))?;
+        }
+    }
+    Ok(())
+}
+
+/// Directories with fewer names are copied by one thread.
+const PARALLEL_FROM: usize = 64;
+
+fn copy_children(job: &Job<'_>, from: &RootDir, path: &str, to: &str) -> Result<()> {
+    if (job.stop)() {
+        return Err(Error::Cancelled);
+    }
+    let mut names = from.read_dir(Path::new(""))?;
+    // One order for all file systems, so that the first of several names is always the same.
+    names.sort_by(|a, b| a.name.cmp(&b.name));
+    let below = |name: &OsStr| {
+        let name = name.to_string_lossy();
+        if path.is_empty() { name.into_owned() } else { format!("{path}/{name}") }
+    };
+    let one = |entry: &kiln_sys::DirEntry| {
+        let path = below(&entry.name);
+        copy_object(job, from, &entry.name, &path, to, &entry.name.to_string_lossy())
+    };
+    if names.len() < PARALLEL_FROM {
+        return names.iter().try_for_each(one);
+    }
+    names.par_iter().with_min_len(16).try_for_each(one)
+}
+
+/// Copies one object, with everything below it, to `name` in the directory `parent`.
+fn copy_object(
+    job: &Job<'_>,
+    from: &RootDir,
+    from_name: &OsStr,
+    path: &str,
+    parent: &str,
+    name: &str,
+) -> Result<()> {
+    let source = Path::new(from_name);
+    let st = from.lstat(source)?;
+    if job.filter.excludes(path, st.is_dir()) {
+        if st.is_dir() && job.filter.may_include_below(path) {
+            return copy_partly(job, from, source, path, parent, name);
+        }
+        return Ok(());
+    }
+    let at = if parent.is_empty() { name.to_owned() } else { format!("{parent}/{name}") };
+    if st.is_dir() {
+        let real = job.target.real_path(&at)?;
+        let existed = job.target.lstat(&real)?;
+        let dir = job.target.directory(&real, job.mode_of(&st), job.owner_of(&st))?;
+        let inside = from.sub_dir(source)?;
+        if existed.is_some() {
+            // The source's attributes win over those of a directory that was there.
+            let (uid, gid) = job.owner_of(&st);
+            dir.chown(Path::new(""), uid, gid)?;
+            dir.chmod(Path::new(""), job.mode_of(&st))?;
+        }
+        copy_children(job, &inside, path, &real)?;
+        return finish_directory(job, &inside, &real, &st);
+    }
+    let dir = job.target.directory(parent, 0o755, (0, 0))?;
+    let to = Path::new(name);
+    match job.target.lstat(&at)? {
+        Some(old) if old.is_dir() => {
+            return Err(Error::Other(format!("cannot replace the directory `/{at}` by a file")));
+        }
+        Some(_) => {
+            if dir.try_lstat(to)?.is_some() {
+                dir.unlink(to)?;
+            }
+        }
+        None => {
+            if dir.try_lstat(to)?.is_some() {
+                dir.unlink(to)?;
+            }
+        }
+    }
+    match st.kind {
+        FileKind::File => copy_file(job, from, source, &st, &dir, to, &at),
+        FileKind::Symlink => {
+            let link = from.read_link(source)?;
+            dir.symlink(link.as_os_str(), to)?;
+            let (uid, gid) = job.owner_of(&st);
+            dir.chown(to, uid, gid)?;
+            Ok(dir.set_mtime(to, st.mtime)?)
+        }
+        FileKind::CharDevice | FileKind::BlockDevice | FileKind::Fifo => {
+            dir.mknod(to, st.kind, st.mode, st.rdev)?;
+            let (uid, gid) = job.owner_of(&st);
+            dir.chown(to, uid, gid)?;
+            dir.chmod(to, job.mode_of(&st))?;
+            Ok(dir.set_mtime(to, st.mtime)?)
+        }
+        // As Docker: a socket without its server means nothing.
+        FileKind::Socket | FileKind::Directory => Ok(()),
+    }
+}
+
+/// A directory that is left out and has something in it that is not.
+fn copy_partly(
+    job: &Job<'_>,
+    from: &RootDir,
+    source: &Path,
+    path: &str,
+    parent: &str,
+    name: &str,
+) -> Result<()> {
+    let inside = from.sub_dir(source)?;
+    for entry in inside.read_dir(Path::new(""))? {
+        let below = format!("{path}/{}", entry.name.to_string_lossy());
+        let is_dir = inside.lstat(Path::new(&entry.name))?.is_dir();
+        let excluded = job.filter.excludes(&below, is_dir);
+        if excluded && !(is_dir && job.filter.may_include_below(&below)) {
+            continue;
+        }
+        let at = if parent.is_empty() { name.to_owned() } else { format!("{parent}/{name}") };
+        if !excluded {
+            let st = from.lstat(source)?;
+            job.target.directory(&at, job.mode_of(&st), job.owner_of(&st))?;
+        }
+        copy_object(job, &inside, &entry.name, &below, &at, &entry.name.to_string_lossy())?;
+    }
+    Ok(())
+}
+
+fn finish_directory(job: &Job<'_>, from: &RootDir, at: &str, st: &Stat) -> Result<()> {
+    let dir = job.target.directory(at, 0o755, (0, 0))?;
+    for (key, value) in from.xattrs(Path::new(""))?.iter().filter(|(k, _)| is_copied(k)) {
+        dir.set_xattr(Path::new(""), key, value)?;
+    }
+    Ok(dir.set_mtime(Path::new(""), st.mtime)?)
+}
+
+fn copy_file(
+    job: &Job<'_>,
+    from: &RootDir,
+    source: &Path,
+    st: &Stat,
+    dir: &Arc<RootDir>,
+    to: &Path,
+    at: &str,
+) -> Result<()> {
+    if st.nlink > 1 {
+        let mut links = job.links.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(first) = links.get(&(st.dev, st.ino)) {
+            return Ok(job.target.upper().hard_link(Path::new(first), Path::new(at))?);
+        }
+        links.insert((st.dev, st.ino), at.to_owned());
+        // Held until the first name exists: the second may be copied by another thread.
+        let done = copy_bytes(job, from, source, st, dir, to);
+        drop(links);
+        return done;
+    }
+    copy_bytes(job, from, source, st, dir, to)
+}
+
+fn copy_bytes(
+    job: &Job<'_>,
+    from: &RootDir,
+    source: &Path,
+    st: &Stat,
+    dir: &Arc<RootDir>,
+    to: &Path,
+) -> Result<()> {
+    let fd = from.open_read_nofollow(source)?;
+    let mode = job.mode_of(st);
+    // Nobody but kiln can reach the directory, so the final mode may be there from the start.
+    let out = dir.create_new(to, mode & 0o777)?;
+    if st.size > 0 {
+        system::copy_file(&fd, &out, st.size)?;
+    }
+    let (uid, gid) = job.owner_of(st);
+    let made = RootDir::stat_of(&out)?;
+    if (made.uid, made.gid) != (uid, gid) {
+        dir.chown(to, uid, gid)?;
+    }
+    for (key, value) in xattr::list_open(&fd)?.iter().filter(|(k, _)| is_copied(k)) {
+        xattr::set(&out, key, value)?;
+    }
+    if mode != made.mode || (made.uid, made.gid) != (uid, gid) {
+        dir.chmod(to, mode)?;
+    }
+    Ok(dir.set_mtime(to, st.mtime)?)
+}
+
+/// Writes a file that the build itself holds.
+pub(super) fn write_file(target: &Target<'_>, write: &WriteFile) -> Result<()> {
+    let owner = target.owner(write.chown.as_deref())?;
+    let real = target.real_path(&write.dest)?;
+    let is_dir = write.dest.ends_with('/') || target.lstat(&real)?.is_some_and(|st| st.is_dir());
+    let (parent, name) = if is_dir {
+        (real, write.name.clone())
+    } else {
+        let (parent, name) = real.rsplit_once('/').unwrap_or(("", &real));
+        (parent.to_owned(), name.to_owned())
+    };
+    let dir = target.directory(&parent, 0o755, owner)?;
+    let to = Path::new(&name);
+    dir.remove_all(to)?;
+    let mode = write.chmod.as_ref().map_or(0o644, |c| (c.apply)(0o644, false) & 0o7777);
+    let mut file = std::fs::File::from(dir.create_new(to, 0o600)?);
+    file.write_all(write.content.as_bytes()).map_err(|e| Error::io("write file", e))?;
+    dir.chown(to, owner.0, owner.1)?;
+    Ok(dir.chmod(to, mode)?)
+}
+
+/// Copies a directory of a tree, as it is, into an empty directory.
+pub(crate) fn copy_all(source: &RootDir, path: &str, to: &RootDir) -> Result<()> {
+    let below = path.trim_start_matches('/');
+    let from = if below.is_empty() { source.try_clone()? } else { source.sub_dir(Path::new(below))? };
+    let mut links = HashMap::new();
+    copy_plain(&from, to, Path::new(""), &mut links, to)
+}
+
+fn copy_plain(
+    from: &RootDir,
+    to: &RootDir,
+    at: &Path,
+    links: &mut HashMap<(u64, u64), std::path::PathBuf>,
+    top: &RootDir,
+) -> Result<()> {
+    for entry in from.read_dir(Path::new(""))? {
+        let name = Path::new(&entry.name);
+        let st = from.lstat(name)?;
+        match st.kind {
+            FileKind::Directory => {
+                to.mkdir(name, 0o700)?;
+                copy_plain(&from.sub_dir(name)?, &to.sub_dir(name)?, &at.join(name), links, top)?;
+            }
+            FileKind::File => {
+                if st.nlink > 1 {
+                    if let Some(first) = links.get(&(st.dev, st.ino)) {
+                        top.hard_link(first, &at.join(name))?;
+                        continue;
+                    }
+                    links.insert((st.dev, st.ino), at.join(name));
+                }
+                let fd = from.open_read_nofollow(name)?;
+                let out = to.create_new(name, 0o600)?;
+                system::copy_file(&fd, &out, st.size)?;
+                for (key, value) in xattr::list_open(&fd)?.iter().filter(|(k, _)| is_copied(k)) {
+                    xattr::set(&out, key, value)?;
+                }
+            }
+            FileKind::Symlink => to.symlink(from.read_link(name)?.as_os_str(), name)?,
+            FileKind::Socket => continue,
+            kind => to.mknod(name, kind, st.mode, st.rdev)?,
+        }
+        to.chown(name, st.uid, st.gid)?;
+        if st.kind != FileKind::Symlink {
+            to.chmod(name, st.mode)?;
+        }
+        to.set_mtime(name, st.mtime)?;
+    }
+    Ok(())
+}

@@ -1,0 +1,232 @@
+//! COPY, ADD, WORKDIR: file changes, written straight into the directory that becomes the layer.
+
+mod copy;
+mod select;
+mod target;
+mod unpack;
+
+use std::path::Path;
+
+use kiln_cache::fingerprint::{Keep, Node, StatCache, hash_tree};
+use kiln_cache::{LayerId, Store};
+use kiln_solver::key::{Fingerprint, LabelledInput, digest_of};
+use kiln_solver::plan::{Action, Copy, File, PathFilter};
+use kiln_solver::ports::{Made, Solved, Step};
+
+pub(crate) use copy::copy_all;
+
+use crate::engine::{Engine, OpenTree};
+use crate::error::{Error, Result, blocking};
+use crate::exec::prepare_root;
+use crate::output::Output;
+use crate::worker::{NewLayer, layers_of};
+use select::{Match, select};
+use target::Target;
+
+/// Which paths of a tree are meant, and what of them counts.
+#[derive(Clone, Debug)]
+pub(crate) struct Wanted {
+    pub(crate) sources: Vec<String>,
+    pub(crate) exclude: Option<std::sync::Arc<dyn PathFilter>>,
+    /// The path of a source is kept below the destination.
+    pub(crate) parents: bool,
+    /// Owners of the source make a difference.
+    pub(crate) owners: bool,
+    /// Modes of the source make a difference.
+    pub(crate) modes: bool,
+    /// A source that is a link stands for what it leads to.
+    pub(crate) one_path: bool,
+}
+
+impl Wanted {
+    pub(crate) fn of_copy(copy: &Copy) -> Self {
+        Self {
+            sources: copy.sources.clone(),
+            exclude: copy.exclude.clone(),
+            parents: copy.parents,
+            owners: !copy.reset_owner && copy.chown.is_none(),
+            modes: !copy.chmod.as_ref().is_some_and(|c| c.text.bytes().all(|b| b.is_ascii_digit())),
+            one_path: false,
+        }
+    }
+
+    pub(crate) fn of_path(path: &str) -> Self {
+        Self {
+            sources: vec![path.to_owned()],
+            exclude: None,
+            parents: false,
+            owners: true,
+            modes: true,
+            one_path: true,
+        }
+    }
+}
+
+/// Names a selection among all of one tree.
+pub(crate) fn selection_id(copy: &Copy) -> String {
+    let wanted = Wanted::of_copy(copy);
+    let patterns = wanted.exclude.as_ref().map(|e| e.patterns());
+    let flags = [wanted.parents, wanted.owners, wanted.modes].map(u32::from).to_vec();
+    digest_of(&((wanted.sources, patterns), flags))
+}
+
+/// What of a tree counts for one source: what the ignore file and `--exclude` leave.
+struct Filter<'a> {
+    ignore: Option<&'a dyn PathFilter>,
+    exclude: Option<&'a dyn PathFilter>,
+    /// Path of the source, which `--exclude` patterns are relative to.
+    source: &'a str,
+}
+
+impl Filter<'_> {
+    fn below<'p>(&self, path: &'p str) -> &'p str {
+        match path.strip_prefix(self.source) {
+            Some("") => path.rsplit('/').next().unwrap_or(path),
+            Some(rest) => rest.trim_start_matches('/'),
+            None => path,
+        }
+    }
+}
+
+impl Keep for Filter<'_> {
+    fn excludes(&self, path: &str, _is_dir: bool) -> bool {
+        self.ignore.is_some_and(|f| f.excludes(path))
+            || (path != self.source || !_is_dir)
+                && self.exclude.is_some_and(|f| f.excludes(self.below(path)))
+    }
+
+    fn may_include_below(&self, dir: &str) -> bool {
+        let ignore = self.ignore.is_none_or(|f| !f.excludes(dir) || f.may_include_below(dir));
+        let below = self.below(dir);
+        ignore && self.exclude.is_none_or(|f| !f.excludes(below) || f.may_include_below(below))
+    }
+}
+
+/// The most paths that are kept with a key for explanations.
+const MAX_LABELS: usize = 64;
+
+/// The identity of the wanted paths of a tree.
+pub(crate) fn fingerprint(
+    store: &Store,
+    tree: &OpenTree,
+    wanted: &Wanted,
+) -> Result<(Fingerprint, Vec<LabelledInput>)> {
+    let dir = tree.dir();
+    let cache: Option<StatCache> =
+        dir.filter(|d| d.remember).map(|d| store.stat_cache(&d.path));
+    let ignore = dir.and_then(|d| d.ignore.as_deref());
+    let mut hasher = blake3::Hasher::new();
+    let mut labels = Vec::new();
+    for (found, source) in all_matches(tree, wanted)? {
+        let filter = Filter { ignore, exclude: wanted.exclude.as_deref(), source: &found.path };
+        let node = Node {
+            root: tree.root(),
+            keep: Some(&filter),
+            cache: cache.as_ref(),
+            owners: wanted.owners && !dir.is_some_and(|d| d.reset_owner),
+            modes: wanted.modes,
+        };
+        let hash = hash_tree(&node, &found.path)?;
+        let name = if wanted.parents { &found.kept } else { &found.name };
+        let name = if found.is_dir && !wanted.parents { "" } else { name };
+        hasher.update(&(name.len() as u64).to_le_bytes()).update(name.as_bytes());
+        hasher.update(hash.as_ref().map_or(&[][..], |h| h.as_bytes()));
+        if labels.len() < MAX_LABELS {
+            labels.push(LabelledInput {
+                label: format!("files {source}: {}", found.path),
+                digest: hash.map_or(String::new(), |h| h.to_hex()[..16].to_owned()),
+                shown: String::new(),
+            });
+        }
+    }
+    if let Some(cache) = cache
+        && let Err(error) = cache.save()
+    {
+        tracing::warn!(%error, "the stat cache is not written");
+    }
+    Ok((hasher.finalize().into(), labels))
+}
+
+/// The matches of every source, in order.
+fn all_matches<'w>(tree: &OpenTree, wanted: &'w Wanted) -> Result<Vec<(Match, &'w str)>> {
+    let ignore = tree.dir().and_then(|d| d.ignore.as_deref());
+    let mut out = Vec::new();
+    for source in &wanted.sources {
+        let found = select(tree.root(), ignore, source, wanted.one_path)?;
+        out.extend(found.into_iter().map(|m| (m, source.as_str())));
+    }
+    Ok(out)
+}
+
+impl Engine {
+    pub(crate) async fn change_files(
+        &self,
+        op: &File,
+        inputs: &[Solved<Output>],
+        step: &Step,
+    ) -> Result<Made<Output, NewLayer>> {
+        let below = match inputs.first() {
+            Some(base) if op.on_base => layers_of(&base.output)?.to_vec(),
+            _ => Vec::new(),
+        };
+        let ids = self.ready(&below).await?;
+        let mut trees = Vec::new();
+        for action in &op.actions {
+            trees.push(match action {
+                Action::Copy(copy) => {
+                    let input = inputs.get(copy.input).ok_or_else(|| {
+                        Error::Other("a copy names an input that it does not have".into())
+                    })?;
+                    Some(self.open(&input.output).await?)
+                }
+                _ => None,
+            });
+        }
+        let (store, op, cancel) = (self.s.store.clone(), op.clone(), step.cancel.clone());
+        let epoch = op.epoch;
+        let id = blocking(move || {
+            let stop = || cancel.is_cancelled();
+            let changes = Changes { store: &store, below: &ids, stop: &stop };
+            changes.make(&op.actions, &trees)
+        })
+        .await?;
+        Ok(Self::made(below, id, epoch))
+    }
+}
+
+/// Everything that the actions of one op share.
+pub(crate) struct Changes<'a> {
+    pub(crate) store: &'a Store,
+    pub(crate) below: &'a [LayerId],
+    pub(crate) stop: &'a (dyn Fn() -> bool + Sync),
+}
+
+impl Changes<'_> {
+    fn make(&self, actions: &[Action], trees: &[Option<OpenTree>]) -> Result<LayerId> {
+        let scratch = self.store.scratch()?;
+        let lowers = self.store.lower_dirs(self.below)?;
+        let rootfs = prepare_root(scratch.path(), lowers)?;
+        let upper = scratch.path().join("upper");
+        let view = self.store.view(self.below)?;
+        for (number, (action, tree)) in actions.iter().zip(trees).enumerate() {
+            let target = Target::open(&upper, view.root())?;
+            match (action, tree) {
+                (Action::Mkdir(mkdir), _) => {
+                    let owner = target.owner(mkdir.chown.as_deref())?;
+                    target.make_dirs(&mkdir.path, mkdir.mode, owner)?;
+                }
+                (Action::Write(write), _) => copy::write_file(&target, write)?,
+                (Action::Copy(copy), Some(tree)) => {
+                    let wanted = Wanted::of_copy(copy);
+                    let found = all_matches(tree, &wanted)?;
+                    let rest = self.unpack_archives(copy, tree, found, &target, &rootfs, number)?;
+                    copy::copy_matches(self, copy, tree, &rest, &target)?;
+                }
+                (Action::Copy(_), None) => {}
+            }
+        }
+        // The view must not outlive the layers' use; the directory is complete now.
+        drop(view);
+        Ok(self.store.adopt_layer(Path::new(&upper))?)
+    }
+}

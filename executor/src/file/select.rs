@@ -1,0 +1,178 @@
+//! Which paths of a tree a source of COPY means.
+
+use std::path::{Component, Path};
+
+use kiln_solver::plan::{Glob, PathFilter, has_wildcard};
+use kiln_sys::{FileKind, RootDir};
+
+use crate::error::{Error, Result};
+
+/// A path that was found.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Match {
+    /// Where it is, links followed, relative to the root; empty for the root itself.
+    pub(crate) path: String,
+    /// Its last component as written.
+    pub(crate) name: String,
+    /// The path that `--parents` keeps.
+    pub(crate) kept: String,
+    /// Whether it is a directory.
+    pub(crate) is_dir: bool,
+}
+
+/// The paths that `source` means, sorted. A pattern may mean none; a plain path must exist.
+pub(crate) fn select(
+    root: &RootDir,
+    ignore: Option<&dyn PathFilter>,
+    source: &str,
+    one_path: bool,
+) -> Result<Vec<Match>> {
+    let (pivot, _) = source.split_once("/./").map_or(("", source), |(a, b)| (a, b));
+    let skipped = Glob::new(pivot).segments().len();
+    let pattern = Glob::new(source);
+    let wild = !one_path && has_wildcard(source);
+    let mut found = Vec::new();
+    if wild {
+        expand(root, ignore, pattern.segments(), String::new(), &mut found)?;
+        found.sort();
+    } else {
+        let plain: Vec<String> =
+            pattern.segments().iter().map(|s| if one_path { s.clone() } else { unescape(s) }).collect();
+        found.push(plain.join("/"));
+    }
+    let mut out = Vec::new();
+    for path in found {
+        let Some(one) = resolve(root, ignore, &path, skipped)? else {
+            if wild {
+                continue;
+            }
+            let ignored = root.try_lstat(Path::new(&path))?.is_some();
+            return Err(Error::SourceNotFound { path: format!("/{path}"), ignored });
+        };
+        out.push(one);
+    }
+    Ok(out)
+}
+
+/// Takes the backslash from quoted characters.
+fn unescape(segment: &str) -> String {
+    let mut out = String::new();
+    let mut chars = segment.chars();
+    while let Some(c) = chars.next() {
+        out.push(if c == '\\' { chars.next().unwrap_or(c) } else { c });
+    }
+    out
+}
+
+/// What is at `path`, if the ignore file leaves anything of it.
+fn resolve(
+    root: &RootDir,
+    ignore: Option<&dyn PathFilter>,
+    path: &str,
+    skipped: usize,
+) -> Result<Option<Match>> {
+    let real = real_path(root, path)?;
+    let Some(real) = real else { return Ok(None) };
+    let Some(st) = root.try_lstat(Path::new(&real))? else { return Ok(None) };
+    let hidden = |p: &str| {
+        !p.is_empty()
+            && ignore.is_some_and(|f| f.excludes(p) && !(st.is_dir() && f.may_include_below(p)))
+    };
+    if hidden(&real) || hidden(path) {
+        return Ok(None);
+    }
+    let name = path.rsplit('/').next().unwrap_or(path).to_owned();
+    let kept: Vec<&str> = path.split('/').skip(skipped).collect();
+    Ok(Some(Match { path: real, name, kept: kept.join("/"), is_dir: st.is_dir() }))
+}
+
+/// The path with every link resolved, the last one too, inside the root.
+pub(crate) fn real_path(root: &RootDir, path: &str) -> Result<Option<String>> {
+    let mut done: Vec<String> = Vec::new();
+    let mut todo: Vec<String> = path.rsplit('/').filter(|p| !p.is_empty()).map(Into::into).collect();
+    let mut links = 0;
+    while let Some(part) = todo.pop() {
+        match part.as_str() {
+            "." => continue,
+            ".." => {
+                done.pop();
+                continue;
+            }
+            _ => {}
+        }
+        done.push(part);
+        let here = done.join("/");
+        match root.try_lstat(Path::new(&here))? {
+            None => return Ok(None),
+            Some(st) if st.kind == FileKind::Symlink => {
+                links += 1;
+                if links > 255 {
+                    return Err(Error::Other(format!("`{path}`: too many levels of symbolic links")));
+                }
+                let target = root.read_link(Path::new(&here))?;
+                done.pop();
+                if target.is_absolute() {
+                    done.clear();
+                }
+                for part in target.components().rev() {
+                    match part {
+                        Component::Normal(name) => todo.push(name.to_string_lossy().into_owned()),
+                        Component::ParentDir => todo.push("..".into()),
+                        _ => {}
+                    }
+                }
+            }
+            Some(_) => {}
+        }
+    }
+    Ok(Some(done.join("/")))
+}
+
+/// Walks along the segments of a pattern.
+fn expand(
+    root: &RootDir,
+    ignore: Option<&dyn PathFilter>,
+    segments: &[String],
+    at: String,
+    found: &mut Vec<String>,
+) -> Result<()> {
+    let Some((first, rest)) = segments.split_first() else {
+        found.push(at);
+        return Ok(());
+    };
+    let join = |name: &str| if at.is_empty() { name.to_owned() } else { format!("{at}/{name}") };
+    if first != "**" && !has_wildcard(first) {
+        let path = join(&unescape(first));
+        if root.try_lstat(Path::new(&path))?.is_some() {
+            expand(root, ignore, rest, path, found)?;
+        }
+        return Ok(());
+    }
+    // Links to directories are followed by patterns only where a further segment asks for it.
+    let Some(real) = real_path(root, &at)? else { return Ok(()) };
+    if !root.lstat(Path::new(&real))?.is_dir() {
+        return Ok(());
+    }
+    if first == "**" {
+        expand(root, ignore, rest, at.clone(), found)?;
+    }
+    let mut names = root.read_dir(Path::new(&real))?;
+    names.sort_by(|a, b| a.name.cmp(&b.name));
+    for entry in names {
+        let name = entry.name.to_string_lossy();
+        let path = join(&name);
+        let hidden = ignore.is_some_and(|f| f.excludes(&path) && !f.may_include_below(&path));
+        if hidden {
+            continue;
+        }
+        if first == "**" {
+            if root.lstat(Path::new(&path))?.is_dir() {
+                expand(root, ignore, segments, path, found)?;
+            }
+        } else if Glob::segment_matches(first, &name) {
+            expand(root, ignore, rest, path, found)?;
+        }
+    }
+    found.dedup();
+    Ok(())
+}

@@ -1,0 +1,181 @@
+//! The tree that a file op changes: the layers below, and the directory of the new layer.
+//!
+//! New files go straight into the new layer's directory. Directories that exist below are made
+//! there again with the attributes that they have, as an overlay would copy them up.
+
+use std::collections::HashMap;
+use std::path::{Component, Path};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use kiln_sys::{FileKind, RootDir, Stat};
+
+use crate::error::{Error, Result};
+
+/// An owner and group.
+pub(crate) type Owner = (u32, u32);
+
+/// Both trees.
+pub(crate) struct Target<'a> {
+    upper: RootDir,
+    below: &'a RootDir,
+    /// Directories of the upper tree that have been opened, by their real path.
+    open: Mutex<HashMap<String, Arc<RootDir>>>,
+}
+
+fn path(text: &str) -> &Path {
+    Path::new(text)
+}
+
+impl<'a> Target<'a> {
+    pub(crate) fn open(upper: &Path, below: &'a RootDir) -> Result<Self> {
+        Ok(Self { upper: RootDir::open_trusted(upper)?, below, open: Mutex::default() })
+    }
+
+    /// What is at a real path: in the new layer, else below it.
+    pub(crate) fn lstat(&self, at: &str) -> Result<Option<Stat>> {
+        // A name in the new layer hides what is below it; a directory there is merged.
+        if let Some(st) = self.upper.try_lstat(path(at))? {
+            return Ok((!st.is_overlay_whiteout()).then_some(st));
+        }
+        if self.hidden_below(at)? {
+            return Ok(None);
+        }
+        Ok(self.below.try_lstat(path(at))?)
+    }
+
+    /// Whether a parent in the new layer is no directory, or one that hides what is below it.
+    fn hidden_below(&self, at: &str) -> Result<bool> {
+        let mut parent = path(at).parent();
+        while let Some(dir) = parent.filter(|d| !d.as_os_str().is_empty()) {
+            match self.upper.try_lstat(dir)? {
+                Some(st) if !st.is_dir() => return Ok(true),
+                Some(_) => {
+                    let opaque = self.upper.xattr(dir, b"trusted.overlay.opaque")?;
+                    return Ok(opaque.as_deref() == Some(b"y"));
+                }
+                None => parent = dir.parent(),
+            }
+        }
+        Ok(false)
+    }
+
+    fn read_link(&self, at: &str) -> Result<std::path::PathBuf> {
+        match self.upper.try_lstat(path(at))? {
+            Some(_) => Ok(self.upper.read_link(path(at))?),
+            None => Ok(self.below.read_link(path(at))?),
+        }
+    }
+
+    /// The real path of `at`: links followed in all components, also where the rest is missing.
+    pub(crate) fn real_path(&self, at: &str) -> Result<String> {
+        let mut done: Vec<String> = Vec::new();
+        let mut todo: Vec<String> = at.rsplit('/').filter(|p| !p.is_empty()).map(Into::into).collect();
+        let mut links = 0;
+        while let Some(part) = todo.pop() {
+            match part.as_str() {
+                "." => continue,
+                ".." => {
+                    done.pop();
+                    continue;
+                }
+                _ => done.push(part),
+            }
+            let here = done.join("/");
+            if let Some(st) = self.lstat(&here)?
+                && st.kind == FileKind::Symlink
+            {
+                links += 1;
+                if links > 255 {
+                    return Err(Error::Other(format!("`{at}`: too many levels of symbolic links")));
+                }
+                let target = self.read_link(&here)?;
+                done.pop();
+                if target.is_absolute() {
+                    done.clear();
+                }
+                for part in target.components().rev() {
+                    match part {
+                        Component::Normal(name) => todo.push(name.to_string_lossy().into_owned()),
+                        Component::ParentDir => todo.push("..".into()),
+                        _ => {}
+                    }
+                }
+            }
+        }
+        Ok(done.join("/"))
+    }
+
+    /// The directory at the real path `at` in the new layer. Missing ones are made with `mode`
+    /// and `owner`; those that exist below get the attributes that they have there.
+    pub(crate) fn directory(&self, at: &str, mode: u32, owner: Owner) -> Result<Arc<RootDir>> {
+        if let Some(dir) = self.known().get(at) {
+            return Ok(dir.clone());
+        }
+        if at.is_empty() {
+            let dir = Arc::new(self.upper.try_clone()?);
+            self.known().insert(String::new(), dir.clone());
+            return Ok(dir);
+        }
+        let (parent, name) = at.rsplit_once('/').unwrap_or(("", at));
+        let existing = self.lstat(at)?;
+        let parent = self.directory(parent, mode, owner)?;
+        let name = path(name);
+        let in_upper = parent.try_lstat(name)?;
+        match (existing, in_upper) {
+            (Some(st), _) if !st.is_dir() => {
+                return Err(Error::Other(format!("`/{at}` exists and is not a directory")));
+            }
+            (Some(_), Some(_)) => {}
+            (Some(st), None) => {
+                parent.mkdir(name, st.mode)?;
+                let dir = parent.sub_dir(name)?;
+                dir.chown(Path::new(""), st.uid, st.gid)?;
+                dir.chmod(Path::new(""), st.mode)?;
+                for (key, value) in self.below.xattrs(path(at))? {
+                    if !key.starts_with(b"trusted.overlay.") {
+                        dir.set_xattr(Path::new(""), &key, &value)?;
+                    }
+                }
+            }
+            (None, in_upper) => {
+                if in_upper.is_some() {
+                    // A whiteout: what comes in its place shows nothing of below.
+                    parent.unlink(name)?;
+                }
+                parent.mkdir(name, mode)?;
+                let dir = parent.sub_dir(name)?;
+                if owner != (0, 0) {
+                    dir.chown(Path::new(""), owner.0, owner.1)?;
+                }
+                dir.chmod(Path::new(""), mode)?;
+            }
+        }
+        let dir = Arc::new(parent.sub_dir(name)?);
+        self.known().insert(at.to_owned(), dir.clone());
+        Ok(dir)
+    }
+
+    fn known(&self) -> std::sync::MutexGuard<'_, HashMap<String, Arc<RootDir>>> {
+        self.open.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Makes a directory and those above it, links followed.
+    pub(crate) fn make_dirs(&self, at: &str, mode: u32, owner: Owner) -> Result<Arc<RootDir>> {
+        let real = self.real_path(at)?;
+        self.directory(&real, mode, owner)
+    }
+
+    /// The owner that `--chown` or a user means in this tree.
+    pub(crate) fn owner(&self, spec: Option<&str>) -> Result<Owner> {
+        match spec {
+            None => Ok((0, 0)),
+            // Accounts that this very layer brings in do not count, as in Docker.
+            Some(spec) => Ok(kiln_runtime::user::resolve_owner(self.below, spec)?),
+        }
+    }
+
+    /// Whether the new layer has nothing at `at`, so that a file can be made without looking.
+    pub(crate) fn upper(&self) -> &RootDir {
+        &self.upper
+    }
+}

@@ -1,0 +1,119 @@
+//! Archives among the sources of ADD.
+
+use std::io::{Read, Seek as _};
+use std::path::{Path, PathBuf};
+
+use kiln_cache::{UnpackOptions, unpack};
+use kiln_image::compression::{Compression, decoder};
+use kiln_runtime::sandbox::Rootfs;
+use kiln_solver::plan::Copy;
+use kiln_sys::mount::{Attrs, Overlay, overlay};
+
+use super::select::Match;
+use super::target::Target;
+use super::Changes;
+use crate::engine::OpenTree;
+use crate::error::{Error, Result};
+
+impl Changes<'_> {
+    /// Unpacks what is an archive; gives back what is not.
+    pub(super) fn unpack_archives(
+        &self,
+        copy: &Copy,
+        tree: &OpenTree,
+        found: Vec<(Match, &str)>,
+        target: &Target<'_>,
+        rootfs: &Rootfs,
+        number: usize,
+    ) -> Result<Vec<Match>> {
+        let mut rest = Vec::new();
+        for (one, _) in found {
+            let archive = if copy.unpack && !one.is_dir { open_archive(tree, &one.path)? } else { None };
+            let Some(archive) = archive else {
+                rest.push(one);
+                continue;
+            };
+            let owner = copy.chown.as_deref().map(|c| target.owner(Some(c))).transpose()?;
+            target.make_dirs(&copy.dest, 0o755, owner.unwrap_or((0, 0)))?;
+            self.unpack_into(archive, &copy.dest, owner, rootfs, number).map_err(|e| match e {
+                Error::Store(e) => Error::Other(format!("cannot unpack `{}`: {e}", one.path)),
+                other => other,
+            })?;
+        }
+        Ok(rest)
+    }
+
+    /// Unpacks through an overlay of its own, so that links below lead where they would.
+    fn unpack_into(
+        &self,
+        archive: Box<dyn Read + Send>,
+        dest: &str,
+        owner: Option<(u32, u32)>,
+        rootfs: &Rootfs,
+        number: usize,
+    ) -> Result<()> {
+        let Some((upper, work)) = &rootfs.upper else { return Ok(()) };
+        let work = work.with_file_name(format!("work-{number}-{}", rand_suffix()));
+        std::fs::create_dir(&work).map_err(|e| Error::io("prepare unpacking", e))?;
+        let lowers: Vec<&Path> = rootfs.lowers.iter().map(PathBuf::as_path).collect();
+        let spec = Overlay { lowers: &lowers, upper: Some((upper, &work)), user_xattr: false };
+        let mount = overlay(&spec, Attrs { nosuid: true, nodev: true, ..Attrs::default() })?;
+        let root = mount.root()?.sub_dir(Path::new(dest.trim_start_matches('/')))?;
+        let options =
+            UnpackOptions { whiteouts: false, below: Vec::new(), owner, into_tree: true };
+        unpack(archive, &root, &options)?;
+        Ok(())
+    }
+}
+
+/// A number that no other work directory of this step has.
+fn rand_suffix() -> u64 {
+    static NEXT: std::sync::atomic::AtomicU64 = std::sync::atomic::AtomicU64::new(0);
+    NEXT.fetch_add(1, std::sync::atomic::Ordering::Relaxed)
+}
+
+/// The tar in a file, unpacked from whatever it is compressed with; none if it is no archive.
+fn open_archive(tree: &OpenTree, path: &str) -> Result<Option<Box<dyn Read + Send>>> {
+    let fd = tree.root().open_read(Path::new(path))?;
+    let st = kiln_sys::RootDir::stat_of(&fd)?;
+    if !st.is_file() || st.size < 4 {
+        return Ok(None);
+    }
+    let mut file = std::fs::File::from(fd);
+    let probe = file.try_clone().map_err(|e| Error::io("read archive", e))?;
+    let Ok((kind, mut start)) = decoder(Box::new(probe)) else { return Ok(None) };
+    let mut block = [0_u8; 512];
+    let mut filled = 0;
+    while filled < block.len() {
+        match start.read(&mut block[filled..]) {
+            Ok(0) | Err(_) => break,
+            Ok(n) => filled += n,
+        }
+    }
+    drop(start);
+    if !is_tar(&block[..filled], kind) {
+        return Ok(None);
+    }
+    file.rewind().map_err(|e| Error::io("read archive", e))?;
+    let (_, whole) = decoder(Box::new(file)).map_err(|e| Error::io("read archive", e))?;
+    Ok(Some(whole))
+}
+
+/// Whether a block is the first header of a tar: its checksum is right.
+fn is_tar(block: &[u8], kind: Compression) -> bool {
+    if block.len() < 512 {
+        return false;
+    }
+    let sum: u32 = block
+        .iter()
+        .enumerate()
+        .map(|(at, b)| if (148..156).contains(&at) { 32 } else { u32::from(*b) })
+        .sum();
+    let field: String = block[148..156]
+        .iter()
+        .map(|b| char::from(*b))
+        .filter(char::is_ascii_digit)
+        .collect();
+    let empty = block.iter().all(|b| *b == 0);
+    (empty && kind != Compression::None) || u32::from_str_radix(&field, 8) == Ok(sum)
+}

@@ -1,0 +1,122 @@
+//! What steps hand to each other: stacks of layers, or directories read in place.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use kiln_cache::LayerId;
+use kiln_image::{Descriptor, DiffId};
+use kiln_solver::event::{Event, Events};
+use kiln_solver::plan::{PathFilter, VertexId};
+use tokio::sync::OnceCell;
+
+use crate::error::Result;
+
+/// The result of a step or source.
+#[derive(Clone, Debug)]
+pub enum Output {
+    /// Layers, the bottom one first.
+    Layers(Vec<LayerRef>),
+    /// A directory of this machine that is read in place.
+    Dir(Arc<DirTree>),
+}
+
+/// A directory with what is left out of it.
+#[derive(Debug)]
+pub struct DirTree {
+    /// Its path.
+    pub path: PathBuf,
+    /// What is left out.
+    pub ignore: Option<Arc<dyn PathFilter>>,
+    /// Name of the ignore file, for messages.
+    pub ignore_file: Option<String>,
+    /// Its content digests are remembered: it is a directory of the user's.
+    pub remember: bool,
+    /// Removed when the last user is done.
+    pub scratch: Option<kiln_cache::Scratch>,
+    /// Files are root's whatever the file system says.
+    pub reset_owner: bool,
+}
+
+/// A layer that is in the store, or will be when somebody needs its files.
+#[derive(Clone, Debug)]
+pub struct LayerRef(Arc<LayerState>);
+
+#[derive(Debug)]
+struct LayerState {
+    lazy: Option<LazyLayer>,
+    id: OnceCell<LayerId>,
+}
+
+/// A layer of an image whose files are not unpacked yet.
+#[derive(Clone, Debug)]
+pub struct LazyLayer {
+    /// Digest of its tar.
+    pub diff_id: DiffId,
+    /// The blob that holds it.
+    pub blob: Option<Descriptor>,
+    /// The repository to get the blob from.
+    pub from: Option<kiln_image::Reference>,
+    /// Who hears of the transfer.
+    pub watch: Option<Watch>,
+}
+
+/// Who hears of a transfer.
+#[derive(Clone, Debug)]
+pub struct Watch {
+    /// Where events go.
+    pub events: Events,
+    /// The vertex that they are about.
+    pub vertex: VertexId,
+}
+
+impl Watch {
+    /// Tells how far a transfer is.
+    pub fn progress(&self, label: &str, current: u64, total: u64) {
+        self.events.send(Event::Progress {
+            vertex: self.vertex,
+            label: label.to_owned(),
+            current,
+            total: Some(total),
+        });
+    }
+}
+
+impl LayerRef {
+    /// A layer of the store.
+    pub fn stored(id: LayerId) -> Self {
+        Self(Arc::new(LayerState { lazy: None, id: OnceCell::new_with(Some(id)) }))
+    }
+
+    /// A layer of an image.
+    pub fn lazy(layer: LazyLayer) -> Self {
+        Self(Arc::new(LayerState { lazy: Some(layer), id: OnceCell::new() }))
+    }
+
+    /// Its name in the store, if its files are there.
+    pub fn id(&self) -> Option<&LayerId> {
+        self.0.id.get()
+    }
+
+    /// What it is fetched by, if it came with an image.
+    pub fn lazy_layer(&self) -> Option<&LazyLayer> {
+        self.0.lazy.as_ref()
+    }
+
+    /// Its name, after `fetch` has brought it in if it was not there. Many may ask at once.
+    pub(crate) async fn id_or_fetch<F>(&self, fetch: impl FnOnce(LazyLayer) -> F) -> Result<LayerId>
+    where
+        F: Future<Output = Result<LayerId>>,
+    {
+        let state = &self.0;
+        let id = state
+            .id
+            .get_or_try_init(|| async {
+                match &state.lazy {
+                    Some(lazy) => fetch(lazy.clone()).await,
+                    None => Err(crate::error::Error::Other("a layer has no origin".into())),
+                }
+            })
+            .await?;
+        Ok(id.clone())
+    }
+}

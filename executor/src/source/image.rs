@@ -1,0 +1,236 @@
+//! Images: from the store, else from a registry; metadata first, layers when they are needed.
+
+use kiln_image::descriptor::media_type;
+use kiln_image::{Descriptor, Digest, ImageConfig, ImageManifest, Manifest, Platform, Reference};
+use kiln_registry::MemorySink;
+use kiln_solver::key::{Identity, TreeDigest};
+use kiln_solver::ports::{PortError, ResolvedImage, Resolver};
+
+use crate::engine::Engine;
+use crate::error::{Error, Result};
+use crate::output::{LayerRef, LazyLayer, Watch};
+
+/// An image that was looked up in its registry.
+#[derive(Clone, Debug)]
+pub struct Pulled {
+    /// Its name.
+    pub reference: Reference,
+    /// Digest of the manifest, or of the index that it was found in.
+    pub digest: Digest,
+    /// Digest of its config: the image id.
+    pub config_digest: Digest,
+    /// Its config.
+    pub config: ImageConfig,
+    /// Whether the store had it already under this name.
+    pub up_to_date: bool,
+}
+
+fn registry_error(e: kiln_registry::RegistryError) -> Error {
+    let mut text = e.to_string();
+    let mut source = std::error::Error::source(&e);
+    while let Some(cause) = source {
+        text.push_str(": ");
+        text.push_str(&cause.to_string());
+        source = cause.source();
+    }
+    Error::Registry(text)
+}
+
+/// The tree digest that stands for a layer of an image: its content is known by its diff id.
+pub(super) fn tree_of(diff_id: &kiln_image::DiffId) -> TreeDigest {
+    blake3::hash(format!("diff {diff_id}").as_bytes()).into()
+}
+
+/// The identity of an image's layers.
+pub(super) fn identity(layers: &[LayerRef]) -> Identity {
+    layers
+        .iter()
+        .filter_map(LayerRef::lazy_layer)
+        .fold(Identity::empty(), |id, layer| id.with_layer(tree_of(&layer.diff_id)))
+}
+
+impl Engine {
+    /// Looks an image up in its registry and stores manifest and config under its name.
+    ///
+    /// # Errors
+    /// The registry does not have it, or not for this platform.
+    pub async fn pull_metadata(&self, reference: &Reference, platform: &Platform) -> Result<Pulled> {
+        let client = &self.s.registry;
+        let accept = &media_type::ACCEPT_MANIFESTS;
+        let first = client.fetch_manifest(reference, accept).await.map_err(registry_error)?;
+        let digest = first.digest().clone();
+        let manifest = match first {
+            Manifest::Image(image) => image,
+            Manifest::Index(index) => {
+                let chosen = platform_manifest(&index.value.manifests, platform).ok_or_else(|| {
+                    Error::Image(format!("`{}` has no image for {platform}", reference.familiar()))
+                })?;
+                let pinned = reference.by_digest(chosen.digest.clone());
+                match client.fetch_manifest(&pinned, accept).await.map_err(registry_error)? {
+                    Manifest::Image(image) => image,
+                    Manifest::Index(_) => {
+                        let text = format!("`{}`: an index inside an index", reference.familiar());
+                        return Err(Error::Image(text));
+                    }
+                }
+            }
+        };
+        let raw = self.fetch_config(reference, &manifest.value.config).await?;
+        let config = ImageConfig::parse(&raw).map_err(|e| Error::Image(e.to_string()))?;
+        check_layers(reference, &manifest.value, &config)?;
+        let store = &self.s.store;
+        let config_digest = manifest.value.config.digest.clone();
+        let stored = store.try_image(&reference.to_string())?;
+        let up_to_date = stored.is_some_and(|i| i.row.config == config_digest);
+        store.put_blob(&manifest.raw)?;
+        store.put_image(Some(reference), &config_digest, Some(&manifest.digest))?;
+        let reference = reference.clone();
+        Ok(Pulled { reference, digest, config_digest, config, up_to_date })
+    }
+
+    async fn fetch_config(&self, reference: &Reference, config: &Descriptor) -> Result<Vec<u8>> {
+        if let Ok(raw) = self.s.store.read_blob(&config.digest) {
+            return Ok(raw);
+        }
+        let limit = kiln_image::config::MAX_CONFIG_SIZE as u64;
+        if config.size > limit {
+            return Err(Error::Image(format!("the config of `{reference}` is larger than {limit} bytes")));
+        }
+        let mut sink = MemorySink::default();
+        let done = self.s.registry.fetch_blob(reference, config, &mut sink, &|_| {}).await;
+        done.map_err(registry_error)?;
+        let raw = sink.into_bytes();
+        self.s.store.put_blob(&raw)?;
+        Ok(raw)
+    }
+
+    /// The layers of an image whose metadata is in the store.
+    ///
+    /// # Errors
+    /// The metadata is gone or damaged.
+    pub fn image_layers(
+        &self,
+        reference: &str,
+        config_digest: &str,
+        watch: Option<Watch>,
+    ) -> Result<Vec<LayerRef>> {
+        let store = &self.s.store;
+        let digest: Digest = config_digest.parse().map_err(|_| bad_image(reference))?;
+        let raw = store.read_blob(&digest)?;
+        let config = ImageConfig::parse(&raw).map_err(|e| Error::Image(e.to_string()))?;
+        let manifest = match store.try_image(config_digest)?.and_then(|i| i.row.manifest) {
+            Some(manifest) => match store.read_blob(&manifest) {
+                Ok(raw) => match Manifest::parse(&raw, None) {
+                    Ok(Manifest::Image(image)) => Some(image.value),
+                    _ => None,
+                },
+                Err(_) => None,
+            },
+            None => None,
+        };
+        let from = Reference::parse(reference).ok();
+        let layers = config.rootfs.diff_ids.iter().enumerate().map(|(at, diff_id)| {
+            let blob = manifest.as_ref().and_then(|m| m.layers.get(at)).cloned();
+            LayerRef::lazy(LazyLayer {
+                diff_id: diff_id.clone(),
+                blob,
+                from: from.clone(),
+                watch: watch.clone(),
+            })
+        });
+        Ok(layers.collect())
+    }
+
+    /// Pulls an image with all its layers.
+    ///
+    /// # Errors
+    /// The registry does not have it, or a layer cannot be had.
+    pub async fn pull(
+        &self,
+        reference: &Reference,
+        platform: &Platform,
+        watch: Option<Watch>,
+    ) -> Result<Pulled> {
+        let pulled = self.pull_metadata(reference, platform).await?;
+        let name = reference.to_string();
+        let layers = self.image_layers(&name, pulled.config_digest.as_str(), watch)?;
+        self.ready(&layers).await?;
+        Ok(pulled)
+    }
+
+    /// The config of an image of the store, or of its registry if it is not here.
+    ///
+    /// # Errors
+    /// Nobody has it.
+    pub async fn find_or_pull(&self, name: &str, platform: &Platform) -> Result<ResolvedImage> {
+        if !self.s.always_pull
+            && let Some(image) = self.s.store.try_image(name)?
+            && image.config.platform().satisfies(platform)
+        {
+            return Ok(ResolvedImage {
+                reference: image.row.name.clone().unwrap_or_else(|| image.row.config.to_string()),
+                config_digest: image.row.config.to_string(),
+                config: image.config,
+            });
+        }
+        let reference = Reference::parse(name).map_err(|e| Error::Image(format!("`{name}`: {e}")))?;
+        let pulled = self.pull_metadata(&reference, platform).await?;
+        Ok(ResolvedImage {
+            reference: pulled.reference.to_string(),
+            config_digest: pulled.config_digest.to_string(),
+            config: pulled.config,
+        })
+    }
+}
+
+fn bad_image(reference: &str) -> Error {
+    Error::Image(format!("the store's data on `{reference}` is damaged"))
+}
+
+/// The manifest of an index that fits a platform; attestations and the like are no images.
+fn platform_manifest<'a>(list: &'a [Descriptor], wanted: &Platform) -> Option<&'a Descriptor> {
+    let images: Vec<&Descriptor> = list
+        .iter()
+        .filter(|d| media_type::is_manifest(&d.media_type))
+        .filter(|d| !d.annotations.contains_key("vnd.docker.reference.type"))
+        .collect();
+    let best = images
+        .iter()
+        .filter_map(|d| wanted.rank(d.platform.as_ref()?).map(|rank| (rank, *d)))
+        .min_by_key(|(rank, _)| *rank)
+        .map(|(_, d)| d);
+    match (best, images.as_slice()) {
+        (Some(best), _) => Some(best),
+        (None, [only]) if only.platform.is_none() => Some(only),
+        _ => None,
+    }
+}
+
+fn check_layers(reference: &Reference, manifest: &ImageManifest, config: &ImageConfig) -> Result<()> {
+    let (layers, diffs) = (manifest.layers.len(), config.rootfs.diff_ids.len());
+    if layers == diffs {
+        return Ok(());
+    }
+    let name = reference.familiar();
+    Err(Error::Image(format!("`{name}` has {layers} layers, and its config names {diffs}")))
+}
+
+impl Resolver for Engine {
+    async fn resolve(
+        &self,
+        reference: &str,
+        platform: &Platform,
+    ) -> Result<ResolvedImage, PortError> {
+        if let Some(layout) = reference.strip_prefix("oci-layout://") {
+            return Ok(self.resolve_layout(layout, platform).await?);
+        }
+        self.find_or_pull(reference, platform).await.map_err(|e| {
+            let error = PortError::from(e);
+            let message = format!("cannot resolve `{reference}`: {}", error.message);
+            PortError { message, ..error }.with_hint(
+                "check the name; a private image needs credentials in the Docker config file, and \
+                 a registry that cannot be reached a mirror in kiln's config file",
+            )
+        })
+    }
+}

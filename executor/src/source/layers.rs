@@ -1,0 +1,182 @@
+//! Brings layers in: downloads their blobs side by side, unpacks each into a directory.
+
+use std::io::Read;
+use std::path::Path;
+use std::time::{Duration, SystemTime};
+
+use kiln_cache::{LayerId, Packed, Store, UnpackOptions, View, unpack};
+use kiln_image::compression::decoder;
+use kiln_image::{Descriptor, DiffId, Hasher};
+use kiln_registry::FileSink;
+use kiln_solver::key::Key;
+use kiln_sys::RootDir;
+
+use super::image::tree_of;
+use crate::engine::Engine;
+use crate::error::{Error, Result, blocking};
+use crate::output::{LayerRef, LazyLayer};
+
+impl Engine {
+    /// The layers in the store, in their order.
+    pub(crate) async fn fetch_layers(&self, layers: &[LayerRef]) -> Result<Vec<LayerId>> {
+        // Side by side first; a layer with links into those below it waits for them.
+        let tried = layers.iter().map(|layer| {
+            layer.id_or_fetch(|lazy| async move { self.bring_layer(&lazy, &[]).await })
+        });
+        let tried = futures_util::future::join_all(tried).await;
+        let mut ids: Vec<LayerId> = Vec::new();
+        for (layer, tried) in layers.iter().zip(tried) {
+            let id = match tried {
+                Ok(id) => id,
+                Err(Error::Store(kiln_cache::Error::Entry { .. })) if !ids.is_empty() => {
+                    let below = ids.clone();
+                    layer
+                        .id_or_fetch(|lazy| async move { self.bring_layer(&lazy, &below).await })
+                        .await?
+                }
+                Err(e) => return Err(e),
+            };
+            ids.push(id);
+        }
+        Ok(ids)
+    }
+
+    async fn bring_layer(&self, lazy: &LazyLayer, below: &[LayerId]) -> Result<LayerId> {
+        let store = &self.s.store;
+        if let Some(layer) = store.layer_by_diff(&lazy.diff_id)? {
+            return Ok(layer.id);
+        }
+        // One process brings a layer in, others wait for it.
+        let flight = Key(*blake3::hash(format!("layer {}", lazy.diff_id).as_bytes()).as_bytes());
+        let mut tries = 0;
+        let _flight = loop {
+            if let Some(flight) = store.try_flight(flight)? {
+                break flight;
+            }
+            tokio::time::sleep(Store::flight_pause(tries)).await;
+            tries += 1;
+        };
+        if let Some(layer) = store.layer_by_diff(&lazy.diff_id)? {
+            return Ok(layer.id);
+        }
+        let blob = self.layer_blob(lazy).await?;
+        let (store, diff_id, below) = (store.clone(), lazy.diff_id.clone(), below.to_vec());
+        blocking(move || {
+            let path = store.blob_path(&blob.digest);
+            let file = std::fs::File::open(path).map_err(|e| Error::io("open layer blob", e))?;
+            let id = unpack_layer(&store, Box::new(file), Some(&diff_id), &below);
+            if let Err(Error::Image(_)) = &id {
+                // A blob that does not hold what it should is fetched again next time.
+                store.remove_blob(&blob.digest)?;
+            }
+            let (id, _) = id?;
+            store.note_blob(&diff_id, &blob)?;
+            Ok(id)
+        })
+        .await
+    }
+
+    /// A blob of the store that holds the layer; downloaded if there is none.
+    async fn layer_blob(&self, lazy: &LazyLayer) -> Result<Descriptor> {
+        let store = &self.s.store;
+        if let Some(blob) = store.blobs_of(&lazy.diff_id)?.into_iter().next() {
+            return Ok(blob);
+        }
+        let (Some(blob), Some(from)) = (&lazy.blob, &lazy.from) else {
+            return Err(Error::Missing {
+                text: format!("layer {} is not in the store", lazy.diff_id),
+                hint: "build or pull the image that it belongs to again".into(),
+            });
+        };
+        if store.has_blob(&blob.digest) {
+            return Ok(blob.clone());
+        }
+        let path = store.partial_path(&blob.digest);
+        let file = tokio::fs::OpenOptions::new()
+            .read(true)
+            .write(true)
+            .create(true)
+            .truncate(false)
+            .open(&path)
+            .await
+            .map_err(|e| Error::io("open download", e))?;
+        let mut sink = FileSink::new(file);
+        let label = blob.digest.short().to_owned();
+        let told = std::sync::Mutex::new(std::time::Instant::now());
+        let progress = |done: u64| {
+            let Some(watch) = &lazy.watch else { return };
+            let Ok(mut last) = told.lock() else { return };
+            if done == blob.size || last.elapsed() > Duration::from_millis(50) {
+                *last = std::time::Instant::now();
+                watch.progress(&label, done, blob.size);
+            }
+        };
+        self.s
+            .registry
+            .fetch_blob(from, blob, &mut sink, &progress)
+            .await
+            .map_err(|e| Error::Registry(format!("layer {}: {e}", blob.digest.short())))?;
+        store.adopt_partial(&blob.digest)?;
+        Ok(blob.clone())
+    }
+}
+
+/// Hashes what is read.
+struct Hashing<R> {
+    inner: R,
+    hasher: Hasher,
+    size: u64,
+}
+
+impl<R: Read> Read for Hashing<R> {
+    fn read(&mut self, out: &mut [u8]) -> std::io::Result<usize> {
+        let n = self.inner.read(out)?;
+        self.hasher.update(&out[..n]);
+        self.size += n as u64;
+        Ok(n)
+    }
+}
+
+/// Unpacks a layer's tar, in whatever compression, into a directory of the store. `wanted` is
+/// the diff id that it must have.
+///
+/// # Errors
+/// The tar is malformed or another one than wanted, or the store failed.
+pub(crate) fn unpack_layer(
+    store: &Store,
+    input: Box<dyn Read + Send>,
+    wanted: Option<&DiffId>,
+    below: &[LayerId],
+) -> Result<(LayerId, DiffId)> {
+    let scratch = store.scratch()?;
+    let dir = scratch.path().join("diff");
+    std::fs::create_dir(&dir).map_err(|e| Error::io("make layer", e))?;
+    let root = RootDir::open_trusted(&dir)?;
+    root.chmod(Path::new(""), 0o755)?;
+    let views: Vec<View> = if below.is_empty() { vec![] } else { vec![store.view(below)?] };
+    let (_, plain) = decoder(input).map_err(|e| Error::io("read layer", e))?;
+    let mut plain = Hashing { inner: plain, hasher: Hasher::sha256(), size: 0 };
+    let options = UnpackOptions {
+        whiteouts: true,
+        below: views.iter().map(View::root).collect(),
+        owner: None,
+        into_tree: false,
+    };
+    unpack(&mut plain, &root, &options)?;
+    let found = DiffId::from(plain.hasher.finish());
+    if let Some(wanted) = wanted
+        && *wanted != found
+    {
+        let text = format!("a layer unpacks to {found}, and {wanted} was expected");
+        return Err(Error::Image(text));
+    }
+    let id = store.adopt_layer(&dir)?;
+    let packed = Packed {
+        diff_id: found.clone(),
+        tree: tree_of(&found),
+        tar_size: plain.size,
+        bytes: plain.size,
+    };
+    store.record_layer(&id, &packed, SystemTime::now())?;
+    Ok((id, found))
+}

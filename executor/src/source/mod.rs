@@ -1,0 +1,51 @@
+//! Sources: images, directories, files from the web, git repositories.
+
+mod image;
+mod git;
+mod http;
+mod layers;
+mod layout;
+
+use kiln_solver::key::Encoder;
+use kiln_solver::plan::{Source, SourceKind};
+use kiln_solver::ports::{Pending, Solved, Step};
+
+use crate::engine::Engine;
+use crate::error::{Error, Result};
+use crate::output::{Output, Watch};
+
+pub use image::Pulled;
+
+impl Engine {
+    pub(crate) async fn bring_in(
+        &self,
+        op: &Source,
+        step: &Step,
+        ignore_cache: bool,
+    ) -> Result<Solved<Output>> {
+        let watch = Watch { events: step.events.clone(), vertex: step.vertex };
+        match &op.kind {
+            SourceKind::Image { reference, config } => {
+                let layers = self.image_layers(reference, config, Some(watch))?;
+                let identity = Pending::ready(image::identity(&layers));
+                Ok(Solved { output: Output::Layers(layers), identity })
+            }
+            SourceKind::Context { name } => {
+                let context = self.s.inputs.contexts.get(name).ok_or_else(|| {
+                    Error::Other(format!("the build was given no context `{name}`"))
+                })?;
+                // What is used of a context is fingerprinted where it is used.
+                let mut to = Encoder::new("context");
+                to.bytes(name.as_bytes());
+                let identity = Pending::ready(to.finish().into());
+                Ok(Solved { output: Output::Dir(context.tree.clone()), identity })
+            }
+            SourceKind::Http { url, checksum } => {
+                self.http_source(url, checksum.as_deref(), &watch, ignore_cache).await
+            }
+            SourceKind::Git { url, keep_git_dir, checksum } => {
+                self.git_source(url, *keep_git_dir, checksum.as_deref(), step).await
+            }
+        }
+    }
+}
