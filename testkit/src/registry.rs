@@ -17,6 +17,7 @@ pub struct RegistryProcess {
     child: Child,
     directory: TempDir,
     port: u16,
+    authority: Vec<u8>,
 }
 
 impl RegistryProcess {
@@ -34,6 +35,42 @@ impl RegistryProcess {
     /// As [`RegistryProcess::start`].
     pub fn mirror_of(url: &str) -> Result<Self> {
         Self::start_with(&format!("proxy:\n  remoteurl: {url}\n"))
+    }
+
+    /// Starts a registry that speaks TLS with a certificate for `127.0.0.1` that nothing trusts;
+    /// see [`RegistryProcess::authority`].
+    ///
+    /// # Errors
+    /// As [`RegistryProcess::start`], and when `openssl` is not installed.
+    pub fn start_tls() -> Result<Self> {
+        let directory = tempfile::tempdir()?;
+        let file = |name: &str| directory.path().join(name).display().to_string();
+        let (key, certificate) = (file("key.pem"), file("certificate.pem"));
+        let output = Command::new("openssl")
+            .args([
+                "req",
+                "-x509",
+                "-newkey",
+                "ec",
+                "-pkeyopt",
+                "ec_paramgen_curve:P-256",
+            ])
+            .args(["-nodes", "-days", "2", "-subj", "/CN=kiln test"])
+            .args(["-addext", "subjectAltName=IP:127.0.0.1"])
+            .args(["-addext", "basicConstraints=critical,CA:FALSE"])
+            .args(["-keyout", &key, "-out", &certificate])
+            .output()
+            .context("openssl cannot be started; is it installed?")?;
+        if !output.status.success() {
+            bail!(
+                "openssl failed: {}",
+                String::from_utf8_lossy(&output.stderr)
+            );
+        }
+        let tls = format!("  tls:\n    certificate: {certificate}\n    key: {key}\n");
+        let mut registry = Self::start_with(&tls)?;
+        registry.authority = std::fs::read(&certificate)?;
+        Ok(registry)
     }
 
     fn start_with(extra: &str) -> Result<Self> {
@@ -76,6 +113,7 @@ impl RegistryProcess {
             child,
             directory,
             port,
+            authority: Vec::new(),
         };
         let end = Instant::now() + START;
         while Instant::now() < end {
@@ -101,10 +139,21 @@ impl RegistryProcess {
         format!("127.0.0.1:{}", self.port)
     }
 
+    /// The certificate to trust, in PEM form; empty without TLS.
+    #[must_use]
+    pub fn authority(&self) -> &[u8] {
+        &self.authority
+    }
+
     /// The address with its scheme.
     #[must_use]
     pub fn url(&self) -> String {
-        format!("http://{}", self.host())
+        let scheme = if self.authority.is_empty() {
+            "http"
+        } else {
+            "https"
+        };
+        format!("{scheme}://{}", self.host())
     }
 
     /// Where the registry keeps its files.

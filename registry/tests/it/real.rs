@@ -6,7 +6,10 @@ use anyhow::Result;
 use bytes::Bytes;
 use kiln_image::descriptor::media_type::{self, ACCEPT_MANIFESTS};
 use kiln_image::{Descriptor, Digest, ImageIndex, ImageManifest, Manifest, Reference};
-use kiln_registry::{FileSink, FileSource, MemorySink, Pushed};
+use kiln_registry::{
+    Client, FileSink, FileSource, MemorySink, MirrorUrl, Pushed, RegistryConfig, RegistryError,
+    TlsConfig,
+};
 use kiln_testkit::{FaultServer, RegistryProcess, Reply, TinyImage, Verdict};
 use tokio::fs::OpenOptions;
 
@@ -347,6 +350,67 @@ async fn indexes_are_stored_as_they_are() -> Result<()> {
             .push_manifest(&reference, &raw, media_type::OCI_MANIFEST)
             .await
             .is_err()
+    );
+    Ok(())
+}
+
+#[tokio::test]
+async fn certificates_are_checked() -> Result<()> {
+    let registry = RegistryProcess::start_tls()?;
+    let plain = RegistryProcess::start()?;
+    let trust = TlsConfig {
+        authorities: vec![registry.authority().to_vec()],
+        identity: None,
+    };
+    let host = registry.host();
+    let with = |change: &dyn Fn(&mut RegistryConfig)| {
+        let mut config = config();
+        change(&mut config);
+        Client::anonymous(config)
+    };
+    let reference = |host: &str| format!("{host}/app:1").parse::<Reference>();
+    let mirror = |config: &mut RegistryConfig| {
+        let mirror = registry.url().parse::<MirrorUrl>();
+        config
+            .mirrors
+            .insert("registry.invalid".into(), mirror.into_iter().collect());
+    };
+    let image = TinyImage::of_files(&[("a", b"one")])?;
+    let trusting = with(&|config| drop(config.tls.insert(host.clone(), trust.clone())));
+    image.push(&trusting, &reference(&host)?).await?;
+    let insecure = with(&|config| {
+        config.insecure.insert(host.clone());
+        config.insecure.insert(plain.host());
+    });
+    insecure
+        .resolve(&reference(&host)?, &ACCEPT_MANIFESTS)
+        .await?;
+    // Insecure registries need not have TLS at all.
+    image.push(&insecure, &reference(&plain.host())?).await?;
+    // Mirrors have settings of their own.
+    let mirrored = with(&|config| {
+        mirror(config);
+        config.tls.insert(host.clone(), trust.clone());
+    });
+    let elsewhere = reference("registry.invalid")?;
+    mirrored.resolve(&elsewhere, &ACCEPT_MANIFESTS).await?;
+
+    let untrusting = with(&|config| mirror(config));
+    assert!(
+        untrusting
+            .resolve(&elsewhere, &ACCEPT_MANIFESTS)
+            .await
+            .is_err()
+    );
+    let broken = TlsConfig {
+        authorities: vec![b"no certificate".to_vec()],
+        identity: None,
+    };
+    let broken = with(&|config| drop(config.tls.insert(host.clone(), broken.clone())));
+    let result = broken.resolve(&reference(&host)?, &ACCEPT_MANIFESTS).await;
+    assert!(
+        matches!(result, Err(RegistryError::Settings { .. })),
+        "{result:?}"
     );
     Ok(())
 }
