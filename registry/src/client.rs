@@ -158,3 +158,28 @@ impl Client {
         Ok(client.get(url).send().await.is_ok())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use bytes::Bytes;
+    use kiln_image::Descriptor;
+
+    use super::*;
+    use crate::io::MemorySink;
+
+    /// Builds run pulls and pushes as tasks, which may move between threads.
+    #[test]
+    fn operations_can_be_spawned() {
+        fn spawnable<T: Send>(_: &T) {}
+        let client = Client::anonymous(RegistryConfig::default());
+        let reference: Reference = "localhost:1/x".parse().unwrap();
+        let blob = Descriptor::of("x", b"");
+        let (source, mut sink) = (Bytes::new(), MemorySink::default());
+        spawnable(&client.fetch_blob(&reference, &blob, &mut sink, &|_| {}));
+        spawnable(&client.push_blob(&reference, &blob, &source, &[], &|_| {}));
+        spawnable(&client.fetch_manifest(&reference, &[]));
+        spawnable(&client.push_manifest(&reference, b"", ""));
+        spawnable(&client.referrers(&reference, &blob.digest, None));
+        spawnable(&client.tags(&reference));
+    }
+}
