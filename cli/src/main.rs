@@ -1,1 +1,42 @@
-fn main() {}
+//! The `kiln` command.
+
+mod args;
+mod commands;
+mod context;
+mod diagnostics;
+mod engine;
+mod errors;
+mod progress;
+mod settings;
+mod ui;
+
+use std::process::ExitCode;
+
+use clap::Parser as _;
+
+use crate::args::Cli;
+use crate::errors::Failure;
+
+fn main() -> ExitCode {
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(e) => {
+            // Help and version go to stdout and are no failure; clap knows which is which.
+            let _ = e.print();
+            return ExitCode::from(u8::try_from(e.exit_code()).unwrap_or(2));
+        }
+    };
+    match start(cli) {
+        Ok(code) => code,
+        Err(failure) => failure.report(),
+    }
+}
+
+fn start(cli: Cli) -> Result<ExitCode, Failure> {
+    // Before any thread exists: the helper that starts sandboxes is a fork of this process.
+    let spawner = cli.command.needs_sandbox().then(engine::start_spawner).transpose()?;
+    let settings = settings::resolve(&cli.global)?;
+    ui::start_logging(&settings);
+    let app = engine::App { settings, spawner };
+    commands::run(app, cli.command)
+}

@@ -88,6 +88,11 @@ impl Engine {
         &self.s.registry
     }
 
+    /// The file that keeps the output of a step, by the number of its vertex.
+    pub fn step_log(&self, vertex: usize) -> PathBuf {
+        self.s.logs.path(vertex)
+    }
+
     pub(crate) fn spawner(&self) -> Result<&Spawner> {
         self.s.spawner.as_ref().ok_or_else(|| Error::Other("nothing can be run here".into()))
     }

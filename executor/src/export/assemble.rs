@@ -42,11 +42,15 @@ fn timestamp(time: SystemTime, epoch: Option<u64>) -> Option<Timestamp> {
 }
 
 impl Engine {
-    /// Puts the image together and stores its config.
+    /// Puts the image together and stores its config. `squash` makes one layer of those that the
+    /// build added.
     ///
     /// # Errors
     /// A layer's record is gone, or the store failed.
-    pub fn assemble(&self, assembly: Assembly) -> Result<Assembled> {
+    pub async fn assemble(&self, assembly: Assembly, squash: bool) -> Result<Assembled> {
+        if squash {
+            return Err(Error::Other("--squash is not there yet".into()));
+        }
         let layers = match assembly.output {
             None => Vec::new(),
             Some(Output::Layers(layers)) => layers,

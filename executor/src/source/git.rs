@@ -7,6 +7,14 @@ use crate::error::{Error, Result};
 use crate::output::Output;
 
 impl Engine {
+    /// Checks a repository out.
+    ///
+    /// # Errors
+    /// It cannot be had.
+    pub async fn git_checkout(&self, url: &str, _keep: bool) -> Result<kiln_cache::Scratch> {
+        Err(Error::Other(format!("cannot fetch {url}")))
+    }
+
     pub(super) async fn git_source(
         &self,
         url: &str,

@@ -6,7 +6,9 @@ use std::sync::Arc;
 
 use kiln_cache::Scratch;
 use kiln_image::{Digest, Hasher};
+use kiln_solver::event::Events;
 use kiln_solver::key::Encoder;
+use kiln_solver::plan::VertexId;
 use kiln_solver::ports::{Pending, Solved};
 use kiln_sys::RootDir;
 
@@ -36,6 +38,18 @@ fn file_name(url: &str) -> &str {
 }
 
 impl Engine {
+    /// Downloads a file and opens it.
+    ///
+    /// # Errors
+    /// It cannot be had.
+    pub async fn download_file(&self, url: &str) -> Result<std::fs::File> {
+        let scratch = self.s.store.scratch()?;
+        let watch = Watch { events: Events::none(), vertex: VertexId::default() };
+        download(url, &scratch, None, &watch).await?;
+        let root = RootDir::open_trusted(scratch.path())?;
+        Ok(root.open_read(Path::new(file_name(url)))?.into())
+    }
+
     /// Downloads a file; its content is its identity.
     pub(super) async fn http_source(
         &self,

@@ -1,0 +1,65 @@
+//! The command line: what was typed, before files and environment are looked at.
+
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+
+use crate::commands;
+
+/// Builds OCI images from Dockerfiles and runs them, without a daemon.
+#[derive(Debug, Parser)]
+#[command(name = "kiln", version, propagate_version = true, max_term_width = 100)]
+#[command(after_help = "\
+Exit codes: 0 success; 1 the command failed; 2 wrong usage; 130 interrupted.
+`kiln run` passes the container's own code on: 125 kiln could not start it, 126 its command cannot be
+executed, 127 its command was not found, 128+N it was killed by signal N.")]
+pub(crate) struct Cli {
+    #[command(flatten)]
+    pub(crate) global: Global,
+    #[command(subcommand)]
+    pub(crate) command: Command,
+}
+
+/// Options of every command.
+#[derive(Debug, Args)]
+pub(crate) struct Global {
+    /// Directory of the store [default: /var/lib/kiln for root, $XDG_DATA_HOME/kiln otherwise]
+    #[arg(long, global = true, env = "KILN_ROOT", value_name = "DIR")]
+    pub(crate) root: Option<PathBuf>,
+    /// Config file [default: /etc/kiln/config.toml for root, $XDG_CONFIG_HOME/kiln/config.toml
+    /// otherwise]
+    #[arg(long, global = true, env = "KILN_CONFIG", value_name = "FILE")]
+    pub(crate) config: Option<PathBuf>,
+    /// What kiln logs of itself to stderr
+    #[arg(long, global = true, env = "KILN_LOG_LEVEL", value_enum, value_name = "LEVEL")]
+    pub(crate) log_level: Option<LogLevel>,
+    /// Same as --log-level=debug
+    #[arg(short = 'D', long, global = true)]
+    pub(crate) debug: bool,
+}
+
+/// How much is logged.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum LogLevel {
+    Error,
+    Warn,
+    Info,
+    Debug,
+    Trace,
+}
+
+/// The commands.
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    Build(Box<commands::build::Args>),
+    Run(Box<commands::run::Args>),
+    #[command(hide = true, name = "internal-promote")]
+    Promote,
+}
+
+impl Command {
+    /// Whether the command starts sandboxes.
+    pub(crate) fn needs_sandbox(&self) -> bool {
+        matches!(self, Self::Build(_) | Self::Run(_))
+    }
+}

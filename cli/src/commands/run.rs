@@ -1,0 +1,317 @@
+//! `kiln run`.
+
+use std::os::fd::{AsFd as _, OwnedFd};
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::ValueEnum;
+use kiln_executor::{BuildInputs, RunRequest, Running};
+use kiln_image::Platform;
+use kiln_runtime::Stdio;
+use kiln_sys::process::Exit;
+use kiln_sys::{fdpass, pty};
+
+use super::build_options as options;
+use crate::engine::App;
+use crate::errors::Failure;
+
+/// Run a command in a new container
+#[derive(Debug, clap::Args)]
+#[command(after_help = "\
+Examples:
+  kiln run --rm busybox echo hello
+  kiln run --rm -it -v \"$PWD\":/src -w /src debian:bookworm bash
+  kiln run --rm --network host -e PORT=8080 web")]
+pub(crate) struct Args {
+    /// Remove the container when it has ended; what a container wrote is never kept
+    #[arg(long)]
+    rm: bool,
+    /// Pass standard input on
+    #[arg(short, long)]
+    interactive: bool,
+    /// Give the container a terminal
+    #[arg(short, long)]
+    tty: bool,
+    /// Environment variable; without a value, this environment's
+    #[arg(short, long, value_name = "NAME[=VALUE]")]
+    env: Vec<String>,
+    /// Read environment variables from a file
+    #[arg(long, value_name = "FILE")]
+    env_file: Vec<PathBuf>,
+    /// Mount a path of the host: /HOST:/CONTAINER[:ro]
+    #[arg(short, long, value_name = "HOST:CONTAINER[:ro]")]
+    volume: Vec<String>,
+    /// Working directory
+    #[arg(short, long, value_name = "DIR")]
+    workdir: Option<String>,
+    /// User, by name or number
+    #[arg(short, long, value_name = "USER[:GROUP]")]
+    user: Option<String>,
+    /// Replace the image's ENTRYPOINT
+    #[arg(long, value_name = "COMMAND")]
+    entrypoint: Option<String>,
+    /// Network
+    #[arg(long, value_enum, default_value_t)]
+    network: NetworkArg,
+    /// Line of /etc/hosts
+    #[arg(long, value_name = "NAME:ADDRESS")]
+    add_host: Vec<String>,
+    /// Host name
+    #[arg(long, value_name = "NAME")]
+    hostname: Option<String>,
+    /// Platform of the image
+    #[arg(long, value_name = "OS/ARCH[/VARIANT]")]
+    platform: Option<String>,
+    /// When to look the image up in its registry
+    #[arg(long, value_enum, default_value_t)]
+    pull: Pull,
+    /// Image
+    image: String,
+    /// Command and its arguments [default: the image's CMD]
+    #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+    command: Vec<String>,
+}
+
+/// `--network`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+enum NetworkArg {
+    /// The host's network
+    #[default]
+    Host,
+    /// Loopback only
+    None,
+}
+
+/// `--pull`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+enum Pull {
+    /// Always
+    Always,
+    /// If it is not here
+    #[default]
+    Missing,
+    /// Never
+    Never,
+}
+
+/// The code of `docker run` for a container that could not be started.
+const NOT_STARTED: u8 = 125;
+
+/// Runs the command.
+pub(crate) fn run(app: &App, args: Args) -> Result<ExitCode, Failure> {
+    match start(app, args) {
+        Ok(exit) => Ok(ExitCode::from(u8::try_from(exit.code()).unwrap_or(1))),
+        Err(failure) if failure.code == 1 => Err(failure.with_code(NOT_STARTED)),
+        Err(failure) => Err(failure),
+    }
+}
+
+fn volume(text: &str) -> Result<(PathBuf, PathBuf, bool), Failure> {
+    let bad = |why: &str| Failure::usage(format!("--volume `{text}`: {why}"));
+    let mut parts = text.split(':');
+    let (host, target) = (parts.next().unwrap_or_default(), parts.next());
+    let target = target.ok_or_else(|| {
+        bad("named and nameless volumes are not supported").with_hint("write /HOST:/CONTAINER")
+    })?;
+    let mut read_only = false;
+    for option in parts.next().unwrap_or_default().split(',').filter(|o| !o.is_empty()) {
+        match option {
+            "ro" => read_only = true,
+            "rw" => read_only = false,
+            other => return Err(bad(&format!("unknown option `{other}`"))),
+        }
+    }
+    if parts.next().is_some() || !target.starts_with('/') {
+        return Err(bad("the path in the container must be absolute"));
+    }
+    if !host.starts_with(['/', '.']) {
+        return Err(bad("named volumes are not supported").with_hint("give the path of a directory"));
+    }
+    let host = std::path::absolute(host)?;
+    if !host.exists() {
+        std::fs::create_dir_all(&host)
+            .map_err(|e| bad(&format!("cannot make `{}`: {e}", host.display())))?;
+    }
+    Ok((host, PathBuf::from(target), read_only))
+}
+
+fn environment(args: &Args) -> Result<Vec<String>, Failure> {
+    let mut all = Vec::new();
+    for path in &args.env_file {
+        let text = std::fs::read_to_string(path)
+            .map_err(|e| Failure::new(format!("cannot read `{}`: {e}", path.display())))?;
+        let lines = text.lines().map(str::trim).filter(|l| !l.is_empty() && !l.starts_with('#'));
+        all.extend(lines.map(str::to_owned));
+    }
+    all.extend(args.env.iter().cloned());
+    let assigned = all.into_iter().filter_map(|entry| {
+        if entry.contains('=') {
+            return Some(entry);
+        }
+        std::env::var(&entry).ok().map(|value| format!("{entry}={value}"))
+    });
+    Ok(assigned.collect())
+}
+
+fn start(app: &App, args: Args) -> Result<Exit, Failure> {
+    if args.tty && args.interactive && !pty::is_terminal(std::io::stdin()) {
+        return Err(Failure::usage("the input device is not a terminal")
+            .with_hint("leave -t out where standard input is a pipe"));
+    }
+    let platform: Platform = match &args.platform {
+        None => Platform::host(),
+        Some(text) => {
+            text.parse().map_err(|e| Failure::usage(format!("--platform `{text}`: {e}")))?
+        }
+    };
+    let env = environment(&args)?;
+    let volumes = args.volume.iter().map(|v| volume(v)).collect::<Result<Vec<_>, _>>()?;
+    let extra_hosts =
+        args.add_host.iter().map(|h| options::host(h)).collect::<Result<Vec<_>, _>>()?;
+    let engine = app.engine(BuildInputs::default(), args.pull == Pull::Always)?;
+    if args.pull == Pull::Never {
+        engine.store().find_image(&args.image)?;
+    }
+    let runtime = app.runtime()?;
+    let exit = runtime.block_on(async {
+        let image = engine.find_or_pull(&args.image, &platform).await?;
+        let layers = engine.image_layers(&image.reference, &image.config_digest, None)?;
+        let (stdio, console) = streams(&args)?;
+        let running = engine.running()?;
+        forward_signals(running.clone(), args.tty);
+        let hostname = args.hostname.clone().unwrap_or_else(|| {
+            let mut random = [0; 6];
+            // Without random bytes the name is all zeros, which is a name too.
+            let _ = kiln_sys::system::random(&mut random);
+            random.iter().map(|b| format!("{b:02x}")).collect()
+        });
+        let request = RunRequest {
+            config: image.config,
+            layers,
+            entrypoint: args.entrypoint.clone().map(|e| vec![e]),
+            command: args.command.clone(),
+            env,
+            workdir: args.workdir.clone(),
+            user: args.user.clone(),
+            volumes,
+            isolated: args.network == NetworkArg::None,
+            extra_hosts,
+            hostname,
+            stdio,
+        };
+        let terminal = console.map(|socket| Terminal::attach(socket, args.interactive));
+        let exit = engine.run(request, &running).await.map_err(|e| {
+            let code = match &e {
+                kiln_executor::Error::Command { code, .. } => u8::try_from(*code).unwrap_or(NOT_STARTED),
+                _ => NOT_STARTED,
+            };
+            Failure::from(e).with_code(code)
+        });
+        if let Some(terminal) = terminal {
+            terminal.finish();
+        }
+        exit
+    });
+    runtime.shutdown_background();
+    exit
+}
+
+fn duplicate(fd: impl std::os::fd::AsFd) -> Result<OwnedFd, Failure> {
+    Ok(fd.as_fd().try_clone_to_owned()?)
+}
+
+/// The container's streams, and the socket on which its terminal arrives.
+fn streams(args: &Args) -> Result<(Stdio, Option<OwnedFd>), Failure> {
+    let null = || -> Result<OwnedFd, Failure> { Ok(std::fs::File::open("/dev/null")?.into()) };
+    let stdin = if args.interactive { duplicate(std::io::stdin())? } else { null()? };
+    let (stdout, stderr) = (duplicate(std::io::stdout())?, duplicate(std::io::stderr())?);
+    let (ours, theirs) = if args.tty {
+        let (ours, theirs) = fdpass::pair()?;
+        (Some(ours), Some(theirs))
+    } else {
+        (None, None)
+    };
+    Ok((Stdio { stdin, stdout, stderr, console: theirs }, ours))
+}
+
+/// Passes on the signals that a foreground program gets.
+fn forward_signals(running: Running, tty: bool) {
+    use tokio::signal::unix::{SignalKind, signal};
+    let mut numbers = vec![1, 3, 10, 12, 15];
+    // With a terminal, Ctrl-C is a character that the terminal passes on itself.
+    if !tty {
+        numbers.push(2);
+    }
+    for number in numbers {
+        let running = running.clone();
+        let Ok(mut stream) = signal(SignalKind::from_raw(number)) else { continue };
+        tokio::spawn(async move {
+            while stream.recv().await.is_some() {
+                running.signal(number);
+            }
+        });
+    }
+}
+
+/// Our terminal, tied to the container's.
+struct Terminal {
+    output: std::thread::JoinHandle<Option<pty::RawMode>>,
+}
+
+impl Terminal {
+    /// Waits for the container's terminal on `socket` and passes bytes both ways.
+    fn attach(socket: OwnedFd, interactive: bool) -> Self {
+        let output = std::thread::spawn(move || {
+            let mut buffer = [0; 8];
+            let master = fdpass::receive(&socket, &mut buffer).ok()?.1.into_iter().next()?;
+            let raw = if interactive && pty::is_terminal(std::io::stdin()) {
+                pty::raw_mode(std::io::stdin()).ok()
+            } else {
+                None
+            };
+            follow_size(&master);
+            if interactive {
+                let to = master.try_clone().ok()?;
+                std::thread::spawn(move || copy(std::io::stdin(), std::fs::File::from(to)));
+            }
+            copy(std::fs::File::from(master), std::io::stdout());
+            raw
+        });
+        Self { output }
+    }
+
+    /// Shows the rest and brings our terminal back to how it was.
+    fn finish(self) {
+        // A panic of the thread has nothing to give back.
+        drop(self.output.join());
+    }
+}
+
+/// Copies until one side ends: a closed terminal reads as an error.
+fn copy(mut from: impl std::io::Read, mut to: impl std::io::Write) {
+    let mut buffer = [0; 16 << 10];
+    while let Ok(n) = from.read(&mut buffer) {
+        if n == 0 || to.write_all(&buffer[..n]).and_then(|()| to.flush()).is_err() {
+            break;
+        }
+    }
+}
+
+/// Gives the container's terminal our size, now and whenever it changes.
+fn follow_size(master: &OwnedFd) {
+    let Ok(master) = master.as_fd().try_clone_to_owned() else { return };
+    std::thread::spawn(move || {
+        let mut last = None;
+        loop {
+            let size = pty::size(std::io::stdout());
+            if let (Some((columns, rows)), true) = (size, size != last) {
+                // The container may have ended: then there is nothing to resize.
+                if pty::set_size(&master, columns, rows).is_err() {
+                    return;
+                }
+            }
+            last = size;
+            std::thread::sleep(std::time::Duration::from_millis(250));
+        }
+    });
+}

@@ -1,0 +1,263 @@
+//! Where a build's files and its Dockerfile come from.
+
+use std::io::Read as _;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use kiln_cache::Store;
+use kiln_executor::{Context, DirTree};
+use kiln_parser::Ignore;
+use kiln_solver::plan::PathFilter;
+use kiln_sys::RootDir;
+
+use crate::diagnostics::SourceText;
+use crate::errors::Failure;
+
+/// The largest Dockerfile and ignore file.
+const MAX_TEXT: u64 = 16 << 20;
+
+/// `.dockerignore` as the solver's filter.
+#[derive(Debug)]
+struct IgnoreFilter {
+    ignore: Ignore,
+    /// Files that a build needs whatever the ignore file says are kept out of COPY all the same.
+    patterns: Vec<String>,
+}
+
+impl PathFilter for IgnoreFilter {
+    fn excludes(&self, path: &str) -> bool {
+        self.ignore.verdict(path).excluded
+    }
+
+    fn may_include_below(&self, dir: &str) -> bool {
+        self.ignore.may_reinclude_below(dir)
+    }
+
+    fn patterns(&self) -> Vec<String> {
+        self.patterns.clone()
+    }
+}
+
+/// The place that a context argument names.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Place {
+    /// A directory of this machine.
+    Directory(PathBuf),
+    /// A tar on standard input.
+    Stdin,
+    /// A git repository.
+    Git(String),
+    /// A tar from the web.
+    Http(String),
+}
+
+impl Place {
+    /// Reads an argument as Docker does.
+    pub(crate) fn parse(text: &str) -> Self {
+        let path = text.split(['#', '?']).next().unwrap_or_default();
+        let is_http = text.starts_with("http://") || text.starts_with("https://");
+        let is_git = text.starts_with("git://")
+            || text.starts_with("ssh://")
+            || text.starts_with("git@")
+            || text.starts_with("github.com/")
+            || (is_http && path.ends_with(".git"));
+        match text {
+            "-" => Self::Stdin,
+            _ if is_git => Self::Git(text.to_owned()),
+            _ if is_http => Self::Http(text.to_owned()),
+            _ => Self::Directory(PathBuf::from(text)),
+        }
+    }
+}
+
+fn read_text(root: &RootDir, path: &Path, what: &str) -> Result<Option<String>, Failure> {
+    match root.read(path, MAX_TEXT) {
+        Ok(bytes) => String::from_utf8(bytes)
+            .map(Some)
+            .map_err(|_| Failure::new(format!("{what} `{}` is no UTF-8 text", path.display()))),
+        Err(e) if e.is_not_found() => Ok(None),
+        Err(e) => Err(Failure::new(format!("cannot read {what} `{}`: {}", path.display(), e.source))),
+    }
+}
+
+/// Where the Dockerfile comes from.
+#[derive(Clone, Debug)]
+pub(crate) enum DockerfileAt {
+    /// The default name in the context.
+    Default,
+    /// `-f FILE`.
+    File(PathBuf),
+    /// `-f -`.
+    Stdin,
+}
+
+/// Reads the text of standard input.
+pub(crate) fn stdin_text() -> Result<SourceText, Failure> {
+    let mut text = String::new();
+    std::io::stdin()
+        .take(MAX_TEXT)
+        .read_to_string(&mut text)
+        .map_err(|e| Failure::new(format!("cannot read the Dockerfile from standard input: {e}")))?;
+    Ok(SourceText { name: "-".into(), text })
+}
+
+/// Reads the Dockerfile of a directory. `local` says that `-f` is a path of this machine.
+/// Gives the text, and the path below the context that its own ignore file is named after.
+pub(crate) fn dockerfile(
+    dir: &Path,
+    at: &DockerfileAt,
+    local: bool,
+) -> Result<(SourceText, Option<PathBuf>), Failure> {
+    let root = RootDir::open_trusted(dir)?;
+    let missing = |name: &str| {
+        Failure::new(format!("there is no `{name}` in `{}`", dir.display()))
+            .with_hint("name the file with -f FILE")
+    };
+    match at {
+        DockerfileAt::Stdin => Ok((stdin_text()?, None)),
+        DockerfileAt::Default => {
+            for name in ["Dockerfile", "dockerfile", "Containerfile"] {
+                if let Some(text) = read_text(&root, Path::new(name), "Dockerfile")? {
+                    return Ok((SourceText { name: name.into(), text }, Some(name.into())));
+                }
+            }
+            Err(missing("Dockerfile"))
+        }
+        DockerfileAt::File(path) => {
+            let shown = path.display().to_string();
+            if local {
+                let bytes = std::fs::read(path)
+                    .map_err(|e| Failure::new(format!("cannot read Dockerfile `{shown}`: {e}")))?;
+                let text = String::from_utf8(bytes)
+                    .map_err(|_| Failure::new(format!("Dockerfile `{shown}` is no UTF-8 text")))?;
+                return Ok((SourceText { name: shown, text }, Some(path.clone())));
+            }
+            match read_text(&root, path, "Dockerfile")? {
+                Some(text) => Ok((SourceText { name: shown, text }, Some(path.clone()))),
+                None => Err(missing(&shown)),
+            }
+        }
+    }
+}
+
+/// The ignore rules of a context: those named after the Dockerfile, else `.dockerignore`.
+fn ignore_rules(dir: &Path, dockerfile: Option<&Path>) -> Result<Option<(Arc<dyn PathFilter>, String)>, Failure> {
+    let root = RootDir::open_trusted(dir)?;
+    let mut found = None;
+    if let Some(file) = dockerfile {
+        let own = file.with_file_name(format!(
+            "{}.dockerignore",
+            file.file_name().unwrap_or_default().to_string_lossy()
+        ));
+        let own_text = if own.is_absolute() || own.exists() {
+            std::fs::read_to_string(&own).ok()
+        } else {
+            read_text(&root, &own, "ignore file")?
+        };
+        found = own_text.map(|text| (text, own.display().to_string()));
+    }
+    if found.is_none() {
+        found = read_text(&root, Path::new(".dockerignore"), "ignore file")?
+            .map(|text| (text, ".dockerignore".to_owned()));
+    }
+    let Some((text, name)) = found else { return Ok(None) };
+    let ignore = Ignore::parse(&text).map_err(|e| Failure::new(format!("`{name}`: {e}")))?;
+    if ignore.is_empty() {
+        return Ok(None);
+    }
+    let patterns = ignore
+        .patterns()
+        .map(|(p, negated, _)| if negated { format!("!{p}") } else { p.to_owned() })
+        .collect();
+    Ok(Some((Arc::new(IgnoreFilter { ignore, patterns }), name)))
+}
+
+/// A directory of this machine as a context.
+pub(crate) fn directory(dir: &Path, dockerfile: Option<&Path>) -> Result<Context, Failure> {
+    let path = dir.canonicalize().map_err(|e| {
+        Failure::new(format!("there is no context directory `{}`: {e}", dir.display()))
+    })?;
+    if !path.is_dir() {
+        return Err(Failure::new(format!("the context `{}` is not a directory", dir.display())));
+    }
+    let rules = ignore_rules(&path, dockerfile)?;
+    let (ignore, ignore_file) = rules.map_or((None, None), |(f, n)| (Some(f), Some(n)));
+    let tree = DirTree { path, ignore, ignore_file, remember: true, scratch: None, reset_owner: true };
+    Ok(Context { tree: Arc::new(tree) })
+}
+
+/// A tar as a context, unpacked into a work directory of the store. A plain text instead of a
+/// tar is a Dockerfile without any context.
+pub(crate) fn archive(
+    store: &Store,
+    mut input: impl std::io::Read + Send + 'static,
+    what: &str,
+) -> Result<Unpacked, Failure> {
+    let bad = |e: &dyn std::fmt::Display| Failure::new(format!("the context from {what}: {e}"));
+    let mut start = vec![0; 512];
+    let mut filled = 0;
+    while filled < start.len() {
+        match input.read(&mut start[filled..]).map_err(|e| bad(&e))? {
+            0 => break,
+            n => filled += n,
+        }
+    }
+    start.truncate(filled);
+    let is_text = std::str::from_utf8(&start).is_ok() && !start.contains(&0);
+    let whole = std::io::Cursor::new(start).chain(input);
+    if is_text {
+        let mut text = String::new();
+        whole.take(MAX_TEXT).read_to_string(&mut text).map_err(|e| bad(&e))?;
+        return Ok(Unpacked::Text(SourceText { name: "-".into(), text }));
+    }
+    let scratch = store.scratch()?;
+    let (_, plain) = kiln_image::compression::decoder(Box::new(whole)).map_err(|e| bad(&e))?;
+    let root = RootDir::open_trusted(scratch.path())?;
+    let options = kiln_cache::UnpackOptions::default();
+    kiln_cache::unpack(plain, &root, &options).map_err(|e| bad(&e))?;
+    Ok(Unpacked::Tree(scratch))
+}
+
+/// What a tar stream turned out to be.
+pub(crate) enum Unpacked {
+    /// Files.
+    Tree(kiln_cache::Scratch),
+    /// A Dockerfile alone.
+    Text(SourceText),
+}
+
+/// An unpacked tar as a context.
+pub(crate) fn unpacked(scratch: kiln_cache::Scratch, dockerfile: Option<&Path>) -> Result<Context, Failure> {
+    let rules = ignore_rules(scratch.path(), dockerfile)?;
+    let (ignore, ignore_file) = rules.map_or((None, None), |(f, n)| (Some(f), Some(n)));
+    let tree = DirTree {
+        path: scratch.path().to_path_buf(),
+        ignore,
+        ignore_file,
+        remember: false,
+        scratch: Some(scratch),
+        reset_owner: true,
+    };
+    Ok(Context { tree: Arc::new(tree) })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn arguments_name_places() {
+        let git = |s: &str| Place::Git(s.to_owned());
+        let cases = [
+            (".", Place::Directory(".".into())),
+            ("-", Place::Stdin),
+            ("https://example.com/x.tar.gz", Place::Http("https://example.com/x.tar.gz".into())),
+            ("https://example.com/r.git#main:dir", git("https://example.com/r.git#main:dir")),
+            ("git@example.com:a/b", git("git@example.com:a/b")),
+            ("./git.git", Place::Directory("./git.git".into())),
+        ];
+        for (text, want) in cases {
+            assert_eq!(Place::parse(text), want, "{text}");
+        }
+    }
+}

@@ -1,0 +1,100 @@
+//! Wiring: puts store, registry client and sandbox together.
+
+use std::sync::Arc;
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use kiln_cache::Store;
+use kiln_executor::{BuildInputs, Engine, StepLogs};
+use kiln_registry::auth::{Anonymous, CredentialSource, DockerConfig, HelperOutput, HelperRunner};
+use kiln_runtime::Spawner;
+
+use crate::errors::{Failure, chain};
+use crate::settings::Settings;
+
+/// What commands are given.
+#[derive(Debug)]
+pub(crate) struct App {
+    pub(crate) settings: Settings,
+    pub(crate) spawner: Option<Spawner>,
+}
+
+/// Starts the helper that makes sandboxes, if this process may make them at all.
+pub(crate) fn start_spawner() -> Result<Spawner, Failure> {
+    const SYS_ADMIN: u32 = 21;
+    let capable = kiln_sys::caps::effective().is_ok_and(|c| c.contains(SYS_ADMIN));
+    if !capable {
+        return Err(Failure::new("kiln needs the privilege CAP_SYS_ADMIN to make namespaces and mounts")
+            .with_hint("run it as root, or in a container that has this capability"));
+    }
+    Ok(Spawner::start()?)
+}
+
+/// Runs `docker-credential-*` programs.
+#[derive(Debug)]
+struct Helpers;
+
+impl HelperRunner for Helpers {
+    fn get(&self, helper: &str, server: &str) -> std::io::Result<HelperOutput> {
+        use std::io::Write as _;
+        use std::process::{Command, Stdio};
+        let mut child = Command::new(format!("docker-credential-{helper}"))
+            .arg("get")
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::null())
+            .spawn()?;
+        if let Some(mut stdin) = child.stdin.take() {
+            stdin.write_all(server.as_bytes())?;
+        }
+        let output = child.wait_with_output()?;
+        Ok(HelperOutput { success: output.status.success(), stdout: output.stdout })
+    }
+}
+
+impl App {
+    /// Opens the store.
+    pub(crate) fn store(&self) -> Result<Store, Failure> {
+        Ok(Store::open(&self.settings.root)?)
+    }
+
+    fn credentials(&self) -> Result<Arc<dyn CredentialSource>, Failure> {
+        let Some(path) = &self.settings.docker_config else { return Ok(Arc::new(Anonymous)) };
+        match std::fs::read(path) {
+            Ok(bytes) => {
+                let config = DockerConfig::parse(&bytes)
+                    .map_err(|e| Failure::new(format!("`{}`: {}", path.display(), chain(&e))))?;
+                Ok(Arc::new(config.with_helpers(Arc::new(Helpers))))
+            }
+            Err(e) if e.kind() == std::io::ErrorKind::NotFound => Ok(Arc::new(Anonymous)),
+            Err(e) => Err(Failure::new(format!("cannot read `{}`: {e}", path.display()))),
+        }
+    }
+
+    /// An engine for one command.
+    pub(crate) fn engine(&self, inputs: BuildInputs, always_pull: bool) -> Result<Engine, Failure> {
+        let store = self.store()?;
+        let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_millis();
+        let logs = store.root().join("logs-v1").join(format!("{now}-{}", std::process::id()));
+        let registry =
+            kiln_registry::Client::new(self.settings.registries.clone(), self.credentials()?);
+        Ok(Engine::new(kiln_executor::Settings {
+            store,
+            spawner: self.spawner.clone(),
+            registry,
+            inputs,
+            always_pull,
+            resolv_conf: std::fs::read_to_string("/etc/resolv.conf").unwrap_or_default(),
+            logs: StepLogs::new(logs),
+        }))
+    }
+
+    /// The runtime that asynchronous work is done on.
+    pub(crate) fn runtime(&self) -> Result<tokio::runtime::Runtime, Failure> {
+        let cores = std::thread::available_parallelism().map_or(2, std::num::NonZero::get);
+        tokio::runtime::Builder::new_multi_thread()
+            .worker_threads(cores.clamp(1, 8))
+            .enable_all()
+            .build()
+            .map_err(|e| Failure::new(format!("cannot start threads: {e}")))
+    }
+}

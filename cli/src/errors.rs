@@ -1,0 +1,108 @@
+//! How failures are printed, and what the process returns.
+
+use std::process::ExitCode;
+
+use crate::ui;
+
+/// A command that did not succeed: what to print, and the exit code.
+#[derive(Debug)]
+pub(crate) struct Failure {
+    /// One sentence and its causes; empty if everything has been printed already.
+    pub(crate) message: String,
+    /// What to do about it.
+    pub(crate) hint: Option<String>,
+    pub(crate) code: u8,
+}
+
+impl Failure {
+    pub(crate) fn new(message: impl Into<String>) -> Self {
+        Self { message: message.into(), hint: None, code: 1 }
+    }
+
+    pub(crate) fn usage(message: impl Into<String>) -> Self {
+        Self { code: 2, ..Self::new(message) }
+    }
+
+    /// A failure of which everything has been said.
+    pub(crate) fn silent(code: u8) -> Self {
+        Self { code, ..Self::new("") }
+    }
+
+    pub(crate) fn with_hint(mut self, hint: impl Into<String>) -> Self {
+        self.hint = Some(hint.into());
+        self
+    }
+
+    pub(crate) fn with_code(mut self, code: u8) -> Self {
+        self.code = code;
+        self
+    }
+
+    /// Prints the failure and gives the exit code.
+    pub(crate) fn report(self) -> ExitCode {
+        if !self.message.is_empty() {
+            ui::error(&self.message);
+        }
+        if let Some(hint) = &self.hint {
+            ui::hint(hint);
+        }
+        ExitCode::from(self.code)
+    }
+}
+
+/// An error with all its causes in one line; a cause that its error already told is left out.
+pub(crate) fn chain(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut source = error.source();
+    while let Some(cause) = source {
+        let cause_text = cause.to_string();
+        if !text.contains(&cause_text) {
+            text.push_str(": ");
+            text.push_str(&cause_text);
+        }
+        source = cause.source();
+    }
+    text
+}
+
+impl From<kiln_executor::Error> for Failure {
+    fn from(error: kiln_executor::Error) -> Self {
+        let message = chain(&error);
+        let port = kiln_solver::ports::PortError::from(error);
+        Self { hint: port.hint, ..Self::new(message) }
+    }
+}
+
+macro_rules! from_error {
+    ($($t:ty),* $(,)?) => { $(impl From<$t> for Failure {
+        fn from(error: $t) -> Self {
+            Self::new(chain(&error))
+        }
+    })* };
+}
+from_error!(
+    kiln_runtime::Error,
+    kiln_sys::FsError,
+    std::io::Error,
+    kiln_image::ReferenceError,
+    kiln_image::PlatformError,
+    serde_json::Error,
+);
+
+impl From<kiln_cache::Error> for Failure {
+    fn from(error: kiln_cache::Error) -> Self {
+        let hint = match &error {
+            kiln_cache::Error::NoImage(_) => Some("`kiln images` lists what there is"),
+            kiln_cache::Error::Open { .. } => {
+                Some("choose another place with --root, or run kiln as a user that may write there")
+            }
+            e if e.is_no_space() => Some("the disk is full: free some space and try again"),
+            _ => None,
+        };
+        let failure = Self::new(chain(&error));
+        match hint {
+            Some(hint) => failure.with_hint(hint),
+            None => failure,
+        }
+    }
+}

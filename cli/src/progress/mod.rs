@@ -1,0 +1,120 @@
+//! Shows a build's events: a live tree on a terminal, lines elsewhere, JSON for programs.
+
+mod model;
+mod plain;
+mod rawjson;
+mod tty;
+
+use std::sync::mpsc;
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use clap::ValueEnum;
+use kiln_solver::event::{Event, Events};
+
+pub(crate) use model::Model;
+
+/// `--progress`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Mode {
+    /// A tree on a terminal, plain lines elsewhere
+    #[default]
+    Auto,
+    /// A live tree
+    Tty,
+    /// One line for each thing that happens, with the output of steps
+    Plain,
+    /// Nothing
+    Quiet,
+    /// One JSON object a line
+    Rawjson,
+}
+
+/// The thread that shows progress.
+pub(crate) struct Display {
+    events: Events,
+    thread: JoinHandle<Model>,
+    stop: mpsc::SyncSender<Option<Event>>,
+}
+
+trait View {
+    /// Something happened; the model knows of it already.
+    fn event(&mut self, event: &Event, model: &Model);
+    /// Time passes.
+    fn tick(&mut self, model: &Model);
+    /// Nothing more will happen.
+    fn end(&mut self, model: &Model);
+    /// How long to wait for the next event before a tick.
+    fn pace(&self) -> Duration {
+        Duration::from_secs(3600)
+    }
+}
+
+struct Quiet;
+
+impl View for Quiet {
+    fn event(&mut self, _: &Event, _: &Model) {}
+    fn tick(&mut self, _: &Model) {}
+    fn end(&mut self, _: &Model) {}
+}
+
+impl Display {
+    /// Starts to show what happens, in this mode.
+    pub(crate) fn start(mode: Mode, title: String) -> Self {
+        let tty = std::io::IsTerminal::is_terminal(&std::io::stderr());
+        let mode = match mode {
+            Mode::Auto if tty => Mode::Tty,
+            Mode::Auto => Mode::Plain,
+            // A tree needs a terminal to be drawn on.
+            Mode::Tty if !tty => Mode::Plain,
+            other => other,
+        };
+        // Bounded, so that a step which prints faster than anybody reads is slowed down instead
+        // of filling the memory.
+        let (send, receive) = mpsc::sync_channel::<Option<Event>>(1024);
+        let stop = send.clone();
+        let events = Events::new(move |event| {
+            // After the end nobody listens.
+            let _ = send.send(Some(event));
+        });
+        let thread = std::thread::spawn(move || {
+            let mut view: Box<dyn View> = match mode {
+                Mode::Tty => Box::new(tty::Tty::new(title)),
+                Mode::Quiet => Box::new(Quiet),
+                Mode::Rawjson => Box::new(rawjson::RawJson),
+                Mode::Plain | Mode::Auto => Box::new(plain::Plain::default()),
+            };
+            let mut model = Model::default();
+            loop {
+                match receive.recv_timeout(view.pace()) {
+                    Ok(Some(event)) => {
+                        model.apply(&event);
+                        view.event(&event, &model);
+                    }
+                    Err(mpsc::RecvTimeoutError::Timeout) => view.tick(&model),
+                    Ok(None) | Err(mpsc::RecvTimeoutError::Disconnected) => break,
+                }
+            }
+            view.end(&model);
+            model
+        });
+        Self { events, thread, stop }
+    }
+
+    /// Where events go.
+    pub(crate) fn events(&self) -> Events {
+        self.events.clone()
+    }
+
+    /// Shows the rest and gives back what was seen.
+    pub(crate) fn finish(self) -> Model {
+        let _ = self.stop.send(None);
+        self.thread.join().unwrap_or_default()
+    }
+}
+
+/// Prints to stderr; a reader that has gone away is no error.
+fn print(text: &str) {
+    use std::io::Write as _;
+    let _ = std::io::stderr().lock().write_all(text.as_bytes());
+}

@@ -1,0 +1,54 @@
+//! The event stream as JSON, one object a line.
+
+use kiln_solver::event::{Event, Outcome, Stream};
+use serde_json::{Value, json};
+
+use super::model::Model;
+use super::{View, print};
+
+pub(super) struct RawJson;
+
+fn outcome(outcome: Outcome) -> &'static str {
+    match outcome {
+        Outcome::Cached => "cached",
+        Outcome::Ran => "ran",
+        Outcome::Failed => "failed",
+        Outcome::Cancelled => "cancelled",
+    }
+}
+
+fn value(event: &Event) -> Value {
+    match event {
+        Event::Planned { vertex, name, lines } => json!({
+            "event": "planned", "vertex": vertex.index(), "name": &**name,
+            "lines": lines.map(|l| [l.first, l.last]),
+        }),
+        Event::Started { vertex } => json!({"event": "started", "vertex": vertex.index()}),
+        Event::Finished { vertex, outcome: o, took, error, key } => json!({
+            "event": "finished", "vertex": vertex.index(), "outcome": outcome(*o),
+            "ms": took.as_secs_f64() * 1000.0, "error": error, "key": key,
+        }),
+        Event::Log { vertex, stream, bytes } => json!({
+            "event": "log", "vertex": vertex.index(),
+            "stream": match stream { Stream::Out => "out", Stream::Err => "err" },
+            "text": String::from_utf8_lossy(bytes),
+        }),
+        Event::Progress { vertex, label, current, total } => json!({
+            "event": "progress", "vertex": vertex.index(), "label": label, "current": current,
+            "total": total,
+        }),
+        Event::Warning { vertex, text } => json!({
+            "event": "warning", "vertex": vertex.map(kiln_solver::plan::VertexId::index), "text": text,
+        }),
+    }
+}
+
+impl View for RawJson {
+    fn event(&mut self, event: &Event, _: &Model) {
+        print(&format!("{}\n", value(event)));
+    }
+
+    fn tick(&mut self, _: &Model) {}
+
+    fn end(&mut self, _: &Model) {}
+}

@@ -1,0 +1,143 @@
+//! A live tree of steps on a terminal: one frame is one write, at most ten a second.
+
+use std::fmt::Write as _;
+use std::time::{Duration, Instant};
+
+use kiln_solver::event::{Event, Outcome};
+use unicode_width::UnicodeWidthChar as _;
+
+use super::model::{Model, Step, bytes};
+use super::{View, print};
+
+const PACE: Duration = Duration::from_millis(100);
+/// Lines of output shown of a running step.
+const TAIL: usize = 6;
+
+pub(super) struct Tty {
+    title: String,
+    drawn: usize,
+    last: Instant,
+}
+
+impl Tty {
+    pub(super) fn new(title: String) -> Self {
+        let last = Instant::now().checked_sub(PACE).unwrap_or_else(Instant::now);
+        Self { title, drawn: 0, last }
+    }
+
+    fn draw(&mut self, model: &Model, last: bool) {
+        self.last = Instant::now();
+        let (width, height) = kiln_sys::pty::size(std::io::stderr()).unwrap_or((80, 24));
+        let (width, height) = (usize::from(width).max(20), usize::from(height).max(4));
+        let lines = frame(model, &self.title, width, if last { usize::MAX } else { height - 1 });
+        // Synchronised update: the terminal shows the whole frame at once.
+        let mut out = String::from("\x1b[?2026h\x1b[?25l");
+        if self.drawn > 0 {
+            let _ = write!(out, "\x1b[{}A", self.drawn);
+        }
+        for line in &lines {
+            let _ = write!(out, "\r\x1b[2K{line}\n");
+        }
+        out.push_str("\x1b[J");
+        if last {
+            out.push_str("\x1b[?25h");
+        }
+        out.push_str("\x1b[?2026l");
+        self.drawn = lines.len();
+        print(&out);
+    }
+}
+
+impl View for Tty {
+    fn event(&mut self, event: &Event, model: &Model) {
+        let _ = event;
+        if self.last.elapsed() >= PACE {
+            self.draw(model, false);
+        }
+    }
+
+    fn tick(&mut self, model: &Model) {
+        self.draw(model, false);
+    }
+
+    fn end(&mut self, model: &Model) {
+        self.draw(model, true);
+    }
+
+    fn pace(&self) -> Duration {
+        PACE
+    }
+}
+
+/// Cuts a line to the terminal's width.
+fn fit(text: &str, width: usize) -> String {
+    let mut used = 0;
+    let mut out = String::new();
+    for c in text.chars() {
+        used += c.width().unwrap_or(0);
+        if used > width {
+            break;
+        }
+        out.push(c);
+    }
+    out
+}
+
+fn frame(model: &Model, title: &str, width: usize, height: usize) -> Vec<String> {
+    let took = model.began.map_or(0.0, |b| b.elapsed().as_secs_f64());
+    let (done, total) = (model.done(), model.total());
+    let state = if done == total && total > 0 { "FINISHED" } else { "" };
+    let mut lines =
+        vec![fit(&format!("[+] {title} {took:.1}s ({done}/{total}) {state}"), width)];
+    let steps: Vec<&Step> = model.order.iter().filter_map(|id| model.steps.get(id)).collect();
+    let mut body: Vec<(bool, Vec<String>)> = Vec::new();
+    for step in &steps {
+        body.push((step.outcome.is_none(), step_lines(step, width)));
+    }
+    // What is done scrolls away first when the terminal is too low.
+    let mut rows: usize = body.iter().map(|(_, l)| l.len()).sum();
+    let room = height.saturating_sub(1);
+    body.retain(|(running, l)| {
+        if rows > room && !running {
+            rows -= l.len();
+            return false;
+        }
+        true
+    });
+    lines.extend(body.into_iter().flat_map(|(_, l)| l));
+    lines.truncate(height);
+    lines
+}
+
+fn step_lines(step: &Step, width: usize) -> Vec<String> {
+    let time = match step.outcome {
+        Some(_) => step.took.as_secs_f64(),
+        None => step.started.map_or(0.0, |s| s.elapsed().as_secs_f64()),
+    };
+    let (mark, colour) = match step.outcome {
+        None => ("=>", ""),
+        Some(Outcome::Cached) => ("=> CACHED", "\x1b[34m"),
+        Some(Outcome::Ran) => ("=>", "\x1b[34m"),
+        Some(Outcome::Failed) => ("=> ERROR", "\x1b[31m"),
+        Some(Outcome::Cancelled) => ("=> CANCELED", "\x1b[33m"),
+    };
+    let mut left = format!("{mark} {}", step.name);
+    let moved = step.moved.values().fold((0, 0), |(a, b), (x, y)| (a + x, b + y));
+    if moved.1 > 0 {
+        left = format!("{left}  {} / {}", bytes(moved.0), bytes(moved.1));
+    }
+    let right = format!(" {time:.1}s");
+    let room = width.saturating_sub(right.len() + 1);
+    let left = fit(&left, room);
+    let used: usize = left.chars().map(|c| c.width().unwrap_or(0)).sum();
+    let end = if colour.is_empty() { "" } else { "\x1b[0m" };
+    let gap = " ".repeat(room.saturating_sub(used));
+    let mut out = vec![format!(" {colour}{left}{gap}{right}{end}")];
+    if step.outcome.is_none() {
+        let skip = step.output.len().saturating_sub(TAIL);
+        for line in step.output.iter().skip(skip) {
+            out.push(format!("\x1b[2m{}\x1b[0m", fit(&format!(" => => {line}"), width)));
+        }
+    }
+    out
+}

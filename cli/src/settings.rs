@@ -1,0 +1,148 @@
+//! Settings: command line, then environment, then config file, resolved into plain values.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+use kiln_registry::{RegistryConfig, TlsConfig};
+use serde::Deserialize;
+
+use crate::args::{Global, LogLevel};
+use crate::errors::Failure;
+
+/// What all commands work with.
+#[derive(Debug)]
+pub(crate) struct Settings {
+    /// Directory of the store.
+    pub(crate) root: PathBuf,
+    pub(crate) log_level: LogLevel,
+    pub(crate) registries: RegistryConfig,
+    /// Docker's config file with credentials, if there is one.
+    pub(crate) docker_config: Option<PathBuf>,
+    /// Steps at once.
+    pub(crate) parallelism: usize,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+struct File {
+    #[serde(default)]
+    root: Option<PathBuf>,
+    #[serde(default)]
+    registries: BTreeMap<String, RegistryFile>,
+    #[serde(default)]
+    build: BuildFile,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+struct BuildFile {
+    #[serde(default)]
+    parallelism: Option<usize>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+struct RegistryFile {
+    #[serde(default)]
+    mirrors: Vec<String>,
+    #[serde(default)]
+    insecure: bool,
+    #[serde(default)]
+    ca: Vec<PathBuf>,
+    #[serde(default)]
+    client_cert: Option<PathBuf>,
+}
+
+/// The home directory of the user.
+fn home() -> Option<PathBuf> {
+    std::env::var_os("HOME").filter(|h| !h.is_empty()).map(PathBuf::from)
+}
+
+fn xdg(variable: &str, below_home: &str) -> Option<PathBuf> {
+    std::env::var_os(variable)
+        .filter(|v| !v.is_empty())
+        .map(PathBuf::from)
+        .or_else(|| home().map(|h| h.join(below_home)))
+}
+
+fn default_root() -> Result<PathBuf, Failure> {
+    if kiln_sys::system::is_root() {
+        return Ok("/var/lib/kiln".into());
+    }
+    xdg("XDG_DATA_HOME", ".local/share")
+        .map(|d| d.join("kiln"))
+        .ok_or_else(|| Failure::new("no place for the store: HOME is not set").with_hint("give --root DIR"))
+}
+
+fn read_file(path: &Path, given: bool) -> Result<File, Failure> {
+    let text = match std::fs::read_to_string(path) {
+        Ok(text) => text,
+        Err(e) if e.kind() == std::io::ErrorKind::NotFound && !given => return Ok(File::default()),
+        Err(e) => return Err(Failure::new(format!("cannot read config file `{}`: {e}", path.display()))),
+    };
+    toml::from_str(&text)
+        .map_err(|e| Failure::new(format!("config file `{}`: {e}", path.display())))
+}
+
+fn registries(file: BTreeMap<String, RegistryFile>) -> Result<RegistryConfig, Failure> {
+    let mut config = RegistryConfig::default();
+    for (name, entry) in file {
+        let mut mirrors = Vec::new();
+        for url in &entry.mirrors {
+            mirrors.push(
+                url.parse()
+                    .map_err(|e| Failure::new(format!("mirror `{url}` of `{name}`: {e}")))?,
+            );
+        }
+        if !mirrors.is_empty() {
+            config.mirrors.insert(name.clone(), mirrors);
+        }
+        if entry.insecure {
+            config.insecure.insert(name.clone());
+        }
+        let read = |path: &PathBuf| {
+            std::fs::read(path)
+                .map_err(|e| Failure::new(format!("cannot read `{}`: {e}", path.display())))
+        };
+        let mut tls = TlsConfig::default();
+        for path in &entry.ca {
+            tls.authorities.push(read(path)?);
+        }
+        if let Some(path) = &entry.client_cert {
+            tls.identity = Some(read(path)?);
+        }
+        if tls != TlsConfig::default() {
+            config.tls.insert(name, tls);
+        }
+    }
+    Ok(config)
+}
+
+/// Resolves the settings.
+pub(crate) fn resolve(global: &Global) -> Result<Settings, Failure> {
+    let given = global.config.is_some();
+    let path = match &global.config {
+        Some(path) => Some(path.clone()),
+        None if kiln_sys::system::is_root() => Some("/etc/kiln/config.toml".into()),
+        None => xdg("XDG_CONFIG_HOME", ".config").map(|d| d.join("kiln/config.toml")),
+    };
+    let file = path.map(|p| read_file(&p, given)).transpose()?.unwrap_or_default();
+    let root = match global.root.clone().or(file.root) {
+        Some(root) => root,
+        None => default_root()?,
+    };
+    let docker_config = std::env::var_os("DOCKER_CONFIG")
+        .filter(|v| !v.is_empty())
+        .map(PathBuf::from)
+        .or_else(|| home().map(|h| h.join(".docker")))
+        .map(|d| d.join("config.json"));
+    let log_level = if global.debug { LogLevel::Debug } else { global.log_level.unwrap_or(LogLevel::Warn) };
+    let cores = std::thread::available_parallelism().map_or(2, std::num::NonZero::get);
+    Ok(Settings {
+        root: std::path::absolute(root)?,
+        log_level,
+        registries: registries(file.registries)?,
+        docker_config,
+        parallelism: file.build.parallelism.unwrap_or((4 * cores).max(16)),
+    })
+}
