@@ -259,6 +259,20 @@ pub fn set_rlimit(resource: u32, soft: u64, hard: u64) -> Result<()> {
     Err(FsError::new("set limits of", "process", io::Error::last_os_error()))
 }
 
+/// The highest limit of open files that this process may set.
+pub fn max_open_files() -> u64 {
+    const SYS_RESOURCE: u32 = 24;
+    let own = rustix::process::getrlimit(rustix::process::Resource::Nofile).maximum;
+    let own = own.unwrap_or(u64::MAX);
+    if !crate::caps::effective().is_ok_and(|caps| caps.contains(SYS_RESOURCE)) {
+        return own;
+    }
+    std::fs::read_to_string("/proc/sys/fs/nr_open")
+        .ok()
+        .and_then(|text| text.trim().parse().ok())
+        .unwrap_or(own)
+}
+
 /// Replaces the process image. Returns only on failure.
 pub fn exec(path: &CStr, argv: &[CString], envp: &[CString]) -> io::Error {
     nix::unistd::execve(path, argv, envp).map_or_else(io::Error::from, |never| match never {})

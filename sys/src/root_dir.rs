@@ -222,6 +222,11 @@ impl RootDir {
         Ok(bytes)
     }
 
+    /// Metadata of an open file.
+    pub fn stat_of(fd: impl AsFd) -> Result<Stat> {
+        Ok(fs::fstat(fd).ctx("stat", "open file")?.into())
+    }
+
     /// Metadata of what `path` leads to.
     pub fn stat(&self, path: &Path) -> Result<Stat> {
         let fd = self.open_path(path)?;
@@ -230,6 +235,9 @@ impl RootDir {
 
     /// Metadata of `path` itself, links not followed in the last place.
     pub fn lstat(&self, path: &Path) -> Result<Stat> {
+        if path.as_os_str().is_empty() {
+            return Ok(fs::fstat(&self.fd).ctx("stat", path)?.into());
+        }
         if is_plain_name(path) {
             let flags = AtFlags::SYMLINK_NOFOLLOW;
             return Ok(fs::statat(&self.fd, path, flags).ctx("stat", path)?.into());

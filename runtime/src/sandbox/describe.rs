@@ -84,9 +84,15 @@ const MASKED: [&str; 11] = [
 const READ_ONLY: [&str; 5] =
     ["/proc/bus", "/proc/fs", "/proc/irq", "/proc/sys", "/proc/sysrq-trigger"];
 
-/// Soft limit of open files: some programs close every possible descriptor one by one, and crawl
-/// under a limit of a billion.
+/// Limits of open files, soft and hard: some programs close every possible descriptor one by
+/// one, and crawl under a limit of a billion.
 const NOFILE: (u64, u64) = (1024, 1 << 20);
+
+/// The default limits of open files, as far as this process may give them.
+fn open_files() -> (u64, u64) {
+    let most = kiln_sys::process::max_open_files();
+    (NOFILE.0.min(most), NOFILE.1.min(most))
+}
 
 fn bad(e: impl std::fmt::Display) -> Error {
     Error::Spec(e.to_string())
@@ -146,7 +152,7 @@ fn capabilities(set: CapSet) -> Result<oci_spec::runtime::LinuxCapabilities> {
 }
 
 fn rlimits(request: &Request) -> Result<Vec<oci_spec::runtime::PosixRlimit>> {
-    let mut list: Vec<(String, u64, u64)> = vec![("nofile".into(), NOFILE.0, NOFILE.1)];
+    let mut list: Vec<(String, u64, u64)> = vec![("nofile".into(), open_files().0, open_files().1)];
     for (name, soft, hard) in &request.limits.ulimits {
         list.retain(|(n, _, _)| n != name);
         list.push((name.clone(), *soft, *hard));
