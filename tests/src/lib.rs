@@ -1,1 +1,41 @@
-//! kiln-tests
+//! The harness of the end to end tests: a [`Lab`] has a store and scratch space of its own, runs
+//! kiln in them, and at its end checks that nothing is left behind.
+//!
+//! `cargo xtask test` gives the tests what they need by environment variables; without them a test
+//! fails and says so.
+
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::missing_panics_doc,
+    clippy::print_stderr,
+    reason = "only tests use this crate: a panic is how they report"
+)]
+
+mod context;
+mod events;
+mod git;
+mod http;
+mod kiln;
+mod lab;
+mod leaks;
+mod random;
+mod tarball;
+mod tools;
+
+pub use context::Context;
+pub use events::{Built, Outcome, Step};
+pub use git::Repository;
+pub use http::{Answer, Server};
+pub use kiln::{Kiln, Output, Running};
+pub use lab::Lab;
+pub use random::Random;
+pub use tarball::Tarball;
+pub use tools::{skopeo_inspect, tool};
+
+/// A variable that `cargo xtask test` sets.
+#[must_use]
+pub fn setting(name: &str) -> String {
+    std::env::var(name)
+        .unwrap_or_else(|_| panic!("{name} is not set: run the tests with `cargo xtask test`"))
+}

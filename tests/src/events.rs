@@ -1,0 +1,181 @@
+//! Reading `--progress=rawjson`.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use serde_json::Value;
+
+use crate::kiln::Output;
+
+/// How a step ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Outcome {
+    /// It was in the cache.
+    Cached,
+    /// It ran.
+    Ran,
+    /// It failed.
+    Failed,
+    /// It was stopped.
+    Cancelled,
+}
+
+/// One step of a build.
+#[derive(Clone, Debug, Default)]
+pub struct Step {
+    /// As shown: `[2/4] RUN make`.
+    pub name: String,
+    /// `None` if it has not ended.
+    pub outcome: Option<Outcome>,
+    /// What it wrote.
+    pub log: String,
+    /// Its cache key.
+    pub key: Option<String>,
+}
+
+/// A build's events.
+#[derive(Clone, Debug, Default)]
+pub struct Built {
+    /// By number.
+    pub steps: BTreeMap<u64, Step>,
+    /// Texts of warnings.
+    pub warnings: Vec<String>,
+    /// The image's id, if one was made.
+    pub image: String,
+    /// Steps that were cached, and those that ran.
+    pub counts: (u64, u64),
+    /// How long the build took.
+    pub wall: Duration,
+    /// Lines of stderr that are no events.
+    pub other: String,
+}
+
+impl Built {
+    /// Reads the events on stderr.
+    #[must_use]
+    pub fn of(output: &Output) -> Self {
+        let mut built = Self {
+            wall: output.wall,
+            ..Self::default()
+        };
+        for line in output.err.lines() {
+            match serde_json::from_str::<Value>(line) {
+                Ok(event) if event.is_object() => built.add(&event),
+                _ => {
+                    built.other.push_str(line);
+                    built.other.push('\n');
+                }
+            }
+        }
+        built
+    }
+
+    fn add(&mut self, event: &Value) {
+        let text = |name: &str| event[name].as_str().unwrap_or_default().to_owned();
+        if event["event"] == "warning" {
+            self.warnings.push(text("text"));
+            return;
+        }
+        if event["event"] == "built" {
+            self.image = text("image");
+            self.counts = (
+                event["cached"].as_u64().unwrap_or(0),
+                event["ran"].as_u64().unwrap_or(0),
+            );
+            return;
+        }
+        let Some(vertex) = event["vertex"].as_u64() else {
+            return;
+        };
+        let step = self.steps.entry(vertex).or_default();
+        match event["event"].as_str() {
+            Some("planned") => step.name = text("name"),
+            Some("log") => step.log.push_str(&text("text")),
+            Some("finished") => {
+                step.key = event["key"].as_str().map(str::to_owned);
+                step.outcome = match event["outcome"].as_str() {
+                    Some("cached") => Some(Outcome::Cached),
+                    Some("ran") => Some(Outcome::Ran),
+                    Some("failed") => Some(Outcome::Failed),
+                    Some("cancelled") => Some(Outcome::Cancelled),
+                    other => panic!("unknown outcome {other:?}"),
+                };
+            }
+            _ => {}
+        }
+    }
+
+    /// Names of the instructions that ran, in the plan's order: no base images, no contexts.
+    #[must_use]
+    pub fn ran(&self) -> Vec<&str> {
+        self.with(Outcome::Ran)
+    }
+
+    /// Names of the instructions that were cached.
+    #[must_use]
+    pub fn cached(&self) -> Vec<&str> {
+        self.with(Outcome::Cached)
+    }
+
+    fn with(&self, outcome: Outcome) -> Vec<&str> {
+        let is_instruction = |name: &str| {
+            ["RUN ", "COPY ", "ADD ", "WORKDIR "]
+                .iter()
+                .any(|word| name.contains(word))
+        };
+        let steps = self.steps.values().filter(|s| s.outcome == Some(outcome));
+        steps
+            .map(|s| s.name.as_str())
+            .filter(|name| is_instruction(name))
+            .collect()
+    }
+
+    /// The one step whose name contains `part`.
+    #[must_use]
+    pub fn step(&self, part: &str) -> &Step {
+        let mut found = self.steps.values().filter(|s| s.name.contains(part));
+        let Some(step) = found.next() else {
+            panic!("no step `{part}` in {:#?}", self.steps)
+        };
+        assert!(
+            found.next().is_none(),
+            "more than one step `{part}` in {:#?}",
+            self.steps
+        );
+        step
+    }
+
+    /// Everything that steps wrote.
+    #[must_use]
+    pub fn log(&self) -> String {
+        self.steps.values().map(|s| s.log.as_str()).collect()
+    }
+
+    /// Panics unless no instruction ran.
+    #[track_caller]
+    pub fn assert_all_cached(&self) {
+        assert!(
+            self.ran().is_empty(),
+            "ran again: {:?}\n{}",
+            self.ran(),
+            self.other
+        );
+        assert!(
+            !self.cached().is_empty(),
+            "no steps at all: {:#?}",
+            self.steps
+        );
+    }
+
+    /// Panics unless exactly those instructions ran whose names contain these, in this order.
+    #[track_caller]
+    pub fn assert_ran(&self, parts: &[&str]) {
+        let ran = self.ran();
+        let fits = ran.len() == parts.len() && ran.iter().zip(parts).all(|(r, p)| r.contains(p));
+        assert!(
+            fits,
+            "expected to run: {parts:?}\nran: {ran:?}\ncached: {:?}",
+            self.cached()
+        );
+    }
+}
