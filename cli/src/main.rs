@@ -37,6 +37,10 @@ fn start(cli: Cli) -> Result<ExitCode, Failure> {
     let spawner = cli.command.needs_sandbox().then(engine::start_spawner).transpose()?;
     let settings = settings::resolve(&cli.global)?;
     ui::start_logging(&settings);
-    let app = engine::App { settings, spawner };
-    commands::run(app, cli.command)
+    let app = engine::App { settings, spawner: spawner.clone() };
+    let result = commands::run(app, cli.command);
+    if let Some(spawner) = spawner {
+        spawner.stop();
+    }
+    result
 }

@@ -9,7 +9,6 @@ use crate::args::LogLevel;
 use crate::settings::Settings;
 
 const RED: Style = AnsiColor::Red.on_default().bold();
-const YELLOW: Style = AnsiColor::Yellow.on_default().bold();
 const CYAN: Style = AnsiColor::Cyan.on_default().bold();
 
 /// Prints a line of data. A reader that has gone away is no error.
@@ -21,11 +20,6 @@ pub(crate) fn data(line: &str) {
 /// Prints an error.
 pub(crate) fn error(text: &str) {
     anstream::eprintln!("{RED}error:{RED:#} {text}");
-}
-
-/// Prints a warning.
-pub(crate) fn warning(text: &str) {
-    anstream::eprintln!("{YELLOW}warning:{YELLOW:#} {text}");
 }
 
 /// Prints what to do.

@@ -61,6 +61,7 @@ struct Shared {
     next: AtomicU64,
     waiting: Mutex<HashMap<u64, (OwnedFd, Waiter)>>,
     reader: std::sync::Once,
+    helper: Child,
 }
 
 const LAUNCH: u8 = b'L';
@@ -90,7 +91,7 @@ impl Spawner {
     pub fn start() -> Result<Self> {
         let (ours, theirs) = fdpass::pair()?;
         let (mut ours, mut theirs) = (Some(ours), Some(theirs));
-        process::clone_into(Namespaces::default(), None, || {
+        let helper = process::clone_into(Namespaces::default(), None, || {
             // The child's copies: it must not hold the other end open.
             ours = None;
             if let Some(socket) = theirs.take() {
@@ -104,6 +105,7 @@ impl Spawner {
             next: AtomicU64::new(1),
             waiting: Mutex::new(HashMap::new()),
             reader: std::sync::Once::new(),
+            helper,
         };
         Ok(Self { shared: Arc::new(shared) })
     }
@@ -147,6 +149,13 @@ impl Spawner {
     /// The helper is gone.
     pub fn signal(&self, id: u64, signal: i32) -> Result<()> {
         Ok(fdpass::send(&self.shared.socket, &message(SIGNAL, id, signal), &[])?)
+    }
+
+    /// Ends the helper and everything that it started, and waits until they are gone.
+    pub fn stop(&self) {
+        // It ends when it finds the socket closed; waiting can only fail if it is gone.
+        let _ = rustix::net::shutdown(&self.shared.socket, rustix::net::Shutdown::Both);
+        let _ = process::wait(&self.shared.helper);
     }
 
     fn waiting(&self) -> std::sync::MutexGuard<'_, HashMap<u64, (OwnedFd, Waiter)>> {

@@ -58,6 +58,16 @@ pub fn copy_file(from: impl AsFd, to: impl AsFd, size: u64) -> Result<u64> {
                 }
             }
             Err(rustix::io::Errno::INTR) => {}
+            // Between file systems, such as from an overlay to the one below it.
+            Err(rustix::io::Errno::XDEV | rustix::io::Errno::INVAL | rustix::io::Errno::OPNOTSUPP) => break,
+            Err(e) => return Err(e).ctx("copy", "file"),
+        }
+    }
+    loop {
+        match rustix::fs::sendfile(&to, &from, None, 1 << 30) {
+            Ok(0) => return Ok(done),
+            Ok(n) => done += n as u64,
+            Err(rustix::io::Errno::INTR) => {}
             Err(e) => return Err(e).ctx("copy", "file"),
         }
     }

@@ -14,6 +14,7 @@ use kiln_solver::plan::{Action, Copy, File, PathFilter};
 use kiln_solver::ports::{Made, Solved, Step};
 
 pub(crate) use copy::copy_all;
+pub(crate) use select::real_path;
 
 use crate::engine::{Engine, OpenTree};
 use crate::error::{Error, Result, blocking};

@@ -181,7 +181,6 @@ impl<'a> Build<'a> {
                 let mut state = self.states.get(index).cloned().ok_or_else(|| {
                     LowerError::new("the base stage was not lowered", stage.from.span)
                 })?;
-                state.args.clear();
                 state.own_cmd = false;
                 state
             }
