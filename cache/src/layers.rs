@@ -84,7 +84,9 @@ impl Store {
     pub fn adopt_layer(&self, dir: &Path) -> Result<LayerId> {
         let mut random = [0_u8; 12];
         kiln_sys::system::random(&mut random)?;
-        let id = LayerId(random.iter().map(|b| format!("{b:02x}")).collect());
+        let random: String = random.iter().map(|b| format!("{b:02x}")).collect();
+        // The maker is part of the name, so that what it left unfinished can be told.
+        let id = LayerId(format!("{random}-{}", self.owner()));
         let home = self.path("layers-v1").join(&id.0);
         std::fs::create_dir(&home).map_err(|e| Error::io("make layer", e))?;
         std::fs::rename(dir, home.join("diff")).map_err(|e| Error::io("name layer", e))?;
@@ -162,6 +164,31 @@ impl Store {
             Ok(())
         })?;
         self.discard(&self.path("layers-v1").join(&id.0))
+    }
+
+    /// Throws away layers that a process made and did not live to record.
+    ///
+    /// # Errors
+    /// The folder cannot be listed, or the database refused.
+    pub fn discard_unrecorded(&self) -> Result<()> {
+        let layers = kiln_sys::RootDir::open_trusted(&self.path("layers-v1"))?;
+        for entry in layers.read_dir(Path::new(""))? {
+            let name = entry.name.to_string_lossy();
+            let Some((_, owner)) = name.split_once('-') else { continue };
+            // Alive first: a layer that is recorded in between has a living maker.
+            if crate::scratch::is_alive(owner) {
+                continue;
+            }
+            let known: bool = self.db().query_row(
+                "SELECT EXISTS (SELECT 1 FROM layers WHERE id = ?1)",
+                [&*name],
+                |row| row.get(0),
+            )?;
+            if !known {
+                self.discard(&self.path("layers-v1").join(&*name))?;
+            }
+        }
+        Ok(())
     }
 
     /// Remembers that a blob holds the layer with this diff id.

@@ -85,7 +85,7 @@ impl Store {
 }
 
 /// Whether the process that a work directory is named after still runs.
-fn is_alive(owner: &str) -> bool {
+pub(crate) fn is_alive(owner: &str) -> bool {
     let Some((pid, start)) = owner.split_once('-') else { return false };
     let (Ok(pid), Ok(start)) = (pid.parse::<u32>(), start.parse::<u64>()) else { return false };
     system::process_start(pid) == Some(start)

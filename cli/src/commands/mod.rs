@@ -18,6 +18,7 @@ pub(crate) fn run(app: App, command: Command) -> Result<ExitCode, Failure> {
         Command::Run(args) => run::run(&app, *args),
         Command::Promote => {
             let store = app.store()?;
+            store.discard_unrecorded()?;
             store.empty_trash()?;
             store.promote()?;
             Ok(ExitCode::SUCCESS)
