@@ -140,11 +140,15 @@ impl Store {
         })
     }
 
-    /// Whether rows wait for [`Store::promote`].
+    /// Whether rows wait for [`Store::promote`], or the trash for [`Store::empty_trash`].
     ///
     /// # Errors
-    /// The database refused.
-    pub fn needs_promotion(&self) -> Result<bool> {
+    /// The database refused, or the trash cannot be listed.
+    pub fn needs_upkeep(&self) -> Result<bool> {
+        let trash = RootDir::open_trusted(&self.path("trash"))?;
+        if !trash.read_dir(Path::new(""))?.is_empty() {
+            return Ok(true);
+        }
         Ok(self.db().query_row(
             "SELECT EXISTS (SELECT 1 FROM layers WHERE boot IS NOT NULL)
                  OR EXISTS (SELECT 1 FROM records WHERE boot IS NOT NULL)

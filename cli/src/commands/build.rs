@@ -509,7 +509,7 @@ fn write_file(path: &std::path::Path, text: &str) -> Result<(), Failure> {
 
 /// Has what was built written to the disk by a process of its own: the build does not wait.
 fn promote(app: &App, engine: &Engine) {
-    if !engine.store().needs_promotion().unwrap_or(false) {
+    if !engine.store().needs_upkeep().unwrap_or(false) {
         return;
     }
     use std::os::unix::process::CommandExt as _;
