@@ -1,0 +1,162 @@
+//! The shape of the project itself: who may depend on whom, and where unsafe code may be.
+
+use std::collections::BTreeSet;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+/// Folder, and the folders that it may depend on. Any other edge is an error.
+const EDGES: &[(&str, &[&str])] = &[
+    ("parser", &[]),
+    ("image", &[]),
+    ("sys", &[]),
+    ("solver", &["parser", "image"]),
+    ("registry", &["image"]),
+    ("cache", &["image", "registry", "solver", "sys"]),
+    ("runtime", &["image", "sys"]),
+    ("executor", &["solver", "cache", "image", "registry", "runtime", "sys"]),
+    (
+        "cli",
+        &["parser", "image", "sys", "solver", "registry", "cache", "runtime", "executor"],
+    ),
+    ("testkit", &["image", "registry", "cache"]),
+];
+
+fn root() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap().to_path_buf()
+}
+
+fn metadata() -> serde_json::Value {
+    let output = Command::new(env!("CARGO"))
+        .args(["metadata", "--format-version=1", "--no-deps", "--offline"])
+        .current_dir(root())
+        .output()
+        .unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    serde_json::from_slice(&output.stdout).unwrap()
+}
+
+fn rust_files(dir: &Path, found: &mut Vec<PathBuf>) {
+    for entry in std::fs::read_dir(dir).unwrap() {
+        let path = entry.unwrap().path();
+        if path.is_dir() {
+            rust_files(&path, found);
+        } else if path.extension().is_some_and(|e| e == "rs") {
+            found.push(path);
+        }
+    }
+}
+
+fn sources(folder: &str) -> Vec<(PathBuf, String)> {
+    let mut files = Vec::new();
+    rust_files(&root().join(folder).join("src"), &mut files);
+    files.into_iter().map(|p| (p.clone(), std::fs::read_to_string(p).unwrap())).collect()
+}
+
+#[test]
+fn crates_depend_only_on_those_that_the_table_allows() {
+    let metadata = metadata();
+    for (folder, allowed) in EDGES {
+        let name = format!("kiln-{folder}");
+        let package = metadata["packages"]
+            .as_array()
+            .unwrap()
+            .iter()
+            .find(|p| p["name"] == name.as_str())
+            .unwrap_or_else(|| panic!("no package {name}"));
+        let found: BTreeSet<&str> = package["dependencies"]
+            .as_array()
+            .unwrap()
+            .iter()
+            // What tests use is not part of the crate.
+            .filter(|d| d["kind"].is_null())
+            .filter_map(|d| d["name"].as_str()?.strip_prefix("kiln-"))
+            .collect();
+        let allowed: BTreeSet<&str> = allowed.iter().copied().collect();
+        let extra: Vec<_> = found.difference(&allowed).collect();
+        assert!(extra.is_empty(), "{folder}/ must not depend on {extra:?}");
+    }
+}
+
+#[test]
+fn the_table_names_every_library() {
+    let metadata = metadata();
+    for package in metadata["packages"].as_array().unwrap() {
+        let folder = package["name"].as_str().unwrap().strip_prefix("kiln-").unwrap();
+        let known = EDGES.iter().any(|(f, _)| *f == folder) || ["tests", "xtask"].contains(&folder);
+        assert!(known, "add {folder}/ to the table of dependencies");
+    }
+}
+
+#[test]
+fn unsafe_code_is_in_sys_alone_and_each_block_has_its_reason() {
+    for (folder, _) in EDGES {
+        for (path, text) in sources(folder) {
+            let lines: Vec<&str> = text.lines().collect();
+            for (at, line) in lines.iter().enumerate() {
+                let code = line.split("//").next().unwrap();
+                if !code.contains("unsafe {") && !code.contains("unsafe fn") {
+                    continue;
+                }
+                assert_eq!(*folder, "sys", "{}:{}: unsafe code outside sys/", path.display(), at + 1);
+                let reason = lines[at.saturating_sub(6)..=at].iter().any(|l| l.contains("SAFETY:"));
+                assert!(reason, "{}:{}: no SAFETY comment", path.display(), at + 1);
+            }
+        }
+    }
+}
+
+#[test]
+fn only_lowering_knows_the_parser_inside_the_solver() {
+    for (path, text) in sources("solver") {
+        if !path.to_string_lossy().contains("/lower/") {
+            assert!(!text.contains("kiln_parser"), "{} uses the parser", path.display());
+        }
+    }
+}
+
+#[test]
+fn every_file_says_what_it_is_for() {
+    for (folder, _) in EDGES {
+        for (path, text) in sources(folder) {
+            let test_module = path.ends_with("tests.rs") || path.to_string_lossy().contains("/tests/");
+            assert!(test_module || text.starts_with("//!"), "{} has no module text", path.display());
+        }
+    }
+}
+
+#[test]
+fn only_the_store_opens_the_database_and_only_the_registry_client_a_connection_to_a_registry() {
+    for (folder, _) in EDGES {
+        for (path, text) in sources(folder) {
+            let shown = path.display();
+            assert!(*folder == "cache" || !text.contains("rusqlite::"), "{shown} uses the database");
+            assert!(
+                ["registry", "executor", "testkit"].contains(folder) || !text.contains("reqwest::"),
+                "{shown} opens connections"
+            );
+        }
+    }
+}
+
+#[test]
+fn trees_of_others_are_only_reached_through_the_root_type() {
+    // Where trees of images, contexts and layers are read and written.
+    let guarded = ["executor/src/file", "cache/src/unpack.rs", "cache/src/pack.rs", "cache/src/fingerprint/tree.rs"];
+    for (folder, _) in EDGES {
+        for (path, text) in sources(folder) {
+            let shown = path.strip_prefix(root()).unwrap().display().to_string();
+            if !guarded.iter().any(|g| shown.starts_with(g)) {
+                continue;
+            }
+            let code = text.split("#[cfg(test)]").next().unwrap();
+            for (at, line) in code.lines().enumerate() {
+                let after = line.split("std::fs::").nth(1);
+                let function = after.is_some_and(|a| a.starts_with(|c: char| c.is_lowercase()));
+                let call = function || line.contains("File::open") || line.contains("File::create");
+                // Work directories of the store are kiln's own.
+                let own = line.contains("create_dir(&work)");
+                assert!(!call || own, "{shown}:{}: {line}", at + 1);
+            }
+        }
+    }
+}
