@@ -16,7 +16,9 @@ const MAX_SMALL: u64 = 16 << 20;
 impl Store {
     /// Where a blob is, or would be.
     pub fn blob_path(&self, digest: &Digest) -> PathBuf {
-        self.path("content-v1").join(algorithm(digest)).join(digest.hex())
+        self.path("content-v1")
+            .join(algorithm(digest))
+            .join(digest.hex())
     }
 
     /// Where an unfinished download of a blob is kept, so that it can go on.
@@ -59,7 +61,9 @@ impl Store {
             return Ok(digest);
         }
         let mut writer = self.blob_writer(Algorithm::Sha256)?;
-        writer.write_all(bytes).map_err(|e| Error::io("write blob", e))?;
+        writer
+            .write_all(bytes)
+            .map_err(|e| Error::io("write blob", e))?;
         writer.finish(Some(&digest))
     }
 
@@ -72,7 +76,13 @@ impl Store {
         let path = scratch.path().join("blob");
         let file = File::create_new(&path).map_err(|e| Error::io("make blob", e))?;
         let store = self.clone();
-        Ok(BlobWriter { store, scratch, file, hasher: Hasher::new(algorithm), size: 0 })
+        Ok(BlobWriter {
+            store,
+            scratch,
+            file,
+            hasher: Hasher::new(algorithm),
+            size: 0,
+        })
     }
 
     /// Takes in a finished download whose digest has been checked while it was written.
@@ -141,11 +151,17 @@ impl BlobWriter {
         if let Some(wanted) = wanted
             && *wanted != found
         {
-            return Err(Error::WrongDigest { wanted: wanted.clone(), found });
+            return Err(Error::WrongDigest {
+                wanted: wanted.clone(),
+                found,
+            });
         }
         self.store.make_algorithm(&found)?;
-        std::fs::rename(self.scratch.path().join("blob"), self.store.blob_path(&found))
-            .map_err(|e| Error::io(format!("store blob {found}"), e))?;
+        std::fs::rename(
+            self.scratch.path().join("blob"),
+            self.store.blob_path(&found),
+        )
+        .map_err(|e| Error::io(format!("store blob {found}"), e))?;
         Ok(found)
     }
 }

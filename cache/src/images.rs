@@ -35,9 +35,16 @@ pub struct StoredImage {
 
 fn to_row(row: &rusqlite::Row<'_>) -> rusqlite::Result<Option<ImageRow>> {
     let (config, manifest): (String, Option<String>) = (row.get(1)?, row.get(2)?);
-    let Ok(config) = config.parse() else { return Ok(None) };
+    let Ok(config) = config.parse() else {
+        return Ok(None);
+    };
     let manifest = manifest.and_then(|m| m.parse().ok());
-    Ok(Some(ImageRow { name: row.get(0)?, config, manifest, added: time(row.get(3)?) }))
+    Ok(Some(ImageRow {
+        name: row.get(0)?,
+        config,
+        manifest,
+        added: time(row.get(3)?),
+    }))
 }
 
 impl Store {
@@ -60,15 +67,20 @@ impl Store {
                           VALUES (?1, ?2, ?3, ?4, ?5)";
             if let Some(name) = &name {
                 let before: Option<(String, Option<String>)> = tx
-                    .query_row("SELECT config, manifest FROM images WHERE name = ?1", [name], |r| {
-                        Ok((r.get(0)?, r.get(1)?))
-                    })
+                    .query_row(
+                        "SELECT config, manifest FROM images WHERE name = ?1",
+                        [name],
+                        |r| Ok((r.get(0)?, r.get(1)?)),
+                    )
                     .optional()?;
                 if before.as_ref() == Some(&(config.clone(), manifest.clone())) {
                     return Ok(());
                 }
                 tx.execute("DELETE FROM images WHERE name = ?1", [name])?;
-                tx.execute("DELETE FROM images WHERE name IS NULL AND config = ?1", [&config])?;
+                tx.execute(
+                    "DELETE FROM images WHERE name IS NULL AND config = ?1",
+                    [&config],
+                )?;
                 tx.execute(insert, (Some(name), &config, &manifest, now, self.boot()))?;
                 if let Some((old, old_manifest)) = before
                     && old != config
@@ -99,7 +111,8 @@ impl Store {
     /// # Errors
     /// There is none, or an id is ambiguous.
     pub fn find_image(&self, text: &str) -> Result<StoredImage> {
-        self.try_image(text)?.ok_or_else(|| Error::NoImage(text.to_owned()))
+        self.try_image(text)?
+            .ok_or_else(|| Error::NoImage(text.to_owned()))
     }
 
     /// The image that `text` means, if there is one whose config is in the store.
@@ -119,7 +132,11 @@ impl Store {
             Ok(raw_config) => {
                 let config = ImageConfig::parse(&raw_config)
                     .map_err(|_| Error::Damaged(format!("config of {text}")))?;
-                Ok(Some(StoredImage { row, config, raw_config }))
+                Ok(Some(StoredImage {
+                    row,
+                    config,
+                    raw_config,
+                }))
             }
             // Without its config an image is as good as gone.
             Err(Error::BlobMissing(_)) => Ok(None),
@@ -136,7 +153,9 @@ impl Store {
 
     fn image_by_id(&self, text: &str) -> Result<Option<ImageRow>> {
         let hex = text.strip_prefix("sha256:").unwrap_or(text);
-        let is_hex = hex.bytes().all(|b| b.is_ascii_digit() || (b'a'..=b'f').contains(&b));
+        let is_hex = hex
+            .bytes()
+            .all(|b| b.is_ascii_digit() || (b'a'..=b'f').contains(&b));
         if hex.len() < 4 || hex.len() > 64 || !is_hex {
             return Ok(None);
         }

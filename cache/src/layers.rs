@@ -97,7 +97,12 @@ impl Store {
     ///
     /// # Errors
     /// The database refused.
-    pub fn record_layer(&self, id: &LayerId, packed: &Packed, created: SystemTime) -> Result<Layer> {
+    pub fn record_layer(
+        &self,
+        id: &LayerId,
+        packed: &Packed,
+        created: SystemTime,
+    ) -> Result<Layer> {
         let layer = Layer {
             id: id.clone(),
             diff_id: packed.diff_id.clone(),
@@ -174,7 +179,9 @@ impl Store {
         let layers = kiln_sys::RootDir::open_trusted(&self.path("layers-v1"))?;
         for entry in layers.read_dir(Path::new(""))? {
             let name = entry.name.to_string_lossy();
-            let Some((_, owner)) = name.split_once('-') else { continue };
+            let Some((_, owner)) = name.split_once('-') else {
+                continue;
+            };
             // Alive first: a layer that is recorded in between has a living maker.
             if crate::scratch::is_alive(owner) {
                 continue;
@@ -231,6 +238,9 @@ impl Store {
             })?;
             rows.filter_map(|r| r.ok().flatten()).collect()
         };
-        Ok(all.into_iter().filter(|d| self.has_blob(&d.digest)).collect())
+        Ok(all
+            .into_iter()
+            .filter(|d| self.has_blob(&d.digest))
+            .collect())
     }
 }

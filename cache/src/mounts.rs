@@ -32,11 +32,17 @@ impl Store {
     fn mount_home(&self, id: &str, number: u32) -> (PathBuf, u64) {
         // The id comes from a Dockerfile: it never becomes a file name.
         let mut hasher = blake3::Hasher::new();
-        hasher.update(b"kiln cache mount").update(id.as_bytes()).update(&number.to_le_bytes());
+        hasher
+            .update(b"kiln cache mount")
+            .update(id.as_bytes())
+            .update(&number.to_le_bytes());
         let hash = hasher.finalize();
         let mut offset = [0; 8];
         offset.copy_from_slice(&hash.as_bytes()[..8]);
-        (self.path("mounts-v1").join(hash.to_hex().as_str()), u64::from_le_bytes(offset) >> 1)
+        (
+            self.path("mounts-v1").join(hash.to_hex().as_str()),
+            u64::from_le_bytes(offset) >> 1,
+        )
     }
 
     /// Takes the cache mount `id`, if it can be had now. A new one is filled by `fill`, which
@@ -58,7 +64,10 @@ impl Store {
             let lock = try_lock(&self.path("mounts-v1/locks"), offset, shared)?;
             let Some(lock) = lock else { continue };
             let path = self.ready_mount(&home, id, fill)?;
-            return Ok(Some(CacheMountDir { path, _lock: Some(lock) }));
+            return Ok(Some(CacheMountDir {
+                path,
+                _lock: Some(lock),
+            }));
         }
         Ok(None)
     }
@@ -75,9 +84,8 @@ impl Store {
         }
         let scratch = self.scratch()?;
         let new = scratch.path().join("mount");
-        let make = |dir: &Path| {
-            std::fs::create_dir(dir).map_err(|e| Error::io("make cache mount", e))
-        };
+        let make =
+            |dir: &Path| std::fs::create_dir(dir).map_err(|e| Error::io("make cache mount", e));
         make(&new)?;
         make(&new.join("data"))?;
         fill(&RootDir::open_trusted(&new.join("data"))?)?;

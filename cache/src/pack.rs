@@ -54,9 +54,14 @@ struct ChunkWriter {
 
 impl ChunkWriter {
     fn pass_on(&mut self) -> std::io::Result<()> {
-        let next = self.empty.try_recv().unwrap_or_else(|_| Vec::with_capacity(CHUNK));
+        let next = self
+            .empty
+            .try_recv()
+            .unwrap_or_else(|_| Vec::with_capacity(CHUNK));
         let chunk = std::mem::replace(&mut self.chunk, next);
-        self.full.send(chunk).map_err(|_| std::io::ErrorKind::BrokenPipe.into())
+        self.full
+            .send(chunk)
+            .map_err(|_| std::io::ErrorKind::BrokenPipe.into())
     }
 }
 
@@ -71,7 +76,11 @@ impl Write for ChunkWriter {
     }
 
     fn flush(&mut self) -> std::io::Result<()> {
-        if self.chunk.is_empty() { Ok(()) } else { self.pass_on() }
+        if self.chunk.is_empty() {
+            Ok(())
+        } else {
+            self.pass_on()
+        }
     }
 }
 
@@ -98,12 +107,25 @@ pub fn pack(dir: &Path, epoch: Option<u64>, sink: &mut (dyn Write + Send)) -> Re
             sink.flush()?;
             Ok((hasher.finish(), size))
         });
-        let walked = walk_all(&root, epoch, ChunkWriter { full, empty, chunk: Vec::new() });
-        let hashed = hashing.join().unwrap_or_else(|_| Err(std::io::ErrorKind::Other.into()));
+        let walked = walk_all(
+            &root,
+            epoch,
+            ChunkWriter {
+                full,
+                empty,
+                chunk: Vec::new(),
+            },
+        );
+        let hashed = hashing
+            .join()
+            .unwrap_or_else(|_| Err(std::io::ErrorKind::Other.into()));
         match (walked, hashed) {
-            (Ok((tree, bytes)), Ok((digest, tar_size))) => {
-                Ok(Packed { diff_id: DiffId::from(digest), tree, tar_size, bytes })
-            }
+            (Ok((tree, bytes)), Ok((digest, tar_size))) => Ok(Packed {
+                diff_id: DiffId::from(digest),
+                tree,
+                tar_size,
+                bytes,
+            }),
             // The sink's error is the cause if the walker only saw a closed channel.
             (_, Err(e)) => Err(Error::io("write layer", e)),
             (Err(e), Ok(_)) => Err(e),
@@ -197,14 +219,18 @@ impl Walk {
             }
             FileKind::Symlink => {
                 let target = dir.read_link(name)?;
-                EntryKind::Symlink { target: target.as_os_str().as_bytes().to_vec() }
+                EntryKind::Symlink {
+                    target: target.as_os_str().as_bytes().to_vec(),
+                }
             }
-            FileKind::CharDevice => {
-                EntryKind::CharDevice { major: st.rdev.0, minor: st.rdev.1 }
-            }
-            FileKind::BlockDevice => {
-                EntryKind::BlockDevice { major: st.rdev.0, minor: st.rdev.1 }
-            }
+            FileKind::CharDevice => EntryKind::CharDevice {
+                major: st.rdev.0,
+                minor: st.rdev.1,
+            },
+            FileKind::BlockDevice => EntryKind::BlockDevice {
+                major: st.rdev.0,
+                minor: st.rdev.1,
+            },
             FileKind::Fifo => EntryKind::Fifo,
             // A socket without its server means nothing, and a tar has no form for it.
             FileKind::Socket => return Ok(()),
@@ -220,14 +246,23 @@ impl Walk {
             }
             _ => Vec::new(),
         };
-        let opaque = all.iter().any(|(n, v)| n == b"trusted.overlay.opaque" && v == b"y");
+        let opaque = all
+            .iter()
+            .any(|(n, v)| n == b"trusted.overlay.opaque" && v == b"y");
         let entry = Entry {
             path: path.clone(),
             kind,
-            mode: if st.kind == FileKind::Symlink { 0o777 } else { st.mode },
+            mode: if st.kind == FileKind::Symlink {
+                0o777
+            } else {
+                st.mode
+            },
             uid: st.uid,
             gid: st.gid,
-            mtime: Timestamp { secs: st.mtime.0, nanos: st.mtime.1 },
+            mtime: Timestamp {
+                secs: st.mtime.0,
+                nanos: st.mtime.1,
+            },
             xattrs: all.into_iter().filter(|(n, _)| is_image_xattr(n)).collect(),
         };
         self.put(&entry, open)?;
@@ -252,10 +287,17 @@ impl Walk {
     }
 
     fn put(&mut self, entry: &Entry, file: Option<OwnedFd>) -> Result<()> {
-        let failed = |e| Error::io(format!("read `{}`", String::from_utf8_lossy(&entry.path)), e);
+        let failed = |e| {
+            Error::io(
+                format!("read `{}`", String::from_utf8_lossy(&entry.path)),
+                e,
+            )
+        };
         let content = match file {
             None => {
-                self.tar.append(entry, &mut std::io::empty()).map_err(failed)?;
+                self.tar
+                    .append(entry, &mut std::io::empty())
+                    .map_err(failed)?;
                 None
             }
             Some(fd) => {
@@ -289,8 +331,12 @@ fn encode_entry(to: &mut blake3::Hasher, entry: &Entry, content: Option<&blake3:
         EntryKind::File { size } => (1, size.to_le_bytes().to_vec()),
         EntryKind::Hardlink { target } => (2, target.clone()),
         EntryKind::Symlink { target } => (3, target.clone()),
-        EntryKind::CharDevice { major, minor } => (4, [major.to_le_bytes(), minor.to_le_bytes()].concat()),
-        EntryKind::BlockDevice { major, minor } => (5, [major.to_le_bytes(), minor.to_le_bytes()].concat()),
+        EntryKind::CharDevice { major, minor } => {
+            (4, [major.to_le_bytes(), minor.to_le_bytes()].concat())
+        }
+        EntryKind::BlockDevice { major, minor } => {
+            (5, [major.to_le_bytes(), minor.to_le_bytes()].concat())
+        }
         EntryKind::Fifo => (6, vec![]),
         EntryKind::Whiteout => (7, vec![]),
         EntryKind::Opaque => (8, vec![]),

@@ -47,9 +47,16 @@ impl Store {
             .prepare_cached("SELECT layer, ran_at FROM records WHERE key = ?1")?
             .query_row([key.to_hex()], |row| Ok((row.get(0)?, row.get(1)?)))
             .optional()?;
-        let Some((layer, ran_at)) = row else { return Ok(None) };
-        let Some(layer) = self.layer(&layer)? else { return Ok(None) };
-        Ok(Some(StoredRecord { layer, ran_at: time(ran_at) }))
+        let Some((layer, ran_at)) = row else {
+            return Ok(None);
+        };
+        let Some(layer) = self.layer(&layer)? else {
+            return Ok(None);
+        };
+        Ok(Some(StoredRecord {
+            layer,
+            ran_at: time(ran_at),
+        }))
     }
 
     /// Writes a record down, in place of an older one.

@@ -36,7 +36,9 @@ impl Drop for Scratch {
 
 /// Removes a directory of the store with everything in it.
 pub(crate) fn remove_tree(path: &Path) -> Result<()> {
-    let (Some(parent), Some(name)) = (path.parent(), path.file_name()) else { return Ok(()) };
+    let (Some(parent), Some(name)) = (path.parent(), path.file_name()) else {
+        return Ok(());
+    };
     Ok(RootDir::open_trusted(parent)?.remove_all(Path::new(name))?)
 }
 
@@ -51,7 +53,12 @@ impl Store {
             let path = own.join(self.next_number().to_string());
             let made = std::fs::create_dir_all(&own).and_then(|()| std::fs::create_dir(&path));
             match made {
-                Ok(()) => return Ok(Scratch { store: self.clone(), path }),
+                Ok(()) => {
+                    return Ok(Scratch {
+                        store: self.clone(),
+                        path,
+                    });
+                }
                 // The last scratch of a moment ago removed the directory meanwhile.
                 Err(e) if e.kind() == std::io::ErrorKind::NotFound => {}
                 Err(e) if e.kind() == std::io::ErrorKind::AlreadyExists => {}
@@ -62,7 +69,9 @@ impl Store {
 
     /// Moves a directory out of sight; [`Store::empty_trash`] removes it.
     pub(crate) fn discard(&self, path: &Path) -> Result<()> {
-        let to = self.path("trash").join(format!("{}-{}", self.owner(), self.next_number()));
+        let to = self
+            .path("trash")
+            .join(format!("{}-{}", self.owner(), self.next_number()));
         match std::fs::rename(path, &to) {
             Ok(()) => Ok(()),
             Err(e) if e.kind() == std::io::ErrorKind::NotFound => Ok(()),
@@ -86,8 +95,12 @@ impl Store {
 
 /// Whether the process that a work directory is named after still runs.
 pub(crate) fn is_alive(owner: &str) -> bool {
-    let Some((pid, start)) = owner.split_once('-') else { return false };
-    let (Ok(pid), Ok(start)) = (pid.parse::<u32>(), start.parse::<u64>()) else { return false };
+    let Some((pid, start)) = owner.split_once('-') else {
+        return false;
+    };
+    let (Ok(pid), Ok(start)) = (pid.parse::<u32>(), start.parse::<u64>()) else {
+        return false;
+    };
     system::process_start(pid) == Some(start)
 }
 

@@ -11,8 +11,14 @@ use crate::error::{Error, Result};
 use crate::scratch;
 
 const FOLDERS: [&str; 8] = [
-    "content-v1/sha256", "content-v1/partial", "layers-v1", "mounts-v1", "stat-v1", "logs-v1",
-    "work-v1", "trash",
+    "content-v1/sha256",
+    "content-v1/partial",
+    "layers-v1",
+    "mounts-v1",
+    "stat-v1",
+    "logs-v1",
+    "work-v1",
+    "trash",
 ];
 
 /// A store that is open. Cloning shares it.
@@ -37,7 +43,10 @@ impl Store {
     /// # Errors
     /// The directory cannot be made or used, or the database cannot be opened.
     pub fn open(root: &Path) -> Result<Self> {
-        let fail = |why: String| Error::Open { path: root.to_path_buf(), why };
+        let fail = |why: String| Error::Open {
+            path: root.to_path_buf(),
+            why,
+        };
         if !root.join("meta-v1.db").exists() {
             for folder in FOLDERS {
                 std::fs::create_dir_all(root.join(folder)).map_err(|e| fail(e.to_string()))?;
@@ -51,8 +60,16 @@ impl Store {
         let pid = std::process::id();
         let owner = format!("{pid}-{}", system::process_start(pid).unwrap_or(0));
         let scratch_count = std::sync::atomic::AtomicU64::new(0);
-        let inner = Inner { root, boot, owner, db: Mutex::new(db), scratch_count };
-        let store = Self { inner: Arc::new(inner) };
+        let inner = Inner {
+            root,
+            boot,
+            owner,
+            db: Mutex::new(db),
+            scratch_count,
+        };
+        let store = Self {
+            inner: Arc::new(inner),
+        };
         store.forget_other_boots()?;
         scratch::clear_dead(&store)?;
         Ok(store)
@@ -102,7 +119,9 @@ impl Store {
     }
 
     pub(crate) fn next_number(&self) -> u64 {
-        self.inner.scratch_count.fetch_add(1, std::sync::atomic::Ordering::Relaxed)
+        self.inner
+            .scratch_count
+            .fetch_add(1, std::sync::atomic::Ordering::Relaxed)
     }
 
     pub(crate) fn db(&self) -> MutexGuard<'_, Connection> {
@@ -135,7 +154,10 @@ impl Store {
                 tx.execute(&sql, [self.boot()])?;
             }
             // A record without its layer is no record.
-            tx.execute("DELETE FROM records WHERE layer NOT IN (SELECT id FROM layers)", [])?;
+            tx.execute(
+                "DELETE FROM records WHERE layer NOT IN (SELECT id FROM layers)",
+                [],
+            )?;
             Ok(())
         })
     }
@@ -165,18 +187,29 @@ impl Store {
     /// The sync or the database failed.
     pub fn promote(&self) -> Result<()> {
         let lock = self.path("locks");
-        let Some(_held) = kiln_sys::lock::try_lock(&lock, u64::MAX, false)? else { return Ok(()) };
+        let Some(_held) = kiln_sys::lock::try_lock(&lock, u64::MAX, false)? else {
+            return Ok(());
+        };
         let before: i64 = db::nanos(std::time::SystemTime::now());
         system::sync_filesystem(self.root())?;
         self.write(|tx| {
-            tx.execute("UPDATE layers SET boot = NULL WHERE boot IS NOT NULL AND created < ?1", [before])?;
+            tx.execute(
+                "UPDATE layers SET boot = NULL WHERE boot IS NOT NULL AND created < ?1",
+                [before],
+            )?;
             tx.execute(
                 "UPDATE records SET boot = NULL WHERE boot IS NOT NULL AND created < ?1
                  AND layer IN (SELECT id FROM layers WHERE boot IS NULL)",
                 [before],
             )?;
-            tx.execute("UPDATE images SET boot = NULL WHERE boot IS NOT NULL AND created < ?1", [before])?;
-            tx.execute("UPDATE downloads SET boot = NULL WHERE boot IS NOT NULL", [])?;
+            tx.execute(
+                "UPDATE images SET boot = NULL WHERE boot IS NOT NULL AND created < ?1",
+                [before],
+            )?;
+            tx.execute(
+                "UPDATE downloads SET boot = NULL WHERE boot IS NOT NULL",
+                [],
+            )?;
             Ok(())
         })
     }

@@ -33,7 +33,10 @@ fn as_path(bytes: &[u8]) -> &Path {
 }
 
 fn wrong(path: &[u8], why: impl Into<String>) -> Error {
-    Error::Entry { path: String::from_utf8_lossy(path).into_owned(), why: why.into() }
+    Error::Entry {
+        path: String::from_utf8_lossy(path).into_owned(),
+        why: why.into(),
+    }
 }
 
 /// Unpacks the tar that `input` gives into `root`. Returns the number of entries.
@@ -41,8 +44,15 @@ fn wrong(path: &[u8], why: impl Into<String>) -> Error {
 /// # Errors
 /// The archive is malformed, has entries that do not fit each other, or writing failed.
 pub fn unpack(input: impl Read, root: &RootDir, options: &UnpackOptions<'_>) -> Result<u64> {
-    let mut reader = LayerReader::new(input).whiteouts(options.whiteouts).limits(Limits::default());
-    let mut target = Target { root, options, directories: Vec::new(), buffer: vec![0; 128 << 10] };
+    let mut reader = LayerReader::new(input)
+        .whiteouts(options.whiteouts)
+        .limits(Limits::default());
+    let mut target = Target {
+        root,
+        options,
+        directories: Vec::new(),
+        buffer: vec![0; 128 << 10],
+    };
     let mut count = 0;
     while let Some(entry) = reader.next()? {
         target.entry(&entry, &mut reader.data())?;
@@ -68,7 +78,8 @@ impl Target<'_> {
             // The root itself: only its attributes can be meant.
             if entry.kind == EntryKind::Directory && !self.options.into_tree {
                 self.attributes(self.root, Path::new(""), entry)?;
-                self.directories.push((PathBuf::new(), (entry.mtime.secs, entry.mtime.nanos)));
+                self.directories
+                    .push((PathBuf::new(), (entry.mtime.secs, entry.mtime.nanos)));
             }
             return Ok(());
         }
@@ -87,7 +98,8 @@ impl Target<'_> {
             }
             EntryKind::Directory => {
                 self.make_directory(&dir, name)?;
-                self.directories.push((path.to_path_buf(), (entry.mtime.secs, entry.mtime.nanos)));
+                self.directories
+                    .push((path.to_path_buf(), (entry.mtime.secs, entry.mtime.nanos)));
             }
             _ => {
                 // A later entry replaces an earlier one of any kind.
@@ -107,10 +119,15 @@ impl Target<'_> {
     /// The directory that an entry goes into, made where the archive left it out.
     fn parent<'p>(&self, path: &'p Path) -> Result<(RootDir, &'p std::ffi::OsStr)> {
         let bytes = path.as_os_str().as_bytes();
-        let name = path.file_name().ok_or_else(|| wrong(bytes, "has no name"))?;
+        let name = path
+            .file_name()
+            .ok_or_else(|| wrong(bytes, "has no name"))?;
         let parent = path.parent().unwrap_or(Path::new(""));
         if self.options.into_tree {
-            return Ok((self.root.mkdir_all(parent, 0o755, &mut |_, _| Ok(()))?, name));
+            return Ok((
+                self.root.mkdir_all(parent, 0o755, &mut |_, _| Ok(()))?,
+                name,
+            ));
         }
         // In a layer of its own a link in the way belongs to the archive: a file behind it would
         // have been written through the link in other engines. Here it is an error.
@@ -120,7 +137,10 @@ impl Target<'_> {
             match here.try_lstat(part)? {
                 Some(st) if st.is_dir() => {}
                 Some(st) if st.kind == FileKind::Symlink => {
-                    return Err(wrong(bytes, "lies behind a symbolic link of the same archive"));
+                    return Err(wrong(
+                        bytes,
+                        "lies behind a symbolic link of the same archive",
+                    ));
                 }
                 Some(st) if st.is_overlay_whiteout() => {
                     here.unlink(part)?;
@@ -154,16 +174,25 @@ impl Target<'_> {
         Ok(dir.sub_dir(name)?)
     }
 
-    fn make(&mut self, dir: &RootDir, name: &Path, entry: &Entry, data: &mut dyn Read) -> Result<()> {
+    fn make(
+        &mut self,
+        dir: &RootDir,
+        name: &Path,
+        entry: &Entry,
+        data: &mut dyn Read,
+    ) -> Result<()> {
         match &entry.kind {
             EntryKind::File { .. } => {
                 let mut file = std::fs::File::from(dir.create_new(name, 0o600)?);
                 loop {
-                    let n = data.read(&mut self.buffer).map_err(|e| Error::io("read archive", e))?;
+                    let n = data
+                        .read(&mut self.buffer)
+                        .map_err(|e| Error::io("read archive", e))?;
                     if n == 0 {
                         break;
                     }
-                    file.write_all(&self.buffer[..n]).map_err(|e| Error::io("write file", e))?;
+                    file.write_all(&self.buffer[..n])
+                        .map_err(|e| Error::io("write file", e))?;
                 }
             }
             EntryKind::Symlink { target } => {
@@ -199,7 +228,13 @@ impl Target<'_> {
                         return self.copy_from_below(below, target, &fd, path);
                     }
                 }
-                Err(wrong(&entry.path, format!("is a hard link to `{}`, which is not there", target.display())))
+                Err(wrong(
+                    &entry.path,
+                    format!(
+                        "is a hard link to `{}`, which is not there",
+                        target.display()
+                    ),
+                ))
             }
         }
     }
@@ -213,7 +248,10 @@ impl Target<'_> {
     ) -> Result<()> {
         let st = below.lstat(from)?;
         if !st.is_file() {
-            return Err(wrong(path.as_os_str().as_bytes(), "is a hard link to no regular file"));
+            return Err(wrong(
+                path.as_os_str().as_bytes(),
+                "is a hard link to no regular file",
+            ));
         }
         // The first name moves into this layer too, so that both stay one file.
         let to = self.root.create_new(path, 0o600)?;
@@ -251,4 +289,3 @@ impl Target<'_> {
         Ok(())
     }
 }
-

@@ -43,12 +43,25 @@ impl Store {
     pub fn view(&self, layers: &[LayerId]) -> Result<View> {
         let dirs = self.lower_dirs(layers)?;
         if let [only] = dirs.as_slice() {
-            return Ok(View { root: RootDir::open_trusted(only)?, _mount: None });
+            return Ok(View {
+                root: RootDir::open_trusted(only)?,
+                _mount: None,
+            });
         }
         let lowers: Vec<&Path> = dirs.iter().map(PathBuf::as_path).collect();
-        let spec = Overlay { lowers: &lowers, upper: None, user_xattr: false };
-        let attrs = Attrs { read_only: true, ..Attrs::SAFE };
+        let spec = Overlay {
+            lowers: &lowers,
+            upper: None,
+            user_xattr: false,
+        };
+        let attrs = Attrs {
+            read_only: true,
+            ..Attrs::SAFE
+        };
         let mount = overlay(&spec, attrs)?;
-        Ok(View { root: mount.root()?, _mount: Some(mount) })
+        Ok(View {
+            root: mount.root()?,
+            _mount: Some(mount),
+        })
     }
 }

@@ -31,7 +31,13 @@ pub(crate) struct Global {
     #[arg(long, global = true, env = "KILN_CONFIG", value_name = "FILE")]
     pub(crate) config: Option<PathBuf>,
     /// What kiln logs of itself to stderr
-    #[arg(long, global = true, env = "KILN_LOG_LEVEL", value_enum, value_name = "LEVEL")]
+    #[arg(
+        long,
+        global = true,
+        env = "KILN_LOG_LEVEL",
+        value_enum,
+        value_name = "LEVEL"
+    )]
     pub(crate) log_level: Option<LogLevel>,
     /// Same as --log-level=debug
     #[arg(short = 'D', long, global = true)]

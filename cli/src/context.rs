@@ -76,7 +76,11 @@ fn read_text(root: &RootDir, path: &Path, what: &str) -> Result<Option<String>, 
             .map(Some)
             .map_err(|_| Failure::new(format!("{what} `{}` is no UTF-8 text", path.display()))),
         Err(e) if e.is_not_found() => Ok(None),
-        Err(e) => Err(Failure::new(format!("cannot read {what} `{}`: {}", path.display(), e.source))),
+        Err(e) => Err(Failure::new(format!(
+            "cannot read {what} `{}`: {}",
+            path.display(),
+            e.source
+        ))),
     }
 }
 
@@ -97,8 +101,15 @@ pub(crate) fn stdin_text() -> Result<SourceText, Failure> {
     std::io::stdin()
         .take(MAX_TEXT)
         .read_to_string(&mut text)
-        .map_err(|e| Failure::new(format!("cannot read the Dockerfile from standard input: {e}")))?;
-    Ok(SourceText { name: "-".into(), text })
+        .map_err(|e| {
+            Failure::new(format!(
+                "cannot read the Dockerfile from standard input: {e}"
+            ))
+        })?;
+    Ok(SourceText {
+        name: "<stdin>".into(),
+        text,
+    })
 }
 
 /// Reads the Dockerfile of a directory. `local` says that `-f` is a path of this machine.
@@ -118,7 +129,13 @@ pub(crate) fn dockerfile(
         DockerfileAt::Default => {
             for name in ["Dockerfile", "dockerfile", "Containerfile"] {
                 if let Some(text) = read_text(&root, Path::new(name), "Dockerfile")? {
-                    return Ok((SourceText { name: name.into(), text }, Some(name.into())));
+                    return Ok((
+                        SourceText {
+                            name: name.into(),
+                            text,
+                        },
+                        Some(name.into()),
+                    ));
                 }
             }
             Err(missing("Dockerfile"))
@@ -141,7 +158,10 @@ pub(crate) fn dockerfile(
 }
 
 /// The ignore rules of a context: those named after the Dockerfile, else `.dockerignore`.
-fn ignore_rules(dir: &Path, dockerfile: Option<&Path>) -> Result<Option<(Arc<dyn PathFilter>, String)>, Failure> {
+fn ignore_rules(
+    dir: &Path,
+    dockerfile: Option<&Path>,
+) -> Result<Option<(Arc<dyn PathFilter>, String)>, Failure> {
     let root = RootDir::open_trusted(dir)?;
     let mut found = None;
     if let Some(file) = dockerfile {
@@ -160,14 +180,22 @@ fn ignore_rules(dir: &Path, dockerfile: Option<&Path>) -> Result<Option<(Arc<dyn
         found = read_text(&root, Path::new(".dockerignore"), "ignore file")?
             .map(|text| (text, ".dockerignore".to_owned()));
     }
-    let Some((text, name)) = found else { return Ok(None) };
+    let Some((text, name)) = found else {
+        return Ok(None);
+    };
     let ignore = Ignore::parse(&text).map_err(|e| Failure::new(format!("`{name}`: {e}")))?;
     if ignore.is_empty() {
         return Ok(None);
     }
     let patterns = ignore
         .patterns()
-        .map(|(p, negated, _)| if negated { format!("!{p}") } else { p.to_owned() })
+        .map(|(p, negated, _)| {
+            if negated {
+                format!("!{p}")
+            } else {
+                p.to_owned()
+            }
+        })
         .collect();
     Ok(Some((Arc::new(IgnoreFilter { ignore, patterns }), name)))
 }
@@ -175,15 +203,30 @@ fn ignore_rules(dir: &Path, dockerfile: Option<&Path>) -> Result<Option<(Arc<dyn
 /// A directory of this machine as a context.
 pub(crate) fn directory(dir: &Path, dockerfile: Option<&Path>) -> Result<Context, Failure> {
     let path = dir.canonicalize().map_err(|e| {
-        Failure::new(format!("there is no context directory `{}`: {e}", dir.display()))
+        Failure::new(format!(
+            "there is no context directory `{}`: {e}",
+            dir.display()
+        ))
     })?;
     if !path.is_dir() {
-        return Err(Failure::new(format!("the context `{}` is not a directory", dir.display())));
+        return Err(Failure::new(format!(
+            "the context `{}` is not a directory",
+            dir.display()
+        )));
     }
     let rules = ignore_rules(&path, dockerfile)?;
     let (ignore, ignore_file) = rules.map_or((None, None), |(f, n)| (Some(f), Some(n)));
-    let tree = DirTree { path, ignore, ignore_file, remember: true, scratch: None, reset_owner: true };
-    Ok(Context { tree: Arc::new(tree) })
+    let tree = DirTree {
+        path,
+        ignore,
+        ignore_file,
+        remember: true,
+        scratch: None,
+        reset_owner: true,
+    };
+    Ok(Context {
+        tree: Arc::new(tree),
+    })
 }
 
 /// A tar as a context, unpacked into a work directory of the store. A plain text instead of a
@@ -207,8 +250,14 @@ pub(crate) fn archive(
     let whole = std::io::Cursor::new(start).chain(input);
     if is_text {
         let mut text = String::new();
-        whole.take(MAX_TEXT).read_to_string(&mut text).map_err(|e| bad(&e))?;
-        return Ok(Unpacked::Text(SourceText { name: "-".into(), text }));
+        whole
+            .take(MAX_TEXT)
+            .read_to_string(&mut text)
+            .map_err(|e| bad(&e))?;
+        return Ok(Unpacked::Text(SourceText {
+            name: "<stdin>".into(),
+            text,
+        }));
     }
     let scratch = store.scratch()?;
     let (_, plain) = kiln_image::compression::decoder(Box::new(whole)).map_err(|e| bad(&e))?;
@@ -227,7 +276,10 @@ pub(crate) enum Unpacked {
 }
 
 /// An unpacked tar as a context.
-pub(crate) fn unpacked(scratch: kiln_cache::Scratch, dockerfile: Option<&Path>) -> Result<Context, Failure> {
+pub(crate) fn unpacked(
+    scratch: kiln_cache::Scratch,
+    dockerfile: Option<&Path>,
+) -> Result<Context, Failure> {
     let rules = ignore_rules(scratch.path(), dockerfile)?;
     let (ignore, ignore_file) = rules.map_or((None, None), |(f, n)| (Some(f), Some(n)));
     let tree = DirTree {
@@ -238,7 +290,9 @@ pub(crate) fn unpacked(scratch: kiln_cache::Scratch, dockerfile: Option<&Path>) 
         scratch: Some(scratch),
         reset_owner: true,
     };
-    Ok(Context { tree: Arc::new(tree) })
+    Ok(Context {
+        tree: Arc::new(tree),
+    })
 }
 
 #[cfg(test)]
@@ -251,8 +305,14 @@ mod tests {
         let cases = [
             (".", Place::Directory(".".into())),
             ("-", Place::Stdin),
-            ("https://example.com/x.tar.gz", Place::Http("https://example.com/x.tar.gz".into())),
-            ("https://example.com/r.git#main:dir", git("https://example.com/r.git#main:dir")),
+            (
+                "https://example.com/x.tar.gz",
+                Place::Http("https://example.com/x.tar.gz".into()),
+            ),
+            (
+                "https://example.com/r.git#main:dir",
+                git("https://example.com/r.git#main:dir"),
+            ),
             ("git@example.com:a/b", git("git@example.com:a/b")),
             ("./git.git", Place::Directory("./git.git".into())),
         ];

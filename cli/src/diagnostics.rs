@@ -15,7 +15,9 @@ pub(crate) struct SourceText {
 }
 
 fn renderer() -> Renderer {
-    if std::io::IsTerminal::is_terminal(&std::io::stderr()) && std::env::var_os("NO_COLOR").is_none() {
+    if std::io::IsTerminal::is_terminal(&std::io::stderr())
+        && std::env::var_os("NO_COLOR").is_none()
+    {
         Renderer::styled()
     } else {
         Renderer::plain()
@@ -25,7 +27,9 @@ fn renderer() -> Renderer {
 impl SourceText {
     fn render(&self, error: bool, message: &str, span: Option<Span>, help: Option<&str>) {
         let level = if error { Level::ERROR } else { Level::WARNING };
-        let mut group = level.primary_title(message).elements(Vec::<Snippet<'_, annotate_snippets::Annotation<'_>>>::new());
+        let mut group = level
+            .primary_title(message)
+            .elements(Vec::<Snippet<'_, annotate_snippets::Annotation<'_>>>::new());
         if let Some(span) = span {
             let end = span.end.min(self.text.len());
             let start = span.start.min(end);
@@ -67,8 +71,15 @@ impl SourceText {
         let last = (lines.last + 2).min(index.line_count());
         let mut out = format!("{}:{}\n--------------------\n", self.name, lines.first);
         for n in first..=last {
-            let mark = if (lines.first..=lines.last).contains(&n) { ">>>" } else { "   " };
-            out.push_str(&format!("{n:4} | {mark} {}\n", index.line_text(n).trim_end()));
+            let mark = if (lines.first..=lines.last).contains(&n) {
+                ">>>"
+            } else {
+                "   "
+            };
+            out.push_str(&format!(
+                "{n:4} | {mark} {}\n",
+                index.line_text(n).trim_end()
+            ));
         }
         out.push_str("--------------------");
         out

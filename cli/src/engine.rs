@@ -23,8 +23,10 @@ pub(crate) fn start_spawner() -> Result<Spawner, Failure> {
     const SYS_ADMIN: u32 = 21;
     let capable = kiln_sys::caps::effective().is_ok_and(|c| c.contains(SYS_ADMIN));
     if !capable {
-        return Err(Failure::new("kiln needs the privilege CAP_SYS_ADMIN to make namespaces and mounts")
-            .with_hint("run it as root, or in a container that has this capability"));
+        return Err(Failure::new(
+            "kiln needs the privilege CAP_SYS_ADMIN to make namespaces and mounts",
+        )
+        .with_hint("run it as root, or in a container that has this capability"));
     }
     Ok(Spawner::start()?)
 }
@@ -47,7 +49,10 @@ impl HelperRunner for Helpers {
             stdin.write_all(server.as_bytes())?;
         }
         let output = child.wait_with_output()?;
-        Ok(HelperOutput { success: output.status.success(), stdout: output.stdout })
+        Ok(HelperOutput {
+            success: output.status.success(),
+            stdout: output.stdout,
+        })
     }
 }
 
@@ -58,7 +63,9 @@ impl App {
     }
 
     fn credentials(&self) -> Result<Arc<dyn CredentialSource>, Failure> {
-        let Some(path) = &self.settings.docker_config else { return Ok(Arc::new(Anonymous)) };
+        let Some(path) = &self.settings.docker_config else {
+            return Ok(Arc::new(Anonymous));
+        };
         match std::fs::read(path) {
             Ok(bytes) => {
                 let config = DockerConfig::parse(&bytes)
@@ -66,15 +73,24 @@ impl App {
                 Ok(Arc::new(config.with_helpers(Arc::new(Helpers))))
             }
             Err(e) if e.kind() == std::io::ErrorKind::NotFound => Ok(Arc::new(Anonymous)),
-            Err(e) => Err(Failure::new(format!("cannot read `{}`: {e}", path.display()))),
+            Err(e) => Err(Failure::new(format!(
+                "cannot read `{}`: {e}",
+                path.display()
+            ))),
         }
     }
 
     /// An engine for one command.
     pub(crate) fn engine(&self, inputs: BuildInputs, always_pull: bool) -> Result<Engine, Failure> {
         let store = self.store()?;
-        let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_millis();
-        let logs = store.root().join("logs-v1").join(format!("{now}-{}", std::process::id()));
+        let now = SystemTime::now()
+            .duration_since(UNIX_EPOCH)
+            .unwrap_or_default()
+            .as_millis();
+        let logs = store
+            .root()
+            .join("logs-v1")
+            .join(format!("{now}-{}", std::process::id()));
         let registry =
             kiln_registry::Client::new(self.settings.registries.clone(), self.credentials()?);
         Ok(Engine::new(kiln_executor::Settings {

@@ -16,16 +16,26 @@ pub(crate) struct Failure {
 
 impl Failure {
     pub(crate) fn new(message: impl Into<String>) -> Self {
-        Self { message: message.into(), hint: None, code: 1 }
+        Self {
+            message: message.into(),
+            hint: None,
+            code: 1,
+        }
     }
 
     pub(crate) fn usage(message: impl Into<String>) -> Self {
-        Self { code: 2, ..Self::new(message) }
+        Self {
+            code: 2,
+            ..Self::new(message)
+        }
     }
 
     /// A failure of which everything has been said.
     pub(crate) fn silent(code: u8) -> Self {
-        Self { code, ..Self::new("") }
+        Self {
+            code,
+            ..Self::new("")
+        }
     }
 
     pub(crate) fn with_hint(mut self, hint: impl Into<String>) -> Self {
@@ -69,7 +79,10 @@ impl From<kiln_executor::Error> for Failure {
     fn from(error: kiln_executor::Error) -> Self {
         let message = chain(&error);
         let port = kiln_solver::ports::PortError::from(error);
-        Self { hint: port.hint, ..Self::new(message) }
+        Self {
+            hint: port.hint,
+            ..Self::new(message)
+        }
     }
 }
 

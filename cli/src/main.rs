@@ -34,10 +34,17 @@ fn main() -> ExitCode {
 
 fn start(cli: Cli) -> Result<ExitCode, Failure> {
     // Before any thread exists: the helper that starts sandboxes is a fork of this process.
-    let spawner = cli.command.needs_sandbox().then(engine::start_spawner).transpose()?;
+    let spawner = cli
+        .command
+        .needs_sandbox()
+        .then(engine::start_spawner)
+        .transpose()?;
     let settings = settings::resolve(&cli.global)?;
     ui::start_logging(&settings);
-    let app = engine::App { settings, spawner: spawner.clone() };
+    let app = engine::App {
+        settings,
+        spawner: spawner.clone(),
+    };
     let result = commands::run(app, cli.command);
     if let Some(spawner) = spawner {
         spawner.stop();

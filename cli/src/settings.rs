@@ -55,7 +55,9 @@ struct RegistryFile {
 
 /// The home directory of the user.
 fn home() -> Option<PathBuf> {
-    std::env::var_os("HOME").filter(|h| !h.is_empty()).map(PathBuf::from)
+    std::env::var_os("HOME")
+        .filter(|h| !h.is_empty())
+        .map(PathBuf::from)
 }
 
 fn xdg(variable: &str, below_home: &str) -> Option<PathBuf> {
@@ -71,14 +73,21 @@ fn default_root() -> Result<PathBuf, Failure> {
     }
     xdg("XDG_DATA_HOME", ".local/share")
         .map(|d| d.join("kiln"))
-        .ok_or_else(|| Failure::new("no place for the store: HOME is not set").with_hint("give --root DIR"))
+        .ok_or_else(|| {
+            Failure::new("no place for the store: HOME is not set").with_hint("give --root DIR")
+        })
 }
 
 fn read_file(path: &Path, given: bool) -> Result<File, Failure> {
     let text = match std::fs::read_to_string(path) {
         Ok(text) => text,
         Err(e) if e.kind() == std::io::ErrorKind::NotFound && !given => return Ok(File::default()),
-        Err(e) => return Err(Failure::new(format!("cannot read config file `{}`: {e}", path.display()))),
+        Err(e) => {
+            return Err(Failure::new(format!(
+                "cannot read config file `{}`: {e}",
+                path.display()
+            )));
+        }
     };
     toml::from_str(&text)
         .map_err(|e| Failure::new(format!("config file `{}`: {e}", path.display())))
@@ -126,7 +135,10 @@ pub(crate) fn resolve(global: &Global) -> Result<Settings, Failure> {
         None if kiln_sys::system::is_root() => Some("/etc/kiln/config.toml".into()),
         None => xdg("XDG_CONFIG_HOME", ".config").map(|d| d.join("kiln/config.toml")),
     };
-    let file = path.map(|p| read_file(&p, given)).transpose()?.unwrap_or_default();
+    let file = path
+        .map(|p| read_file(&p, given))
+        .transpose()?
+        .unwrap_or_default();
     let root = match global.root.clone().or(file.root) {
         Some(root) => root,
         None => default_root()?,
@@ -136,7 +148,11 @@ pub(crate) fn resolve(global: &Global) -> Result<Settings, Failure> {
         .map(PathBuf::from)
         .or_else(|| home().map(|h| h.join(".docker")))
         .map(|d| d.join("config.json"));
-    let log_level = if global.debug { LogLevel::Debug } else { global.log_level.unwrap_or(LogLevel::Warn) };
+    let log_level = if global.debug {
+        LogLevel::Debug
+    } else {
+        global.log_level.unwrap_or(LogLevel::Warn)
+    };
     let cores = std::thread::available_parallelism().map_or(2, std::num::NonZero::get);
     Ok(Settings {
         root: std::path::absolute(root)?,

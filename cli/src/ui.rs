@@ -1,5 +1,9 @@
 //! Everything that is printed goes through here: data to stdout, the rest to stderr.
-#![expect(clippy::print_stdout, clippy::print_stderr, reason = "the one place that prints")]
+#![expect(
+    clippy::print_stdout,
+    clippy::print_stderr,
+    reason = "the one place that prints"
+)]
 
 use std::io::Write as _;
 
@@ -14,7 +18,9 @@ const CYAN: Style = AnsiColor::Cyan.on_default().bold();
 /// Prints a line of data. A reader that has gone away is no error.
 pub(crate) fn data(line: &str) {
     let mut out = std::io::stdout().lock();
-    let _ = out.write_all(line.as_bytes()).and_then(|()| out.write_all(b"\n"));
+    let _ = out
+        .write_all(line.as_bytes())
+        .and_then(|()| out.write_all(b"\n"));
 }
 
 /// Prints an error.

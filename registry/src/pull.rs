@@ -455,7 +455,9 @@ fn described(manifest: &Manifest, reference: &Reference) -> Descriptor {
 
 /// Reports that a mirror is passed over, and keeps its error in case it was the last server.
 fn passed_over(endpoint: &Endpoint, all: &[Endpoint], error: RegistryError) -> RegistryError {
-    if all.last().is_some_and(|last| last.base != endpoint.base) {
+    // That a mirror does not hold everything is nothing to worry about.
+    let expected = error.is_not_found();
+    if !expected && all.last().is_some_and(|last| last.base != endpoint.base) {
         let cause = error.to_string();
         tracing::warn!(
             mirror = redact(&endpoint.base),

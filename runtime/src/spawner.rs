@@ -107,7 +107,9 @@ impl Spawner {
             reader: std::sync::Once::new(),
             helper,
         };
-        Ok(Self { shared: Arc::new(shared) })
+        Ok(Self {
+            shared: Arc::new(shared),
+        })
     }
 
     /// Starts a sandbox; `done` is called once, from another thread, when it has ended. The
@@ -148,7 +150,11 @@ impl Spawner {
     /// # Errors
     /// The helper is gone.
     pub fn signal(&self, id: u64, signal: i32) -> Result<()> {
-        Ok(fdpass::send(&self.shared.socket, &message(SIGNAL, id, signal), &[])?)
+        Ok(fdpass::send(
+            &self.shared.socket,
+            &message(SIGNAL, id, signal),
+            &[],
+        )?)
     }
 
     /// Ends the helper and everything that it started, and waits until they are gone.
@@ -159,7 +165,10 @@ impl Spawner {
     }
 
     fn waiting(&self) -> std::sync::MutexGuard<'_, HashMap<u64, (OwnedFd, Waiter)>> {
-        self.shared.waiting.lock().unwrap_or_else(PoisonError::into_inner)
+        self.shared
+            .waiting
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Starts the thread that hears from the helper, once.
@@ -186,15 +195,23 @@ impl Spawner {
     }
 
     fn finish(&self, kind: u8, id: u64, value: i32) {
-        let Some((reports, waiter)) = self.waiting().remove(&id) else { return };
+        let Some((reports, waiter)) = self.waiting().remove(&id) else {
+            return;
+        };
         let mut text = Vec::new();
         // The write end is closed by now: the child is gone, and exec closed it before.
-        let _ = std::fs::File::from(reports).take(1 << 20).read_to_end(&mut text);
+        let _ = std::fs::File::from(reports)
+            .take(1 << 20)
+            .read_to_end(&mut text);
         let reports = text
             .split(|b| *b == b'\n')
             .filter_map(|line| serde_json::from_slice(line).ok())
             .collect();
-        let exit = if value < 0 { Exit::Signal(-value) } else { Exit::Code(value) };
+        let exit = if value < 0 {
+            Exit::Signal(-value)
+        } else {
+            Exit::Code(value)
+        };
         waiter(match kind {
             EXITED => Ok(Event { exit, reports }),
             _ => Err(Error::System(FsError::new(
@@ -217,7 +234,11 @@ impl Helper {
         // Ctrl-C reaches the whole group; the helper waits for its parent's decision.
         process::ignore_terminal_signals();
         let groups = Hierarchies::detect().ok().and_then(|h| h.unified);
-        Self { socket, children: HashMap::new(), groups }
+        Self {
+            socket,
+            children: HashMap::new(),
+            groups,
+        }
     }
 
     fn serve(mut self) {
@@ -258,12 +279,19 @@ impl Helper {
             return (false, Vec::new());
         }
         let ready: Vec<bool> = fds.iter().map(|fd| !fd.revents().is_empty()).collect();
-        let ended = ids.iter().zip(&ready).skip(1).filter(|(_, r)| **r).map(|(id, _)| *id);
+        let ended = ids
+            .iter()
+            .zip(&ready)
+            .skip(1)
+            .filter(|(_, r)| **r)
+            .map(|(id, _)| *id);
         (ready[0], ended.collect())
     }
 
     fn reap(&mut self, id: u64) {
-        let Some((child, group)) = self.children.remove(&id) else { return };
+        let Some((child, group)) = self.children.remove(&id) else {
+            return;
+        };
         match process::try_wait(&child) {
             Ok(None) => {
                 self.children.insert(id, (child, group));
@@ -314,30 +342,41 @@ impl Helper {
         let mut next = || fds.next().ok_or(Error::SpawnerGone);
         let (spec, reports) = (next()?, next()?);
         let (stdin, stdout, stderr) = (next()?, next()?, next()?);
-        let mut streams = Some(sandbox::Streams { stdin, stdout, stderr, console: next().ok() });
+        let mut streams = Some(sandbox::Streams {
+            stdin,
+            stdout,
+            stderr,
+            console: next().ok(),
+        });
         let mut text = Vec::new();
         let mut spec = std::fs::File::from(spec);
-        spec.read_to_end(&mut text).map_err(|e| FsError::new("read", "launch", e))?;
-        let launch: Launch = serde_json::from_slice(&text).map_err(|e| Error::Spec(e.to_string()))?;
+        spec.read_to_end(&mut text)
+            .map_err(|e| FsError::new("read", "launch", e))?;
+        let launch: Launch =
+            serde_json::from_slice(&text).map_err(|e| Error::Spec(e.to_string()))?;
         // Without a writable group hierarchy the pid namespace alone holds the step together.
         let group = self
             .groups
             .as_ref()
             .and_then(|at| Group::create(at, &format!("kiln-{}-{id}", process::own_pid())).ok());
         let born_in = group.as_ref().and_then(|g| g.open().ok());
-        let child = process::clone_into(namespaces(&launch), born_in.as_ref().map(AsFd::as_fd), || {
-            let mut pipe = std::fs::File::from(reports);
-            let mut report = |r: Report| {
-                if let Ok(mut line) = serde_json::to_vec(&r) {
-                    line.push(b'\n');
-                    let _ = pipe.write_all(&line);
+        let child = process::clone_into(
+            namespaces(&launch),
+            born_in.as_ref().map(AsFd::as_fd),
+            || {
+                let mut pipe = std::fs::File::from(reports);
+                let mut report = |r: Report| {
+                    if let Ok(mut line) = serde_json::to_vec(&r) {
+                        line.push(b'\n');
+                        let _ = pipe.write_all(&line);
+                    }
+                };
+                match streams.take() {
+                    Some(streams) => sandbox::run(&launch, streams, &mut report),
+                    None => 125,
                 }
-            };
-            match streams.take() {
-                Some(streams) => sandbox::run(&launch, streams, &mut report),
-                None => 125,
-            }
-        })?;
+            },
+        )?;
         self.children.insert(id, (child, group));
         Ok(())
     }
@@ -345,7 +384,11 @@ impl Helper {
 
 fn namespaces(launch: &Launch) -> Namespaces {
     let mut out = Namespaces::default();
-    let list = launch.spec.linux().as_ref().and_then(|l| l.namespaces().clone());
+    let list = launch
+        .spec
+        .linux()
+        .as_ref()
+        .and_then(|l| l.namespaces().clone());
     for namespace in list.into_iter().flatten() {
         match namespace.typ() {
             LinuxNamespaceType::Mount => out.mount = true,

@@ -23,7 +23,10 @@ pub struct Identity {
 }
 
 fn fail<T>(spec: &str, why: impl Into<String>) -> Result<T> {
-    Err(Error::User { spec: spec.to_owned(), why: why.into() })
+    Err(Error::User {
+        spec: spec.to_owned(),
+        why: why.into(),
+    })
 }
 
 /// A part that looks like a number must be a valid id: it is never taken for a name, so that a
@@ -56,7 +59,12 @@ fn passwd(text: &str) -> impl Iterator<Item = Passwd<'_>> {
         let uid = f.nth(1)?.parse().ok()?;
         let gid = f.next()?.parse().ok()?;
         let home = f.nth(1).unwrap_or("");
-        Some(Passwd { name, uid, gid, home })
+        Some(Passwd {
+            name,
+            uid,
+            gid,
+            home,
+        })
     })
 }
 
@@ -73,7 +81,10 @@ fn file(root: &RootDir, path: &str, spec: &str) -> Result<String> {
     match root.read(Path::new(path), MAX_FILE) {
         Ok(bytes) => Ok(String::from_utf8_lossy(&bytes).into_owned()),
         Err(e) if e.is_not_found() => Ok(String::new()),
-        Err(e) => fail(spec, format!("cannot read the image's /{path}: {}", e.source)),
+        Err(e) => fail(
+            spec,
+            format!("cannot read the image's /{path}: {}", e.source),
+        ),
     }
 }
 
@@ -88,12 +99,24 @@ pub fn resolve(root: &RootDir, spec: &str) -> Result<Identity> {
         None => (spec, None),
     };
     let users = file(root, "etc/passwd", spec)?;
-    let wanted = if user.is_empty() { Some(0) } else { number(spec, user)? };
+    let wanted = if user.is_empty() {
+        Some(0)
+    } else {
+        number(spec, user)?
+    };
     // A name that consists of digits is a name only if no such id can be meant.
     let entry = passwd(&users).find(|p| wanted.map_or(p.name == user, |uid| p.uid == uid));
     let mut who = match (&entry, wanted) {
-        (Some(p), _) => Identity { uid: p.uid, gid: p.gid, groups: vec![], home: p.home.into() },
-        (None, Some(uid)) => Identity { uid, ..Identity::default() },
+        (Some(p), _) => Identity {
+            uid: p.uid,
+            gid: p.gid,
+            groups: vec![],
+            home: p.home.into(),
+        },
+        (None, Some(uid)) => Identity {
+            uid,
+            ..Identity::default()
+        },
         (None, None) => return fail(spec, "no such user in the image's /etc/passwd"),
     };
     let group_file = file(root, "etc/group", spec)?;
@@ -124,7 +147,10 @@ fn group_id(file: &str, group: &str, spec: &str) -> Result<u32> {
     }
     match groups(file).find(|(name, _, _)| *name == group) {
         Some((_, gid, _)) => Ok(gid),
-        None => fail(spec, format!("no group `{group}` in the image's /etc/group")),
+        None => fail(
+            spec,
+            format!("no group `{group}` in the image's /etc/group"),
+        ),
     }
 }
 
@@ -169,7 +195,11 @@ mod tests {
             "root:x:0:0:root:/root:/bin/sh\napp:x:1000:1001::/home/app:/bin/sh\n4294967296:x:0:0::/:\n",
         )
         .unwrap();
-        std::fs::write(dir.join("etc/group"), "root:x:0:\nstaff:x:50:app,x\napp:x:1001:\nwheel:x:10:root,app\n").unwrap();
+        std::fs::write(
+            dir.join("etc/group"),
+            "root:x:0:\nstaff:x:50:app,x\napp:x:1001:\nwheel:x:10:root,app\n",
+        )
+        .unwrap();
         RootDir::open_trusted(dir).unwrap()
     }
 
@@ -189,7 +219,11 @@ mod tests {
         ];
         for (spec, uid, gid, groups) in cases {
             let who = resolve(&root, spec).unwrap();
-            assert_eq!((who.uid, who.gid, &who.groups[..]), (*uid, *gid, *groups), "{spec}");
+            assert_eq!(
+                (who.uid, who.gid, &who.groups[..]),
+                (*uid, *gid, *groups),
+                "{spec}"
+            );
         }
     }
 
@@ -197,7 +231,17 @@ mod tests {
     fn numbers_out_of_range_are_never_names_or_root() {
         let dir = tempfile::tempdir().unwrap();
         let root = image(dir.path());
-        for spec in ["4294967296", "2147483648", "-1", "+0", "0:4294967296", "0:-1", "nobody", "0x0", "app:none"] {
+        for spec in [
+            "4294967296",
+            "2147483648",
+            "-1",
+            "+0",
+            "0:4294967296",
+            "0:-1",
+            "nobody",
+            "0x0",
+            "app:none",
+        ] {
             assert!(resolve(&root, spec).is_err(), "{spec} must be refused");
         }
     }
@@ -207,7 +251,13 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         std::fs::create_dir(dir.path().join("etc")).unwrap();
         let root = RootDir::open_trusted(dir.path()).unwrap();
-        root.mknod(Path::new("etc/passwd"), kiln_sys::FileKind::Fifo, 0o644, (0, 0)).unwrap();
+        root.mknod(
+            Path::new("etc/passwd"),
+            kiln_sys::FileKind::Fifo,
+            0o644,
+            (0, 0),
+        )
+        .unwrap();
         assert!(resolve(&root, "app").is_err());
     }
 }

@@ -89,7 +89,9 @@ pub struct Encoder {
 impl Encoder {
     /// Starts an encoding in a domain of its own.
     pub fn new(domain: &str) -> Self {
-        let mut new = Self { hasher: blake3::Hasher::new() };
+        let mut new = Self {
+            hasher: blake3::Hasher::new(),
+        };
         new.bytes(domain.as_bytes());
         new.number(u64::from(VERSION));
         new
@@ -223,7 +225,12 @@ mod tests {
 
     #[test]
     fn neighbouring_values_cannot_run_into_each_other() {
-        let (ab, c, a, bc) = ("ab".to_owned(), "c".to_owned(), "a".to_owned(), "bc".to_owned());
+        let (ab, c, a, bc) = (
+            "ab".to_owned(),
+            "c".to_owned(),
+            "a".to_owned(),
+            "bc".to_owned(),
+        );
         assert_ne!(hash(&[&ab, &c]), hash(&[&a, &bc]));
         assert_ne!(hash(&[&vec![ab.clone()], &c]), hash(&[&vec![ab, c]]));
         assert_ne!(hash(&[&None::<String>]), hash(&[&Some(String::new())]));

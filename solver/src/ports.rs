@@ -29,12 +29,20 @@ pub struct PortError {
 impl PortError {
     /// An error with this message.
     pub fn new(message: impl Into<String>) -> Self {
-        Self { message: message.into(), hint: None, exit_code: None, cancelled: false }
+        Self {
+            message: message.into(),
+            hint: None,
+            exit_code: None,
+            cancelled: false,
+        }
     }
 
     /// The error of work that was stopped from outside.
     pub fn cancelled() -> Self {
-        Self { cancelled: true, ..Self::new("cancelled") }
+        Self {
+            cancelled: true,
+            ..Self::new("cancelled")
+        }
     }
 
     /// Adds what to do.
@@ -95,7 +103,10 @@ impl Pending {
 
     /// The identity, if it is known by now.
     pub fn now(&self) -> Option<Identity> {
-        self.0.borrow().as_ref().and_then(|r| r.as_ref().ok().copied())
+        self.0
+            .borrow()
+            .as_ref()
+            .and_then(|r| r.as_ref().ok().copied())
     }
 
     /// Waits for the identity.

@@ -88,9 +88,18 @@ pub async fn solve<W: Worker>(
             lines: vertex.lines,
         });
     }
-    let cells = order.iter().map(|id| (*id, Cell::<W::Output>::default())).collect();
+    let cells = order
+        .iter()
+        .map(|id| (*id, Cell::<W::Output>::default()))
+        .collect();
     let slots = Arc::new(Semaphore::new(options.parallelism.max(1)));
-    let run = Arc::new(Run { plan, worker, options, cells, slots });
+    let run = Arc::new(Run {
+        plan,
+        worker,
+        options,
+        cells,
+        slots,
+    });
     let mut tasks = tokio::task::JoinSet::new();
     for id in order {
         let run = run.clone();
@@ -121,7 +130,11 @@ pub async fn solve<W: Worker>(
     }
     let mut results = Vec::new();
     for id in targets {
-        let state = run.cells.get(id).and_then(|c| c.done.get()).ok_or(SolveError::Cancelled)?;
+        let state = run
+            .cells
+            .get(id)
+            .and_then(|c| c.done.get())
+            .ok_or(SolveError::Cancelled)?;
         let committed = state.committed.wait().await;
         results.push(committed.map_err(|error| SolveError::Vertex { vertex: *id, error })?);
     }
@@ -174,7 +187,10 @@ struct Cell<O> {
 
 impl<O> Default for Cell<O> {
     fn default() -> Self {
-        Self { done: OnceCell::new(), ready: tokio::sync::Notify::new() }
+        Self {
+            done: OnceCell::new(),
+            ready: tokio::sync::Notify::new(),
+        }
     }
 }
 
@@ -215,7 +231,13 @@ impl<W: Worker> Run<W> {
             Err(e) => (Outcome::Failed, Some(e.message.clone()), None),
         };
         let took = begun.elapsed();
-        self.options.events.send(Event::Finished { vertex: id, outcome, took, error, key });
+        self.options.events.send(Event::Finished {
+            vertex: id,
+            outcome,
+            took,
+            error,
+            key,
+        });
         let (done, _) = done?;
         let committed = done.committed.clone();
         if let Some(cell) = self.cells.get(&id) {
@@ -254,9 +276,20 @@ impl<W: Worker> Run<W> {
                     () = step.cancel.cancelled() => return Err(PortError::cancelled()),
                 };
                 let identity = solved.identity.wait().await?;
-                let committed = Committed { output: solved.output.clone(), identity };
+                let committed = Committed {
+                    output: solved.output.clone(),
+                    identity,
+                };
                 let committed = Later::now(committed);
-                Ok((Done { solved, definition, committed, outcome: Outcome::Cached }, None))
+                Ok((
+                    Done {
+                        solved,
+                        definition,
+                        committed,
+                        outcome: Outcome::Cached,
+                    },
+                    None,
+                ))
             }
             Op::Merge(_) => self.merge(definition, inputs).await,
             Op::Exec(_) | Op::File(_) => self.step(vertex, definition, inputs, step).await,
@@ -274,10 +307,24 @@ impl<W: Worker> Run<W> {
         }
         let identity = to.finish().into();
         let output = self.worker.merge(inputs).await?;
-        let committed = Committed { output: output.clone(), identity };
-        let solved = Solved { output, identity: Pending::ready(identity) };
+        let committed = Committed {
+            output: output.clone(),
+            identity,
+        };
+        let solved = Solved {
+            output,
+            identity: Pending::ready(identity),
+        };
         let committed = Later::now(committed);
-        Ok((Done { solved, definition, committed, outcome: Outcome::Cached }, None))
+        Ok((
+            Done {
+                solved,
+                definition,
+                committed,
+                outcome: Outcome::Cached,
+            },
+            None,
+        ))
     }
 
     async fn step(
@@ -290,7 +337,11 @@ impl<W: Worker> Run<W> {
         let base = base_of(&vertex.op, inputs);
         let fresh = vertex.ignore_cache.then_some(self.options.started);
         let known = inputs.iter().all(|i| i.identity.now().is_some());
-        let key = if known { Some(self.key(vertex, inputs).await?) } else { None };
+        let key = if known {
+            Some(self.key(vertex, inputs).await?)
+        } else {
+            None
+        };
         if let Some((key, _)) = &key
             && let Some(done) = self.look(*key, base, fresh, definition).await?
         {
@@ -319,7 +370,16 @@ impl<W: Worker> Run<W> {
         drop(slot);
         let report_key = key.as_ref().map(|(k, _)| *k);
         let done = self
-            .commit(vertex, definition, inputs, made, key, (started, begun.elapsed()), flight, step)
+            .commit(
+                vertex,
+                definition,
+                inputs,
+                made,
+                key,
+                (started, begun.elapsed()),
+                flight,
+                step,
+            )
             .await?;
         Ok((done, report_key))
     }
@@ -331,16 +391,29 @@ impl<W: Worker> Run<W> {
         fresh: Option<SystemTime>,
         definition: Key,
     ) -> Result<Option<Done<W::Output>>, PortError> {
-        let Some(hit) = self.worker.lookup(key, base, fresh).await? else { return Ok(None) };
+        let Some(hit) = self.worker.lookup(key, base, fresh).await? else {
+            return Ok(None);
+        };
         let identity = hit.solved.identity.wait().await?;
-        let committed = Committed { output: hit.solved.output.clone(), identity };
+        let committed = Committed {
+            output: hit.solved.output.clone(),
+            identity,
+        };
         let committed = Later::now(committed);
         let outcome = Outcome::Cached;
-        Ok(Some(Done { solved: hit.solved, definition, committed, outcome }))
+        Ok(Some(Done {
+            solved: hit.solved,
+            definition,
+            committed,
+            outcome,
+        }))
     }
 
     /// Has the new layer hashed and stored; waits for it only where that is worth it.
-    #[expect(clippy::too_many_arguments, reason = "one call, and a struct would say no more")]
+    #[expect(
+        clippy::too_many_arguments,
+        reason = "one call, and a struct would say no more"
+    )]
     async fn commit(
         &self,
         vertex: &Vertex,
@@ -368,7 +441,8 @@ impl<W: Worker> Run<W> {
             }
             None => {
                 // The identities of the inputs are on their way.
-                let (worker, vertex, inputs) = (self.worker.clone(), vertex.clone(), inputs.clone());
+                let (worker, vertex, inputs) =
+                    (self.worker.clone(), vertex.clone(), inputs.clone());
                 tokio::spawn(async move {
                     if let Ok(key) = key_of(&*worker, &vertex, &inputs).await {
                         let _ = send_key.send(key);
@@ -390,13 +464,22 @@ impl<W: Worker> Run<W> {
         // A re-run may turn out to have made what was there before: then all that follows stays
         // cached, so the answer is worth waiting for. Otherwise wait only as long as a small
         // layer takes.
-        let patience = if vertex.ignore_cache { Duration::MAX } else { SMALL_LAYER };
+        let patience = if vertex.ignore_cache {
+            Duration::MAX
+        } else {
+            SMALL_LAYER
+        };
         let output = match tokio::time::timeout(patience, committed.wait()).await {
             Ok(committed) => committed?.output,
             Err(_) => output,
         };
         let solved = Solved { output, identity };
-        Ok(Done { solved, definition, committed, outcome: Outcome::Ran })
+        Ok(Done {
+            solved,
+            definition,
+            committed,
+            outcome: Outcome::Ran,
+        })
     }
 
     async fn key(
@@ -449,7 +532,11 @@ async fn key_of<W: Worker>(
         Op::Exec(exec) => {
             for mount in &exec.mounts {
                 let (slot, path) = match &mount.kind {
-                    MountKind::Bind { input: Some(slot), source, .. } => (*slot, source),
+                    MountKind::Bind {
+                        input: Some(slot),
+                        source,
+                        ..
+                    } => (*slot, source),
                     MountKind::Cache(cache) => match cache.base {
                         Some(slot) => (slot, &cache.source),
                         None => continue,
@@ -485,9 +572,15 @@ fn op_labels(op: &Op) -> Vec<LabelledInput> {
                 label("hosts".into(), digest_of(&exec.extra_hosts), ""),
             ];
             // Values of variables may be private: only their digests are kept.
-            out.extend(exec.env.iter().map(|(k, v)| label(format!("env {k}"), digest_of(v), "")));
             out.extend(
-                exec.mounts.iter().map(|m| label(format!("mount {}", m.target), digest_of(m), "")),
+                exec.env
+                    .iter()
+                    .map(|(k, v)| label(format!("env {k}"), digest_of(v), "")),
+            );
+            out.extend(
+                exec.mounts
+                    .iter()
+                    .map(|m| label(format!("mount {}", m.target), digest_of(m), "")),
             );
             out
         }

@@ -31,13 +31,21 @@ impl Hierarchies {
             groups.lines().find_map(|line| {
                 let mut parts = line.splitn(3, ':');
                 let (_, names, path) = (parts.next()?, parts.next()?, parts.next()?);
-                let is = if name.is_empty() { names.is_empty() } else { names.split(',').any(|n| n == name) };
+                let is = if name.is_empty() {
+                    names.is_empty()
+                } else {
+                    names.split(',').any(|n| n == name)
+                };
                 is.then(|| path.trim_start_matches('/').to_owned())
             })
         };
         for line in mounts.lines() {
-            let Some((left, right)) = line.split_once(" - ") else { continue };
-            let Some(at) = left.split(' ').nth(4) else { continue };
+            let Some((left, right)) = line.split_once(" - ") else {
+                continue;
+            };
+            let Some(at) = left.split(' ').nth(4) else {
+                continue;
+            };
             let mut right = right.split(' ');
             match right.next() {
                 Some("cgroup2") => {
@@ -46,11 +54,15 @@ impl Hierarchies {
                 Some("cgroup") => {
                     let options = right.nth(1).unwrap_or_default();
                     for name in options.split(',') {
-                        let known = ["memory", "pids", "cpu", "cpuset", "blkio", "freezer", "devices"];
+                        let known = [
+                            "memory", "pids", "cpu", "cpuset", "blkio", "freezer", "devices",
+                        ];
                         if known.contains(&name)
                             && let Some(path) = own(name)
                         {
-                            found.controllers.push((name.to_owned(), Path::new(at).join(path)));
+                            found
+                                .controllers
+                                .push((name.to_owned(), Path::new(at).join(path)));
                         }
                     }
                 }
@@ -119,11 +131,20 @@ mod tests {
         let hybrid = "30 23 0:26 / /sys/fs/cgroup/memory rw - cgroup cgroup rw,memory\n\
                       31 23 0:27 / /sys/fs/cgroup/unified rw shared:4 - cgroup2 cgroup rw\n";
         let found = Hierarchies::from_proc(hybrid, "4:memory:/user/a\n0::/\n");
-        assert_eq!(found.unified.as_deref(), Some(Path::new("/sys/fs/cgroup/unified/")));
-        assert_eq!(found.controllers, [("memory".into(), "/sys/fs/cgroup/memory/user/a".into())]);
+        assert_eq!(
+            found.unified.as_deref(),
+            Some(Path::new("/sys/fs/cgroup/unified/"))
+        );
+        assert_eq!(
+            found.controllers,
+            [("memory".into(), "/sys/fs/cgroup/memory/user/a".into())]
+        );
         let pure = "31 23 0:27 / /sys/fs/cgroup rw - cgroup2 cgroup rw\n";
         let found = Hierarchies::from_proc(pure, "0::/user.slice/x.scope\n");
-        assert_eq!(found.unified, Some("/sys/fs/cgroup/user.slice/x.scope".into()));
+        assert_eq!(
+            found.unified,
+            Some("/sys/fs/cgroup/user.slice/x.scope".into())
+        );
         assert!(found.controllers.is_empty());
     }
 }

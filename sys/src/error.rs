@@ -19,7 +19,11 @@ pub struct FsError {
 impl FsError {
     /// Names the operation and the path of a failed call.
     pub fn new(op: &'static str, path: impl AsRef<Path>, source: impl Into<io::Error>) -> Self {
-        Self { op, path: path.as_ref().to_path_buf(), source: source.into() }
+        Self {
+            op,
+            path: path.as_ref().to_path_buf(),
+            source: source.into(),
+        }
     }
 
     /// The kernel's error kind.
@@ -35,7 +39,10 @@ impl FsError {
 
     /// Whether the disk or the quota is full.
     pub fn is_no_space(&self) -> bool {
-        matches!(self.source.raw_os_error(), Some(libc::ENOSPC | libc::EDQUOT))
+        matches!(
+            self.source.raw_os_error(),
+            Some(libc::ENOSPC | libc::EDQUOT)
+        )
     }
 }
 

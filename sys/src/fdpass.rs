@@ -16,8 +16,13 @@ pub const MAX_FDS: usize = 16;
 
 /// Two connected ends; both are closed at exec.
 pub fn pair() -> Result<(OwnedFd, OwnedFd)> {
-    socketpair(AddressFamily::UNIX, SocketType::SEQPACKET, SocketFlags::CLOEXEC, None)
-        .ctx("make", "socket pair")
+    socketpair(
+        AddressFamily::UNIX,
+        SocketType::SEQPACKET,
+        SocketFlags::CLOEXEC,
+        None,
+    )
+    .ctx("make", "socket pair")
 }
 
 /// Sends one message.
@@ -28,7 +33,12 @@ pub fn send(socket: impl AsFd, bytes: &[u8], fds: &[BorrowedFd<'_>]) -> Result<(
         return Err(rustix::io::Errno::TOOBIG).ctx("send to", "socket");
     }
     loop {
-        let sent = sendmsg(&socket, &[IoSlice::new(bytes)], &mut control, SendFlags::NOSIGNAL);
+        let sent = sendmsg(
+            &socket,
+            &[IoSlice::new(bytes)],
+            &mut control,
+            SendFlags::NOSIGNAL,
+        );
         match sent {
             Err(rustix::io::Errno::INTR) => {}
             other => return other.map(|_| ()).ctx("send to", "socket"),

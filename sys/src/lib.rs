@@ -2,7 +2,10 @@
 //!
 //! Every `unsafe` block of the project is in this crate, each with its reason. Nothing here knows
 //! of images or of the store's layout.
-#![allow(unsafe_code, reason = "this crate is where the project's unsafe code lives")]
+#![allow(
+    unsafe_code,
+    reason = "this crate is where the project's unsafe code lives"
+)]
 
 pub mod caps;
 pub mod cgroup;

@@ -32,7 +32,12 @@ pub struct Attrs {
 
 impl Attrs {
     /// `nosuid,nodev,noexec`.
-    pub const SAFE: Self = Self { read_only: false, nosuid: true, nodev: true, noexec: true };
+    pub const SAFE: Self = Self {
+        read_only: false,
+        nosuid: true,
+        nodev: true,
+        noexec: true,
+    };
 
     fn mount_flags(self) -> MountAttrFlags {
         let mut flags = MountAttrFlags::empty();
@@ -95,10 +100,24 @@ pub fn filesystem(fstype: &str, options: &[(&str, &str)], attrs: Attrs) -> Resul
         } else {
             m::fsconfig_set_string(context.as_fd(), *key, *value)
         };
-        explain(done, &context, "configure mount of", &format!("{fstype} {key}={value}"))?;
+        explain(
+            done,
+            &context,
+            "configure mount of",
+            &format!("{fstype} {key}={value}"),
+        )?;
     }
-    explain(m::fsconfig_create(context.as_fd()), &context, "mount", fstype)?;
-    let mount = m::fsmount(context.as_fd(), FsMountFlags::FSMOUNT_CLOEXEC, attrs.mount_flags());
+    explain(
+        m::fsconfig_create(context.as_fd()),
+        &context,
+        "mount",
+        fstype,
+    )?;
+    let mount = m::fsmount(
+        context.as_fd(),
+        FsMountFlags::FSMOUNT_CLOEXEC,
+        attrs.mount_flags(),
+    );
     Ok(Detached(explain(mount, &context, "mount", fstype)?))
 }
 
@@ -120,7 +139,12 @@ pub fn overlay(spec: &Overlay<'_>, attrs: Attrs) -> Result<Detached> {
         m::fsopen("overlay", FsOpenFlags::FSOPEN_CLOEXEC).ctx("open file system", "overlay")?;
     let set = |key: &str, value: &Path| {
         let done = m::fsconfig_set_string(context.as_fd(), key, value);
-        explain(done, &context, "add overlay directory", &value.to_string_lossy())
+        explain(
+            done,
+            &context,
+            "add overlay directory",
+            &value.to_string_lossy(),
+        )
     };
     for lower in spec.lowers {
         set("lowerdir+", lower)?;
@@ -141,14 +165,28 @@ pub fn overlay(spec: &Overlay<'_>, attrs: Attrs) -> Result<Detached> {
     }
     if spec.upper.is_some() {
         // Snapshots are made durable by one syncfs after the build, not by overlay's own fsyncs.
-        explain(m::fsconfig_set_flag(context.as_fd(), "volatile"), &context, "configure overlay", "volatile")?;
+        explain(
+            m::fsconfig_set_flag(context.as_fd(), "volatile"),
+            &context,
+            "configure overlay",
+            "volatile",
+        )?;
     }
     if spec.user_xattr {
         let done = m::fsconfig_set_flag(context.as_fd(), "userxattr");
         explain(done, &context, "configure overlay", "userxattr")?;
     }
-    explain(m::fsconfig_create(context.as_fd()), &context, "mount", "overlay")?;
-    let mount = m::fsmount(context.as_fd(), FsMountFlags::FSMOUNT_CLOEXEC, attrs.mount_flags());
+    explain(
+        m::fsconfig_create(context.as_fd()),
+        &context,
+        "mount",
+        "overlay",
+    )?;
+    let mount = m::fsmount(
+        context.as_fd(),
+        FsMountFlags::FSMOUNT_CLOEXEC,
+        attrs.mount_flags(),
+    );
     Ok(Detached(explain(mount, &context, "mount", "overlay")?))
 }
 
@@ -161,7 +199,9 @@ impl Detached {
         if recursive {
             flags |= OpenTreeFlags::AT_RECURSIVE;
         }
-        Ok(Self(m::open_tree(fd.as_fd(), "", flags).ctx("bind", "mount source")?))
+        Ok(Self(
+            m::open_tree(fd.as_fd(), "", flags).ctx("bind", "mount source")?,
+        ))
     }
 
     /// Changes attributes of the mount, and of all below it if `recursive`.
@@ -177,13 +217,17 @@ impl Detached {
 
     /// Attaches the mount over the directory or file that `target` refers to.
     pub fn attach(&self, target: impl AsFd) -> Result<()> {
-        let flags = MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH | MoveMountFlags::MOVE_MOUNT_T_EMPTY_PATH;
-        m::move_mount(self.0.as_fd(), "", target.as_fd(), "", flags).ctx("attach mount at", "target")
+        let flags =
+            MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH | MoveMountFlags::MOVE_MOUNT_T_EMPTY_PATH;
+        m::move_mount(self.0.as_fd(), "", target.as_fd(), "", flags)
+            .ctx("attach mount at", "target")
     }
 
     /// The root of the mounted tree. Paths below it cannot leave it.
     pub fn root(&self) -> Result<RootDir> {
-        Ok(RootDir::from(self.0.try_clone().ctx("duplicate", "mount handle")?))
+        Ok(RootDir::from(
+            self.0.try_clone().ctx("duplicate", "mount handle")?,
+        ))
     }
 }
 
@@ -205,7 +249,11 @@ fn mount_setattr(fd: BorrowedFd<'_>, attr: &libc::mount_attr, recursive: bool) -
     if done == 0 {
         return Ok(());
     }
-    Err(FsError::new("set attributes of", "mount", std::io::Error::last_os_error()))
+    Err(FsError::new(
+        "set attributes of",
+        "mount",
+        std::io::Error::last_os_error(),
+    ))
 }
 
 /// Makes every mount of this namespace private, so that nothing done here is seen outside.
@@ -225,11 +273,23 @@ pub fn pivot_into(root: impl AsFd) -> Result<()> {
 
 /// Mounts over a directory by path; for process-private set-up such as `/proc` of a debugger.
 pub fn mount_at(fstype: &str, target: &Path, data: &str) -> Result<()> {
-    let bad = |_| FsError::new("mount", target, std::io::Error::from(std::io::ErrorKind::InvalidInput));
+    let bad = |_| {
+        FsError::new(
+            "mount",
+            target,
+            std::io::Error::from(std::io::ErrorKind::InvalidInput),
+        )
+    };
     let data = CString::new(data).map_err(bad)?;
     CString::new(target.as_os_str().as_bytes()).map_err(bad)?;
-    m::mount(fstype, target, fstype, MountFlags::NOSUID | MountFlags::NODEV, data.as_c_str())
-        .ctx("mount", target)
+    m::mount(
+        fstype,
+        target,
+        fstype,
+        MountFlags::NOSUID | MountFlags::NODEV,
+        data.as_c_str(),
+    )
+    .ctx("mount", target)
 }
 
 /// Brings a fresh network namespace's loopback interface up.
@@ -251,7 +311,11 @@ pub fn loopback_up() -> Result<()> {
     if done == 0 {
         return Ok(());
     }
-    Err(FsError::new("bring up", "lo", std::io::Error::last_os_error()))
+    Err(FsError::new(
+        "bring up",
+        "lo",
+        std::io::Error::last_os_error(),
+    ))
 }
 
 /// Opens a trusted path of this mount namespace as a reference.

@@ -41,7 +41,10 @@ impl Namespaces {
             (self.net, libc::CLONE_NEWNET),
             (self.user, libc::CLONE_NEWUSER),
         ];
-        let set = all.iter().filter(|(on, _)| *on).fold(0, |acc, (_, flag)| acc | flag);
+        let set = all
+            .iter()
+            .filter(|(on, _)| *on)
+            .fold(0, |acc, (_, flag)| acc | flag);
         u64::from(set.cast_unsigned())
     }
 }
@@ -107,7 +110,11 @@ pub fn clone_into(
     // SAFETY: without CLONE_VM the child has its own copy of memory and stack; `args` and `pidfd`
     // are live; the check above makes sure that no other thread exists.
     let pid = unsafe {
-        libc::syscall(libc::SYS_clone3, &raw mut args, size_of::<libc::clone_args>())
+        libc::syscall(
+            libc::SYS_clone3,
+            &raw mut args,
+            size_of::<libc::clone_args>(),
+        )
     };
     if pid == 0 {
         let code = std::panic::catch_unwind(std::panic::AssertUnwindSafe(child)).unwrap_or(125);
@@ -118,7 +125,10 @@ pub fn clone_into(
     }
     // SAFETY: on success the kernel stored a new descriptor that nobody else owns.
     let pidfd = unsafe { OwnedFd::from_raw_fd(pidfd) };
-    Ok(Child { pid: i32::try_from(pid).unwrap_or(-1), pidfd })
+    Ok(Child {
+        pid: i32::try_from(pid).unwrap_or(-1),
+        pidfd,
+    })
 }
 
 /// Ends the process without running destructors or exit handlers.
@@ -199,7 +209,13 @@ pub fn reset_signals() {
 
 /// Lets this process live on when the terminal interrupts or hangs up its group.
 pub fn ignore_terminal_signals() {
-    for number in [libc::SIGINT, libc::SIGTERM, libc::SIGHUP, libc::SIGQUIT, libc::SIGPIPE] {
+    for number in [
+        libc::SIGINT,
+        libc::SIGTERM,
+        libc::SIGHUP,
+        libc::SIGQUIT,
+        libc::SIGPIPE,
+    ] {
         // SAFETY: SIG_IGN is a valid disposition for these signals.
         unsafe { libc::signal(number, libc::SIG_IGN) };
     }
@@ -209,12 +225,21 @@ pub fn ignore_terminal_signals() {
 pub fn close_on_exec_from(first: u32) -> Result<()> {
     // SAFETY: close_range takes plain numbers and only sets a flag on descriptors here.
     let done = unsafe {
-        libc::syscall(libc::SYS_close_range, first, u32::MAX, libc::CLOSE_RANGE_CLOEXEC)
+        libc::syscall(
+            libc::SYS_close_range,
+            first,
+            u32::MAX,
+            libc::CLOSE_RANGE_CLOEXEC,
+        )
     };
     if done == 0 {
         return Ok(());
     }
-    Err(FsError::new("close descriptors of", "process", io::Error::last_os_error()))
+    Err(FsError::new(
+        "close descriptors of",
+        "process",
+        io::Error::last_os_error(),
+    ))
 }
 
 /// Puts `fd` in the place of descriptor `number`, kept over exec.
@@ -224,7 +249,11 @@ pub fn install_fd(fd: impl AsFd, number: i32) -> Result<()> {
     if done == number {
         return Ok(());
     }
-    Err(FsError::new("install descriptor in", "process", io::Error::last_os_error()))
+    Err(FsError::new(
+        "install descriptor in",
+        "process",
+        io::Error::last_os_error(),
+    ))
 }
 
 /// Sets group list, group and user of this whole process, in this order.
@@ -245,18 +274,29 @@ pub fn keep_caps(keep: bool) -> Result<()> {
     if done == 0 {
         return Ok(());
     }
-    Err(FsError::new("keep capabilities of", "process", io::Error::last_os_error()))
+    Err(FsError::new(
+        "keep capabilities of",
+        "process",
+        io::Error::last_os_error(),
+    ))
 }
 
 /// Sets a resource limit by its number (`RLIMIT_*`); `u64::MAX` means unlimited.
 pub fn set_rlimit(resource: u32, soft: u64, hard: u64) -> Result<()> {
-    let limit = libc::rlimit { rlim_cur: soft, rlim_max: hard };
+    let limit = libc::rlimit {
+        rlim_cur: soft,
+        rlim_max: hard,
+    };
     // SAFETY: the structure is live; unknown numbers are refused by the kernel.
     let done = unsafe { libc::setrlimit(resource, &raw const limit) };
     if done == 0 {
         return Ok(());
     }
-    Err(FsError::new("set limits of", "process", io::Error::last_os_error()))
+    Err(FsError::new(
+        "set limits of",
+        "process",
+        io::Error::last_os_error(),
+    ))
 }
 
 /// The highest limit of open files that this process may set.

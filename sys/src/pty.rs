@@ -29,17 +29,26 @@ pub fn open_in(pts: &RootDir) -> Result<Pair> {
 fn slave_of(master: &OwnedFd, pts: &RootDir) -> Result<OwnedFd> {
     unlockpt(master).ctx("unlock", "ptmx")?;
     let name = ptsname(master, Vec::new()).ctx("name", "ptmx")?;
-    let number = name.to_string_lossy().rsplit('/').next().unwrap_or_default().to_owned();
+    let number = name
+        .to_string_lossy()
+        .rsplit('/')
+        .next()
+        .unwrap_or_default()
+        .to_owned();
     let flags = OFlags::RDWR | OFlags::NOCTTY | OFlags::CLOEXEC | OFlags::NOFOLLOW;
     rustix::fs::openat(pts, number.as_str(), flags, Mode::empty()).ctx("open terminal", number)
 }
 
 /// Opens a pair of this machine, for tests of programs that want a terminal.
 pub fn open_host() -> Result<Pair> {
-    let master = rustix::pty::openpt(OpenptFlags::RDWR | OpenptFlags::NOCTTY | OpenptFlags::CLOEXEC)
-        .ctx("open", "/dev/ptmx")?;
+    let master =
+        rustix::pty::openpt(OpenptFlags::RDWR | OpenptFlags::NOCTTY | OpenptFlags::CLOEXEC)
+            .ctx("open", "/dev/ptmx")?;
     grantpt(&master).ctx("open", "/dev/ptmx")?;
-    let slave = slave_of(&master, &RootDir::open_trusted(std::path::Path::new("/dev/pts"))?)?;
+    let slave = slave_of(
+        &master,
+        &RootDir::open_trusted(std::path::Path::new("/dev/pts"))?,
+    )?;
     Ok(Pair { master, slave })
 }
 
@@ -62,7 +71,12 @@ pub fn size(fd: impl AsFd) -> Option<(u16, u16)> {
 
 /// Sets columns and rows of a terminal.
 pub fn set_size(fd: impl AsFd, columns: u16, rows: u16) -> Result<()> {
-    let size = Winsize { ws_col: columns, ws_row: rows, ws_xpixel: 0, ws_ypixel: 0 };
+    let size = Winsize {
+        ws_col: columns,
+        ws_row: rows,
+        ws_xpixel: 0,
+        ws_ypixel: 0,
+    };
     termios::tcsetwinsize(fd, size).ctx("resize", "terminal")
 }
 

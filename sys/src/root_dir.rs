@@ -83,8 +83,14 @@ impl Stat {
     }
 }
 
-#[expect(clippy::cast_sign_loss, reason = "the kernel's sizes and nanoseconds are never negative")]
-#[expect(clippy::unnecessary_cast, reason = "the field types differ between architectures")]
+#[expect(
+    clippy::cast_sign_loss,
+    reason = "the kernel's sizes and nanoseconds are never negative"
+)]
+#[expect(
+    clippy::unnecessary_cast,
+    reason = "the field types differ between architectures"
+)]
 impl From<fs::Stat> for Stat {
     fn from(st: fs::Stat) -> Self {
         let kind = match fs::FileType::from_raw_mode(st.st_mode) {
@@ -142,7 +148,11 @@ impl From<OwnedFd> for RootDir {
 
 /// `path` in the form that `openat2` takes below a root: empty means the root itself.
 fn rel(path: &Path) -> &Path {
-    if path.as_os_str().is_empty() { Path::new(".") } else { path }
+    if path.as_os_str().is_empty() {
+        Path::new(".")
+    } else {
+        path
+    }
 }
 
 impl RootDir {
@@ -155,13 +165,17 @@ impl RootDir {
 
     /// Another handle on the same directory.
     pub fn try_clone(&self) -> Result<Self> {
-        Ok(Self { fd: self.fd.try_clone().ctx("duplicate", "directory handle")? })
+        Ok(Self {
+            fd: self.fd.try_clone().ctx("duplicate", "directory handle")?,
+        })
     }
 
     /// The directory at `path` as a root of its own; links are followed inside this root.
     pub fn sub_dir(&self, path: &Path) -> Result<Self> {
         let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
-        Ok(Self { fd: self.open_at(path, flags, 0, "open directory")? })
+        Ok(Self {
+            fd: self.open_at(path, flags, 0, "open directory")?,
+        })
     }
 
     fn open_at(&self, path: &Path, flags: OFlags, mode: u32, op: &'static str) -> Result<OwnedFd> {
@@ -178,7 +192,12 @@ impl RootDir {
     /// Opens an existing file for reading, following links inside the root. Does not block on a
     /// named pipe.
     pub fn open_read(&self, path: &Path) -> Result<OwnedFd> {
-        self.open_at(path, OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOCTTY, 0, "open")
+        self.open_at(
+            path,
+            OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOCTTY,
+            0,
+            "open",
+        )
     }
 
     /// Opens an existing file for reading; a link in the last place is an error.
@@ -209,15 +228,25 @@ impl RootDir {
         let fd = self.open_read(path)?;
         let st = Stat::from(fs::fstat(&fd).ctx("stat", path)?);
         let refuse = |kind, text: &str| {
-            Err(FsError::new("read", path, std::io::Error::new(kind, text.to_owned())))
+            Err(FsError::new(
+                "read",
+                path,
+                std::io::Error::new(kind, text.to_owned()),
+            ))
         };
         if !st.is_file() {
             return refuse(std::io::ErrorKind::InvalidInput, "not a regular file");
         }
         let mut bytes = Vec::new();
-        std::fs::File::from(fd).take(limit + 1).read_to_end(&mut bytes).ctx("read", path)?;
+        std::fs::File::from(fd)
+            .take(limit + 1)
+            .read_to_end(&mut bytes)
+            .ctx("read", path)?;
         if bytes.len() as u64 > limit {
-            return refuse(std::io::ErrorKind::FileTooLarge, "larger than kiln reads here");
+            return refuse(
+                std::io::ErrorKind::FileTooLarge,
+                "larger than kiln reads here",
+            );
         }
         Ok(bytes)
     }
@@ -275,7 +304,10 @@ impl RootDir {
                 fs::FileType::Socket => Some(FileKind::Socket),
                 fs::FileType::Unknown => None,
             };
-            out.push(DirEntry { name: OsStr::from_bytes(name).to_owned(), kind });
+            out.push(DirEntry {
+                name: OsStr::from_bytes(name).to_owned(),
+                kind,
+            });
         }
         Ok(out)
     }
@@ -315,7 +347,9 @@ impl RootDir {
 
     /// Makes one directory.
     pub fn mkdir(&self, path: &Path, mode: u32) -> Result<()> {
-        self.at(path, "make directory", |d, n| fs::mkdirat(d, n, Mode::from_raw_mode(mode)))
+        self.at(path, "make directory", |d, n| {
+            fs::mkdirat(d, n, Mode::from_raw_mode(mode))
+        })
     }
 
     /// Makes the directories of `path` that are missing, following links inside the root, and
@@ -384,7 +418,9 @@ impl RootDir {
                     path.parent().map(Path::to_path_buf).unwrap_or_default()
                 };
                 let target = clean(&base.join(link.strip_prefix("/").unwrap_or(&link)));
-                Ok(Some(self.dangling_target(&target, depth + 1)?.unwrap_or(target)))
+                Ok(Some(
+                    self.dangling_target(&target, depth + 1)?.unwrap_or(target),
+                ))
             }
             _ => Ok(None),
         }
@@ -425,7 +461,9 @@ impl RootDir {
 
     /// Removes an empty directory.
     pub fn rmdir(&self, path: &Path) -> Result<()> {
-        self.at(path, "remove directory", |d, n| fs::unlinkat(d, n, AtFlags::REMOVEDIR))
+        self.at(path, "remove directory", |d, n| {
+            fs::unlinkat(d, n, AtFlags::REMOVEDIR)
+        })
     }
 
     /// Removes whatever is at `path`, with everything below it; nothing there is no error.
@@ -445,7 +483,9 @@ impl RootDir {
             Err(e) => return Err(e).ctx("remove", name),
         }
         let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW;
-        let inside = RootDir { fd: self.open_at(name, flags, 0, "open directory")? };
+        let inside = RootDir {
+            fd: self.open_at(name, flags, 0, "open directory")?,
+        };
         // Names are gathered first: removing while reading may skip entries on some systems.
         for entry in inside.read_dir(Path::new(""))? {
             inside.remove_tree(Path::new(&entry.name))?;
@@ -485,8 +525,14 @@ impl RootDir {
 
     /// Sets access and modification time of `path` itself.
     pub fn set_mtime(&self, path: &Path, mtime: (i64, u32)) -> Result<()> {
-        let t = Timespec { tv_sec: mtime.0, tv_nsec: i64::from(mtime.1) };
-        let times = Timestamps { last_access: t, last_modification: t };
+        let t = Timespec {
+            tv_sec: mtime.0,
+            tv_nsec: i64::from(mtime.1),
+        };
+        let times = Timestamps {
+            last_access: t,
+            last_modification: t,
+        };
         if path.as_os_str().is_empty() {
             let proc_path = format!("/proc/self/fd/{}", self.fd.as_raw_fd());
             return fs::utimensat(fs::CWD, proc_path, &times, AtFlags::empty())

@@ -24,13 +24,23 @@ pub fn no_new_privs() -> Result<()> {
     if unsafe { libc::prctl(libc::PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) } == 0 {
         return Ok(());
     }
-    Err(FsError::new("set no_new_privs of", "process", io::Error::last_os_error()))
+    Err(FsError::new(
+        "set no_new_privs of",
+        "process",
+        io::Error::last_os_error(),
+    ))
 }
 
 /// Installs a filter for this process and all that come from it. Needs `CAP_SYS_ADMIN` or
 /// `no_new_privs`.
 pub fn load(program: &[Instruction]) -> Result<()> {
-    let bad = || FsError::new("load seccomp filter of", "process", io::ErrorKind::InvalidInput);
+    let bad = || {
+        FsError::new(
+            "load seccomp filter of",
+            "process",
+            io::ErrorKind::InvalidInput,
+        )
+    };
     let filter = libc::sock_fprog {
         len: u16::try_from(program.len()).map_err(|_| bad())?,
         // The kernel only reads it; the C type lacks const.
@@ -39,10 +49,19 @@ pub fn load(program: &[Instruction]) -> Result<()> {
     // SAFETY: `Instruction` has the layout of sock_filter; the slice and the header are live
     // during the call.
     let done = unsafe {
-        libc::syscall(libc::SYS_seccomp, libc::SECCOMP_SET_MODE_FILTER, 0, &raw const filter)
+        libc::syscall(
+            libc::SYS_seccomp,
+            libc::SECCOMP_SET_MODE_FILTER,
+            0,
+            &raw const filter,
+        )
     };
     if done == 0 {
         return Ok(());
     }
-    Err(FsError::new("load seccomp filter of", "process", io::Error::last_os_error()))
+    Err(FsError::new(
+        "load seccomp filter of",
+        "process",
+        io::Error::last_os_error(),
+    ))
 }

@@ -8,7 +8,10 @@ use crate::error::{Context as _, FsError, Result};
 /// The kernel's id of this boot; another boot has another.
 pub fn boot_id() -> Result<String> {
     let path = "/proc/sys/kernel/random/boot_id";
-    Ok(std::fs::read_to_string(path).ctx("read", path)?.trim().to_owned())
+    Ok(std::fs::read_to_string(path)
+        .ctx("read", path)?
+        .trim()
+        .to_owned())
 }
 
 /// Writes everything of the file system that holds `path` to the disk.
@@ -19,7 +22,11 @@ pub fn sync_filesystem(path: &Path) -> Result<()> {
     if unsafe { libc::syncfs(dir.as_raw_fd()) } == 0 {
         return Ok(());
     }
-    Err(FsError::new("sync", "file system", std::io::Error::last_os_error()))
+    Err(FsError::new(
+        "sync",
+        "file system",
+        std::io::Error::last_os_error(),
+    ))
 }
 
 /// Whether this process runs as root of its user namespace.
@@ -31,7 +38,12 @@ pub fn is_root() -> bool {
 pub fn process_start(pid: u32) -> Option<u64> {
     let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
     // The command in parentheses may hold spaces; fields are counted after the last `)`.
-    stat.rsplit_once(')')?.1.split_ascii_whitespace().nth(19)?.parse().ok()
+    stat.rsplit_once(')')?
+        .1
+        .split_ascii_whitespace()
+        .nth(19)?
+        .parse()
+        .ok()
 }
 
 /// Free bytes of the file system that holds `path`.
@@ -59,7 +71,9 @@ pub fn copy_file(from: impl AsFd, to: impl AsFd, size: u64) -> Result<u64> {
             }
             Err(rustix::io::Errno::INTR) => {}
             // Between file systems, such as from an overlay to the one below it.
-            Err(rustix::io::Errno::XDEV | rustix::io::Errno::INVAL | rustix::io::Errno::OPNOTSUPP) => break,
+            Err(
+                rustix::io::Errno::XDEV | rustix::io::Errno::INVAL | rustix::io::Errno::OPNOTSUPP,
+            ) => break,
             Err(e) => return Err(e).ctx("copy", "file"),
         }
     }
@@ -78,7 +92,8 @@ pub fn random(buffer: &mut [u8]) -> Result<()> {
     let mut done = 0;
     while done < buffer.len() {
         // SAFETY: the pointer and length describe the unfilled rest of a live buffer.
-        let got = unsafe { libc::getrandom(buffer[done..].as_mut_ptr().cast(), buffer.len() - done, 0) };
+        let got =
+            unsafe { libc::getrandom(buffer[done..].as_mut_ptr().cast(), buffer.len() - done, 0) };
         match usize::try_from(got) {
             Ok(n) => done += n,
             Err(_) => {

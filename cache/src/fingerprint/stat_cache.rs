@@ -51,7 +51,10 @@ impl Store {
         use std::os::unix::ffi::OsStrExt as _;
         let name = blake3::hash(root.as_os_str().as_bytes()).to_hex();
         let path = self.root().join("stat-v1").join(name.as_str());
-        let old = std::fs::read(&path).ok().and_then(|b| decode(&b)).unwrap_or_default();
+        let old = std::fs::read(&path)
+            .ok()
+            .and_then(|b| decode(&b))
+            .unwrap_or_default();
         StatCache {
             path,
             scratch: self.clone(),
@@ -70,15 +73,29 @@ fn decode(bytes: &[u8]) -> Option<HashMap<FileId, Known>> {
     }
     let mut out = HashMap::with_capacity(records.len() / RECORD);
     for r in records.chunks_exact(RECORD) {
-        let u = |at: usize| r.get(at..at + 8).and_then(|b| b.try_into().ok()).map(u64::from_le_bytes);
-        let n = |at: usize| r.get(at..at + 4).and_then(|b| b.try_into().ok()).map(u32::from_le_bytes);
+        let u = |at: usize| {
+            r.get(at..at + 8)
+                .and_then(|b| b.try_into().ok())
+                .map(u64::from_le_bytes)
+        };
+        let n = |at: usize| {
+            r.get(at..at + 4)
+                .and_then(|b| b.try_into().ok())
+                .map(u32::from_le_bytes)
+        };
         let known = Known {
             size: u(16)?,
             mtime: (u(24)?.cast_signed(), n(32)?),
             ctime: (u(36)?.cast_signed(), n(44)?),
             digest: r.get(48..80)?.try_into().ok()?,
         };
-        out.insert(FileId { dev: u(0)?, ino: u(8)? }, known);
+        out.insert(
+            FileId {
+                dev: u(0)?,
+                ino: u(8)?,
+            },
+            known,
+        );
     }
     Some(out)
 }
@@ -86,7 +103,10 @@ fn decode(bytes: &[u8]) -> Option<HashMap<FileId, Known>> {
 impl StatCache {
     /// The digest of a file's content, if it is known to be unchanged.
     pub fn get(&self, st: &Stat) -> Option<blake3::Hash> {
-        let id = FileId { dev: st.dev, ino: st.ino };
+        let id = FileId {
+            dev: st.dev,
+            ino: st.ino,
+        };
         let known = self.old.get(&id)?;
         let same = known.size == st.size && known.mtime == st.mtime && known.ctime == st.ctime;
         if !same {
@@ -100,13 +120,26 @@ impl StatCache {
     /// that.
     pub fn put(&self, st: &Stat, digest: &blake3::Hash, started: SystemTime) {
         let nanos = |t: (i64, u32)| i128::from(t.0) * 1_000_000_000 + i128::from(t.1);
-        let now = started.duration_since(UNIX_EPOCH).map_or(0, |d| d.as_nanos().cast_signed());
+        let now = started
+            .duration_since(UNIX_EPOCH)
+            .map_or(0, |d| d.as_nanos().cast_signed());
         if nanos(st.ctime).max(nanos(st.mtime)) + RACY > now {
             return;
         }
-        let known = Known { size: st.size, mtime: st.mtime, ctime: st.ctime, digest: *digest.as_bytes() };
+        let known = Known {
+            size: st.size,
+            mtime: st.mtime,
+            ctime: st.ctime,
+            digest: *digest.as_bytes(),
+        };
         if let Ok(mut new) = self.new.lock() {
-            new.push((FileId { dev: st.dev, ino: st.ino }, known));
+            new.push((
+                FileId {
+                    dev: st.dev,
+                    ino: st.ino,
+                },
+                known,
+            ));
         }
     }
 
@@ -143,7 +176,8 @@ impl StatCache {
         let temporary = scratch.path().join("stat");
         let mut file =
             std::fs::File::create_new(&temporary).map_err(|e| Error::io("write stat cache", e))?;
-        file.write_all(&bytes).map_err(|e| Error::io("write stat cache", e))?;
+        file.write_all(&bytes)
+            .map_err(|e| Error::io("write stat cache", e))?;
         std::fs::rename(&temporary, &self.path).map_err(|e| Error::io("write stat cache", e))
     }
 }
@@ -167,10 +201,18 @@ mod tests {
         let cache = store.stat_cache(&context);
         cache.put(&st, &digest, SystemTime::now());
         cache.save().unwrap();
-        assert_eq!(store.stat_cache(&context).get(&st), None, "changed a moment ago");
+        assert_eq!(
+            store.stat_cache(&context).get(&st),
+            None,
+            "changed a moment ago"
+        );
 
         let cache = store.stat_cache(&context);
-        cache.put(&st, &digest, SystemTime::now() + std::time::Duration::from_secs(1));
+        cache.put(
+            &st,
+            &digest,
+            SystemTime::now() + std::time::Duration::from_secs(1),
+        );
         cache.save().unwrap();
         assert_eq!(store.stat_cache(&context).get(&st), Some(digest));
 
@@ -178,8 +220,15 @@ mod tests {
         std::fs::write(context.join("a"), "two").unwrap();
         root.set_mtime(Path::new("a"), st.mtime).unwrap();
         let after = root.lstat(Path::new("a")).unwrap();
-        assert_eq!((after.size, after.mtime, after.ino), (st.size, st.mtime, st.ino));
-        assert_eq!(store.stat_cache(&context).get(&after), None, "the change time differs");
+        assert_eq!(
+            (after.size, after.mtime, after.ino),
+            (st.size, st.mtime, st.ino)
+        );
+        assert_eq!(
+            store.stat_cache(&context).get(&after),
+            None,
+            "the change time differs"
+        );
     }
 
     #[test]

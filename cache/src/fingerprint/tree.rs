@@ -74,7 +74,9 @@ fn hash_object(
         hasher.update(&st.mode.to_le_bytes());
     }
     if node.owners {
-        hasher.update(&st.uid.to_le_bytes()).update(&st.gid.to_le_bytes());
+        hasher
+            .update(&st.uid.to_le_bytes())
+            .update(&st.gid.to_le_bytes());
     }
     match st.kind {
         FileKind::Directory => {
@@ -92,7 +94,9 @@ fn hash_object(
             hasher.update(dir.read_link(name)?.as_os_str().as_bytes());
         }
         FileKind::CharDevice | FileKind::BlockDevice => {
-            hasher.update(&st.rdev.0.to_le_bytes()).update(&st.rdev.1.to_le_bytes());
+            hasher
+                .update(&st.rdev.0.to_le_bytes())
+                .update(&st.rdev.1.to_le_bytes());
         }
         FileKind::Fifo => {}
         FileKind::Socket => return Ok(None),
@@ -113,19 +117,30 @@ fn hash_children(
     names.sort_by(|a, b| a.name.cmp(&b.name));
     let one = |entry: &kiln_sys::DirEntry| {
         let text = entry.name.to_string_lossy();
-        let below = if path.is_empty() { text.into_owned() } else { format!("{path}/{text}") };
+        let below = if path.is_empty() {
+            text.into_owned()
+        } else {
+            format!("{path}/{text}")
+        };
         hash_object(node, inside, Path::new(&entry.name), &below)
     };
     let hashes: Vec<Option<blake3::Hash>> = if names.len() < PARALLEL_FROM {
         names.iter().map(one).collect::<Result<_>>()?
     } else {
-        names.par_iter().with_min_len(32).map(one).collect::<Result<_>>()?
+        names
+            .par_iter()
+            .with_min_len(32)
+            .map(one)
+            .collect::<Result<_>>()?
     };
     let mut any = false;
     for (entry, hash) in names.iter().zip(hashes) {
         if let Some(hash) = hash {
             let name = entry.name.as_bytes();
-            hasher.update(&(name.len() as u64).to_le_bytes()).update(name).update(hash.as_bytes());
+            hasher
+                .update(&(name.len() as u64).to_le_bytes())
+                .update(name)
+                .update(hash.as_bytes());
             any = true;
         }
     }
@@ -135,7 +150,9 @@ fn hash_children(
 fn attributes(hasher: &mut blake3::Hasher, list: &[(Vec<u8>, Vec<u8>)]) {
     for (name, value) in list.iter().filter(|(n, _)| is_image_xattr(n)) {
         for part in [name, value] {
-            hasher.update(&(part.len() as u64).to_le_bytes()).update(part);
+            hasher
+                .update(&(part.len() as u64).to_le_bytes())
+                .update(part);
         }
     }
 }

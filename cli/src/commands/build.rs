@@ -104,7 +104,13 @@ pub(crate) struct Args {
     #[arg(long)]
     squash: bool,
     /// How progress is shown
-    #[arg(long, value_enum, default_value_t, value_name = "HOW", env = "KILN_PROGRESS")]
+    #[arg(
+        long,
+        value_enum,
+        default_value_t,
+        value_name = "HOW",
+        env = "KILN_PROGRESS"
+    )]
     progress: Mode,
     /// Print nothing but the image id
     #[arg(short, long)]
@@ -169,8 +175,15 @@ pub(crate) fn run(app: &App, args: Args) -> Result<ExitCode, Failure> {
     let contexts = named_contexts(app, &args, &runtime, &mut inputs)?;
     let engine = app.engine(inputs, args.pull)?;
     let request = request(&args, &parsed.dockerfile, &files.dockerfile.text, contexts)?;
-    let mode = if args.quiet { Mode::Quiet } else { args.progress };
-    let title = format!("Building {}", names.first().map_or_else(String::new, Reference::familiar));
+    let mode = if args.quiet {
+        Mode::Quiet
+    } else {
+        args.progress
+    };
+    let title = format!(
+        "Building {}",
+        names.first().map_or_else(String::new, Reference::familiar)
+    );
     let display = Display::start(mode, title.trim_end().to_owned());
     let build = Build {
         engine: &engine,
@@ -207,11 +220,16 @@ fn files(app: &App, args: &Args, runtime: &tokio::runtime::Runtime) -> Result<Fi
         Place::Directory(dir) => {
             let (dockerfile, path) = context::dockerfile(&dir, &at, true)?;
             let context = context::directory(&dir, path.as_deref())?;
-            Ok(Files { dockerfile, context: Some(context) })
+            Ok(Files {
+                dockerfile,
+                context: Some(context),
+            })
         }
         Place::Stdin => {
             if matches!(at, DockerfileAt::Stdin) {
-                return Err(Failure::usage("standard input cannot be both Dockerfile and context"));
+                return Err(Failure::usage(
+                    "standard input cannot be both Dockerfile and context",
+                ));
             }
             let unpacked = context::archive(&app.store()?, std::io::stdin(), "standard input")?;
             from_archive(unpacked, &at)
@@ -234,11 +252,17 @@ fn files(app: &App, args: &Args, runtime: &tokio::runtime::Runtime) -> Result<Fi
 
 fn from_archive(unpacked: Unpacked, at: &DockerfileAt) -> Result<Files, Failure> {
     match unpacked {
-        Unpacked::Text(dockerfile) => Ok(Files { dockerfile, context: None }),
+        Unpacked::Text(dockerfile) => Ok(Files {
+            dockerfile,
+            context: None,
+        }),
         Unpacked::Tree(scratch) => {
             let (dockerfile, path) = context::dockerfile(scratch.path(), at, false)?;
             let context = context::unpacked(scratch, path.as_deref())?;
-            Ok(Files { dockerfile, context: Some(context) })
+            Ok(Files {
+                dockerfile,
+                context: Some(context),
+            })
         }
     }
 }
@@ -252,9 +276,9 @@ fn named_contexts(
 ) -> Result<BTreeMap<String, NamedContext>, Failure> {
     let mut out = BTreeMap::new();
     for text in &args.build_context {
-        let (name, value) = text.split_once('=').ok_or_else(|| {
-            Failure::usage(format!("--build-context `{text}`: write NAME=VALUE"))
-        })?;
+        let (name, value) = text
+            .split_once('=')
+            .ok_or_else(|| Failure::usage(format!("--build-context `{text}`: write NAME=VALUE")))?;
         let name = name.to_lowercase();
         let context = if let Some(reference) = value.strip_prefix("docker-image://") {
             NamedContext::Image(reference.to_owned())
@@ -301,11 +325,17 @@ fn request<'a>(
             build_args.entry(name.to_owned()).or_insert(value);
         }
     }
-    let epoch = match build_args.get("SOURCE_DATE_EPOCH").cloned().or_else(|| std::env::var("SOURCE_DATE_EPOCH").ok()) {
+    let epoch = match build_args
+        .get("SOURCE_DATE_EPOCH")
+        .cloned()
+        .or_else(|| std::env::var("SOURCE_DATE_EPOCH").ok())
+    {
         None => None,
         Some(text) if text.is_empty() => None,
         Some(text) => Some(text.parse().map_err(|_| {
-            Failure::usage(format!("SOURCE_DATE_EPOCH `{text}` is no number of seconds"))
+            Failure::usage(format!(
+                "SOURCE_DATE_EPOCH `{text}` is no number of seconds"
+            ))
         })?),
     };
     let host = Platform::host();
@@ -332,15 +362,25 @@ fn request<'a>(
         platform,
         build_platform: host,
         contexts,
-        context: SourceKind::Context { name: "context".into() },
+        context: SourceKind::Context {
+            name: "context".into(),
+        },
         no_cache,
         network: match args.network {
             NetworkArg::Default => Network::Default,
             NetworkArg::None => Network::None,
             NetworkArg::Host => Network::Host,
         },
-        extra_hosts: args.add_host.iter().map(|h| options::host(h)).collect::<Result<_, _>>()?,
-        ulimits: args.ulimit.iter().map(|u| options::ulimit(u)).collect::<Result<_, _>>()?,
+        extra_hosts: args
+            .add_host
+            .iter()
+            .map(|h| options::host(h))
+            .collect::<Result<_, _>>()?,
+        ulimits: args
+            .ulimit
+            .iter()
+            .map(|u| options::ulimit(u))
+            .collect::<Result<_, _>>()?,
         shm_size: args.shm_size.as_deref().map(options::size).transpose()?,
         allow_insecure: args.allow.contains(&Allow::SecurityInsecure),
         epoch,
@@ -379,7 +419,13 @@ impl Build<'_> {
                 self.source.lower_warning(warning);
             }
         }
-        let Lowered { plan, target, config, history, .. } = lowered;
+        let Lowered {
+            plan,
+            target,
+            config,
+            history,
+            ..
+        } = lowered;
         let targets: Vec<_> = target.into_iter().collect();
         let options = schedule::Options {
             parallelism: self.parallelism,
@@ -392,8 +438,17 @@ impl Build<'_> {
             .await
             .map_err(BuildError::Solve)?;
         let output = solution.results.pop().map(|r| r.output);
-        let assembly = Assembly { config, history, output, epoch: self.epoch };
-        let image = self.engine.assemble(assembly, self.squash).await.map_err(BuildError::Engine)?;
+        let assembly = Assembly {
+            config,
+            history,
+            output,
+            epoch: self.epoch,
+        };
+        let image = self
+            .engine
+            .assemble(assembly, self.squash)
+            .await
+            .map_err(BuildError::Engine)?;
         Ok((image, solution.counts))
     }
 }
@@ -427,7 +482,9 @@ impl BuildError {
                 Failure::silent(1)
             }
             Self::Engine(error) => error.into(),
-            Self::Solve(SolveError::Cancelled) => Failure::new("the build was interrupted").with_code(130),
+            Self::Solve(SolveError::Cancelled) => {
+                Failure::new("the build was interrupted").with_code(130)
+            }
             Self::Solve(SolveError::Vertex { vertex, error }) => {
                 if let Some(step) = model.steps.get(&vertex) {
                     ui::note("------");
@@ -465,7 +522,8 @@ fn finish(
     mode: Mode,
 ) -> Result<(), Failure> {
     let annotations = options::labels(&args.annotation);
-    let only_elsewhere = !outputs.is_empty() && !outputs.iter().any(super::output::Output::is_image);
+    let only_elsewhere =
+        !outputs.is_empty() && !outputs.iter().any(super::output::Output::is_image);
     if !only_elsewhere {
         engine.name_image(&image.id, names)?;
     }
@@ -496,8 +554,15 @@ fn finish(
         });
         ui::note(&built.to_string());
     } else if mode != Mode::Quiet {
-        let names = if shown.is_empty() { String::new() } else { format!(" {}", shown.join(", ")) };
-        ui::note(&format!("built{names} {} ({} cached, {} ran)", image.id, counts.cached, counts.ran));
+        let names = if shown.is_empty() {
+            String::new()
+        } else {
+            format!(" {}", shown.join(", "))
+        };
+        ui::note(&format!(
+            "built{names} {} ({} cached, {} ran)",
+            image.id, counts.cached, counts.ran
+        ));
     }
     Ok(())
 }

@@ -30,7 +30,9 @@ pub(crate) fn labels(list: &[String]) -> BTreeMap<String, String> {
 
 /// `key=value,…` as a list; a part without `=` has an empty key.
 pub(crate) fn fields(text: &str) -> Vec<(&str, &str)> {
-    text.split(',').map(|part| part.split_once('=').unwrap_or(("", part))).collect()
+    text.split(',')
+        .map(|part| part.split_once('=').unwrap_or(("", part)))
+        .collect()
 }
 
 /// `--secret id=NAME[,src=FILE|,env=VARIABLE]`.
@@ -49,17 +51,23 @@ pub(crate) fn secret(text: &str) -> Result<(String, SecretSource), Failure> {
             _ => return Err(bad(&format!("unknown part `{key}={value}`"))),
         }
     }
-    let id = id.filter(|i| !i.is_empty()).ok_or_else(|| bad("it has no id"))?;
+    let id = id
+        .filter(|i| !i.is_empty())
+        .ok_or_else(|| bad("it has no id"))?;
     if kind == Some("env") && env.is_none() {
-        env = file.take().map(|f| f.to_string_lossy().into_owned()).or_else(|| Some(id.clone()));
+        env = file
+            .take()
+            .map(|f| f.to_string_lossy().into_owned())
+            .or_else(|| Some(id.clone()));
     }
-    let from_env = |name: &str| std::env::var_os(name).map(std::os::unix::ffi::OsStringExt::into_vec);
+    let from_env =
+        |name: &str| std::env::var_os(name).map(std::os::unix::ffi::OsStringExt::into_vec);
     let source = match (file, env) {
         (Some(_), Some(_)) => return Err(bad("it has both a file and a variable")),
         (Some(file), None) => SecretSource::File(file),
-        (None, Some(name)) => {
-            SecretSource::Value(from_env(&name).ok_or_else(|| bad(&format!("variable `{name}` is not set")))?)
-        }
+        (None, Some(name)) => SecretSource::Value(
+            from_env(&name).ok_or_else(|| bad(&format!("variable `{name}` is not set")))?,
+        ),
         // As Docker: the variable of the secret's name, else the file.
         (None, None) => match from_env(&id) {
             Some(value) => SecretSource::Value(value),
@@ -69,7 +77,10 @@ pub(crate) fn secret(text: &str) -> Result<(String, SecretSource), Failure> {
     if let SecretSource::File(path) = &source
         && !path.exists()
     {
-        return Err(Failure::new(format!("secret `{id}`: there is no file `{}`", path.display())));
+        return Err(Failure::new(format!(
+            "secret `{id}`: there is no file `{}`",
+            path.display()
+        )));
     }
     Ok((id, source))
 }
@@ -78,18 +89,23 @@ pub(crate) fn secret(text: &str) -> Result<(String, SecretSource), Failure> {
 pub(crate) fn ssh(text: &str) -> Result<(String, SshAgent), Failure> {
     let (id, path) = text.split_once('=').unwrap_or((text, ""));
     let socket = if path.is_empty() {
-        std::env::var_os("SSH_AUTH_SOCK").map(PathBuf::from).ok_or_else(|| {
-            Failure::new("--ssh: no agent runs: SSH_AUTH_SOCK is not set")
-                .with_hint("start one with ssh-agent, or name its socket: --ssh default=SOCKET")
-        })?
+        std::env::var_os("SSH_AUTH_SOCK")
+            .map(PathBuf::from)
+            .ok_or_else(|| {
+                Failure::new("--ssh: no agent runs: SSH_AUTH_SOCK is not set")
+                    .with_hint("start one with ssh-agent, or name its socket: --ssh default=SOCKET")
+            })?
     } else {
         PathBuf::from(path)
     };
     use std::os::unix::fs::FileTypeExt as _;
     let is_socket = std::fs::metadata(&socket).is_ok_and(|m| m.file_type().is_socket());
     if !is_socket {
-        return Err(Failure::new(format!("--ssh: `{}` is not the socket of an agent", socket.display()))
-            .with_hint("kiln forwards a running agent; add private keys to it with ssh-add"));
+        return Err(Failure::new(format!(
+            "--ssh: `{}` is not the socket of an agent",
+            socket.display()
+        ))
+        .with_hint("kiln forwards a running agent; add private keys to it with ssh-add"));
     }
     let socket = std::path::absolute(socket)?;
     Ok((id.to_owned(), SshAgent { socket }))
@@ -100,9 +116,14 @@ pub(crate) fn host(text: &str) -> Result<(String, String), Failure> {
     let parts = text.split_once('=').or_else(|| text.split_once(':'));
     let bad = |why: &str| Failure::usage(format!("--add-host `{text}`: {why}"));
     let (name, address) = parts.ok_or_else(|| bad("write NAME:ADDRESS"))?;
-    let address = if address == "host-gateway" { "127.0.0.1" } else { address };
+    let address = if address == "host-gateway" {
+        "127.0.0.1"
+    } else {
+        address
+    };
     let bare = address.trim_start_matches('[').trim_end_matches(']');
-    bare.parse::<std::net::IpAddr>().map_err(|_| bad("the address is no IP address"))?;
+    bare.parse::<std::net::IpAddr>()
+        .map_err(|_| bad("the address is no IP address"))?;
     if name.is_empty() || name.contains(char::is_whitespace) {
         return Err(bad("the name is empty or has spaces"));
     }
@@ -110,14 +131,29 @@ pub(crate) fn host(text: &str) -> Result<(String, String), Failure> {
 }
 
 const LIMITS: [&str; 16] = [
-    "core", "cpu", "data", "fsize", "locks", "memlock", "msgqueue", "nice", "nofile", "nproc", "rss",
-    "rtprio", "rttime", "sigpending", "stack", "as",
+    "core",
+    "cpu",
+    "data",
+    "fsize",
+    "locks",
+    "memlock",
+    "msgqueue",
+    "nice",
+    "nofile",
+    "nproc",
+    "rss",
+    "rtprio",
+    "rttime",
+    "sigpending",
+    "stack",
+    "as",
 ];
 
 /// `--ulimit NAME=SOFT[:HARD]`; -1 is unlimited.
 pub(crate) fn ulimit(text: &str) -> Result<Ulimit, Failure> {
     let bad = |why: &str| {
-        Failure::usage(format!("--ulimit `{text}`: {why}")).with_hint("write --ulimit nofile=1024:4096")
+        Failure::usage(format!("--ulimit `{text}`: {why}"))
+            .with_hint("write --ulimit nofile=1024:4096")
     };
     let (name, values) = text.split_once('=').ok_or_else(|| bad("it has no value"))?;
     let name = name.to_lowercase();
@@ -126,7 +162,9 @@ pub(crate) fn ulimit(text: &str) -> Result<Ulimit, Failure> {
     }
     let number = |v: &str| match v {
         "-1" | "unlimited" => Ok(u64::MAX),
-        v => v.parse::<u64>().map_err(|_| bad(&format!("`{v}` is no number"))),
+        v => v
+            .parse::<u64>()
+            .map_err(|_| bad(&format!("`{v}` is no number"))),
     };
     let (soft, hard) = values.split_once(':').unwrap_or((values, values));
     let (soft, hard) = (number(soft)?, number(hard)?);
@@ -171,7 +209,10 @@ mod tests {
         for bad in ["", "x", "0", "5t", "99999999999999999999g"] {
             assert!(size(bad).is_err(), "{bad}");
         }
-        assert_eq!(host("db:10.0.0.1").unwrap(), ("db".into(), "10.0.0.1".into()));
+        assert_eq!(
+            host("db:10.0.0.1").unwrap(),
+            ("db".into(), "10.0.0.1".into())
+        );
         assert_eq!(host("db=::1").unwrap(), ("db".into(), "::1".into()));
         assert!(host("db:nowhere").is_err() && host("db").is_err());
     }

@@ -114,7 +114,12 @@ fn volume(text: &str) -> Result<(PathBuf, PathBuf, bool), Failure> {
         bad("named and nameless volumes are not supported").with_hint("write /HOST:/CONTAINER")
     })?;
     let mut read_only = false;
-    for option in parts.next().unwrap_or_default().split(',').filter(|o| !o.is_empty()) {
+    for option in parts
+        .next()
+        .unwrap_or_default()
+        .split(',')
+        .filter(|o| !o.is_empty())
+    {
         match option {
             "ro" => read_only = true,
             "rw" => read_only = false,
@@ -125,7 +130,9 @@ fn volume(text: &str) -> Result<(PathBuf, PathBuf, bool), Failure> {
         return Err(bad("the path in the container must be absolute"));
     }
     if !host.starts_with(['/', '.']) {
-        return Err(bad("named volumes are not supported").with_hint("give the path of a directory"));
+        return Err(
+            bad("named volumes are not supported").with_hint("give the path of a directory")
+        );
     }
     let host = std::path::absolute(host)?;
     if !host.exists() {
@@ -140,7 +147,10 @@ fn environment(args: &Args) -> Result<Vec<String>, Failure> {
     for path in &args.env_file {
         let text = std::fs::read_to_string(path)
             .map_err(|e| Failure::new(format!("cannot read `{}`: {e}", path.display())))?;
-        let lines = text.lines().map(str::trim).filter(|l| !l.is_empty() && !l.starts_with('#'));
+        let lines = text
+            .lines()
+            .map(str::trim)
+            .filter(|l| !l.is_empty() && !l.starts_with('#'));
         all.extend(lines.map(str::to_owned));
     }
     all.extend(args.env.iter().cloned());
@@ -148,7 +158,9 @@ fn environment(args: &Args) -> Result<Vec<String>, Failure> {
         if entry.contains('=') {
             return Some(entry);
         }
-        std::env::var(&entry).ok().map(|value| format!("{entry}={value}"))
+        std::env::var(&entry)
+            .ok()
+            .map(|value| format!("{entry}={value}"))
     });
     Ok(assigned.collect())
 }
@@ -160,14 +172,21 @@ fn start(app: &App, args: Args) -> Result<Exit, Failure> {
     }
     let platform: Platform = match &args.platform {
         None => Platform::host(),
-        Some(text) => {
-            text.parse().map_err(|e| Failure::usage(format!("--platform `{text}`: {e}")))?
-        }
+        Some(text) => text
+            .parse()
+            .map_err(|e| Failure::usage(format!("--platform `{text}`: {e}")))?,
     };
     let env = environment(&args)?;
-    let volumes = args.volume.iter().map(|v| volume(v)).collect::<Result<Vec<_>, _>>()?;
-    let extra_hosts =
-        args.add_host.iter().map(|h| options::host(h)).collect::<Result<Vec<_>, _>>()?;
+    let volumes = args
+        .volume
+        .iter()
+        .map(|v| volume(v))
+        .collect::<Result<Vec<_>, _>>()?;
+    let extra_hosts = args
+        .add_host
+        .iter()
+        .map(|h| options::host(h))
+        .collect::<Result<Vec<_>, _>>()?;
     let engine = app.engine(BuildInputs::default(), args.pull == Pull::Always)?;
     if args.pull == Pull::Never {
         engine.store().find_image(&args.image)?;
@@ -202,7 +221,9 @@ fn start(app: &App, args: Args) -> Result<Exit, Failure> {
         let terminal = console.map(|socket| Terminal::attach(socket, args.interactive));
         let exit = engine.run(request, &running).await.map_err(|e| {
             let code = match &e {
-                kiln_executor::Error::Command { code, .. } => u8::try_from(*code).unwrap_or(NOT_STARTED),
+                kiln_executor::Error::Command { code, .. } => {
+                    u8::try_from(*code).unwrap_or(NOT_STARTED)
+                }
                 _ => NOT_STARTED,
             };
             Failure::from(e).with_code(code)
@@ -223,7 +244,11 @@ fn duplicate(fd: impl std::os::fd::AsFd) -> Result<OwnedFd, Failure> {
 /// The container's streams, and the socket on which its terminal arrives.
 fn streams(args: &Args) -> Result<(Stdio, Option<OwnedFd>), Failure> {
     let null = || -> Result<OwnedFd, Failure> { Ok(std::fs::File::open("/dev/null")?.into()) };
-    let stdin = if args.interactive { duplicate(std::io::stdin())? } else { null()? };
+    let stdin = if args.interactive {
+        duplicate(std::io::stdin())?
+    } else {
+        null()?
+    };
     let (stdout, stderr) = (duplicate(std::io::stdout())?, duplicate(std::io::stderr())?);
     let (ours, theirs) = if args.tty {
         let (ours, theirs) = fdpass::pair()?;
@@ -231,7 +256,15 @@ fn streams(args: &Args) -> Result<(Stdio, Option<OwnedFd>), Failure> {
     } else {
         (None, None)
     };
-    Ok((Stdio { stdin, stdout, stderr, console: theirs }, ours))
+    Ok((
+        Stdio {
+            stdin,
+            stdout,
+            stderr,
+            console: theirs,
+        },
+        ours,
+    ))
 }
 
 /// Passes on the signals that a foreground program gets.
@@ -244,7 +277,9 @@ fn forward_signals(running: Running, tty: bool) {
     }
     for number in numbers {
         let running = running.clone();
-        let Ok(mut stream) = signal(SignalKind::from_raw(number)) else { continue };
+        let Ok(mut stream) = signal(SignalKind::from_raw(number)) else {
+            continue;
+        };
         tokio::spawn(async move {
             while stream.recv().await.is_some() {
                 running.signal(number);
@@ -263,7 +298,11 @@ impl Terminal {
     fn attach(socket: OwnedFd, interactive: bool) -> Self {
         let output = std::thread::spawn(move || {
             let mut buffer = [0; 8];
-            let master = fdpass::receive(&socket, &mut buffer).ok()?.1.into_iter().next()?;
+            let master = fdpass::receive(&socket, &mut buffer)
+                .ok()?
+                .1
+                .into_iter()
+                .next()?;
             let raw = if interactive && pty::is_terminal(std::io::stdin()) {
                 pty::raw_mode(std::io::stdin()).ok()
             } else {
@@ -291,7 +330,12 @@ impl Terminal {
 fn copy(mut from: impl std::io::Read, mut to: impl std::io::Write) {
     let mut buffer = [0; 16 << 10];
     while let Ok(n) = from.read(&mut buffer) {
-        if n == 0 || to.write_all(&buffer[..n]).and_then(|()| to.flush()).is_err() {
+        if n == 0
+            || to
+                .write_all(&buffer[..n])
+                .and_then(|()| to.flush())
+                .is_err()
+        {
             break;
         }
     }
@@ -299,7 +343,9 @@ fn copy(mut from: impl std::io::Read, mut to: impl std::io::Write) {
 
 /// Gives the container's terminal our size, now and whenever it changes.
 fn follow_size(master: &OwnedFd) {
-    let Ok(master) = master.as_fd().try_clone_to_owned() else { return };
+    let Ok(master) = master.as_fd().try_clone_to_owned() else {
+        return;
+    };
     std::thread::spawn(move || {
         let mut last = None;
         loop {

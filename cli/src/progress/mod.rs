@@ -98,7 +98,11 @@ impl Display {
             view.end(&model);
             model
         });
-        Self { events, thread, stop }
+        Self {
+            events,
+            thread,
+            stop,
+        }
     }
 
     /// Where events go.

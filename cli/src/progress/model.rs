@@ -53,12 +53,19 @@ impl Model {
         let now = Instant::now();
         self.began.get_or_insert(now);
         match event {
-            Event::Planned { vertex, name, lines } => {
+            Event::Planned {
+                vertex,
+                name,
+                lines,
+            } => {
                 self.planned.insert(*vertex, (name.clone(), *lines));
             }
             Event::Started { vertex } => {
-                let (name, lines) =
-                    self.planned.get(vertex).cloned().unwrap_or_else(|| ("".into(), None));
+                let (name, lines) = self
+                    .planned
+                    .get(vertex)
+                    .cloned()
+                    .unwrap_or_else(|| ("".into(), None));
                 self.order.push(*vertex);
                 let step = Step {
                     number: self.order.len(),
@@ -74,7 +81,13 @@ impl Model {
                 };
                 self.steps.insert(*vertex, step);
             }
-            Event::Finished { vertex, outcome, took, error, .. } => {
+            Event::Finished {
+                vertex,
+                outcome,
+                took,
+                error,
+                ..
+            } => {
                 if let Some(step) = self.steps.get_mut(vertex) {
                     step.flush();
                     step.outcome = Some(*outcome);
@@ -87,9 +100,15 @@ impl Model {
                     step.log(bytes);
                 }
             }
-            Event::Progress { vertex, label, current, total } => {
+            Event::Progress {
+                vertex,
+                label,
+                current,
+                total,
+            } => {
                 if let Some(step) = self.steps.get_mut(vertex) {
-                    step.moved.insert(label.clone(), (*current, total.unwrap_or(*current)));
+                    step.moved
+                        .insert(label.clone(), (*current, total.unwrap_or(*current)));
                 }
             }
             Event::Warning { .. } => {}

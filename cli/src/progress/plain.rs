@@ -19,7 +19,9 @@ pub(super) struct Plain {
 
 impl Plain {
     fn name(&mut self, vertex: VertexId, model: &Model, out: &mut String) -> usize {
-        let Some(step) = model.steps.get(&vertex) else { return 0 };
+        let Some(step) = model.steps.get(&vertex) else {
+            return 0;
+        };
         if !self.named.contains(&vertex) {
             self.named.push(vertex);
             let _ = writeln!(out, "#{} {}", step.number, step.name);
@@ -35,7 +37,9 @@ impl View for Plain {
             Event::Started { vertex } => {
                 self.name(*vertex, model, &mut out);
             }
-            Event::Log { vertex, bytes: new, .. } => {
+            Event::Log {
+                vertex, bytes: new, ..
+            } => {
                 let number = self.name(*vertex, model, &mut out);
                 let began = model.steps.get(vertex).and_then(|s| s.started);
                 let open = self.open.entry(*vertex).or_default();
@@ -49,14 +53,30 @@ impl View for Plain {
                     open.clear();
                 }
             }
-            Event::Progress { vertex, label, current, total: Some(total) } if current == total => {
+            Event::Progress {
+                vertex,
+                label,
+                current,
+                total: Some(total),
+            } if current == total => {
                 let number = self.name(*vertex, model, &mut out);
                 let _ = writeln!(out, "#{number} {label} {} done", bytes(*total));
             }
-            Event::Finished { vertex, outcome, took, error, .. } => {
+            Event::Finished {
+                vertex,
+                outcome,
+                took,
+                error,
+                ..
+            } => {
                 let number = self.name(*vertex, model, &mut out);
                 if let Some(rest) = self.open.remove(vertex).filter(|r| !r.is_empty()) {
-                    let _ = writeln!(out, "#{number} {:.3} {}", took.as_secs_f64(), clean_line(&rest));
+                    let _ = writeln!(
+                        out,
+                        "#{number} {:.3} {}",
+                        took.as_secs_f64(),
+                        clean_line(&rest)
+                    );
                 }
                 let _ = match outcome {
                     Outcome::Cached if took.as_millis() < 50 => writeln!(out, "#{number} CACHED\n"),
@@ -64,7 +84,11 @@ impl View for Plain {
                     Outcome::Ran => writeln!(out, "#{number} DONE {:.1}s\n", took.as_secs_f64()),
                     Outcome::Cancelled => writeln!(out, "#{number} CANCELED\n"),
                     Outcome::Failed => {
-                        writeln!(out, "#{number} ERROR: {}\n", error.as_deref().unwrap_or("failed"))
+                        writeln!(
+                            out,
+                            "#{number} ERROR: {}\n",
+                            error.as_deref().unwrap_or("failed")
+                        )
                     }
                 };
             }

@@ -19,21 +19,40 @@ fn outcome(outcome: Outcome) -> &'static str {
 
 fn value(event: &Event) -> Value {
     match event {
-        Event::Planned { vertex, name, lines } => json!({
+        Event::Planned {
+            vertex,
+            name,
+            lines,
+        } => json!({
             "event": "planned", "vertex": vertex.index(), "name": &**name,
             "lines": lines.map(|l| [l.first, l.last]),
         }),
         Event::Started { vertex } => json!({"event": "started", "vertex": vertex.index()}),
-        Event::Finished { vertex, outcome: o, took, error, key } => json!({
+        Event::Finished {
+            vertex,
+            outcome: o,
+            took,
+            error,
+            key,
+        } => json!({
             "event": "finished", "vertex": vertex.index(), "outcome": outcome(*o),
             "ms": took.as_secs_f64() * 1000.0, "error": error, "key": key,
         }),
-        Event::Log { vertex, stream, bytes } => json!({
+        Event::Log {
+            vertex,
+            stream,
+            bytes,
+        } => json!({
             "event": "log", "vertex": vertex.index(),
             "stream": match stream { Stream::Out => "out", Stream::Err => "err" },
             "text": String::from_utf8_lossy(bytes),
         }),
-        Event::Progress { vertex, label, current, total } => json!({
+        Event::Progress {
+            vertex,
+            label,
+            current,
+            total,
+        } => json!({
             "event": "progress", "vertex": vertex.index(), "label": label, "current": current,
             "total": total,
         }),

@@ -21,15 +21,26 @@ pub(super) struct Tty {
 
 impl Tty {
     pub(super) fn new(title: String) -> Self {
-        let last = Instant::now().checked_sub(PACE).unwrap_or_else(Instant::now);
-        Self { title, drawn: 0, last }
+        let last = Instant::now()
+            .checked_sub(PACE)
+            .unwrap_or_else(Instant::now);
+        Self {
+            title,
+            drawn: 0,
+            last,
+        }
     }
 
     fn draw(&mut self, model: &Model, last: bool) {
         self.last = Instant::now();
         let (width, height) = kiln_sys::pty::size(std::io::stderr()).unwrap_or((80, 24));
         let (width, height) = (usize::from(width).max(20), usize::from(height).max(4));
-        let lines = frame(model, &self.title, width, if last { usize::MAX } else { height - 1 });
+        let lines = frame(
+            model,
+            &self.title,
+            width,
+            if last { usize::MAX } else { height - 1 },
+        );
         // Synchronised update: the terminal shows the whole frame at once.
         let mut out = String::from("\x1b[?2026h\x1b[?25l");
         if self.drawn > 0 {
@@ -86,10 +97,20 @@ fn fit(text: &str, width: usize) -> String {
 fn frame(model: &Model, title: &str, width: usize, height: usize) -> Vec<String> {
     let took = model.began.map_or(0.0, |b| b.elapsed().as_secs_f64());
     let (done, total) = (model.done(), model.total());
-    let state = if done == total && total > 0 { "FINISHED" } else { "" };
-    let mut lines =
-        vec![fit(&format!("[+] {title} {took:.1}s ({done}/{total}) {state}"), width)];
-    let steps: Vec<&Step> = model.order.iter().filter_map(|id| model.steps.get(id)).collect();
+    let state = if done == total && total > 0 {
+        "FINISHED"
+    } else {
+        ""
+    };
+    let mut lines = vec![fit(
+        &format!("[+] {title} {took:.1}s ({done}/{total}) {state}"),
+        width,
+    )];
+    let steps: Vec<&Step> = model
+        .order
+        .iter()
+        .filter_map(|id| model.steps.get(id))
+        .collect();
     let mut body: Vec<(bool, Vec<String>)> = Vec::new();
     for step in &steps {
         body.push((step.outcome.is_none(), step_lines(step, width)));
@@ -122,7 +143,10 @@ fn step_lines(step: &Step, width: usize) -> Vec<String> {
         Some(Outcome::Cancelled) => ("=> CANCELED", "\x1b[33m"),
     };
     let mut left = format!("{mark} {}", step.name);
-    let moved = step.moved.values().fold((0, 0), |(a, b), (x, y)| (a + x, b + y));
+    let moved = step
+        .moved
+        .values()
+        .fold((0, 0), |(a, b), (x, y)| (a + x, b + y));
     if moved.1 > 0 {
         left = format!("{left}  {} / {}", bytes(moved.0), bytes(moved.1));
     }
@@ -136,7 +160,10 @@ fn step_lines(step: &Step, width: usize) -> Vec<String> {
     if step.outcome.is_none() {
         let skip = step.output.len().saturating_sub(TAIL);
         for line in step.output.iter().skip(skip) {
-            out.push(format!("\x1b[2m{}\x1b[0m", fit(&format!(" => => {line}"), width)));
+            out.push(format!(
+                "\x1b[2m{}\x1b[0m",
+                fit(&format!(" => => {line}"), width)
+            ));
         }
     }
     out

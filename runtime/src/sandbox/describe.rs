@@ -71,18 +71,43 @@ pub struct Request {
 
 /// The capabilities of a container, as Docker's default.
 const DEFAULT_CAPS: [&str; 14] = [
-    "CHOWN", "DAC_OVERRIDE", "FSETID", "FOWNER", "MKNOD", "NET_RAW", "SETGID", "SETUID", "SETFCAP",
-    "SETPCAP", "NET_BIND_SERVICE", "SYS_CHROOT", "KILL", "AUDIT_WRITE",
+    "CHOWN",
+    "DAC_OVERRIDE",
+    "FSETID",
+    "FOWNER",
+    "MKNOD",
+    "NET_RAW",
+    "SETGID",
+    "SETUID",
+    "SETFCAP",
+    "SETPCAP",
+    "NET_BIND_SERVICE",
+    "SYS_CHROOT",
+    "KILL",
+    "AUDIT_WRITE",
 ];
 
 const MASKED: [&str; 11] = [
-    "/proc/acpi", "/proc/asound", "/proc/interrupts", "/proc/kcore", "/proc/keys",
-    "/proc/latency_stats", "/proc/sched_debug", "/proc/scsi", "/proc/timer_list",
-    "/proc/timer_stats", "/sys/firmware",
+    "/proc/acpi",
+    "/proc/asound",
+    "/proc/interrupts",
+    "/proc/kcore",
+    "/proc/keys",
+    "/proc/latency_stats",
+    "/proc/sched_debug",
+    "/proc/scsi",
+    "/proc/timer_list",
+    "/proc/timer_stats",
+    "/sys/firmware",
 ];
 
-const READ_ONLY: [&str; 5] =
-    ["/proc/bus", "/proc/fs", "/proc/irq", "/proc/sys", "/proc/sysrq-trigger"];
+const READ_ONLY: [&str; 5] = [
+    "/proc/bus",
+    "/proc/fs",
+    "/proc/irq",
+    "/proc/sys",
+    "/proc/sysrq-trigger",
+];
 
 /// Limits of open files, soft and hard: some programs close every possible descriptor one by
 /// one, and crawl under a limit of a billion.
@@ -115,16 +140,35 @@ fn words(list: &[&str]) -> Vec<String> {
 fn file_systems(request: &Request) -> Result<Vec<oci_spec::runtime::Mount>> {
     let insecure = request.security == Security::Insecure;
     let guard = ["nosuid", "nodev", "noexec"];
-    let system = if insecure { words(&guard) } else { [words(&guard), words(&["ro"])].concat() };
+    let system = if insecure {
+        words(&guard)
+    } else {
+        [words(&guard), words(&["ro"])].concat()
+    };
     let shm = request.limits.shm_size.unwrap_or(64 << 20);
-    let shm = [words(&guard), vec!["mode=1777".into(), format!("size={shm}")]].concat();
+    let shm = [
+        words(&guard),
+        vec!["mode=1777".into(), format!("size={shm}")],
+    ]
+    .concat();
     Ok(vec![
         mount("/proc", "proc", &words(&guard))?,
-        mount("/dev", "tmpfs", &words(&["nosuid", "mode=755", "size=65536k"]))?,
+        mount(
+            "/dev",
+            "tmpfs",
+            &words(&["nosuid", "mode=755", "size=65536k"]),
+        )?,
         mount(
             "/dev/pts",
             "devpts",
-            &words(&["nosuid", "noexec", "newinstance", "ptmxmode=0666", "mode=0620", "gid=5"]),
+            &words(&[
+                "nosuid",
+                "noexec",
+                "newinstance",
+                "ptmxmode=0666",
+                "mode=0620",
+                "gid=5",
+            ]),
         )?,
         mount("/dev/shm", "tmpfs", &shm)?,
         mount("/dev/mqueue", "mqueue", &words(&guard))?,
@@ -162,7 +206,12 @@ fn rlimits(request: &Request) -> Result<Vec<oci_spec::runtime::PosixRlimit>> {
             let typ: PosixRlimitType =
                 serde_json::from_value(format!("RLIMIT_{}", name.to_uppercase()).into())
                     .map_err(|_| Error::Spec(format!("unknown ulimit `{name}`")))?;
-            PosixRlimitBuilder::default().typ(typ).soft(soft).hard(hard).build().map_err(bad)
+            PosixRlimitBuilder::default()
+                .typ(typ)
+                .soft(soft)
+                .hard(hard)
+                .build()
+                .map_err(bad)
         })
         .collect()
 }
@@ -184,7 +233,13 @@ pub fn describe(request: Request) -> Result<Launch> {
     let insecure = request.security == Security::Insecure;
     let process = ProcessBuilder::default()
         .terminal(request.terminal)
-        .user(UserBuilder::default().uid(0_u32).gid(0_u32).build().map_err(bad)?)
+        .user(
+            UserBuilder::default()
+                .uid(0_u32)
+                .gid(0_u32)
+                .build()
+                .map_err(bad)?,
+        )
         .args(request.argv.clone())
         .env(request.env.clone())
         .cwd(PathBuf::from(&request.cwd))
@@ -206,10 +261,18 @@ pub fn describe(request: Request) -> Result<Launch> {
     }
     let namespaces = kinds
         .into_iter()
-        .map(|kind| LinuxNamespaceBuilder::default().typ(kind).build().map_err(bad))
+        .map(|kind| {
+            LinuxNamespaceBuilder::default()
+                .typ(kind)
+                .build()
+                .map_err(bad)
+        })
         .collect::<Result<Vec<_>>>()?;
-    let (masked, read_only) =
-        if insecure { (vec![], vec![]) } else { (words(&MASKED), words(&READ_ONLY)) };
+    let (masked, read_only) = if insecure {
+        (vec![], vec![])
+    } else {
+        (words(&MASKED), words(&READ_ONLY))
+    };
     let linux = LinuxBuilder::default()
         .namespaces(namespaces)
         .masked_paths(masked)

@@ -23,17 +23,79 @@ const X32_BIT: u32 = 0x4000_0000;
 /// Calls that need a capability which a sandbox lacks, or that reach kernel parts which
 /// containers have no use for.
 const DENIED: &[&str] = &[
-    "_sysctl", "acct", "add_key", "afs_syscall", "bdflush", "bpf", "clock_adjtime", "clock_adjtime64",
-    "clock_settime", "clock_settime64", "create_module", "delete_module", "fanotify_init",
-    "finit_module", "fsconfig", "fsmount", "fsopen", "fspick", "get_kernel_syms", "get_mempolicy",
-    "getpmsg", "init_module", "io_uring_enter", "io_uring_register", "io_uring_setup", "ioperm",
-    "iopl", "kcmp", "kexec_file_load", "kexec_load", "keyctl", "lookup_dcookie", "mbind",
-    "migrate_pages", "mount", "mount_setattr", "move_mount", "move_pages", "nfsservctl",
-    "open_by_handle_at", "open_tree", "open_tree_attr", "perf_event_open", "pivot_root", "putpmsg",
-    "query_module", "quotactl", "quotactl_fd", "reboot", "request_key", "security", "set_mempolicy",
-    "set_mempolicy_home_node", "setdomainname", "sethostname", "setns", "settimeofday", "stime",
-    "swapoff", "swapon", "sysfs", "syslog", "tuxcall", "umount", "umount2", "unshare", "uselib",
-    "userfaultfd", "ustat", "vhangup", "vm86", "vm86old", "vserver",
+    "_sysctl",
+    "acct",
+    "add_key",
+    "afs_syscall",
+    "bdflush",
+    "bpf",
+    "clock_adjtime",
+    "clock_adjtime64",
+    "clock_settime",
+    "clock_settime64",
+    "create_module",
+    "delete_module",
+    "fanotify_init",
+    "finit_module",
+    "fsconfig",
+    "fsmount",
+    "fsopen",
+    "fspick",
+    "get_kernel_syms",
+    "get_mempolicy",
+    "getpmsg",
+    "init_module",
+    "io_uring_enter",
+    "io_uring_register",
+    "io_uring_setup",
+    "ioperm",
+    "iopl",
+    "kcmp",
+    "kexec_file_load",
+    "kexec_load",
+    "keyctl",
+    "lookup_dcookie",
+    "mbind",
+    "migrate_pages",
+    "mount",
+    "mount_setattr",
+    "move_mount",
+    "move_pages",
+    "nfsservctl",
+    "open_by_handle_at",
+    "open_tree",
+    "open_tree_attr",
+    "perf_event_open",
+    "pivot_root",
+    "putpmsg",
+    "query_module",
+    "quotactl",
+    "quotactl_fd",
+    "reboot",
+    "request_key",
+    "security",
+    "set_mempolicy",
+    "set_mempolicy_home_node",
+    "setdomainname",
+    "sethostname",
+    "setns",
+    "settimeofday",
+    "stime",
+    "swapoff",
+    "swapon",
+    "sysfs",
+    "syslog",
+    "tuxcall",
+    "umount",
+    "umount2",
+    "unshare",
+    "uselib",
+    "userfaultfd",
+    "ustat",
+    "vhangup",
+    "vm86",
+    "vm86old",
+    "vserver",
 ];
 
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -79,9 +141,19 @@ fn leaf(action: Action) -> Vec<Op> {
         Action::Allow => vec![ret(RET_ALLOW)],
         Action::Errno(errno) => vec![ret(RET_ERRNO | errno)],
         Action::Clone => {
-            vec![(LD_ABS, 0, 0, 16), (JSET, 0, 1, CLONE_NAMESPACES), deny, ret(RET_ALLOW)]
+            vec![
+                (LD_ABS, 0, 0, 16),
+                (JSET, 0, 1, CLONE_NAMESPACES),
+                deny,
+                ret(RET_ALLOW),
+            ]
         }
-        Action::Socket => vec![(LD_ABS, 0, 0, 16), (JEQ, 0, 1, AF_VSOCK), deny, ret(RET_ALLOW)],
+        Action::Socket => vec![
+            (LD_ABS, 0, 0, 16),
+            (JEQ, 0, 1, AF_VSOCK),
+            deny,
+            ret(RET_ALLOW),
+        ],
         Action::Personality => vec![
             (LD_ABS, 0, 0, 16),
             (JEQ, 5, 0, 0),           // PER_LINUX
@@ -135,14 +207,22 @@ fn table(known: impl Iterator<Item = (u32, &'static str)>, caps: CapSet) -> Vec<
 
 macro_rules! known {
     ($arch:ident) => {
-        syscalls::$arch::Sysno::iter().map(|s| (u32::try_from(s.id()).unwrap_or(u32::MAX), s.name()))
+        syscalls::$arch::Sysno::iter()
+            .map(|s| (u32::try_from(s.id()).unwrap_or(u32::MAX), s.name()))
     };
 }
 
 fn build(caps: CapSet) -> Vec<Op> {
     #[cfg(target_arch = "x86_64")]
     let arches = [
-        (0xc000_003e, [vec![(JGE, 0, 1, X32_BIT), ret(RET_ERRNO | ENOSYS)], table(known!(x86_64), caps)].concat()),
+        (
+            0xc000_003e,
+            [
+                vec![(JGE, 0, 1, X32_BIT), ret(RET_ERRNO | ENOSYS)],
+                table(known!(x86_64), caps),
+            ]
+            .concat(),
+        ),
         (0x4000_0003, table(known!(x86), caps)),
     ];
     #[cfg(target_arch = "aarch64")]
@@ -153,7 +233,12 @@ fn build(caps: CapSet) -> Vec<Op> {
     let mut code = vec![];
     for (arch, calls) in arches {
         let over = u32::try_from(calls.len() + 1).unwrap_or(u32::MAX);
-        code.extend([(LD_ABS, 0, 0, 4), (JEQ, 1, 0, arch), (JA, 0, 0, over), (LD_ABS, 0, 0, 0)]);
+        code.extend([
+            (LD_ABS, 0, 0, 4),
+            (JEQ, 1, 0, arch),
+            (JA, 0, 0, over),
+            (LD_ABS, 0, 0, 0),
+        ]);
         code.extend(calls);
     }
     code.push(ret(RET_KILL));
@@ -164,7 +249,11 @@ fn build(caps: CapSet) -> Vec<Op> {
 pub(super) fn program(caps: CapSet) -> Vec<Op> {
     static CACHE: OnceLock<(CapSet, Vec<Op>)> = OnceLock::new();
     let cached = CACHE.get_or_init(|| (caps, build(caps)));
-    if cached.0 == caps { cached.1.clone() } else { build(caps) }
+    if cached.0 == caps {
+        cached.1.clone()
+    } else {
+        build(caps)
+    }
 }
 
 #[cfg(test)]
@@ -179,7 +268,14 @@ mod tests {
             at += 1;
             let jump = |yes: bool| usize::from(if yes { jt } else { jf });
             match op {
-                LD_ABS => acc = match k { 0 => nr, 4 => arch, 16 => arg0, _ => panic!("load {k}") },
+                LD_ABS => {
+                    acc = match k {
+                        0 => nr,
+                        4 => arch,
+                        16 => arg0,
+                        _ => panic!("load {k}"),
+                    }
+                }
                 JEQ => at += jump(acc == k),
                 JGE => at += jump(acc >= k),
                 JSET => at += jump(acc & k != 0),
@@ -219,14 +315,24 @@ mod tests {
         for (what, arch, nr, arg, want) in cases {
             assert_eq!(verdict(&code, arch, nr, arg), want, "{what}");
         }
-        assert!(code.len() < 4096, "the kernel takes at most 4096 instructions");
+        assert!(
+            code.len() < 4096,
+            "the kernel takes at most 4096 instructions"
+        );
     }
 
     #[test]
     fn every_denied_name_exists_somewhere() {
-        let all: Vec<&str> = known!(x86_64).chain(known!(x86)).chain(known!(aarch64)).map(|(_, n)| n).collect();
+        let all: Vec<&str> = known!(x86_64)
+            .chain(known!(x86))
+            .chain(known!(aarch64))
+            .map(|(_, n)| n)
+            .collect();
         let missing: Vec<_> = DENIED.iter().filter(|n| !all.contains(n)).collect();
         let unknown_to_the_table = ["open_tree_attr", "sysctl"];
-        assert!(missing.iter().all(|n| unknown_to_the_table.contains(n)), "{missing:?}");
+        assert!(
+            missing.iter().all(|n| unknown_to_the_table.contains(n)),
+            "{missing:?}"
+        );
     }
 }

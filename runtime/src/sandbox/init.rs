@@ -101,7 +101,11 @@ fn attach_streams(streams: Streams, pts: Option<&RootDir>) -> Result<()> {
         return Ok(());
     }
     rustix::process::setsid().map_err(|e| FsError::new("start", "session", e))?;
-    for (fd, number) in [(&streams.stdin, 0), (&streams.stdout, 1), (&streams.stderr, 2)] {
+    for (fd, number) in [
+        (&streams.stdin, 0),
+        (&streams.stdout, 1),
+        (&streams.stderr, 2),
+    ] {
         process::install_fd(fd, number)?;
     }
     Ok(())
@@ -114,13 +118,21 @@ fn enter_directory(root: &RootDir, cwd: &Path, create: bool) -> Result<()> {
         Err(e) if create && e.kind() == std::io::ErrorKind::NotFound => {
             root.mkdir_all(below, 0o755, &mut |_, _| Ok(()))?
         }
-        Err(e) => return Err(Error::Setup(format!("working directory `{}`: {e}", cwd.display()))),
+        Err(e) => {
+            return Err(Error::Setup(format!(
+                "working directory `{}`: {e}",
+                cwd.display()
+            )));
+        }
     };
     rustix::process::fchdir(&dir).map_err(|e| FsError::new("enter", cwd, e))?;
     // A directory outside the root, reached by a leaked descriptor, has no absolute path here.
     let here = rustix::process::getcwd(Vec::new()).map_err(|e| FsError::new("enter", cwd, e))?;
     if here.as_bytes().first() != Some(&b'/') {
-        return Err(Error::Setup(format!("working directory `{}` is outside the root", cwd.display())));
+        return Err(Error::Setup(format!(
+            "working directory `{}` is outside the root",
+            cwd.display()
+        )));
     }
     Ok(())
 }
@@ -147,7 +159,9 @@ fn rlimit_number(kind: oci_spec::runtime::PosixRlimitType) -> u32 {
     }
 }
 
-fn cap_set(set: Option<&std::collections::HashSet<oci_spec::runtime::Capability>>) -> Result<CapSet> {
+fn cap_set(
+    set: Option<&std::collections::HashSet<oci_spec::runtime::Capability>>,
+) -> Result<CapSet> {
     let names: Vec<String> = set.into_iter().flatten().map(ToString::to_string).collect();
     CapSet::parse(names.iter().map(String::as_str))
         .map_err(|name| Error::Spec(format!("unknown capability {name}")))
@@ -167,8 +181,10 @@ fn drop_privileges(
         seccomp::no_new_privs()?;
     }
     if let Some(filter) = &launch.filter {
-        let program: Vec<Instruction> =
-            filter.iter().map(|&(code, jt, jf, k)| Instruction { code, jt, jf, k }).collect();
+        let program: Vec<Instruction> = filter
+            .iter()
+            .map(|&(code, jt, jf, k)| Instruction { code, jt, jf, k })
+            .collect();
         seccomp::load(&program)?;
     }
     process::keep_caps(true)?;
@@ -184,12 +200,16 @@ fn drop_privileges(
 
 fn c_strings(list: &[String]) -> Result<Vec<CString>> {
     list.iter()
-        .map(|s| CString::new(s.as_str()).map_err(|_| Error::Setup(format!("`{s}` has a NUL byte"))))
+        .map(|s| {
+            CString::new(s.as_str()).map_err(|_| Error::Setup(format!("`{s}` has a NUL byte")))
+        })
         .collect()
 }
 
 fn execute(argv: &[String], env: &[String]) -> Result<Infallible> {
-    let name = argv.first().ok_or_else(|| Error::Setup("no command given".into()))?;
+    let name = argv
+        .first()
+        .ok_or_else(|| Error::Setup("no command given".into()))?;
     let args = c_strings(argv)?;
     let vars = c_strings(env)?;
     let mut denied = None;
@@ -217,9 +237,18 @@ fn candidates(name: &str, env: &[String]) -> Vec<String> {
     if name.contains('/') {
         return vec![name.to_owned()];
     }
-    let path = env.iter().find_map(|e| e.strip_prefix("PATH=")).unwrap_or(DEFAULT_PATH);
+    let path = env
+        .iter()
+        .find_map(|e| e.strip_prefix("PATH="))
+        .unwrap_or(DEFAULT_PATH);
     path.split(':')
-        .map(|dir| if dir.is_empty() { format!("./{name}") } else { format!("{dir}/{name}") })
+        .map(|dir| {
+            if dir.is_empty() {
+                format!("./{name}")
+            } else {
+                format!("{dir}/{name}")
+            }
+        })
         .collect()
 }
 

@@ -40,7 +40,10 @@ pub(super) fn mount_all(launch: &Launch, report: &mut dyn FnMut(Report)) -> Resu
 
 fn overlay_of(rootfs: &Rootfs) -> Result<Detached> {
     let lowers: Vec<&Path> = rootfs.lowers.iter().map(PathBuf::as_path).collect();
-    let upper = rootfs.upper.as_ref().map(|(u, w)| (u.as_path(), w.as_path()));
+    let upper = rootfs
+        .upper
+        .as_ref()
+        .map(|(u, w)| (u.as_path(), w.as_path()));
     Ok(layered(&lowers, upper, rootfs.upper.is_none())?)
 }
 
@@ -52,11 +55,27 @@ fn layered(
     if let ([only], None) = (lowers, upper) {
         // A read-only overlay wants two layers; one layer is its own view.
         let tree = Detached::clone_of(mount::open_trusted(only)?, false)?;
-        tree.set_attrs(Attrs { read_only: true, ..Attrs::default() }, false)?;
+        tree.set_attrs(
+            Attrs {
+                read_only: true,
+                ..Attrs::default()
+            },
+            false,
+        )?;
         return Ok(tree);
     }
-    let attrs = Attrs { read_only, ..Attrs::default() };
-    mount::overlay(&Overlay { lowers, upper, user_xattr: false }, attrs)
+    let attrs = Attrs {
+        read_only,
+        ..Attrs::default()
+    };
+    mount::overlay(
+        &Overlay {
+            lowers,
+            upper,
+            user_xattr: false,
+        },
+        attrs,
+    )
 }
 
 fn file_system(
@@ -111,8 +130,14 @@ fn mount_point(root: &RootDir, at: &Path) -> Result<RootDir> {
     }
 }
 
-const NODES: [(&str, u32, u32); 6] =
-    [("null", 1, 3), ("zero", 1, 5), ("full", 1, 7), ("random", 1, 8), ("urandom", 1, 9), ("tty", 5, 0)];
+const NODES: [(&str, u32, u32); 6] = [
+    ("null", 1, 3),
+    ("zero", 1, 5),
+    ("full", 1, 7),
+    ("random", 1, 8),
+    ("urandom", 1, 9),
+    ("tty", 5, 0),
+];
 
 const LINKS: [(&str, &str); 6] = [
     ("fd", "/proc/self/fd"),
@@ -139,7 +164,9 @@ fn devices(dev: &RootDir) -> Result<OwnedFd> {
     let null = dev.open_path_nofollow(Path::new("null"))?;
     let st = Stat::from(rustix::fs::fstat(&null).map_err(|e| FsError::new("stat", "null", e))?);
     if st.kind != FileKind::CharDevice || st.rdev != (1, 3) {
-        return Err(Error::Setup("the null device is not the null device".into()));
+        return Err(Error::Setup(
+            "the null device is not the null device".into(),
+        ));
     }
     Ok(null)
 }
@@ -151,7 +178,11 @@ fn below_root(path: &Path) -> &Path {
 /// Opens the object that a mount shows, and says whether it is a directory.
 fn source_of(source: &MountSource, read_only: bool) -> Result<(Detached, bool)> {
     match source {
-        MountSource::Host { path, below, recursive } => {
+        MountSource::Host {
+            path,
+            below,
+            recursive,
+        } => {
             let fd = if below.as_os_str().is_empty() {
                 mount::open_trusted(path)?
             } else {
@@ -160,7 +191,11 @@ fn source_of(source: &MountSource, read_only: bool) -> Result<(Detached, bool)> 
             let dir = is_dir(&fd)?;
             Ok((Detached::clone_of(fd, *recursive)?, dir))
         }
-        MountSource::Layers { lowers, upper, below } => {
+        MountSource::Layers {
+            lowers,
+            upper,
+            below,
+        } => {
             let lowers: Vec<&Path> = lowers.iter().map(PathBuf::as_path).collect();
             let upper = upper.as_ref().map(|(u, w)| (u.as_path(), w.as_path()));
             let tree = layered(&lowers, upper, read_only)?;
@@ -181,19 +216,32 @@ fn source_of(source: &MountSource, read_only: bool) -> Result<(Detached, bool)> 
             let size = size.map(|s| s.to_string());
             let mut options = vec![("mode", mode.as_str())];
             options.extend(size.as_deref().map(|s| ("size", s)));
-            let attrs = Attrs { nosuid: true, nodev: true, ..Attrs::default() };
+            let attrs = Attrs {
+                nosuid: true,
+                nodev: true,
+                ..Attrs::default()
+            };
             Ok((mount::filesystem("tmpfs", &options, attrs)?, true))
         }
-        MountSource::Content { bytes, mode, uid, gid } => {
+        MountSource::Content {
+            bytes,
+            mode,
+            uid,
+            gid,
+        } => {
             let spot = mount::filesystem("tmpfs", &[("mode", "700")], Attrs::SAFE)?;
             spot.attach(mount::open_trusted(Path::new("/tmp"))?)?;
             let dir = spot.root()?;
             let name = Path::new("content");
             let mut file = std::fs::File::from(dir.create_new(name, 0o600)?);
-            file.write_all(bytes).map_err(|e| FsError::new("write", name, e))?;
+            file.write_all(bytes)
+                .map_err(|e| FsError::new("write", name, e))?;
             dir.chown(name, *uid, *gid)?;
             dir.chmod(name, *mode)?;
-            Ok((Detached::clone_of(dir.open_path_nofollow(name)?, false)?, false))
+            Ok((
+                Detached::clone_of(dir.open_path_nofollow(name)?, false)?,
+                false,
+            ))
         }
     }
 }
@@ -205,15 +253,33 @@ fn is_dir(fd: &OwnedFd) -> Result<bool> {
 
 fn bind(root: &RootDir, m: &Mount, made: &mut dyn FnMut(PathBuf)) -> Result<()> {
     let (tree, dir) = source_of(&m.source, m.read_only).map_err(|e| {
-        Error::Setup(format!("the source of the mount at `{}`: {e}", m.target.display()))
+        Error::Setup(format!(
+            "the source of the mount at `{}`: {e}",
+            m.target.display()
+        ))
     })?;
     if m.read_only {
-        let recursive = matches!(m.source, MountSource::Host { recursive: true, .. });
-        tree.set_attrs(Attrs { read_only: true, ..Attrs::default() }, recursive)?;
+        let recursive = matches!(
+            m.source,
+            MountSource::Host {
+                recursive: true,
+                ..
+            }
+        );
+        tree.set_attrs(
+            Attrs {
+                read_only: true,
+                ..Attrs::default()
+            },
+            recursive,
+        )?;
     }
     let at = below_root(&m.target);
     let target = target_of(root, at, dir, made).map_err(|e| {
-        Error::Setup(format!("cannot make the mount point `{}`: {e}", m.target.display()))
+        Error::Setup(format!(
+            "cannot make the mount point `{}`: {e}",
+            m.target.display()
+        ))
     })?;
     tree.attach(target)?;
     Ok(())
@@ -259,22 +325,38 @@ fn real_path(dir: &RootDir) -> kiln_sys::Result<PathBuf> {
 
 /// Masks and write-protects paths of /proc and /sys, which the mounts before put there.
 fn protect(root: &RootDir, launch: &Launch, null: Option<&OwnedFd>) -> Result<()> {
-    let Some(linux) = launch.spec.linux() else { return Ok(()) };
+    let Some(linux) = launch.spec.linux() else {
+        return Ok(());
+    };
     for path in linux.readonly_paths().iter().flatten() {
-        let Ok(fd) = root.open_path_nofollow(below_root(Path::new(path))) else { continue };
+        let Ok(fd) = root.open_path_nofollow(below_root(Path::new(path))) else {
+            continue;
+        };
         let tree = Detached::clone_of(&fd, true)?;
-        let attrs = Attrs { read_only: true, ..Attrs::SAFE };
+        let attrs = Attrs {
+            read_only: true,
+            ..Attrs::SAFE
+        };
         tree.set_attrs(attrs, true)?;
         tree.attach(&fd)?;
     }
     let mut empty: Option<Detached> = None;
     for path in linux.masked_paths().iter().flatten() {
-        let Ok(fd) = root.open_path_nofollow(below_root(Path::new(path))) else { continue };
+        let Ok(fd) = root.open_path_nofollow(below_root(Path::new(path))) else {
+            continue;
+        };
         if is_dir(&fd)? {
-            let attrs = Attrs { read_only: true, ..Attrs::SAFE };
+            let attrs = Attrs {
+                read_only: true,
+                ..Attrs::SAFE
+            };
             match &empty {
                 None => {
-                    let tmpfs = mount::filesystem("tmpfs", &[("nr_blocks", "1"), ("nr_inodes", "1")], attrs)?;
+                    let tmpfs = mount::filesystem(
+                        "tmpfs",
+                        &[("nr_blocks", "1"), ("nr_inodes", "1")],
+                        attrs,
+                    )?;
                     tmpfs.attach(&fd)?;
                     empty = Some(tmpfs);
                 }

@@ -5,20 +5,32 @@ use std::collections::BTreeMap;
 use kiln_image::Platform;
 use kiln_parser::{Kind, Lookup, expand_word};
 
-use super::error::LowerError;
 use super::Request;
+use super::error::LowerError;
 
 /// Arguments that every RUN sees if they are given, without being declared, and that are no part
 /// of a key.
 pub const PROXY_ARGS: [&str; 10] = [
-    "HTTP_PROXY", "http_proxy", "HTTPS_PROXY", "https_proxy", "FTP_PROXY", "ftp_proxy", "NO_PROXY",
-    "no_proxy", "ALL_PROXY", "all_proxy",
+    "HTTP_PROXY",
+    "http_proxy",
+    "HTTPS_PROXY",
+    "https_proxy",
+    "FTP_PROXY",
+    "ftp_proxy",
+    "NO_PROXY",
+    "no_proxy",
+    "ALL_PROXY",
+    "all_proxy",
 ];
 
 /// Arguments that steer the build itself.
 pub(super) const BUILTIN_ARGS: [&str; 6] = [
-    "BUILDKIT_CACHE_MOUNT_NS", "BUILDKIT_CONTEXT_KEEP_GIT_DIR", "BUILDKIT_INLINE_CACHE",
-    "BUILDKIT_MULTI_PLATFORM", "BUILDKIT_SANDBOX_HOSTNAME", "BUILDKIT_SYNTAX",
+    "BUILDKIT_CACHE_MOUNT_NS",
+    "BUILDKIT_CONTEXT_KEEP_GIT_DIR",
+    "BUILDKIT_INLINE_CACHE",
+    "BUILDKIT_MULTI_PLATFORM",
+    "BUILDKIT_SANDBOX_HOSTNAME",
+    "BUILDKIT_SYNTAX",
 ];
 
 /// Arguments before the first stage.
@@ -34,9 +46,15 @@ pub(super) struct Globals {
 pub(super) fn platform_args(prefix: &str, p: &Platform, to: &mut BTreeMap<String, String>) {
     to.insert(format!("{prefix}PLATFORM"), p.to_string());
     to.insert(format!("{prefix}OS"), p.os.clone());
-    to.insert(format!("{prefix}OSVERSION"), p.os_version.clone().unwrap_or_default());
+    to.insert(
+        format!("{prefix}OSVERSION"),
+        p.os_version.clone().unwrap_or_default(),
+    );
     to.insert(format!("{prefix}ARCH"), p.architecture.clone());
-    to.insert(format!("{prefix}VARIANT"), p.variant.clone().unwrap_or_default());
+    to.insert(
+        format!("{prefix}VARIANT"),
+        p.variant.clone().unwrap_or_default(),
+    );
 }
 
 impl Globals {
@@ -46,7 +64,10 @@ impl Globals {
         platform_args("TARGET", &request.platform, &mut predefined);
         let stage = request.target.clone().unwrap_or_else(|| "default".into());
         predefined.insert("TARGETSTAGE".into(), stage);
-        let mut globals = Self { declared: BTreeMap::new(), predefined };
+        let mut globals = Self {
+            declared: BTreeMap::new(),
+            predefined,
+        };
         let escape = request.dockerfile.directives.escape;
         for instruction in &request.dockerfile.instructions {
             match &instruction.kind {

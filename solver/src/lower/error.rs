@@ -18,11 +18,19 @@ pub struct LowerError {
 
 impl LowerError {
     pub(super) fn new(message: impl Into<String>, span: Span) -> Self {
-        Self { message: message.into(), span: Some(span), help: None }
+        Self {
+            message: message.into(),
+            span: Some(span),
+            help: None,
+        }
     }
 
     pub(super) fn nowhere(message: impl Into<String>) -> Self {
-        Self { message: message.into(), span: None, help: None }
+        Self {
+            message: message.into(),
+            span: None,
+            help: None,
+        }
     }
 
     pub(super) fn with_help(mut self, help: Option<impl Into<String>>) -> Self {
@@ -35,7 +43,11 @@ impl LowerError {
     }
 
     pub(super) fn port(error: PortError, span: Option<Span>) -> Self {
-        Self { message: error.message, span, help: error.hint }
+        Self {
+            message: error.message,
+            span,
+            help: error.hint,
+        }
     }
 }
 

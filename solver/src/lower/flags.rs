@@ -15,7 +15,9 @@ impl Build<'_> {
         name: &str,
         state: &State,
     ) -> Result<Option<Text>, LowerError> {
-        let Some(flag) = find(instruction, name) else { return Ok(None) };
+        let Some(flag) = find(instruction, name) else {
+            return Ok(None);
+        };
         let value = match &flag.value {
             Some(value) => self.word(value, state)?,
             None => String::new(),
@@ -30,7 +32,9 @@ impl Build<'_> {
         name: &str,
         state: &State,
     ) -> Result<bool, LowerError> {
-        let Some(flag) = find(instruction, name) else { return Ok(false) };
+        let Some(flag) = find(instruction, name) else {
+            return Ok(false);
+        };
         let value = match &flag.value {
             Some(value) => Some(self.word(value, state)?),
             None => None,
@@ -44,20 +48,31 @@ impl Build<'_> {
         instruction: &Instruction,
         state: &State,
     ) -> Result<Option<ModeChange>, LowerError> {
-        let Some(text) = self.flag(instruction, "chmod", state)? else { return Ok(None) };
-        let spec = parse_chmod(&text.value).map_err(|e| {
-            LowerError::new(e.message, text.span).with_help(e.help)
-        })?;
+        let Some(text) = self.flag(instruction, "chmod", state)? else {
+            return Ok(None);
+        };
+        let spec = parse_chmod(&text.value)
+            .map_err(|e| LowerError::new(e.message, text.span).with_help(e.help))?;
         let apply = std::sync::Arc::new(move |mode, is_dir| spec.apply(mode, is_dir));
-        Ok(Some(ModeChange { text: text.value, apply }))
+        Ok(Some(ModeChange {
+            text: text.value,
+            apply,
+        }))
     }
 }
 
 pub(super) fn find<'a>(instruction: &'a Instruction, name: &str) -> Option<&'a Flag> {
-    instruction.flags.iter().rev().find(|f| f.name.value == name)
+    instruction
+        .flags
+        .iter()
+        .rev()
+        .find(|f| f.name.value == name)
 }
 
 pub(super) fn flag_error(error: &FlagError, flag: &Flag) -> LowerError {
-    LowerError::new(format!("--{}: {}", flag.name.value, error.message), flag.span)
-        .with_help(error.help.clone())
+    LowerError::new(
+        format!("--{}: {}", flag.name.value, error.message),
+        flag.span,
+    )
+    .with_help(error.help.clone())
 }

@@ -28,7 +28,8 @@ impl Build<'_> {
             Kind::Label(pairs) => {
                 let mut shown = Vec::new();
                 for pair in pairs {
-                    let (key, value) = (self.word(&pair.key, state)?, self.word(&pair.value, state)?);
+                    let (key, value) =
+                        (self.word(&pair.key, state)?, self.word(&pair.value, state)?);
                     shown.push(format!("{key}={value}"));
                     state.config.config.labels.insert(key, value);
                 }
@@ -91,7 +92,9 @@ impl Build<'_> {
                 state.config.config.user = user;
                 line
             }
-            Kind::Onbuild { instruction: trigger } => {
+            Kind::Onbuild {
+                instruction: trigger,
+            } => {
                 let text = trigger_text(instruction, trigger);
                 let line = format!("ONBUILD {text}");
                 state.config.config.on_build.push(text);
@@ -106,7 +109,10 @@ impl Build<'_> {
             }
             Kind::Healthcheck(check) => self.healthcheck(instruction, check, state)?,
         };
-        state.history.push(HistoryLine { created_by: line, empty: true });
+        state.history.push(HistoryLine {
+            created_by: line,
+            empty: true,
+        });
         Ok(())
     }
 
@@ -143,7 +149,9 @@ impl Build<'_> {
             None => None,
         };
         self.used_args.insert(name.clone());
-        let shown = default.as_ref().map_or_else(|| name.clone(), |d| format!("{name}={d}"));
+        let shown = default
+            .as_ref()
+            .map_or_else(|| name.clone(), |d| format!("{name}={d}"));
         let given = self.request.build_args.get(&name).cloned();
         let global = self.globals.declared.get(&name).cloned().flatten();
         let predefined = self.globals.predefined.get(&name).cloned();
@@ -181,17 +189,27 @@ impl Build<'_> {
     ) -> Result<(), LowerError> {
         let text = self.word(path, state)?;
         if text.is_empty() {
-            return Err(LowerError::new("WORKDIR is empty after expansion", path.span));
+            return Err(LowerError::new(
+                "WORKDIR is empty after expansion",
+                path.span,
+            ));
         }
         let dir = resolve_path(&cwd(state), &text);
         state.config.config.working_dir.clone_from(&dir);
         let created_by = format!("WORKDIR {dir}");
         if dir == "/" {
-            state.history.push(HistoryLine { created_by, empty: true });
+            state.history.push(HistoryLine {
+                created_by,
+                empty: true,
+            });
             return Ok(());
         }
         let user = Some(state.config.config.user.clone()).filter(|u| !u.is_empty());
-        let mkdir = Mkdir { path: dir, mode: 0o755, chown: user };
+        let mkdir = Mkdir {
+            path: dir,
+            mode: 0o755,
+            chown: user,
+        };
         let op = Op::File(File {
             actions: vec![Action::Mkdir(mkdir)],
             on_base: state.tip.is_some(),
@@ -199,7 +217,10 @@ impl Build<'_> {
         });
         state.tip = Some(self.add(place, instruction, op, state.tip.into_iter().collect()));
         let created_by = format!("{created_by} # buildkit");
-        state.history.push(HistoryLine { created_by, empty: false });
+        state.history.push(HistoryLine {
+            created_by,
+            empty: false,
+        });
         Ok(())
     }
 
@@ -214,17 +235,17 @@ impl Build<'_> {
             Healthcheck::None => config.test = vec!["NONE".into()],
             Healthcheck::Cmd(command) => {
                 config.test = match &command.form {
-                    Form::Exec(words) => {
-                        std::iter::once("CMD".to_owned())
-                            .chain(words.iter().map(|w| w.value.clone()))
-                            .collect()
-                    }
+                    Form::Exec(words) => std::iter::once("CMD".to_owned())
+                        .chain(words.iter().map(|w| w.value.clone()))
+                        .collect(),
                     Form::Shell(text) => vec!["CMD-SHELL".into(), text.value.clone()],
                 };
             }
         }
         let duration = |name: &str| -> Result<i64, LowerError> {
-            let Some(text) = self.flag(instruction, name, state)? else { return Ok(0) };
+            let Some(text) = self.flag(instruction, name, state)? else {
+                return Ok(0);
+            };
             let flag = find(instruction, name);
             let parsed = parse_duration(&text.value);
             let nanos = parsed.map_err(|e| match flag {
@@ -235,16 +256,25 @@ impl Build<'_> {
                 let message = format!("--{name} cannot be less than 1ms");
                 return Err(LowerError::new(message, text.span));
             }
-            i64::try_from(nanos).map_err(|_| LowerError::new(format!("--{name} is too long"), text.span))
+            i64::try_from(nanos)
+                .map_err(|_| LowerError::new(format!("--{name} is too long"), text.span))
         };
         config.interval = duration("interval")?;
         config.timeout = duration("timeout")?;
         config.start_period = duration("start-period")?;
         config.start_interval = duration("start-interval")?;
         if let Some(text) = self.flag(instruction, "retries", state)? {
-            config.retries = text.value.parse().ok().filter(|n: &i64| *n >= 0).ok_or_else(|| {
-                LowerError::new(format!("--retries: `{}` is no count", text.value), text.span)
-            })?;
+            config.retries = text
+                .value
+                .parse()
+                .ok()
+                .filter(|n: &i64| *n >= 0)
+                .ok_or_else(|| {
+                    LowerError::new(
+                        format!("--retries: `{}` is no count", text.value),
+                        text.span,
+                    )
+                })?;
         }
         let line = format!(
             "HEALTHCHECK &{{{} \"{}\" \"{}\" \"{}\" \"{}\" '\\x{:02x}'}}",
@@ -264,7 +294,11 @@ impl Build<'_> {
 fn trigger_text(instruction: &Instruction, trigger: &Instruction) -> String {
     let full = instruction.text.trim_start();
     let rest = full.get("ONBUILD".len()..).map_or("", str::trim);
-    if rest.is_empty() { trigger.text.clone() } else { rest.to_owned() }
+    if rest.is_empty() {
+        trigger.text.clone()
+    } else {
+        rest.to_owned()
+    }
 }
 
 fn set_env(env: &mut Vec<String>, name: &str, value: &str) {
@@ -292,7 +326,11 @@ fn go_duration(nanos: i64) -> String {
     }
     let fraction = (nanos % 1_000_000_000) / 1_000_000;
     let rest = seconds % 60;
-    let rest = if fraction == 0 { format!("{rest}s") } else { format!("{rest}.{fraction:03}s") };
+    let rest = if fraction == 0 {
+        format!("{rest}s")
+    } else {
+        format!("{rest}.{fraction:03}s")
+    };
     match (seconds / 3600, seconds / 60 % 60) {
         (0, 0) => rest,
         (0, minutes) => format!("{minutes}m{rest}"),
@@ -320,8 +358,11 @@ fn check_signal(text: &str, place: &Text) -> Result<(), LowerError> {
     if number || real_time || SIGNALS.contains(&name) {
         return Ok(());
     }
-    Err(LowerError::new(format!("`{text}` is no signal"), place.span)
-        .with_help(Some("write a name such as SIGTERM, or a number from 1 to 64")))
+    Err(
+        LowerError::new(format!("`{text}` is no signal"), place.span).with_help(Some(
+            "write a name such as SIGTERM, or a number from 1 to 64",
+        )),
+    )
 }
 
 const SIGNALS: [&str; 35] = [

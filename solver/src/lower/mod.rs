@@ -130,7 +130,9 @@ pub async fn lower(request: &Request<'_>, resolver: &impl Resolver) -> Result<Lo
             break needed;
         }
         let resolved = futures_util::future::join_all(
-            missing.iter().map(|(reference, platform)| resolver.resolve(reference, platform)),
+            missing
+                .iter()
+                .map(|(reference, platform)| resolver.resolve(reference, platform)),
         )
         .await;
         for ((reference, platform), image) in missing.into_iter().zip(resolved) {

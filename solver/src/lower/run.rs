@@ -122,7 +122,9 @@ impl Build<'_> {
             proxy_env,
             cwd: cwd(state),
             user: state.config.config.user.clone(),
-            hostname: hostname.cloned().unwrap_or_else(|| "buildkitsandbox".into()),
+            hostname: hostname
+                .cloned()
+                .unwrap_or_else(|| "buildkitsandbox".into()),
             network,
             security,
             mounts,
@@ -135,7 +137,10 @@ impl Build<'_> {
         };
         let line = created_by(state, &argv);
         state.tip = Some(self.add(place, instruction, Op::Exec(exec), inputs));
-        state.history.push(HistoryLine { created_by: line, empty: false });
+        state.history.push(HistoryLine {
+            created_by: line,
+            empty: false,
+        });
         Ok(())
     }
 
@@ -143,10 +148,15 @@ impl Build<'_> {
         match value.value.as_str() {
             "sandbox" | "" => Ok(Security::Sandbox),
             "insecure" if self.request.allow_insecure => Ok(Security::Insecure),
-            "insecure" => Err(LowerError::new("--security=insecure is not allowed", value.span)
-                .with_help(Some("run `kiln build --allow security.insecure` if you trust this Dockerfile"))),
-            other => Err(LowerError::new(format!("unknown security mode `{other}`"), value.span)
-                .with_help(Some("use sandbox or insecure"))),
+            "insecure" => Err(
+                LowerError::new("--security=insecure is not allowed", value.span).with_help(Some(
+                    "run `kiln build --allow security.insecure` if you trust this Dockerfile",
+                )),
+            ),
+            other => Err(
+                LowerError::new(format!("unknown security mode `{other}`"), value.span)
+                    .with_help(Some("use sandbox or insecure")),
+            ),
         }
     }
 
@@ -156,7 +166,10 @@ impl Build<'_> {
             .iter()
             .filter(|name| !env.iter().any(|(n, _)| n == *name))
             .filter_map(|name| {
-                self.request.build_args.get(*name).map(|v| ((*name).to_owned(), v.clone()))
+                self.request
+                    .build_args
+                    .get(*name)
+                    .map(|v| ((*name).to_owned(), v.clone()))
             })
             .collect()
     }
@@ -187,7 +200,7 @@ impl Build<'_> {
         let kind = match spec.kind {
             MountType::Bind => {
                 let vertex = match spec.from.as_deref() {
-                    Some(from) => self.from_vertex(from, place, value.span)?,
+                    Some(from) => self.vertex_of_from(from, place, value.span)?,
                     None => Some(self.context_vertex("", place)),
                 };
                 MountKind::Bind {
@@ -198,7 +211,7 @@ impl Build<'_> {
             }
             MountType::Cache => {
                 let vertex = match spec.from.as_deref() {
-                    Some(from) => self.from_vertex(from, place, value.span)?,
+                    Some(from) => self.vertex_of_from(from, place, value.span)?,
                     None => None,
                 };
                 let target = target.clone().ok_or_else(needs_target)?;
@@ -260,18 +273,29 @@ impl Build<'_> {
 }
 
 fn base_name(path: &str) -> &str {
-    path.trim_end_matches('/').rsplit('/').next().unwrap_or(path)
+    path.trim_end_matches('/')
+        .rsplit('/')
+        .next()
+        .unwrap_or(path)
 }
 
 /// The working directory of steps.
 pub(super) fn cwd(state: &State) -> String {
     let dir = &state.config.config.working_dir;
-    if dir.is_empty() { "/".into() } else { resolve_path("/", dir) }
+    if dir.is_empty() {
+        "/".into()
+    } else {
+        resolve_path("/", dir)
+    }
 }
 
 /// `path` made absolute from `base` and cleaned of `.`, `..` and double slashes.
 pub(super) fn resolve_path(base: &str, path: &str) -> String {
-    let joined = if path.starts_with('/') { path.to_owned() } else { format!("{base}/{path}") };
+    let joined = if path.starts_with('/') {
+        path.to_owned()
+    } else {
+        format!("{base}/{path}")
+    };
     let mut parts: Vec<&str> = Vec::new();
     for part in joined.split('/') {
         match part {

@@ -3,7 +3,9 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use kiln_image::{History, ImageConfig, Platform};
-use kiln_parser::{Instruction, Kind, LineIndex, Lookup, Span, Text, expand_raw, expand_word, expand_words};
+use kiln_parser::{
+    Instruction, Kind, LineIndex, Lookup, Span, Text, expand_raw, expand_word, expand_words,
+};
 
 use super::args::{BUILTIN_ARGS, Globals, PROXY_ARGS};
 use super::error::{LowerError, LowerWarning};
@@ -12,7 +14,8 @@ use super::{HistoryLine, Lowered, NamedContext, NoCache, Request};
 use crate::plan::{BuildPlatform, Lines, Op, Plan, Source, SourceKind, Vertex, VertexId};
 use crate::ports::ResolvedImage;
 
-pub(super) const DEFAULT_PATH: &str = "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
+pub(super) const DEFAULT_PATH: &str =
+    "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 
 /// A stage that has been lowered as far as its last instruction.
 #[derive(Clone, Debug)]
@@ -30,15 +33,23 @@ pub(super) struct State {
 
 impl Lookup for State {
     fn get(&self, name: &str) -> Option<String> {
-        env_value(&self.config.config.env, name).map(str::to_owned).or_else(|| {
-            self.args.iter().rev().find(|(n, _)| n == name).and_then(|(_, v)| v.clone())
-        })
+        env_value(&self.config.config.env, name)
+            .map(str::to_owned)
+            .or_else(|| {
+                self.args
+                    .iter()
+                    .rev()
+                    .find(|(n, _)| n == name)
+                    .and_then(|(_, v)| v.clone())
+            })
     }
 }
 
 /// The value of a variable in a list of `NAME=value`.
 pub(super) fn env_value<'a>(env: &'a [String], name: &str) -> Option<&'a str> {
-    env.iter().rev().find_map(|e| e.strip_prefix(name)?.strip_prefix('='))
+    env.iter()
+        .rev()
+        .find_map(|e| e.strip_prefix(name)?.strip_prefix('='))
 }
 
 /// Everything that is shared while stages are lowered.
@@ -88,7 +99,9 @@ impl<'a> Build<'a> {
     /// Expands a word in the environment of a stage.
     pub(super) fn word(&self, text: &Text, state: &State) -> Result<String, LowerError> {
         let expanded = expand_word(&text.value, self.escape(), state);
-        Ok(expanded.map_err(|e| LowerError::expand(&e, text.span))?.text)
+        Ok(expanded
+            .map_err(|e| LowerError::expand(&e, text.span))?
+            .text)
     }
 
     /// Expands a word that may become several.
@@ -100,12 +113,17 @@ impl<'a> Build<'a> {
     /// Expands variables and keeps quotes.
     pub(super) fn raw(&self, text: &Text, state: &State) -> Result<String, LowerError> {
         let expanded = expand_raw(&text.value, self.escape(), state);
-        Ok(expanded.map_err(|e| LowerError::expand(&e, text.span))?.text)
+        Ok(expanded
+            .map_err(|e| LowerError::expand(&e, text.span))?
+            .text)
     }
 
     pub(super) fn lines_of(&self, span: Span) -> Lines {
         let last = span.end.max(span.start + 1) - 1;
-        Lines { first: self.lines.line(span.start), last: self.lines.line(last) }
+        Lines {
+            first: self.lines.line(span.start),
+            last: self.lines.line(last),
+        }
     }
 
     pub(super) fn ignore_cache(&self, place: Place<'_>) -> bool {
@@ -151,7 +169,12 @@ impl<'a> Build<'a> {
     pub(super) fn stage(&mut self, stages: &[Stage], index: usize) -> Result<(), LowerError> {
         let stage = &stages[index];
         let steps = stage.body.iter().filter(|i| makes_layer(&i.kind)).count();
-        let mut place = Place { stages, stage: index, number: 1, total: steps + 1 };
+        let mut place = Place {
+            stages,
+            stage: index,
+            number: 1,
+            total: steps + 1,
+        };
         let mut state = self.base_state(stage, place)?;
         let mut body = stage.body.clone();
         if matches!(stage.base, Base::Stage(_)) {
@@ -199,7 +222,10 @@ impl<'a> Build<'a> {
                     tip: Some(tip),
                     config: scratch(&stage.platform),
                     base: None,
-                    history: vec![HistoryLine { created_by: format!("FROM {name}"), empty: false }],
+                    history: vec![HistoryLine {
+                        created_by: format!("FROM {name}"),
+                        empty: false,
+                    }],
                     args: Vec::new(),
                     platform: stage.platform.clone(),
                     own_cmd: false,
@@ -239,14 +265,22 @@ impl<'a> Build<'a> {
         let image = self
             .images
             .get(&(reference.to_owned(), platform.to_string()))
-            .ok_or_else(|| LowerError::new(format!("image `{reference}` was not resolved"), span))?;
+            .ok_or_else(|| {
+                LowerError::new(format!("image `{reference}` was not resolved"), span)
+            })?;
         let kind = SourceKind::Image {
             reference: image.reference.clone(),
             config: image.config_digest.clone(),
         };
-        let name = Self::name(Place { number: 1, ..place }, &format!("FROM {}", image.reference));
+        let name = Self::name(
+            Place { number: 1, ..place },
+            &format!("FROM {}", image.reference),
+        );
         Ok(self.plan.add(Vertex {
-            op: Op::Source(Source { kind, platform: BuildPlatform(platform.clone()) }),
+            op: Op::Source(Source {
+                kind,
+                platform: BuildPlatform(platform.clone()),
+            }),
             inputs: vec![],
             name,
             lines: Some(self.lines_of(span)),
@@ -258,7 +292,10 @@ impl<'a> Build<'a> {
     pub(super) fn context_vertex(&mut self, name: &str, place: Place<'_>) -> VertexId {
         let (kind, label) = match self.request.contexts.get(name) {
             Some(NamedContext::Source(kind)) => (kind.clone(), format!("[context {name}] load")),
-            _ => (self.request.context.clone(), "[internal] load build context".to_owned()),
+            _ => (
+                self.request.context.clone(),
+                "[internal] load build context".to_owned(),
+            ),
         };
         let ignore_cache = self.ignore_cache(place) && !matches!(kind, SourceKind::Context { .. });
         self.plan.add(Vertex {
@@ -274,7 +311,7 @@ impl<'a> Build<'a> {
     }
 
     /// The vertex that `--from=text` or `from=text` means; none is an empty tree.
-    pub(super) fn from_vertex(
+    pub(super) fn vertex_of_from(
         &mut self,
         text: &str,
         place: Place<'_>,
@@ -291,7 +328,8 @@ impl<'a> Build<'a> {
             Base::Context(name) => Ok(Some(self.context_vertex(&name, place))),
             Base::Image(reference) => {
                 let platform = self.request.platform.clone();
-                self.image_vertex(&reference, &platform, place, span).map(Some)
+                self.image_vertex(&reference, &platform, place, span)
+                    .map(Some)
             }
         }
     }
@@ -302,7 +340,12 @@ impl<'a> Build<'a> {
             .remove(&target)
             .ok_or_else(|| LowerError::nowhere("the target stage was not lowered"))?;
         let labels = &mut state.config.config.labels;
-        labels.extend(self.request.labels.iter().map(|(k, v)| (k.clone(), v.clone())));
+        labels.extend(
+            self.request
+                .labels
+                .iter()
+                .map(|(k, v)| (k.clone(), v.clone())),
+        );
         for name in self.request.build_args.keys() {
             let known = self.used_args.contains(name)
                 || self.globals.declared.contains_key(name)
@@ -319,7 +362,10 @@ impl<'a> Build<'a> {
         }
         let mut config = state.config;
         config.rootfs.diff_ids.clear();
-        config.history = state.base.as_ref().map_or_else(Vec::<History>::new, |b| b.config.history.clone());
+        config.history = state
+            .base
+            .as_ref()
+            .map_or_else(Vec::<History>::new, |b| b.config.history.clone());
         Ok(Lowered {
             plan: self.plan,
             target: state.tip,
@@ -333,5 +379,8 @@ impl<'a> Build<'a> {
 
 /// Whether an instruction is counted as a step.
 fn makes_layer(kind: &Kind) -> bool {
-    matches!(kind, Kind::Run(_) | Kind::Copy(_) | Kind::Add(_) | Kind::Workdir(_))
+    matches!(
+        kind,
+        Kind::Run(_) | Kind::Copy(_) | Kind::Add(_) | Kind::Workdir(_)
+    )
 }

@@ -66,14 +66,19 @@ pub(super) fn split(request: &Request<'_>, globals: &Globals) -> Result<Vec<Stag
         }
     }
     if stages.is_empty() {
-        return Err(LowerError::nowhere("the Dockerfile has no FROM instruction"));
+        return Err(LowerError::nowhere(
+            "the Dockerfile has no FROM instruction",
+        ));
     }
     Ok(stages)
 }
 
 fn base_of(text: &str, stages: &[Stage], request: &Request<'_>) -> Base {
     let lower = text.to_lowercase();
-    if let Some(index) = stages.iter().rposition(|s| s.name.as_deref() == Some(lower.as_str())) {
+    if let Some(index) = stages
+        .iter()
+        .rposition(|s| s.name.as_deref() == Some(lower.as_str()))
+    {
         return Base::Stage(index);
     }
     if text == "scratch" {
@@ -108,17 +113,25 @@ fn platform_of(
     };
     let raw = flag.value.as_ref().map_or("", |v| v.value.as_str());
     let escape = request.dockerfile.directives.escape;
-    let text = expand_word(raw, escape, globals).map_err(|e| LowerError::expand(&e, flag.span))?.text;
+    let text = expand_word(raw, escape, globals)
+        .map_err(|e| LowerError::expand(&e, flag.span))?
+        .text;
     if text.is_empty() {
         return Ok(request.platform.clone());
     }
-    text.parse().map_err(|e| LowerError::new(format!("platform `{text}`: {e}"), flag.span))
+    text.parse()
+        .map_err(|e| LowerError::new(format!("platform `{text}`: {e}"), flag.span))
 }
 
 pub(super) fn target(stages: &[Stage], request: &Request<'_>) -> Result<usize, LowerError> {
-    let Some(wanted) = &request.target else { return Ok(stages.len() - 1) };
+    let Some(wanted) = &request.target else {
+        return Ok(stages.len() - 1);
+    };
     let lower = wanted.to_lowercase();
-    if let Some(index) = stages.iter().rposition(|s| s.name.as_deref() == Some(lower.as_str())) {
+    if let Some(index) = stages
+        .iter()
+        .rposition(|s| s.name.as_deref() == Some(lower.as_str()))
+    {
         return Ok(index);
     }
     match wanted.parse::<usize>() {
@@ -131,8 +144,10 @@ pub(super) fn target(stages: &[Stage], request: &Request<'_>) -> Result<usize, L
     } else {
         format!("stages are: {}", names.join(", "))
     };
-    Err(LowerError::nowhere(format!("target stage `{wanted}` is not in the Dockerfile"))
-        .with_help(Some(help)))
+    Err(
+        LowerError::nowhere(format!("target stage `{wanted}` is not in the Dockerfile"))
+            .with_help(Some(help)),
+    )
 }
 
 /// What `--from=` means inside stage `current`.
@@ -144,16 +159,24 @@ pub(super) fn from_of(
     span: Span,
 ) -> Result<Base, LowerError> {
     let lower = text.to_lowercase();
-    if let Some(at) = stages.iter().position(|s| s.name.as_deref() == Some(lower.as_str())) {
+    if let Some(at) = stages
+        .iter()
+        .position(|s| s.name.as_deref() == Some(lower.as_str()))
+    {
         // The nearest stage before this one of that name counts.
-        let before = stages[..current].iter().rposition(|s| s.name.as_deref() == Some(lower.as_str()));
+        let before = stages[..current]
+            .iter()
+            .rposition(|s| s.name.as_deref() == Some(lower.as_str()));
         return match before {
             Some(index) => Ok(Base::Stage(index)),
-            None if at == current => {
-                Err(LowerError::new(format!("stage `{text}` cannot copy from itself"), span))
-            }
-            None => Err(LowerError::new(format!("stage `{text}` comes after this one"), span)
-                .with_help(Some("move it above the stage that uses it"))),
+            None if at == current => Err(LowerError::new(
+                format!("stage `{text}` cannot copy from itself"),
+                span,
+            )),
+            None => Err(
+                LowerError::new(format!("stage `{text}` comes after this one"), span)
+                    .with_help(Some("move it above the stage that uses it")),
+            ),
         };
     }
     if let Ok(index) = text.parse::<usize>() {
@@ -166,7 +189,10 @@ pub(super) fn from_of(
         ));
     }
     if text.is_empty() {
-        return Err(LowerError::new("`from` needs a stage, a context or an image", span));
+        return Err(LowerError::new(
+            "`from` needs a stage, a context or an image",
+            span,
+        ));
     }
     Ok(base_of(text, &[], request))
 }
@@ -239,7 +265,9 @@ pub(super) fn add_triggers(
     request: &Request<'_>,
 ) -> Result<(), LowerError> {
     for stage in stages.iter_mut() {
-        let Base::Image(reference) = &stage.base else { continue };
+        let Base::Image(reference) = &stage.base else {
+            continue;
+        };
         let Some(image) = images.get(&(reference.clone(), stage.platform.to_string())) else {
             continue;
         };
@@ -294,9 +322,11 @@ pub(super) fn unresolved(stages: &[Stage], reference: &str, error: PortError) ->
             _ => s.from.span,
         })
         .or_else(|| {
-            stages.iter().flat_map(|s| &s.body).flat_map(froms).find_map(|(text, span)| {
-                (text == reference).then_some(span)
-            })
+            stages
+                .iter()
+                .flat_map(|s| &s.body)
+                .flat_map(froms)
+                .find_map(|(text, span)| (text == reference).then_some(span))
         });
     LowerError::port(error, span)
 }

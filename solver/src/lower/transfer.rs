@@ -105,7 +105,10 @@ impl Build<'_> {
         }
         let sources = paths.len() + remote.len() + written.len();
         if sources == 0 {
-            let text = format!("{} has no source after expansion", instruction.keyword.value);
+            let text = format!(
+                "{} has no source after expansion",
+                instruction.keyword.value
+            );
             return Err(LowerError::new(text, instruction.span));
         }
         if sources > 1 && !manner.dest.ends_with('/') {
@@ -120,21 +123,32 @@ impl Build<'_> {
         let mut actions = Vec::new();
         if !paths.is_empty() {
             let vertex = match &from {
-                Some(text) => self.from_vertex(&text.value, place, text.span)?,
+                Some(text) => self.vertex_of_from(&text.value, place, text.span)?,
                 None => Some(self.context_vertex("", place)),
             };
             let Some(vertex) = vertex else {
-                return Err(LowerError::new("there is nothing in `scratch` to copy", instruction.span));
+                return Err(LowerError::new(
+                    "there is nothing in `scratch` to copy",
+                    instruction.span,
+                ));
             };
             inputs.push(vertex);
             let local_archives = unpack.unwrap_or(is_add);
-            actions.push(Action::Copy(manner.copy(inputs.len() - 1, paths, local_archives)));
+            actions.push(Action::Copy(manner.copy(
+                inputs.len() - 1,
+                paths,
+                local_archives,
+            )));
         }
         for (kind, address, span) in remote {
             let (kind, name) = self.remote(instruction, kind, &address, state, span)?;
             let is_http = matches!(kind, SourceKind::Http { .. });
             inputs.push(self.source_vertex(place, instruction, kind, &address));
-            let source = if is_http { format!("/{name}") } else { "/".into() };
+            let source = if is_http {
+                format!("/{name}")
+            } else {
+                "/".into()
+            };
             let mut copy = manner.copy(inputs.len() - 1, vec![source], unpack.unwrap_or(false));
             copy.rename_to = is_http.then_some(name);
             copy.reset_owner = true;
@@ -151,21 +165,26 @@ impl Build<'_> {
         }
         let line = created_by(is_add, &manner, &shown, &self.word(&transfer.dest, state)?);
         let on_base = !link && state.tip.is_some();
-        let file = File { actions, on_base, epoch: self.request.epoch };
+        let file = File {
+            actions,
+            on_base,
+            epoch: self.request.epoch,
+        };
         let vertex = self.add(place, instruction, Op::File(file), inputs);
         state.tip = Some(match (link, state.tip) {
-            (true, Some(below)) => {
-                self.plan.add(Vertex {
-                    op: Op::Merge(Merge {}),
-                    inputs: vec![below, vertex],
-                    name: format!("{} (link)", Self::name(place, &instruction.text)),
-                    lines: Some(self.lines_of(instruction.span)),
-                    ignore_cache: false,
-                })
-            }
+            (true, Some(below)) => self.plan.add(Vertex {
+                op: Op::Merge(Merge {}),
+                inputs: vec![below, vertex],
+                name: format!("{} (link)", Self::name(place, &instruction.text)),
+                lines: Some(self.lines_of(instruction.span)),
+                ignore_cache: false,
+            }),
             _ => vertex,
         });
-        state.history.push(HistoryLine { created_by: line, empty: false });
+        state.history.push(HistoryLine {
+            created_by: line,
+            empty: false,
+        });
         Ok(())
     }
 
@@ -178,7 +197,10 @@ impl Build<'_> {
     ) -> Result<Manner, LowerError> {
         let dest = self.word(&transfer.dest, state)?;
         if dest.is_empty() {
-            return Err(LowerError::new("the destination is empty after expansion", transfer.dest.span));
+            return Err(LowerError::new(
+                "the destination is empty after expansion",
+                transfer.dest.span,
+            ));
         }
         let slash = dest.ends_with('/') || dest.ends_with("/.") || dest == ".";
         let mut absolute = resolve_path(&cwd(state), &dest);
@@ -186,7 +208,11 @@ impl Build<'_> {
             absolute.push('/');
         }
         let mut patterns = Vec::new();
-        for flag in instruction.flags.iter().filter(|f| f.name.value == "exclude") {
+        for flag in instruction
+            .flags
+            .iter()
+            .filter(|f| f.name.value == "exclude")
+        {
             if let Some(value) = &flag.value {
                 patterns.push(self.word(value, state)?);
             }
@@ -200,7 +226,10 @@ impl Build<'_> {
         };
         Ok(Manner {
             dest: absolute,
-            chown: self.flag(instruction, "chown", state)?.map(|t| t.value).filter(|t| !t.is_empty()),
+            chown: self
+                .flag(instruction, "chown", state)?
+                .map(|t| t.value)
+                .filter(|t| !t.is_empty()),
             chmod: self.chmod(instruction, state)?,
             exclude,
             parents: self.switch(instruction, "parents", state)?,
@@ -216,7 +245,9 @@ impl Build<'_> {
         state: &State,
     ) -> Result<Option<bool>, LowerError> {
         let given = is_add && super::flags::find(instruction, "unpack").is_some();
-        given.then(|| self.switch(instruction, "unpack", state)).transpose()
+        given
+            .then(|| self.switch(instruction, "unpack", state))
+            .transpose()
     }
 
     /// The source of an address, and the name that a downloaded file gets.
@@ -233,7 +264,14 @@ impl Build<'_> {
             Remote::Git => {
                 let keep = self.switch(instruction, "keep-git-dir", state)?;
                 let checksum = checksum.map(|t| t.value);
-                Ok((SourceKind::Git { url: address.to_owned(), keep_git_dir: keep, checksum }, String::new()))
+                Ok((
+                    SourceKind::Git {
+                        url: address.to_owned(),
+                        keep_git_dir: keep,
+                        checksum,
+                    },
+                    String::new(),
+                ))
             }
             Remote::Http => {
                 if let Some(text) = &checksum {
@@ -248,12 +286,24 @@ impl Build<'_> {
                 let name = name.rsplit('/').next().unwrap_or_default();
                 let dest_is_dir = instruction.text.trim_end().ends_with('/');
                 if name.is_empty() && dest_is_dir {
-                    return Err(LowerError::new(format!("`{address}` has no file name"), span)
-                        .with_help(Some("give the destination a file name")));
+                    return Err(
+                        LowerError::new(format!("`{address}` has no file name"), span)
+                            .with_help(Some("give the destination a file name")),
+                    );
                 }
-                let name = if name.is_empty() || name == ".." { "download" } else { name };
+                let name = if name.is_empty() || name == ".." {
+                    "download"
+                } else {
+                    name
+                };
                 let checksum = checksum.map(|t| t.value);
-                Ok((SourceKind::Http { url: address.to_owned(), checksum }, name.to_owned()))
+                Ok((
+                    SourceKind::Http {
+                        url: address.to_owned(),
+                        checksum,
+                    },
+                    name.to_owned(),
+                ))
             }
         }
     }
@@ -289,7 +339,10 @@ impl Build<'_> {
             name: doc.name.clone(),
             content: doc.content.value.clone(),
             chown: None,
-            chmod: Some(ModeChange { text: "0755".into(), apply: Arc::new(|_, _| 0o755) }),
+            chmod: Some(ModeChange {
+                text: "0755".into(),
+                apply: Arc::new(|_, _| 0o755),
+            }),
         };
         let op = Op::File(File {
             actions: vec![Action::Write(write)],
@@ -362,4 +415,3 @@ fn created_by(is_add: bool, manner: &Manner, sources: &[String], dest: &str) -> 
     }
     format!("{line} {dest} # buildkit")
 }
-

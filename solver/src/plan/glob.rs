@@ -44,8 +44,11 @@ impl Glob {
 
     /// Whether one name matches one segment. A malformed segment matches only itself.
     pub fn segment_matches(segment: &str, name: &str) -> bool {
-        match_segment(&segment.chars().collect::<Vec<_>>(), &name.chars().collect::<Vec<_>>())
-            .unwrap_or(segment == name)
+        match_segment(
+            &segment.chars().collect::<Vec<_>>(),
+            &name.chars().collect::<Vec<_>>(),
+        )
+        .unwrap_or(segment == name)
     }
 }
 
@@ -130,15 +133,35 @@ mod tests {
     #[test]
     fn segments_match_as_in_go() {
         let cases = [
-            ("abc", "abc", true), ("*", "abc", true), ("*c", "abc", true), ("a*", "a", true),
-            ("a*", "ba", false), ("a*b*c", "axbxc", true), ("a?c", "abc", true),
-            ("[a-c]x", "bx", true), ("[^a-c]x", "bx", false), ("[^a-c]x", "dx", true),
-            ("a\\*b", "a*b", true), ("a\\*b", "axb", false), ("*.go", "main.go", true),
-            ("*.go", ".go", true), ("[", "[", true), ("", "", true), ("", "a", false),
-            ("*a*a*a*a*a*b", "aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa", false),
+            ("abc", "abc", true),
+            ("*", "abc", true),
+            ("*c", "abc", true),
+            ("a*", "a", true),
+            ("a*", "ba", false),
+            ("a*b*c", "axbxc", true),
+            ("a?c", "abc", true),
+            ("[a-c]x", "bx", true),
+            ("[^a-c]x", "bx", false),
+            ("[^a-c]x", "dx", true),
+            ("a\\*b", "a*b", true),
+            ("a\\*b", "axb", false),
+            ("*.go", "main.go", true),
+            ("*.go", ".go", true),
+            ("[", "[", true),
+            ("", "", true),
+            ("", "a", false),
+            (
+                "*a*a*a*a*a*b",
+                "aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa",
+                false,
+            ),
         ];
         for (pattern, name, want) in cases {
-            assert_eq!(Glob::segment_matches(pattern, name), want, "{pattern} on {name}");
+            assert_eq!(
+                Glob::segment_matches(pattern, name),
+                want,
+                "{pattern} on {name}"
+            );
         }
     }
 

@@ -13,9 +13,9 @@ use petgraph::graph::{DiGraph, NodeIndex};
 
 pub use glob::{Glob, has_wildcard};
 pub use op::{
-    Action, BuildPlatform, CacheMount, Copy, Exec, ExecMount, File, Merge, Mkdir, ModeChange, ModeFunction,
-    MountKind, Network, Op, PathFilter, SecretMount, Security, Sharing, Source, SourceKind,
-    SshMount, Ulimit, WriteFile,
+    Action, BuildPlatform, CacheMount, Copy, Exec, ExecMount, File, Merge, Mkdir, ModeChange,
+    ModeFunction, MountKind, Network, Op, PathFilter, SecretMount, Security, Sharing, Source,
+    SourceKind, SshMount, Ulimit, WriteFile,
 };
 
 use crate::key::{ContentKey, Encoder};
@@ -102,14 +102,20 @@ impl Plan {
             }
         }
         // Inputs exist before what uses them, so the order of indices is topological.
-        self.graph.node_indices().filter(|id| seen[id.index()]).collect()
+        self.graph
+            .node_indices()
+            .filter(|id| seen[id.index()])
+            .collect()
     }
 
     /// The graph in Graphviz's language.
     pub fn to_dot(&self) -> String {
         let mut out = String::from("digraph plan {\n  rankdir=LR;\n  node [shape=box];\n");
         for id in self.graph.node_indices() {
-            let name = self.graph[id].name.replace('\\', "\\\\").replace('"', "\\\"");
+            let name = self.graph[id]
+                .name
+                .replace('\\', "\\\\")
+                .replace('"', "\\\"");
             // Writing to a string cannot fail.
             let _ = writeln!(out, "  n{} [label=\"{name}\"];", id.index());
         }

@@ -119,7 +119,11 @@ impl ContentKey for SourceKind {
                 url.encode(to);
                 checksum.encode(to);
             }
-            Self::Git { url, keep_git_dir, checksum } => {
+            Self::Git {
+                url,
+                keep_git_dir,
+                checksum,
+            } => {
                 to.number(3);
                 url.encode(to);
                 keep_git_dir.encode(to);
@@ -266,7 +270,11 @@ pub enum MountKind {
 impl ContentKey for MountKind {
     fn encode(&self, to: &mut Encoder) {
         match self {
-            Self::Bind { input, source, writable } => {
+            Self::Bind {
+                input,
+                source,
+                writable,
+            } => {
                 to.number(0);
                 input.encode(to);
                 source.encode(to);
@@ -312,7 +320,16 @@ pub struct CacheMount {
     /// Writes fail.
     pub read_only: bool,
 }
-content_key!(CacheMount { id, sharing, base, source, mode, uid, gid, read_only });
+content_key!(CacheMount {
+    id,
+    sharing,
+    base,
+    source,
+    mode,
+    uid,
+    gid,
+    read_only
+});
 
 /// A secret; its value is never part of a key.
 #[derive(Clone, Debug)]
@@ -332,7 +349,15 @@ pub struct SecretMount {
     /// The step fails without the secret.
     pub required: bool,
 }
-content_key!(SecretMount { id, env, file, mode, uid, gid, required });
+content_key!(SecretMount {
+    id,
+    env,
+    file,
+    mode,
+    uid,
+    gid,
+    required
+});
 
 /// A socket of an SSH agent.
 #[derive(Clone, Debug)]
@@ -348,7 +373,13 @@ pub struct SshMount {
     /// The step fails without the agent.
     pub required: bool,
 }
-content_key!(SshMount { id, mode, uid, gid, required });
+content_key!(SshMount {
+    id,
+    mode,
+    uid,
+    gid,
+    required
+});
 
 /// Changes of files, in order, in one layer.
 #[derive(Clone, Debug)]
@@ -360,7 +391,11 @@ pub struct File {
     /// Clamp of file times in the layer, in seconds since 1970.
     pub epoch: Option<u64>,
 }
-content_key!(File { actions, on_base, epoch });
+content_key!(File {
+    actions,
+    on_base,
+    epoch
+});
 
 /// One change.
 #[derive(Clone, Debug)]
@@ -443,7 +478,16 @@ pub struct Copy {
     pub rename_to: Option<String>,
 }
 content_key!(Copy {
-    input, sources, dest, chown, chmod, unpack, exclude, parents, reset_owner, rename_to,
+    input,
+    sources,
+    dest,
+    chown,
+    chmod,
+    unpack,
+    exclude,
+    parents,
+    reset_owner,
+    rename_to,
 });
 
 /// Makes a directory and those above it.
@@ -472,7 +516,13 @@ pub struct WriteFile {
     /// Mode.
     pub chmod: Option<ModeChange>,
 }
-content_key!(WriteFile { dest, name, content, chown, chmod });
+content_key!(WriteFile {
+    dest,
+    name,
+    content,
+    chown,
+    chmod
+});
 
 /// Stacks the layers of its inputs.
 #[derive(Clone, Debug)]
