@@ -13,16 +13,24 @@ const EDGES: &[(&str, &[&str])] = &[
     ("registry", &["image"]),
     ("cache", &["image", "registry", "solver", "sys"]),
     ("runtime", &["image", "sys"]),
-    ("executor", &["solver", "cache", "image", "registry", "runtime", "sys"]),
+    (
+        "executor",
+        &["solver", "cache", "image", "registry", "runtime", "sys"],
+    ),
     (
         "cli",
-        &["parser", "image", "sys", "solver", "registry", "cache", "runtime", "executor"],
+        &[
+            "parser", "image", "sys", "solver", "registry", "cache", "runtime", "executor",
+        ],
     ),
     ("testkit", &["image", "registry", "cache"]),
 ];
 
 fn root() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap().to_path_buf()
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+        .parent()
+        .unwrap()
+        .to_path_buf()
 }
 
 fn metadata() -> serde_json::Value {
@@ -31,7 +39,11 @@ fn metadata() -> serde_json::Value {
         .current_dir(root())
         .output()
         .unwrap();
-    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    assert!(
+        output.status.success(),
+        "{}",
+        String::from_utf8_lossy(&output.stderr)
+    );
     serde_json::from_slice(&output.stdout).unwrap()
 }
 
@@ -49,7 +61,10 @@ fn rust_files(dir: &Path, found: &mut Vec<PathBuf>) {
 fn sources(folder: &str) -> Vec<(PathBuf, String)> {
     let mut files = Vec::new();
     rust_files(&root().join(folder).join("src"), &mut files);
-    files.into_iter().map(|p| (p.clone(), std::fs::read_to_string(p).unwrap())).collect()
+    files
+        .into_iter()
+        .map(|p| (p.clone(), std::fs::read_to_string(p).unwrap()))
+        .collect()
 }
 
 #[test]
@@ -81,7 +96,11 @@ fn crates_depend_only_on_those_that_the_table_allows() {
 fn the_table_names_every_library() {
     let metadata = metadata();
     for package in metadata["packages"].as_array().unwrap() {
-        let folder = package["name"].as_str().unwrap().strip_prefix("kiln-").unwrap();
+        let folder = package["name"]
+            .as_str()
+            .unwrap()
+            .strip_prefix("kiln-")
+            .unwrap();
         let known = EDGES.iter().any(|(f, _)| *f == folder) || ["tests", "xtask"].contains(&folder);
         assert!(known, "add {folder}/ to the table of dependencies");
     }
@@ -97,8 +116,16 @@ fn unsafe_code_is_in_sys_alone_and_each_block_has_its_reason() {
                 if !code.contains("unsafe {") && !code.contains("unsafe fn") {
                     continue;
                 }
-                assert_eq!(*folder, "sys", "{}:{}: unsafe code outside sys/", path.display(), at + 1);
-                let reason = lines[at.saturating_sub(6)..=at].iter().any(|l| l.contains("SAFETY:"));
+                assert_eq!(
+                    *folder,
+                    "sys",
+                    "{}:{}: unsafe code outside sys/",
+                    path.display(),
+                    at + 1
+                );
+                let reason = lines[at.saturating_sub(6)..=at]
+                    .iter()
+                    .any(|l| l.contains("SAFETY:"));
                 assert!(reason, "{}:{}: no SAFETY comment", path.display(), at + 1);
             }
         }
@@ -109,7 +136,11 @@ fn unsafe_code_is_in_sys_alone_and_each_block_has_its_reason() {
 fn only_lowering_knows_the_parser_inside_the_solver() {
     for (path, text) in sources("solver") {
         if !path.to_string_lossy().contains("/lower/") {
-            assert!(!text.contains("kiln_parser"), "{} uses the parser", path.display());
+            assert!(
+                !text.contains("kiln_parser"),
+                "{} uses the parser",
+                path.display()
+            );
         }
     }
 }
@@ -118,8 +149,13 @@ fn only_lowering_knows_the_parser_inside_the_solver() {
 fn every_file_says_what_it_is_for() {
     for (folder, _) in EDGES {
         for (path, text) in sources(folder) {
-            let test_module = path.ends_with("tests.rs") || path.to_string_lossy().contains("/tests/");
-            assert!(test_module || text.starts_with("//!"), "{} has no module text", path.display());
+            let test_module =
+                path.ends_with("tests.rs") || path.to_string_lossy().contains("/tests/");
+            assert!(
+                test_module || text.starts_with("//!"),
+                "{} has no module text",
+                path.display()
+            );
         }
     }
 }
@@ -129,7 +165,10 @@ fn only_the_store_opens_the_database_and_only_the_registry_client_a_connection_t
     for (folder, _) in EDGES {
         for (path, text) in sources(folder) {
             let shown = path.display();
-            assert!(*folder == "cache" || !text.contains("rusqlite::"), "{shown} uses the database");
+            assert!(
+                *folder == "cache" || !text.contains("rusqlite::"),
+                "{shown} uses the database"
+            );
             assert!(
                 ["registry", "executor", "testkit"].contains(folder) || !text.contains("reqwest::"),
                 "{shown} opens connections"
@@ -141,7 +180,12 @@ fn only_the_store_opens_the_database_and_only_the_registry_client_a_connection_t
 #[test]
 fn trees_of_others_are_only_reached_through_the_root_type() {
     // Where trees of images, contexts and layers are read and written.
-    let guarded = ["executor/src/file", "cache/src/unpack.rs", "cache/src/pack.rs", "cache/src/fingerprint/tree.rs"];
+    let guarded = [
+        "executor/src/file",
+        "cache/src/unpack.rs",
+        "cache/src/pack.rs",
+        "cache/src/fingerprint/tree.rs",
+    ];
     for (folder, _) in EDGES {
         for (path, text) in sources(folder) {
             let shown = path.strip_prefix(root()).unwrap().display().to_string();

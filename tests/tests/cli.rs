@@ -1,0 +1,229 @@
+//! Streams, exit codes, progress, help.
+
+use kiln_tests::{Kiln, Lab};
+
+fn lab() -> Lab {
+    let lab = Lab::new();
+    let _context = lab.dockerfile("FROM busybox\nRUN echo to-stdout; echo to-stderr >&2\nRUN for i in 1 2 3; do echo line $i; done\n");
+    lab
+}
+
+fn build(lab: &Lab, progress: &str) -> Kiln {
+    lab.kiln(["build", "--progress", progress])
+        .last(lab.path("context"))
+}
+
+#[test]
+fn plain_progress_has_dockers_form() {
+    let lab = lab();
+    let out = build(&lab, "plain").output().ok();
+    assert_eq!(out.stdout(), "", "progress goes to stderr: {out}");
+    let text = &out.err;
+    let number = |part: &str| {
+        let line = text
+            .lines()
+            .find(|l| l.contains(part))
+            .unwrap_or_else(|| panic!("no {part} in {text}"));
+        line.split_whitespace().next().unwrap().to_owned()
+    };
+    let step = number("[2/3] RUN echo to-stdout");
+    assert!(step.starts_with('#'), "{step}");
+    for line in ["to-stdout", "to-stderr"] {
+        let wanted =
+            |l: &str| l.starts_with(&format!("{step} ")) && l.ends_with(line) && !l.contains("RUN");
+        assert!(text.lines().any(wanted), "no `{step} … {line}` in\n{text}");
+    }
+    assert!(
+        text.lines().any(|l| l.starts_with(&format!("{step} DONE"))),
+        "{text}"
+    );
+    let again = build(&lab, "plain").output().ok();
+    assert!(again.err.contains("CACHED"), "{again}");
+    // A pipe gets the same without being asked to.
+    let auto = build(&lab, "auto").output().ok();
+    assert!(
+        auto.err.contains("CACHED") && !auto.err.contains('\u{1b}'),
+        "{auto}"
+    );
+}
+
+#[test]
+fn raw_progress_is_one_object_a_line() {
+    let lab = lab();
+    let out = build(&lab, "rawjson").output().ok();
+    let mut kinds = std::collections::BTreeSet::new();
+    for line in out.err.lines() {
+        let event: serde_json::Value =
+            serde_json::from_str(line).unwrap_or_else(|e| panic!("{e}: {line}"));
+        kinds.insert(event["event"].as_str().unwrap().to_owned());
+    }
+    for kind in ["planned", "started", "finished", "log", "built"] {
+        assert!(kinds.contains(kind), "no {kind} in {kinds:?}");
+    }
+}
+
+#[test]
+fn a_terminal_shows_a_live_tree() {
+    let lab = lab();
+    let out = build(&lab, "tty").output().ok();
+    assert!(out.err.contains('\u{1b}'), "{out}");
+    assert!(out.err.contains("RUN echo to-stdout"), "{out}");
+    let quiet = build(&lab, "quiet").output().ok();
+    assert!(!quiet.err.contains("RUN echo"), "{quiet}");
+}
+
+#[test]
+fn full_logs_are_kept() {
+    let lab = lab();
+    let built = kiln_tests::Built::of(&build(&lab, "rawjson").output().ok());
+    assert!(!built.log().is_empty());
+    let logs = lab.store().join("logs-v1");
+    let mut found = String::new();
+    let mut places = vec![logs];
+    while let Some(place) = places.pop() {
+        for entry in std::fs::read_dir(place).unwrap() {
+            let path = entry.unwrap().path();
+            if path.is_dir() {
+                places.push(path);
+            } else {
+                found.push_str(&String::from_utf8_lossy(&std::fs::read(path).unwrap()));
+            }
+        }
+    }
+    assert!(
+        found.contains("to-stdout") && found.contains("line 3"),
+        "{found}"
+    );
+}
+
+#[test]
+fn wrong_usage_is_exit_code_2() {
+    let lab = Lab::new();
+    for arguments in [
+        &["build"][..],
+        &["build", "--nope", "."],
+        &["run"],
+        &["nosuchcommand"],
+        &["build", "-t", "UPPER case", "."],
+        &["build", "--secret", "src=x", "."],
+        &["build", "--ulimit", "nofile", "."],
+        &["build", "--add-host", "x", "."],
+        &["build", "--shm-size", "huge", "."],
+        &["build", "--network", "moon", "."],
+    ] {
+        let out = lab.kiln(arguments).output().orderly();
+        assert_eq!(out.code(), Some(2), "{arguments:?}: {out}");
+        assert_eq!(out.stdout(), "", "{arguments:?}");
+    }
+}
+
+#[test]
+fn help_and_version() {
+    let lab = Lab::new();
+    let help = lab.kiln(["--help"]).output().ok();
+    for command in [
+        "build", "run", "pull", "import", "load", "save", "images", "tag", "rmi", "history",
+        "inspect",
+    ] {
+        assert!(
+            help.stdout().contains(&format!("\n  {command} ")),
+            "no {command} in {help}"
+        );
+        let own = lab.kiln([command, "--help"]).output().ok();
+        assert!(own.stdout().contains("Usage:"), "{own}");
+    }
+    assert!(
+        lab.kiln(["--version"])
+            .output()
+            .ok()
+            .stdout()
+            .starts_with("kiln ")
+    );
+}
+
+#[test]
+fn the_store_is_where_it_is_told_to_be() {
+    let lab = Lab::new();
+    let (other, own) = (lab.path("elsewhere"), lab.path("store"));
+    lab.kiln(["--root"])
+        .arg(&other)
+        .args(["images"])
+        .output()
+        .ok();
+    assert!(other.exists() && !own.exists());
+    lab.kiln(["images"]).output().ok();
+    assert!(own.exists());
+    let file = lab.path("file");
+    std::fs::write(&file, "").unwrap();
+    lab.kiln(["--root"])
+        .arg(&file)
+        .args(["images"])
+        .fails()
+        .says(&["file"]);
+    lab.kiln(["--config", "/no/such/config", "images"])
+        .fails()
+        .says(&["/no/such/config"]);
+    let config = lab.path("bad.toml");
+    std::fs::write(&config, "nonsense = [").unwrap();
+    lab.kiln(["--config"])
+        .arg(&config)
+        .arg("images")
+        .fails()
+        .says(&["bad.toml"]);
+}
+
+#[test]
+fn a_closed_pipe_is_no_crash() {
+    let lab = lab();
+    let binary = kiln_tests::setting("KILN_TEST_BIN");
+    let script = format!(
+        "'{binary}' build --help | head -1 >/dev/null; '{binary}' --root '{}' --config '{}' build --progress=plain '{}' 2>&1 | head -1 >/dev/null; echo ended",
+        lab.store().display(),
+        kiln_tests::setting("KILN_TEST_CONFIG"),
+        lab.path("context").display()
+    );
+    let out = std::process::Command::new("sh")
+        .args(["-c", &script])
+        .output()
+        .unwrap();
+    assert_eq!(String::from_utf8_lossy(&out.stdout), "ended\n");
+    assert!(
+        !String::from_utf8_lossy(&out.stderr).contains("panicked"),
+        "{out:?}"
+    );
+}
+
+#[test]
+fn without_privileges_kiln_says_what_is_missing() {
+    let lab = lab();
+    let context = lab.path("context");
+    let binary = kiln_tests::setting("KILN_TEST_BIN");
+    // Readable by anybody: the binary is copied out of a directory that may be root's alone.
+    let copy = lab.path("kiln");
+    std::fs::copy(binary, &copy).unwrap();
+    std::fs::set_permissions(
+        lab.dir(),
+        std::os::unix::fs::PermissionsExt::from_mode(0o755),
+    )
+    .unwrap();
+    let script = format!(
+        "setpriv --reuid 65534 --regid 65534 --clear-groups '{}' --root /dev/shm/kiln-nobody-{} build '{}'",
+        copy.display(),
+        std::process::id(),
+        context.display()
+    );
+    let out = std::process::Command::new("sh")
+        .args(["-c", &script])
+        .output()
+        .unwrap();
+    let text = String::from_utf8_lossy(&out.stderr).into_owned();
+    let _ = std::fs::remove_dir_all(format!("/dev/shm/kiln-nobody-{}", std::process::id()));
+    assert!(
+        !out.status.success() && !text.contains("panicked"),
+        "{text}"
+    );
+    assert!(
+        text.contains("root") || text.contains("privilege") || text.contains("CAP_"),
+        "{text}"
+    );
+}

@@ -1,0 +1,140 @@
+//! Kiln is killed at any moment; the store must stay whole.
+
+use std::time::Duration;
+
+use kiln_tests::{Context, Kiln, Lab, Random};
+use nix::sys::signal::Signal;
+
+const DOCKERFILE: &str = "FROM busybox AS a\nCOPY src /src\nRUN sleep 0.02; cat /src/* > /all\nRUN mkdir /many; for i in $(seq 40); do echo $i > /many/$i; done\n\
+    FROM busybox AS b\nRUN echo b > /b; sleep 0.03\nRUN --mount=type=cache,target=/c echo x >> /c/log; echo done > /done\n\
+    FROM busybox\nWORKDIR /w/x\nCOPY --from=a /all /many /a/\nCOPY --from=b /b /done /b/\nRUN rm /bin/wget; echo end > /end\n";
+
+fn context(lab: &Lab) -> Context {
+    let context = lab.context("context", &[("Dockerfile", DOCKERFILE)]);
+    for n in 0..20 {
+        context.write(&format!("src/{n}"), format!("file {n}\n").repeat(100));
+    }
+    context
+}
+
+fn build(lab: &Lab, context: &Context) -> Kiln {
+    lab.build(context)
+        .env("SOURCE_DATE_EPOCH", "1000000000")
+        .tag("x")
+}
+
+/// Kills kiln at 100 moments spread over the length of a build: ten stores, ten kills in each.
+#[test]
+fn a_kill_at_any_moment_does_no_harm() {
+    let clean = Lab::new();
+    let expected = build(&clean, &context(&clean)).built();
+    let whole = build(&clean, &context(&clean))
+        .arg("--no-cache")
+        .built()
+        .wall;
+    let mut random = Random::new();
+    for _ in 0..10 {
+        let lab = Lab::new();
+        let context = context(&lab);
+        for kill in 0..10 {
+            // The first has a store to make and a base to pull as well.
+            let span = if kill == 0 { expected.wall } else { whole };
+            let micros = u64::try_from(span.as_micros()).unwrap() * 11 / 10;
+            let delay = Duration::from_micros(random.below(micros.max(1)));
+            let mut victim = build(&lab, &context);
+            if kill % 3 > 0 {
+                victim = victim.arg("--no-cache");
+            }
+            let victim = victim.start();
+            std::thread::sleep(delay);
+            victim.signal(Signal::SIGKILL);
+            let _ = victim.wait();
+            if kill % 2 == 0 {
+                let next = build(&lab, &context).built();
+                assert_eq!(next.image, expected.image, "killed after {delay:?}");
+            }
+        }
+        let last = build(&lab, &context).arg("--no-cache").built();
+        assert_eq!(last.image, expected.image);
+        assert_eq!(
+            lab.run("x", &["cat", "/a/3", "/b/done", "/end"]),
+            "3\ndone\nend"
+        );
+        lab.assert_clean();
+    }
+}
+
+/// An interrupt ends the build at once and leaves nothing.
+#[test]
+fn an_interrupt_leaves_nothing_behind() {
+    let lab = Lab::new();
+    let context = lab.dockerfile(
+        "FROM busybox AS a\nRUN sleep 50\nFROM busybox AS b\nRUN trap '' INT TERM; sleep 51\nFROM scratch\nCOPY --from=a / /\nCOPY --from=b / /\n",
+    );
+    for signal in [Signal::SIGINT, Signal::SIGTERM] {
+        let run = lab.build(&context).start();
+        std::thread::sleep(Duration::from_millis(700));
+        run.signal(signal);
+        let out = run.wait().failed();
+        assert!(out.wall < Duration::from_secs(10), "{out}");
+        if signal == Signal::SIGINT {
+            assert_eq!(out.code(), Some(130), "{out}");
+        }
+        lab.assert_clean();
+    }
+}
+
+/// A pull that is killed goes on where it was, and what is half there is never used.
+#[test]
+fn a_killed_pull_is_taken_up_again() {
+    let lab = Lab::new();
+    let mut random = Random::new();
+    for _ in 0..5 {
+        let pull = lab.kiln(["pull", "debian:bookworm"]).start();
+        std::thread::sleep(Duration::from_millis(random.below(600)));
+        pull.signal(Signal::SIGKILL);
+        let _ = pull.wait();
+    }
+    lab.kiln(["pull", "debian:bookworm"]).output().ok();
+    assert!(
+        lab.run("debian:bookworm", &["cat", "/etc/debian_version"])
+            .starts_with("12")
+    );
+}
+
+/// What is damaged or gone is made again, with a warning at most.
+#[test]
+fn damage_costs_time_not_builds() {
+    let lab = Lab::new();
+    let context = context(&lab);
+    let expected = build(&lab, &context).built().image;
+    let store = lab.store();
+    let damages: [(&str, fn(&std::path::Path)); 3] = [
+        ("database overwritten", |s| {
+            std::fs::write(s.join("meta-v1.db"), b"not a database at all").unwrap()
+        }),
+        ("database gone", |s| {
+            for name in ["meta-v1.db", "meta-v1.db-wal", "meta-v1.db-shm"] {
+                let _ = std::fs::remove_file(s.join(name));
+            }
+        }),
+        ("stat cache overwritten", |s| {
+            for entry in std::fs::read_dir(s.join("stat-v1")).unwrap() {
+                std::fs::write(entry.unwrap().path(), b"garbage").unwrap();
+            }
+        }),
+    ];
+    for (what, damage) in damages {
+        damage(&store);
+        let built = build(&lab, &context).built();
+        assert_eq!(built.image, expected, "{what}");
+        assert_eq!(lab.run("x", &["cat", "/end"]), "end", "{what}");
+    }
+    // Layers whose directory has vanished.
+    for entry in std::fs::read_dir(store.join("layers-v1")).unwrap() {
+        std::fs::remove_dir_all(entry.unwrap().path()).unwrap();
+    }
+    let built = build(&lab, &context).built();
+    assert_eq!(built.image, expected);
+    assert_eq!(lab.run("x", &["cat", "/end"]), "end");
+}

@@ -1,0 +1,335 @@
+//! RUN: mounts, network, limits, secrets, security.
+
+use std::os::unix::net::UnixListener;
+
+use kiln_tests::Lab;
+
+#[test]
+fn cache_mounts_persist_and_stay_out_of_the_image() {
+    let lab = Lab::new();
+    let context = lab.dockerfile(
+        "FROM busybox\nARG N\nRUN --mount=type=cache,target=/cache echo $N >> /cache/log; cp /cache/log /copy\n\
+         RUN --mount=type=cache,id=other,target=/cache ls /cache > /other\n",
+    );
+    for n in ["1", "2", "3"] {
+        lab.build(&context)
+            .args(["--build-arg", &format!("N={n}")])
+            .tag("x")
+            .built();
+    }
+    assert_eq!(lab.run("x", &["cat", "/copy"]), "1\n2\n3");
+    assert_eq!(lab.run("x", &["cat", "/other"]), "");
+    assert_eq!(
+        lab.run("x", &["sh", "-c", "ls /cache 2>/dev/null; true"]),
+        ""
+    );
+}
+
+#[test]
+fn cache_mounts_take_mode_owner_source_and_from() {
+    let lab = Lab::new();
+    let context = lab.dockerfile(
+        "FROM busybox AS seed\nRUN mkdir -p /s/sub && echo seeded > /s/sub/f\nFROM busybox\n\
+         RUN --mount=type=cache,id=m,target=/c,mode=0750,uid=33,gid=100 stat -c '%a %u:%g' /c > /m\n\
+         RUN --mount=type=cache,id=s,target=/c,from=seed,source=/s/sub cat /c/f > /f\n\
+         RUN --mount=type=cache,target=/ro,readonly touch /ro/x 2>/dev/null && exit 1; true\n",
+    );
+    lab.build(&context).tag("x").built();
+    assert_eq!(lab.run("x", &["cat", "/m", "/f"]), "750 33:100\nseeded");
+}
+
+#[test]
+fn cache_mount_sharing() {
+    let lab = Lab::new();
+    // `locked`: never two at a time; `private`: each its own.
+    for (sharing, expected) in [("locked", "0"), ("private", "0"), ("shared", "1")] {
+        let step = |n: u32| {
+            format!(
+                "FROM busybox AS s{n}\nRUN --mount=type=cache,id={sharing},sharing={sharing},target=/c \
+                 if [ -e /c/busy ]; then echo 1 > /seen; else echo 0 > /seen; fi; touch /c/busy; \
+                 sleep 0.5; [ {sharing} = shared ] || rm -f /c/busy\n"
+            )
+        };
+        let context = lab.dockerfile(&format!(
+            "{}{}FROM busybox\nCOPY --from=s1 /seen /1\nCOPY --from=s2 /seen /2\nRUN sort /1 /2 | tail -1 > /max\n",
+            step(1), step(2)
+        ));
+        // With `shared` the second build sees what the first has left.
+        lab.build(&context).tag("x").built();
+        lab.build(&context).arg("--no-cache").tag("x").built();
+        assert_eq!(lab.run("x", &["cat", "/max"]), expected, "{sharing}");
+    }
+}
+
+#[test]
+fn bind_mounts_show_contexts_stages_and_images() {
+    let lab = Lab::new();
+    let context = lab.context("context", &[("dir/f", "context"), ("g", "file")]);
+    context.dockerfile(
+        "FROM busybox AS one\nRUN mkdir /d && echo stage > /d/f\nFROM busybox\n\
+         RUN --mount=type=bind,source=dir,target=/m cat /m/f > /a\n\
+         RUN --mount=target=/all cat /all/g > /b\n\
+         RUN --mount=from=one,source=/d,target=/m cat /m/f > /c\n\
+         RUN --mount=from=one,source=/d/f,target=/single cat /single > /d\n\
+         RUN --mount=source=dir,target=/m touch /m/no 2>/dev/null && exit 1; true\n\
+         RUN --mount=source=dir,target=/m,rw echo changed > /m/f; cat /m/f > /e\n\
+         RUN --mount=source=dir,target=/m cat /m/f > /g\n",
+    );
+    lab.build(&context).tag("x").built();
+    assert_eq!(
+        lab.run("x", &["cat", "/a", "/b", "/c", "/d", "/e", "/g"]),
+        "contextfilestage\nstage\nchanged\ncontext"
+    );
+    assert_eq!(
+        std::fs::read_to_string(context.at("dir/f")).unwrap(),
+        "context"
+    );
+    context.write("g", "changed");
+    lab.build(&context).tag("x").built().assert_ran(&[
+        "RUN --mount=target=/all",
+        "RUN",
+        "RUN",
+        "RUN",
+        "RUN",
+        "RUN",
+    ]);
+    // A mount leaves at most its empty place.
+    assert_eq!(
+        lab.run(
+            "x",
+            &["sh", "-c", "ls /all /m 2>/dev/null | grep -v : ; true"]
+        )
+        .trim(),
+        ""
+    );
+}
+
+#[test]
+fn tmpfs_mounts_are_empty_limited_and_gone() {
+    let lab = Lab::new();
+    let context = lab.dockerfile(
+        "FROM busybox\nRUN --mount=type=tmpfs,target=/t,size=1m grep ' /t tmpfs' /proc/mounts > /kind; \
+         dd if=/dev/zero of=/t/big bs=1k count=2000 2>/dev/null && exit 1; touch /t/x; true\nRUN ls /t > /after 2>/dev/null; true\n",
+    );
+    lab.build(&context).tag("x").built();
+    assert!(lab.run("x", &["cat", "/kind"]).contains("size=1024k"));
+    assert_eq!(lab.run("x", &["cat", "/after"]), "");
+}
+
+#[test]
+fn secrets_are_seen_by_their_step_alone() {
+    let lab = Lab::new();
+    let context = lab.dockerfile(
+        "FROM busybox\nRUN --mount=type=secret,id=one stat -c '%a %u' /run/secrets/one > /mode; wc -c < /run/secrets/one > /len\n\
+         RUN --mount=type=secret,id=two,target=/etc/two,mode=0440,uid=33 stat -c '%a %u' /etc/two > /two\n\
+         RUN --mount=type=secret,id=env,env=TOKEN echo ${#TOKEN} > /env\n\
+         RUN --mount=type=secret,id=absent ls /run/secrets 2>/dev/null > /none; true\n\
+         RUN ls /run/secrets /etc/two 2>/dev/null | wc -l > /left\n",
+    );
+    let secret = "Xq7-very-secret-value-19c2";
+    let file = lab.path("secret");
+    std::fs::write(&file, secret).unwrap();
+    let build = |lab: &Lab| {
+        lab.build(&context)
+            .arg(format!("--secret=id=one,src={}", file.display()))
+            .arg(format!("--secret=id=two,src={}", file.display()))
+            .args(["--secret", "id=env,env=MY_TOKEN"])
+            .env("MY_TOKEN", secret)
+            .tag("x")
+    };
+    let built = build(&lab).built();
+    assert_eq!(
+        lab.run("x", &["cat", "/mode", "/len", "/two", "/env"]),
+        "400 0\n26\n440 33\n26"
+    );
+    assert!(!built.log().contains(secret));
+    // Another value is no other key, and the value is nowhere in the store or the image.
+    std::fs::write(&file, "other").unwrap();
+    build(&lab).built().assert_all_cached();
+    let archive = lab.path("x.tar");
+    lab.kiln(["save", "-o"])
+        .arg(&archive)
+        .arg("x")
+        .output()
+        .ok();
+    for place in [lab.store(), archive] {
+        assert!(
+            !holds(&place, secret.as_bytes()),
+            "secret in {}",
+            place.display()
+        );
+    }
+    let required = lab.context(
+        "required",
+        &[(
+            "Dockerfile",
+            "FROM busybox\nRUN --mount=type=secret,id=must,required=true true\n",
+        )],
+    );
+    lab.build(&required).fails().says(&["must"]);
+}
+
+/// Whether any file below `place` has these bytes in it.
+fn holds(place: &std::path::Path, bytes: &[u8]) -> bool {
+    let metadata = std::fs::symlink_metadata(place).unwrap();
+    if metadata.is_dir() {
+        return std::fs::read_dir(place)
+            .unwrap()
+            .any(|e| holds(&e.unwrap().path(), bytes));
+    }
+    metadata.is_file()
+        && std::fs::read(place).is_ok_and(|all| all.windows(bytes.len()).any(|w| w == bytes))
+}
+
+#[test]
+fn an_ssh_agent_is_forwarded() {
+    let lab = Lab::new();
+    let socket = lab.path("agent");
+    let _listener = UnixListener::bind(&socket).unwrap();
+    let context = lab.dockerfile(
+        "FROM busybox\nRUN --mount=type=ssh test -S \"$SSH_AUTH_SOCK\" && echo yes > /seen\nRUN echo [$SSH_AUTH_SOCK] > /after\n\
+         RUN --mount=type=ssh,id=own,target=/agent.sock test -S /agent.sock\n",
+    );
+    lab.build(&context)
+        .arg(format!("--ssh=default={}", socket.display()))
+        .arg(format!("--ssh=own={}", socket.display()))
+        .tag("x")
+        .built();
+    assert_eq!(lab.run("x", &["cat", "/seen", "/after"]), "yes\n[]");
+    let required = lab.context(
+        "required",
+        &[(
+            "Dockerfile",
+            "FROM busybox\nRUN --mount=type=ssh,required true\n",
+        )],
+    );
+    lab.build(&required)
+        .env("SSH_AUTH_SOCK", "")
+        .fails()
+        .says(&["ssh"]);
+}
+
+#[test]
+fn networks_of_a_step() {
+    let lab = Lab::new();
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = listener.local_addr().unwrap().port();
+    let context = lab.dockerfile(&format!(
+        "FROM busybox\nRUN --network=none ls /sys/class/net > /none; cat /etc/hosts > /hosts\n\
+         RUN --network=host nc -z 127.0.0.1 {port} && echo up > /host\n\
+         RUN --network=default cat /etc/resolv.conf > /resolv; ls /sys/class/net > /default\n"
+    ));
+    lab.build(&context)
+        .args(["--add-host", "db.test:10.1.2.3"])
+        .tag("x")
+        .built();
+    assert_eq!(lab.run("x", &["cat", "/none"]), "lo");
+    assert_eq!(lab.run("x", &["cat", "/host"]), "up");
+    let hosts = lab.run("x", &["cat", "/hosts"]);
+    assert!(
+        hosts.contains("127.0.0.1") && hosts.contains("10.1.2.3\tdb.test")
+            || hosts.contains("10.1.2.3 db.test"),
+        "{hosts}"
+    );
+    assert!(lab.run("x", &["cat", "/resolv"]).contains("nameserver"));
+    // What a step sees of them is not part of the image.
+    let layers = lab.inspect("x")["RootFS"]["Layers"]
+        .as_array()
+        .unwrap()
+        .len();
+    assert_eq!(layers, 4);
+    let all_none = lab.context(
+        "none",
+        &[("Dockerfile", "FROM busybox\nRUN ls /sys/class/net > /n\n")],
+    );
+    lab.build(&all_none)
+        .args(["--network", "none"])
+        .tag("y")
+        .built();
+    assert_eq!(lab.run("y", &["cat", "/n"]), "lo");
+}
+
+#[test]
+fn limits_and_shared_memory() {
+    let lab = Lab::new();
+    let context = lab.dockerfile("FROM busybox\nRUN ulimit -n > /n; ulimit -Hn >> /n; df -k /dev/shm | tail -1 | awk '{print $2}' > /shm\n");
+    lab.build(&context)
+        .args(["--ulimit", "nofile=333:444", "--shm-size", "8m"])
+        .tag("x")
+        .built();
+    assert_eq!(lab.run("x", &["cat", "/n", "/shm"]), "333\n444\n8192");
+}
+
+#[test]
+fn insecure_steps_need_to_be_allowed() {
+    let lab = Lab::new();
+    let context = lab.dockerfile(
+        "FROM busybox\nRUN grep CapEff /proc/self/status > /usual\nRUN --security=insecure grep CapEff /proc/self/status > /caps && mount -t tmpfs x /mnt 2>/dev/null || mkdir /mnt && mount -t tmpfs x /mnt\n",
+    );
+    lab.build(&context).fails().says(&["security.insecure"]);
+    lab.build(&context)
+        .args(["--allow", "security.insecure"])
+        .tag("x")
+        .built();
+    let (usual, caps) = (
+        lab.run("x", &["cat", "/usual"]),
+        lab.run("x", &["cat", "/caps"]),
+    );
+    assert!(usual.contains("00000000a80425fb"), "{usual}");
+    assert_ne!(usual, caps);
+    lab.assert_clean();
+}
+
+#[test]
+fn what_a_step_leaves_running_is_stopped() {
+    let lab = Lab::new();
+    let context = lab.dockerfile(
+        "FROM busybox\nRUN sleep 1000 & sh -c 'setsid sleep 1001 >/dev/null 2>&1 &'; echo done\n",
+    );
+    let built = lab.build(&context).tag("x").built();
+    assert!(built.wall.as_secs() < 20, "{:?}", built.wall);
+    lab.assert_clean();
+}
+
+#[test]
+fn deletions_and_replacements_reach_the_image() {
+    let lab = Lab::new();
+    let context = lab.dockerfile(
+        "FROM busybox\nRUN mkdir -p /d/e && echo 1 > /d/e/f && echo 2 > /g && mkdir /opq && echo o > /opq/old && ln -s /d /l\n\
+         RUN rm -r /d/e && rm /g && rm -r /opq && mkdir /opq && echo n > /opq/new && rm /l && mkdir /l\n\
+         RUN echo back > /g\n",
+    );
+    lab.build(&context).tag("x").built();
+    let script = "ls /d /opq; cat /g; test -d /l && ! test -L /l && echo dir";
+    assert_eq!(
+        lab.run("x", &["sh", "-c", script]),
+        "/d:\n\n/opq:\nnew\nback\ndir"
+    );
+    // The same from an archive that another store loads.
+    let archive = lab.path("x.tar");
+    lab.kiln(["save", "-o"])
+        .arg(&archive)
+        .arg("x")
+        .output()
+        .ok();
+    let other = Lab::new();
+    other.kiln(["load", "-i"]).arg(&archive).output().ok();
+    assert_eq!(
+        other.run("x", &["sh", "-c", script]),
+        "/d:\n\n/opq:\nnew\nback\ndir"
+    );
+}
+
+#[test]
+fn steps_see_a_proper_dev_proc_and_sys() {
+    let lab = Lab::new();
+    let context = lab.dockerfile(
+        "FROM busybox\nRUN for n in null zero full random urandom tty ptmx pts shm fd stdin stdout stderr; do ls -d /dev/$n || exit 1; done\n\
+         RUN test ! -w /proc/sysrq-trigger -o ! -s /proc/sysrq-trigger; echo $$ > /pid; hostname > /name; cat /proc/1/comm > /one\n\
+         RUN echo x > /sys/kernel/x 2>/dev/null && exit 1; echo 1 > /proc/sys/kernel/panic 2>/dev/null && exit 1; \
+             mknod /tmp/sda b 8 0 2>/dev/null && cat /tmp/sda > /dev/null 2>&1 && exit 1; rm -f /tmp/sda; true\n",
+    );
+    lab.build(&context).tag("x").built();
+    let layers = lab.run("x", &["sh", "-c", "ls /dev | wc -l"]);
+    assert!(layers.parse::<u32>().unwrap() > 5);
+}
