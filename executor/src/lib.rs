@@ -11,6 +11,8 @@ pub mod export;
 mod file;
 mod output;
 pub mod source;
+#[cfg(test)]
+mod testing;
 mod worker;
 
 pub use engine::{BuildInputs, Context, Engine, SecretSource, Settings, SshAgent};

@@ -46,7 +46,10 @@ impl Wanted {
             exclude: copy.exclude.clone(),
             parents: copy.parents,
             owners: !copy.reset_owner && copy.chown.is_none(),
-            modes: !copy.chmod.as_ref().is_some_and(|c| c.text.bytes().all(|b| b.is_ascii_digit())),
+            modes: !copy
+                .chmod
+                .as_ref()
+                .is_some_and(|c| c.text.bytes().all(|b| b.is_ascii_digit())),
             one_path: false,
         }
     }
@@ -67,7 +70,9 @@ impl Wanted {
 pub(crate) fn selection_id(copy: &Copy) -> String {
     let wanted = Wanted::of_copy(copy);
     let patterns = wanted.exclude.as_ref().map(|e| e.patterns());
-    let flags = [wanted.parents, wanted.owners, wanted.modes].map(u32::from).to_vec();
+    let flags = [wanted.parents, wanted.owners, wanted.modes]
+        .map(u32::from)
+        .to_vec();
     digest_of(&((wanted.sources, patterns), flags))
 }
 
@@ -97,9 +102,14 @@ impl Keep for Filter<'_> {
     }
 
     fn may_include_below(&self, dir: &str) -> bool {
-        let ignore = self.ignore.is_none_or(|f| !f.excludes(dir) || f.may_include_below(dir));
+        let ignore = self
+            .ignore
+            .is_none_or(|f| !f.excludes(dir) || f.may_include_below(dir));
         let below = self.below(dir);
-        ignore && self.exclude.is_none_or(|f| !f.excludes(below) || f.may_include_below(below))
+        ignore
+            && self
+                .exclude
+                .is_none_or(|f| !f.excludes(below) || f.may_include_below(below))
     }
 }
 
@@ -113,13 +123,18 @@ pub(crate) fn fingerprint(
     wanted: &Wanted,
 ) -> Result<(Fingerprint, Vec<LabelledInput>)> {
     let dir = tree.dir();
-    let cache: Option<StatCache> =
-        dir.filter(|d| d.remember).map(|d| store.stat_cache(&d.path));
+    let cache: Option<StatCache> = dir
+        .filter(|d| d.remember)
+        .map(|d| store.stat_cache(&d.path));
     let ignore = dir.and_then(|d| d.ignore.as_deref());
     let mut hasher = blake3::Hasher::new();
     let mut labels = Vec::new();
     for (found, source) in all_matches(tree, wanted)? {
-        let filter = Filter { ignore, exclude: wanted.exclude.as_deref(), source: &found.path };
+        let filter = Filter {
+            ignore,
+            exclude: wanted.exclude.as_deref(),
+            source: &found.path,
+        };
         let node = Node {
             root: tree.root(),
             keep: Some(&filter),
@@ -128,9 +143,19 @@ pub(crate) fn fingerprint(
             modes: wanted.modes,
         };
         let hash = hash_tree(&node, &found.path)?;
-        let name = if wanted.parents { &found.kept } else { &found.name };
-        let name = if found.is_dir && !wanted.parents { "" } else { name };
-        hasher.update(&(name.len() as u64).to_le_bytes()).update(name.as_bytes());
+        let name = if wanted.parents {
+            &found.kept
+        } else {
+            &found.name
+        };
+        let name = if found.is_dir && !wanted.parents {
+            ""
+        } else {
+            name
+        };
+        hasher
+            .update(&(name.len() as u64).to_le_bytes())
+            .update(name.as_bytes());
         hasher.update(hash.as_ref().map_or(&[][..], |h| h.as_bytes()));
         if labels.len() < MAX_LABELS {
             labels.push(LabelledInput {
@@ -187,7 +212,11 @@ impl Engine {
         let epoch = op.epoch;
         let id = blocking(move || {
             let stop = || cancel.is_cancelled();
-            let changes = Changes { store: &store, below: &ids, stop: &stop };
+            let changes = Changes {
+                store: &store,
+                below: &ids,
+                stop: &stop,
+            };
             changes.make(&op.actions, &trees)
         })
         .await?;

@@ -12,6 +12,7 @@ use kiln_solver::plan::VertexId;
 use kiln_solver::ports::{Pending, Solved};
 use kiln_sys::RootDir;
 
+use super::git::without_login;
 use crate::engine::Engine;
 use crate::error::{Error, Result};
 use crate::output::{DirTree, Output, Watch};
@@ -20,6 +21,7 @@ use crate::output::{DirTree, Output, Watch};
 const MAX_SIZE: u64 = 64 << 30;
 
 fn failed(url: &str, why: impl std::fmt::Display) -> Error {
+    let url = without_login(url);
     Error::Missing {
         text: format!("cannot download `{url}`: {why}"),
         hint: "check the address and that this machine can reach it".into(),
@@ -44,7 +46,10 @@ impl Engine {
     /// It cannot be had.
     pub async fn download_file(&self, url: &str) -> Result<std::fs::File> {
         let scratch = self.s.store.scratch()?;
-        let watch = Watch { events: Events::none(), vertex: VertexId::default() };
+        let watch = Watch {
+            events: Events::none(),
+            vertex: VertexId::default(),
+        };
         download(url, &scratch, None, &watch).await?;
         let root = RootDir::open_trusted(scratch.path())?;
         Ok(root.open_read(Path::new(file_name(url)))?.into())
@@ -75,7 +80,10 @@ impl Engine {
             reset_owner: true,
         };
         let identity = Pending::ready(to.finish().into());
-        Ok(Solved { output: Output::Dir(Arc::new(tree)), identity })
+        Ok(Solved {
+            output: Output::Dir(Arc::new(tree)),
+            identity,
+        })
     }
 }
 
@@ -90,7 +98,11 @@ async fn download(
         .read_timeout(std::time::Duration::from_secs(60))
         .build()
         .map_err(|e| failed(url, e))?;
-    let sent = client.get(url).send().await.and_then(reqwest::Response::error_for_status);
+    let sent = client
+        .get(url)
+        .send()
+        .await
+        .and_then(reqwest::Response::error_for_status);
     let mut answer = sent.map_err(|e| failed(url, e.without_url()))?;
     let total = answer.content_length();
     let modified = answer
@@ -104,20 +116,29 @@ async fn download(
     let mut file = std::fs::File::from(root.create_new(name, 0o600)?);
     let mut hasher = Hasher::new(wanted.map_or(kiln_image::Algorithm::Sha256, Digest::algorithm));
     let mut size = 0;
-    while let Some(chunk) = answer.chunk().await.map_err(|e| failed(url, e.without_url()))? {
+    let shown = without_login(url);
+    while let Some(chunk) = answer
+        .chunk()
+        .await
+        .map_err(|e| failed(url, e.without_url()))?
+    {
         size += chunk.len() as u64;
         if size > MAX_SIZE {
             return Err(failed(url, "it is larger than kiln downloads"));
         }
         hasher.update(&chunk);
-        file.write_all(&chunk).map_err(|e| Error::io("write download", e))?;
-        watch.progress(url, size, total.unwrap_or(size));
+        file.write_all(&chunk)
+            .map_err(|e| Error::io("write download", e))?;
+        watch.progress(&shown, size, total.unwrap_or(size));
     }
     let found = hasher.finish();
     if let Some(wanted) = wanted
         && *wanted != found
     {
-        return Err(failed(url, format!("it has digest {found}, and {wanted} was expected")));
+        return Err(failed(
+            url,
+            format!("it has digest {found}, and {wanted} was expected"),
+        ));
     }
     // As Docker: readable by its owner only, with the time that the server gives.
     root.chmod(name, 0o600)?;

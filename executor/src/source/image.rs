@@ -46,7 +46,9 @@ pub(super) fn identity(layers: &[LayerRef]) -> Identity {
     layers
         .iter()
         .filter_map(LayerRef::lazy_layer)
-        .fold(Identity::empty(), |id, layer| id.with_layer(tree_of(&layer.diff_id)))
+        .fold(Identity::empty(), |id, layer| {
+            id.with_layer(tree_of(&layer.diff_id))
+        })
 }
 
 impl Engine {
@@ -54,19 +56,34 @@ impl Engine {
     ///
     /// # Errors
     /// The registry does not have it, or not for this platform.
-    pub async fn pull_metadata(&self, reference: &Reference, platform: &Platform) -> Result<Pulled> {
+    pub async fn pull_metadata(
+        &self,
+        reference: &Reference,
+        platform: &Platform,
+    ) -> Result<Pulled> {
         let client = &self.s.registry;
         let accept = &media_type::ACCEPT_MANIFESTS;
-        let first = client.fetch_manifest(reference, accept).await.map_err(registry_error)?;
+        let first = client
+            .fetch_manifest(reference, accept)
+            .await
+            .map_err(registry_error)?;
         let digest = first.digest().clone();
         let manifest = match first {
             Manifest::Image(image) => image,
             Manifest::Index(index) => {
-                let chosen = platform_manifest(&index.value.manifests, platform).ok_or_else(|| {
-                    Error::Image(format!("`{}` has no image for {platform}", reference.familiar()))
-                })?;
+                let chosen =
+                    platform_manifest(&index.value.manifests, platform).ok_or_else(|| {
+                        Error::Image(format!(
+                            "`{}` has no image for {platform}",
+                            reference.familiar()
+                        ))
+                    })?;
                 let pinned = reference.by_digest(chosen.digest.clone());
-                match client.fetch_manifest(&pinned, accept).await.map_err(registry_error)? {
+                match client
+                    .fetch_manifest(&pinned, accept)
+                    .await
+                    .map_err(registry_error)?
+                {
                     Manifest::Image(image) => image,
                     Manifest::Index(_) => {
                         let text = format!("`{}`: an index inside an index", reference.familiar());
@@ -85,7 +102,13 @@ impl Engine {
         store.put_blob(&manifest.raw)?;
         store.put_image(Some(reference), &config_digest, Some(&manifest.digest))?;
         let reference = reference.clone();
-        Ok(Pulled { reference, digest, config_digest, config, up_to_date })
+        Ok(Pulled {
+            reference,
+            digest,
+            config_digest,
+            config,
+            up_to_date,
+        })
     }
 
     async fn fetch_config(&self, reference: &Reference, config: &Descriptor) -> Result<Vec<u8>> {
@@ -94,10 +117,16 @@ impl Engine {
         }
         let limit = kiln_image::config::MAX_CONFIG_SIZE as u64;
         if config.size > limit {
-            return Err(Error::Image(format!("the config of `{reference}` is larger than {limit} bytes")));
+            return Err(Error::Image(format!(
+                "the config of `{reference}` is larger than {limit} bytes"
+            )));
         }
         let mut sink = MemorySink::default();
-        let done = self.s.registry.fetch_blob(reference, config, &mut sink, &|_| {}).await;
+        let done = self
+            .s
+            .registry
+            .fetch_blob(reference, config, &mut sink, &|_| {})
+            .await;
         done.map_err(registry_error)?;
         let raw = sink.into_bytes();
         self.s.store.put_blob(&raw)?;
@@ -129,15 +158,20 @@ impl Engine {
             None => None,
         };
         let from = Reference::parse(reference).ok();
-        let layers = config.rootfs.diff_ids.iter().enumerate().map(|(at, diff_id)| {
-            let blob = manifest.as_ref().and_then(|m| m.layers.get(at)).cloned();
-            LayerRef::lazy(LazyLayer {
-                diff_id: diff_id.clone(),
-                blob,
-                from: from.clone(),
-                watch: watch.clone(),
-            })
-        });
+        let layers = config
+            .rootfs
+            .diff_ids
+            .iter()
+            .enumerate()
+            .map(|(at, diff_id)| {
+                let blob = manifest.as_ref().and_then(|m| m.layers.get(at)).cloned();
+                LayerRef::lazy(LazyLayer {
+                    diff_id: diff_id.clone(),
+                    blob,
+                    from: from.clone(),
+                    watch: watch.clone(),
+                })
+            });
         Ok(layers.collect())
     }
 
@@ -168,12 +202,17 @@ impl Engine {
             && image.config.platform().satisfies(platform)
         {
             return Ok(ResolvedImage {
-                reference: image.row.name.clone().unwrap_or_else(|| image.row.config.to_string()),
+                reference: image
+                    .row
+                    .name
+                    .clone()
+                    .unwrap_or_else(|| image.row.config.to_string()),
                 config_digest: image.row.config.to_string(),
                 config: image.config,
             });
         }
-        let reference = Reference::parse(name).map_err(|e| Error::Image(format!("`{name}`: {e}")))?;
+        let reference =
+            Reference::parse(name).map_err(|e| Error::Image(format!("`{name}`: {e}")))?;
         let pulled = self.pull_metadata(&reference, platform).await?;
         Ok(ResolvedImage {
             reference: pulled.reference.to_string(),
@@ -206,13 +245,19 @@ fn platform_manifest<'a>(list: &'a [Descriptor], wanted: &Platform) -> Option<&'
     }
 }
 
-fn check_layers(reference: &Reference, manifest: &ImageManifest, config: &ImageConfig) -> Result<()> {
+fn check_layers(
+    reference: &Reference,
+    manifest: &ImageManifest,
+    config: &ImageConfig,
+) -> Result<()> {
     let (layers, diffs) = (manifest.layers.len(), config.rootfs.diff_ids.len());
     if layers == diffs {
         return Ok(());
     }
     let name = reference.familiar();
-    Err(Error::Image(format!("`{name}` has {layers} layers, and its config names {diffs}")))
+    Err(Error::Image(format!(
+        "`{name}` has {layers} layers, and its config names {diffs}"
+    )))
 }
 
 impl Resolver for Engine {

@@ -153,9 +153,17 @@ pub(crate) fn unpack_layer(
     std::fs::create_dir(&dir).map_err(|e| Error::io("make layer", e))?;
     let root = RootDir::open_trusted(&dir)?;
     root.chmod(Path::new(""), 0o755)?;
-    let views: Vec<View> = if below.is_empty() { vec![] } else { vec![store.view(below)?] };
+    let views: Vec<View> = if below.is_empty() {
+        vec![]
+    } else {
+        vec![store.view(below)?]
+    };
     let (_, plain) = decoder(input).map_err(|e| Error::io("read layer", e))?;
-    let mut plain = Hashing { inner: plain, hasher: Hasher::sha256(), size: 0 };
+    let mut plain = Hashing {
+        inner: plain,
+        hasher: Hasher::sha256(),
+        size: 0,
+    };
     let options = UnpackOptions {
         whiteouts: true,
         below: views.iter().map(View::root).collect(),

@@ -1,8 +1,8 @@
 //! Sources: images, directories, files from the web, git repositories.
 
-mod image;
 mod git;
 mod http;
+mod image;
 mod layers;
 mod layout;
 
@@ -23,12 +23,18 @@ impl Engine {
         step: &Step,
         ignore_cache: bool,
     ) -> Result<Solved<Output>> {
-        let watch = Watch { events: step.events.clone(), vertex: step.vertex };
+        let watch = Watch {
+            events: step.events.clone(),
+            vertex: step.vertex,
+        };
         match &op.kind {
             SourceKind::Image { reference, config } => {
                 let layers = self.image_layers(reference, config, Some(watch))?;
                 let identity = Pending::ready(image::identity(&layers));
-                Ok(Solved { output: Output::Layers(layers), identity })
+                Ok(Solved {
+                    output: Output::Layers(layers),
+                    identity,
+                })
             }
             SourceKind::Context { name } => {
                 let context = self.s.inputs.contexts.get(name).ok_or_else(|| {
@@ -38,13 +44,22 @@ impl Engine {
                 let mut to = Encoder::new("context");
                 to.bytes(name.as_bytes());
                 let identity = Pending::ready(to.finish().into());
-                Ok(Solved { output: Output::Dir(context.tree.clone()), identity })
+                Ok(Solved {
+                    output: Output::Dir(context.tree.clone()),
+                    identity,
+                })
             }
             SourceKind::Http { url, checksum } => {
-                self.http_source(url, checksum.as_deref(), &watch, ignore_cache).await
+                self.http_source(url, checksum.as_deref(), &watch, ignore_cache)
+                    .await
             }
-            SourceKind::Git { url, keep_git_dir, checksum } => {
-                self.git_source(url, *keep_git_dir, checksum.as_deref(), step).await
+            SourceKind::Git {
+                url,
+                keep_git_dir,
+                checksum,
+            } => {
+                self.git_source(url, *keep_git_dir, checksum.as_deref(), step)
+                    .await
             }
         }
     }

@@ -1,0 +1,207 @@
+//! Runs `git`, away from the configuration of the machine and of the user.
+
+use std::path::Path;
+use std::process::Stdio;
+
+use tokio_util::sync::CancellationToken;
+
+use super::url::GitUrl;
+use crate::error::{Error, Result};
+
+/// Protocols that repositories and their submodules are fetched by.
+const PROTOCOLS: &str = "https:http:ssh:git";
+
+/// Settings that keep a repository from running or reading anything, in every call.
+const SETTINGS: [&str; 13] = [
+    "core.hooksPath=/dev/null",
+    "core.fsmonitor=false",
+    "core.autocrlf=false",
+    "core.attributesFile=/dev/null",
+    "core.excludesFile=/dev/null",
+    "core.symlinks=true",
+    "core.protectHFS=true",
+    "core.protectNTFS=true",
+    "credential.helper=",
+    "advice.detachedHead=false",
+    "gc.auto=0",
+    "maintenance.auto=false",
+    "protocol.file.allow=never",
+];
+
+/// Variables by which a caller's git would lead ours elsewhere: kiln may run in a hook.
+const FOREIGN: [&str; 30] = [
+    "GIT_ALTERNATE_OBJECT_DIRECTORIES",
+    "GIT_ASKPASS",
+    "GIT_ATTR_SOURCE",
+    "GIT_CEILING_DIRECTORIES",
+    "GIT_COMMON_DIR",
+    "GIT_CONFIG",
+    "GIT_CONFIG_COUNT",
+    "GIT_CONFIG_PARAMETERS",
+    "GIT_CURL_VERBOSE",
+    "GIT_DEFAULT_HASH",
+    "GIT_DIR",
+    "GIT_EXTERNAL_DIFF",
+    "GIT_GRAFT_FILE",
+    "GIT_IMPLICIT_WORK_TREE",
+    "GIT_INDEX_FILE",
+    "GIT_INTERNAL_SUPER_PREFIX",
+    "GIT_NAMESPACE",
+    "GIT_NO_REPLACE_OBJECTS",
+    "GIT_OBJECT_DIRECTORY",
+    "GIT_PREFIX",
+    "GIT_PROXY_COMMAND",
+    "GIT_REPLACE_REF_BASE",
+    "GIT_SHALLOW_FILE",
+    "GIT_TEMPLATE_DIR",
+    "GIT_TRACE",
+    "GIT_TRACE2",
+    "GIT_TRACE_CURL",
+    "GIT_TRACE_PACKET",
+    "GIT_WORK_TREE",
+    "SSH_ASKPASS",
+];
+
+/// `git` for one repository.
+pub(super) struct Git<'a> {
+    url: &'a GitUrl,
+    /// The working tree.
+    pub(super) path: String,
+    cancel: &'a CancellationToken,
+}
+
+impl<'a> Git<'a> {
+    pub(super) fn new(url: &'a GitUrl, path: &Path, cancel: &'a CancellationToken) -> Self {
+        Self {
+            url,
+            path: path.to_string_lossy().into_owned(),
+            cancel,
+        }
+    }
+
+    /// Runs `git` in the working tree, if it is there yet. Gives its output; `what` is the part of
+    /// the error after "cannot".
+    pub(super) async fn run(&self, what: &str, args: &[&str]) -> Result<String> {
+        let inside = Path::new(&self.path).is_dir().then_some(self.path.as_str());
+        self.start(what, inside, args).await
+    }
+
+    /// Runs `git` outside of any repository.
+    pub(super) async fn outside(&self, what: &str, args: &[&str]) -> Result<String> {
+        self.start(what, None, args).await
+    }
+
+    fn command(&self, directory: Option<&str>) -> tokio::process::Command {
+        let mut command = tokio::process::Command::new("git");
+        for name in FOREIGN {
+            command.env_remove(name);
+        }
+        for setting in SETTINGS {
+            command.arg("-c").arg(setting);
+        }
+        command
+            .env("GIT_CONFIG_NOSYSTEM", "1")
+            .env("GIT_CONFIG_SYSTEM", "/dev/null")
+            .env("GIT_CONFIG_GLOBAL", "/dev/null")
+            .env("GIT_ATTR_NOSYSTEM", "1")
+            .env("GIT_ALLOW_PROTOCOL", PROTOCOLS)
+            .env("GIT_PROTOCOL_FROM_USER", "0")
+            .env("GIT_TERMINAL_PROMPT", "0")
+            .env("GIT_OPTIONAL_LOCKS", "0")
+            .env("GIT_LFS_SKIP_SMUDGE", "1")
+            .env("GIT_SSH_COMMAND", "ssh -oBatchMode=yes")
+            .env("LC_ALL", "C")
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .kill_on_drop(true);
+        // Beside the working tree, nothing above the scratch directory is a repository of ours.
+        let ceiling = Path::new(&self.path).parent().unwrap_or(Path::new("/"));
+        command.env("GIT_CEILING_DIRECTORIES", ceiling);
+        command.current_dir(directory.map_or(ceiling, Path::new));
+        if let Some(login) = &self.url.login {
+            // In the environment, which only this user sees, not on the command line.
+            command
+                .env("GIT_CONFIG_COUNT", "1")
+                .env("GIT_CONFIG_KEY_0", format!("url.{}.insteadOf", login.with))
+                .env("GIT_CONFIG_VALUE_0", &login.without);
+        }
+        command
+    }
+
+    async fn start(&self, what: &str, directory: Option<&str>, args: &[&str]) -> Result<String> {
+        let child = self
+            .command(directory)
+            .args(args)
+            .spawn()
+            .map_err(|e| match e.kind() {
+                std::io::ErrorKind::NotFound => Error::Missing {
+                    text: "git repositories need the `git` command, and it is not installed".into(),
+                    hint: "install git, or give the files in another way".into(),
+                },
+                _ => Error::io("start git", e),
+            })?;
+        let output = tokio::select! {
+            output = child.wait_with_output() => output.map_err(|e| Error::io("run git", e))?,
+            // Dropping the child ends it, and its helpers at the end of their streams.
+            () = self.cancel.cancelled() => return Err(Error::Cancelled),
+        };
+        if output.status.success() {
+            return Ok(String::from_utf8_lossy(&output.stdout).into_owned());
+        }
+        let said = self.without_secrets(&String::from_utf8_lossy(&output.stderr));
+        let why = complaint(&said);
+        let shown = &self.url.remote;
+        Err(Error::Missing {
+            text: format!("git repository `{shown}`: cannot {what}: {why}"),
+            hint: hint(&said).into(),
+        })
+    }
+
+    fn without_secrets(&self, text: &str) -> String {
+        let secrets = self.url.login.iter().flat_map(|l| &l.secrets);
+        secrets.fold(text.to_owned(), |text, secret| {
+            text.replace(secret.as_str(), "***")
+        })
+    }
+}
+
+/// What git complained about: its `fatal` and `error` lines, else the last line.
+fn complaint(said: &str) -> String {
+    let lines: Vec<&str> = said
+        .lines()
+        .map(str::trim)
+        .filter(|l| !l.is_empty())
+        .collect();
+    let marked = |line: &&str| {
+        ["fatal: ", "error: ", "ERROR: "]
+            .iter()
+            .find_map(|m| line.strip_prefix(m))
+            .map(str::to_owned)
+    };
+    let mut told: Vec<String> = lines.iter().filter_map(marked).collect();
+    told.dedup();
+    told.truncate(4);
+    if told.is_empty() {
+        told.extend(lines.last().map(ToString::to_string));
+    }
+    let text = told.join("; ");
+    if text.is_empty() {
+        "git gave no reason".into()
+    } else {
+        text
+    }
+}
+
+fn hint(said: &str) -> &'static str {
+    let has = |part: &str| said.contains(part);
+    if has("terminal prompts disabled") || has("Authentication failed") {
+        "a private repository needs a user and token in its address, or an SSH key"
+    } else if has("Permission denied (") || has("Host key verification failed") {
+        "load a key with ssh-add, and make the host known with ssh-keyscan HOST >> ~/.ssh/known_hosts"
+    } else if has("transport '") {
+        "repositories and submodules are fetched by https, http, ssh and git only"
+    } else {
+        "check the address and that this machine can reach it"
+    }
+}

@@ -1,0 +1,32 @@
+//! An engine in a temporary store, for tests.
+
+use kiln_cache::Store;
+use kiln_registry::{Client, RegistryConfig};
+
+use crate::engine::{BuildInputs, Engine, Settings};
+use crate::exec::StepLogs;
+
+/// An engine that runs nothing, and the directory of its store, which goes with it.
+pub(crate) fn engine() -> (Engine, tempfile::TempDir) {
+    let dir = tempfile::tempdir().unwrap();
+    let store = Store::open(&dir.path().join("store")).unwrap();
+    let engine = Engine::new(Settings {
+        store,
+        spawner: None,
+        registry: Client::anonymous(RegistryConfig::default()),
+        inputs: BuildInputs::default(),
+        always_pull: false,
+        resolv_conf: String::new(),
+        logs: StepLogs::new(dir.path().join("logs")),
+    });
+    (engine, dir)
+}
+
+/// A runtime for asynchronous calls.
+pub(crate) fn runtime() -> tokio::runtime::Runtime {
+    tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(2)
+        .enable_all()
+        .build()
+        .unwrap()
+}
