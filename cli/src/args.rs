@@ -59,6 +59,12 @@ pub(crate) enum LogLevel {
 pub(crate) enum Command {
     Build(Box<commands::build::Args>),
     Run(Box<commands::run::Args>),
+    Pull(commands::pull::Args),
+    Images(commands::images::Args),
+    Tag(commands::tag::Args),
+    Rmi(commands::rmi::Args),
+    History(commands::history::Args),
+    Inspect(commands::inspect::Args),
     #[command(hide = true, name = "internal-promote")]
     Promote,
 }

@@ -8,6 +8,7 @@ mod engine;
 mod errors;
 mod progress;
 mod settings;
+mod template;
 mod ui;
 
 use std::process::ExitCode;

@@ -75,7 +75,9 @@ pub struct Engine {
 impl Engine {
     /// An engine of these parts.
     pub fn new(settings: Settings) -> Self {
-        Self { s: Arc::new(settings) }
+        Self {
+            s: Arc::new(settings),
+        }
     }
 
     /// The store.
@@ -94,7 +96,10 @@ impl Engine {
     }
 
     pub(crate) fn spawner(&self) -> Result<&Spawner> {
-        self.s.spawner.as_ref().ok_or_else(|| Error::Other("nothing can be run here".into()))
+        self.s
+            .spawner
+            .as_ref()
+            .ok_or_else(|| Error::Other("nothing can be run here".into()))
     }
 
     /// The layers of `layers` in the store, fetched and unpacked where they are not there.
@@ -113,7 +118,10 @@ impl Engine {
         match output {
             Output::Dir(dir) => {
                 let root = RootDir::open_trusted(&dir.path)?;
-                Ok(OpenTree::Dir { root, dir: dir.clone() })
+                Ok(OpenTree::Dir {
+                    root,
+                    dir: dir.clone(),
+                })
             }
             Output::Layers(layers) => {
                 let ids = self.ready(layers).await?;

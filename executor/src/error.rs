@@ -63,7 +63,10 @@ pub enum Error {
 
 impl Error {
     pub(crate) fn io(what: impl Into<String>, source: std::io::Error) -> Self {
-        Self::Io { what: what.into(), source }
+        Self::Io {
+            what: what.into(),
+            source,
+        }
     }
 }
 
@@ -78,10 +81,12 @@ impl From<Error> for PortError {
             Error::Cancelled => out.cancelled = true,
             Error::Missing { hint, .. } => out.hint = Some(hint),
             Error::Store(e) if e.is_no_space() => {
-                out.hint = Some("the disk is full: free some space and run the same command again".into());
+                out.hint =
+                    Some("the disk is full: free some space and run the same command again".into());
             }
             Error::System(e) if e.is_no_space() => {
-                out.hint = Some("the disk is full: free some space and run the same command again".into());
+                out.hint =
+                    Some("the disk is full: free some space and run the same command again".into());
             }
             _ => {}
         }
@@ -95,6 +100,8 @@ pub(crate) async fn blocking<T: Send + 'static>(
 ) -> Result<T> {
     match tokio::task::spawn_blocking(work).await {
         Ok(result) => result,
-        Err(e) => Err(Error::Other(format!("a worker thread ended unexpectedly: {e}"))),
+        Err(e) => Err(Error::Other(format!(
+            "a worker thread ended unexpectedly: {e}"
+        ))),
     }
 }

@@ -84,12 +84,18 @@ impl Watch {
 impl LayerRef {
     /// A layer of the store.
     pub fn stored(id: LayerId) -> Self {
-        Self(Arc::new(LayerState { lazy: None, id: OnceCell::new_with(Some(id)) }))
+        Self(Arc::new(LayerState {
+            lazy: None,
+            id: OnceCell::new_with(Some(id)),
+        }))
     }
 
     /// A layer of an image.
     pub fn lazy(layer: LazyLayer) -> Self {
-        Self(Arc::new(LayerState { lazy: Some(layer), id: OnceCell::new() }))
+        Self(Arc::new(LayerState {
+            lazy: Some(layer),
+            id: OnceCell::new(),
+        }))
     }
 
     /// Its name in the store, if its files are there.

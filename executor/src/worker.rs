@@ -32,7 +32,10 @@ impl Engine {
     ) -> Made<Output, NewLayer> {
         let mut layers = below.clone();
         layers.push(LayerRef::stored(id.clone()));
-        Made { output: Output::Layers(layers), layer: NewLayer { id, below, epoch } }
+        Made {
+            output: Output::Layers(layers),
+            layer: NewLayer { id, below, epoch },
+        }
     }
 }
 
@@ -40,7 +43,9 @@ impl Engine {
 pub(crate) fn layers_of(output: &Output) -> Result<&[LayerRef]> {
     match output {
         Output::Layers(layers) => Ok(layers),
-        Output::Dir(_) => Err(Error::Other("a directory cannot be the base of a step".into())),
+        Output::Dir(_) => Err(Error::Other(
+            "a directory cannot be the base of a step".into(),
+        )),
     }
 }
 
@@ -68,7 +73,9 @@ impl Worker for Engine {
         input: &Solved<Output>,
     ) -> Result<Selection, PortError> {
         let memo = memo_of(input, file::selection_id(copy));
-        Ok(self.fingerprint(input, memo, &file::Wanted::of_copy(copy)).await?)
+        Ok(self
+            .fingerprint(input, memo, &file::Wanted::of_copy(copy))
+            .await?)
     }
 
     async fn fingerprint_path(
@@ -77,7 +84,9 @@ impl Worker for Engine {
         path: &str,
     ) -> Result<Selection, PortError> {
         let memo = memo_of(input, format!("path {path}"));
-        Ok(self.fingerprint(input, memo, &file::Wanted::of_path(path)).await?)
+        Ok(self
+            .fingerprint(input, memo, &file::Wanted::of_path(path))
+            .await?)
     }
 
     async fn lookup(
@@ -98,8 +107,14 @@ impl Worker for Engine {
         let mut layers = base_layers(base)?;
         let identity = below.with_layer(record.layer.tree);
         layers.push(LayerRef::stored(record.layer.id));
-        let solved = Solved { output: Output::Layers(layers), identity: Pending::ready(identity) };
-        Ok(Some(Hit { solved, ran_at: record.ran_at }))
+        let solved = Solved {
+            output: Output::Layers(layers),
+            identity: Pending::ready(identity),
+        };
+        Ok(Some(Hit {
+            solved,
+            ran_at: record.ran_at,
+        }))
     }
 
     async fn flight(&self, definition: Key, step: &Step) -> Result<Flight, PortError> {
@@ -161,13 +176,19 @@ impl Engine {
             && let Some(known) = self.s.store.known_fingerprint(identity, selection)?
             && let Some(fingerprint) = Fingerprint::from_hex(&known)
         {
-            return Ok(Selection { fingerprint, paths: Vec::new() });
+            return Ok(Selection {
+                fingerprint,
+                paths: Vec::new(),
+            });
         }
         let tree = self.open(&input.output).await?;
         let (store, wanted) = (self.s.store.clone(), wanted.clone());
-        let (fingerprint, paths) = blocking(move || file::fingerprint(&store, &tree, &wanted)).await?;
+        let (fingerprint, paths) =
+            blocking(move || file::fingerprint(&store, &tree, &wanted)).await?;
         if let Some((identity, selection)) = &memo {
-            self.s.store.put_fingerprint(identity, selection, &fingerprint.to_hex())?;
+            self.s
+                .store
+                .put_fingerprint(identity, selection, &fingerprint.to_hex())?;
         }
         Ok(Selection { fingerprint, paths })
     }
@@ -196,7 +217,11 @@ async fn commit(
     let dir = store.layer_dir(&id);
     let packed = blocking(move || Ok(pack(&dir, epoch, &mut std::io::sink())?)).await?;
     let base = match &record.base {
-        Some(base) => base.identity.wait().await.map_err(|e| Error::Other(e.message))?,
+        Some(base) => base
+            .identity
+            .wait()
+            .await
+            .map_err(|e| Error::Other(e.message))?,
         None => Identity::empty(),
     };
     // Without a key (an input failed meanwhile) the layer stays unknown and is thrown away.
@@ -216,7 +241,10 @@ async fn commit(
         let mut layers = below;
         layers.push(LayerRef::stored(id));
         let identity = base.with_layer(packed.tree);
-        Ok(Committed { output: Output::Layers(layers), identity })
+        Ok(Committed {
+            output: Output::Layers(layers),
+            identity,
+        })
     })
     .await
 }

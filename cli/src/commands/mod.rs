@@ -2,8 +2,14 @@
 
 pub(crate) mod build;
 mod build_options;
+pub(crate) mod history;
+pub(crate) mod images;
+pub(crate) mod inspect;
 mod output;
+pub(crate) mod pull;
+pub(crate) mod rmi;
 pub(crate) mod run;
+pub(crate) mod tag;
 
 use std::process::ExitCode;
 
@@ -16,6 +22,12 @@ pub(crate) fn run(app: App, command: Command) -> Result<ExitCode, Failure> {
     match command {
         Command::Build(args) => build::run(&app, *args),
         Command::Run(args) => run::run(&app, *args),
+        Command::Pull(args) => pull::run(&app, &args),
+        Command::Images(args) => images::run(&app, &args),
+        Command::Tag(args) => tag::run(&app, &args),
+        Command::Rmi(args) => rmi::run(&app, &args),
+        Command::History(args) => history::run(&app, &args),
+        Command::Inspect(args) => inspect::run(&app, &args),
         Command::Promote => {
             let store = app.store()?;
             store.discard_unrecorded()?;

@@ -27,7 +27,10 @@ impl StepLogs {
     }
 
     pub(crate) fn for_step(&self, vertex: usize) -> StepLog {
-        StepLog { path: self.path(vertex).into(), file: Arc::default() }
+        StepLog {
+            path: self.path(vertex).into(),
+            file: Arc::default(),
+        }
     }
 }
 
@@ -40,7 +43,9 @@ pub(crate) struct StepLog {
 impl StepLog {
     /// A log that cannot be written must not fail the step.
     fn append(&self, bytes: &[u8]) {
-        let Ok(mut file) = self.file.lock() else { return };
+        let Ok(mut file) = self.file.lock() else {
+            return;
+        };
         if file.is_none() {
             if let Some(dir) = self.path.parent() {
                 let _ = std::fs::create_dir_all(dir);

@@ -43,7 +43,9 @@ impl Engine {
         let scratch = self.s.store.scratch()?;
         let lowers = self.s.store.lower_dirs(&ids)?;
         let rootfs = prepare_root(scratch.path(), lowers)?;
-        let prepared = self.prepare_mounts(op, inputs, step, scratch.path()).await?;
+        let prepared = self
+            .prepare_mounts(op, inputs, step, scratch.path())
+            .await?;
         let mut env: Vec<String> = Vec::new();
         for (name, value) in op.env.iter().chain(&op.proxy_env).chain(&prepared.env) {
             env.push(format!("{name}={value}"));
@@ -65,7 +67,11 @@ impl Engine {
                 Security::Insecure => SandboxSecurity::Insecure,
             },
             limits: Limits {
-                ulimits: op.ulimits.iter().map(|u| (u.name.clone(), u.soft, u.hard)).collect(),
+                ulimits: op
+                    .ulimits
+                    .iter()
+                    .map(|u| (u.name.clone(), u.soft, u.hard))
+                    .collect(),
                 shm_size: op.shm_size,
             },
             terminal: false,
@@ -89,7 +95,12 @@ impl Engine {
         let (out, out_in) = pipe()?;
         let (err, err_in) = pipe()?;
         let null = RootDir::open_trusted(Path::new("/dev"))?.open_read(Path::new("null"))?;
-        let stdio = Stdio { stdin: null, stdout: out_in, stderr: err_in, console: None };
+        let stdio = Stdio {
+            stdin: null,
+            stdout: out_in,
+            stderr: err_in,
+            console: None,
+        };
         let (send, ended) = tokio::sync::oneshot::channel();
         let id = self.spawner()?.launch(launch, stdio, move |event| {
             // The step may have been given up meanwhile.
@@ -154,30 +165,39 @@ pub(crate) fn failure(reports: &[Report]) -> Option<kiln_runtime::Error> {
         Report::Stub(_) => None,
         Report::Failed(text) => Some(kiln_runtime::Error::Setup(text.clone())),
         Report::NotFound(name) => Some(kiln_runtime::Error::CommandNotFound(name.clone())),
-        Report::NotExecutable(name, why) => {
-            Some(kiln_runtime::Error::CommandNotExecutable(name.clone(), why.clone()))
-        }
-        Report::User(spec, why) => {
-            Some(kiln_runtime::Error::User { spec: spec.clone(), why: why.clone() })
-        }
+        Report::NotExecutable(name, why) => Some(kiln_runtime::Error::CommandNotExecutable(
+            name.clone(),
+            why.clone(),
+        )),
+        Report::User(spec, why) => Some(kiln_runtime::Error::User {
+            spec: spec.clone(),
+            why: why.clone(),
+        }),
     })
 }
 
 /// Turns a bad end into an error; a good one gives the mount points that were made.
 fn check(op: &Exec, event: Event) -> Result<Vec<std::path::PathBuf>> {
     if let Some(error) = failure(&event.reports) {
-        return Err(Error::Command { text: error.to_string(), code: event.exit.code() });
+        return Err(Error::Command {
+            text: error.to_string(),
+            code: event.exit.code(),
+        });
     }
     let command = op.argv.join(" ");
     match event.exit {
         Exit::Code(0) => {}
         Exit::Code(code) => {
-            let text = format!("process `{command}` did not complete successfully: exit code: {code}");
+            let text =
+                format!("process `{command}` did not complete successfully: exit code: {code}");
             return Err(Error::Command { text, code });
         }
         Exit::Signal(signal) => {
             let text = format!("process `{command}` was killed by signal {signal}");
-            return Err(Error::Command { text, code: 128 + signal });
+            return Err(Error::Command {
+                text,
+                code: 128 + signal,
+            });
         }
     }
     let stubs = event.reports.into_iter().filter_map(|r| match r {

@@ -32,31 +32,60 @@ impl Engine {
         step: &Step,
         scratch: &Path,
     ) -> Result<Prepared> {
-        let mut out = Prepared { mounts: Vec::new(), env: Vec::new(), held: Vec::new() };
+        let mut out = Prepared {
+            mounts: Vec::new(),
+            env: Vec::new(),
+            held: Vec::new(),
+        };
         out.mounts.extend(self.name_files(op, scratch)?);
         let mut agents = 0;
         for (number, mount) in op.mounts.iter().enumerate() {
             let target = PathBuf::from(&mount.target);
             match &mount.kind {
-                MountKind::Bind { input, source, writable } => {
+                MountKind::Bind {
+                    input,
+                    source,
+                    writable,
+                } => {
                     let own = scratch.join(format!("bind-{number}"));
-                    let source = self.bind_source(inputs, *input, source, *writable, &own).await?;
-                    out.mounts.push(Mount { target, source, read_only: !writable });
+                    let source = self
+                        .bind_source(inputs, *input, source, *writable, &own)
+                        .await?;
+                    out.mounts.push(Mount {
+                        target,
+                        source,
+                        read_only: !writable,
+                    });
                 }
                 MountKind::Cache(cache) => {
                     let held = self.take_cache(cache, inputs, step).await?;
-                    let below = if cache.base.is_some() { "/" } else { &cache.source };
+                    let below = if cache.base.is_some() {
+                        "/"
+                    } else {
+                        &cache.source
+                    };
                     let source = MountSource::Host {
                         path: held.path.clone(),
                         below: PathBuf::from(below.trim_start_matches('/')),
                         recursive: false,
                     };
                     out.held.push(held);
-                    out.mounts.push(Mount { target, source, read_only: cache.read_only });
+                    out.mounts.push(Mount {
+                        target,
+                        source,
+                        read_only: cache.read_only,
+                    });
                 }
                 MountKind::Tmpfs { size } => {
-                    let source = MountSource::Tmpfs { size: *size, mode: 0o1777 };
-                    out.mounts.push(Mount { target, source, read_only: false });
+                    let source = MountSource::Tmpfs {
+                        size: *size,
+                        mode: 0o1777,
+                    };
+                    out.mounts.push(Mount {
+                        target,
+                        source,
+                        read_only: false,
+                    });
                 }
                 MountKind::Secret(secret) => self.secret(secret, target, &mut out)?,
                 MountKind::Ssh(ssh) => {
@@ -72,8 +101,10 @@ impl Engine {
         }
         // A mount below another one comes after it, whatever order they were written in.
         let own = out.mounts.split_off(2.min(out.mounts.len()));
-        let mut own: Vec<(usize, Mount)> =
-            own.into_iter().map(|m| (m.target.components().count(), m)).collect();
+        let mut own: Vec<(usize, Mount)> = own
+            .into_iter()
+            .map(|m| (m.target.components().count(), m))
+            .collect();
         own.sort_by_key(|(depth, _)| *depth);
         out.mounts.extend(own.into_iter().map(|(_, m)| m));
         Ok(out)
@@ -95,7 +126,11 @@ impl Engine {
             std::fs::write(&path, text).map_err(|e| Error::io(format!("write {name}"), e))?;
             mounts.push(Mount {
                 target: Path::new("/etc").join(name),
-                source: MountSource::Host { path, below: PathBuf::new(), recursive: false },
+                source: MountSource::Host {
+                    path,
+                    below: PathBuf::new(),
+                    recursive: false,
+                },
                 read_only: false,
             });
         }
@@ -129,8 +164,16 @@ impl Engine {
                 (vec![dir.path.clone()], filtered)
             }
         };
-        let upper = if writable || filtered { Some((make("upper")?, make("work")?)) } else { None };
-        Ok(MountSource::Layers { lowers, upper, below })
+        let upper = if writable || filtered {
+            Some((make("upper")?, make("work")?))
+        } else {
+            None
+        };
+        Ok(MountSource::Layers {
+            lowers,
+            upper,
+            below,
+        })
     }
 
     async fn take_cache(
@@ -193,7 +236,11 @@ impl Engine {
             SecretSource::File(path) => {
                 let read = |p: &Path| -> kiln_sys::Result<Vec<u8>> {
                     let (dir, name) = (p.parent().unwrap_or(Path::new("/")), p.file_name());
-                    let dir = if dir.as_os_str().is_empty() { Path::new(".") } else { dir };
+                    let dir = if dir.as_os_str().is_empty() {
+                        Path::new(".")
+                    } else {
+                        dir
+                    };
                     // The user's own path: links are followed as the shell would.
                     let real = dir.join(name.unwrap_or_default()).canonicalize();
                     let real = real.map_err(|e| kiln_sys::FsError::new("read", p, e))?;
@@ -220,7 +267,11 @@ impl Engine {
                 uid: secret.uid,
                 gid: secret.gid,
             };
-            out.mounts.push(Mount { target, source, read_only: true });
+            out.mounts.push(Mount {
+                target,
+                source,
+                read_only: true,
+            });
         }
         Ok(())
     }
@@ -235,10 +286,20 @@ impl Engine {
             }
             return Ok(());
         };
-        out.env.push(("SSH_AUTH_SOCK".into(), target.to_string_lossy().into_owned()));
-        let source =
-            MountSource::Host { path: agent.socket.clone(), below: PathBuf::new(), recursive: false };
-        out.mounts.push(Mount { target, source, read_only: false });
+        out.env.push((
+            "SSH_AUTH_SOCK".into(),
+            target.to_string_lossy().into_owned(),
+        ));
+        let source = MountSource::Host {
+            path: agent.socket.clone(),
+            below: PathBuf::new(),
+            recursive: false,
+        };
+        out.mounts.push(Mount {
+            target,
+            source,
+            read_only: false,
+        });
         Ok(())
     }
 }
@@ -257,14 +318,23 @@ fn store_error(error: Error) -> kiln_cache::Error {
 /// Puts a whiteout into `upper` for everything that the ignore file leaves out, so that an
 /// overlay shows the context as a build sees it. Returns whether there was anything to hide.
 fn hide_ignored(dir: &DirTree, upper: &Path) -> Result<bool> {
-    let Some(filter) = &dir.ignore else { return Ok(false) };
-    let (root, upper) = (RootDir::open_trusted(&dir.path)?, RootDir::open_trusted(upper)?);
+    let Some(filter) = &dir.ignore else {
+        return Ok(false);
+    };
+    let (root, upper) = (
+        RootDir::open_trusted(&dir.path)?,
+        RootDir::open_trusted(upper)?,
+    );
     let mut open = vec![String::new()];
     let mut any = false;
     while let Some(at) = open.pop() {
         for entry in root.read_dir(Path::new(&at))? {
             let name = entry.name.to_string_lossy();
-            let path = if at.is_empty() { name.into_owned() } else { format!("{at}/{name}") };
+            let path = if at.is_empty() {
+                name.into_owned()
+            } else {
+                format!("{at}/{name}")
+            };
             let st = root.lstat(Path::new(&path))?;
             if filter.excludes(&path) {
                 if st.is_dir() && filter.may_include_below(&path) {

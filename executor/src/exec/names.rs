@@ -8,7 +8,10 @@ pub(crate) fn resolv_conf(host: &str) -> String {
     let mut out = String::new();
     for line in host.lines() {
         let word = line.split_whitespace().next().unwrap_or_default();
-        if matches!(word, "nameserver" | "search" | "options" | "domain" | "sortlist") {
+        if matches!(
+            word,
+            "nameserver" | "search" | "options" | "domain" | "sortlist"
+        ) {
             out.push_str(line.trim());
             out.push('\n');
         }
@@ -39,7 +42,10 @@ mod tests {
     #[test]
     fn only_what_a_resolver_reads_is_passed_on() {
         let host = "# made by hand\nnameserver 10.0.0.1\nsearch example.com\n\nsecret x\n";
-        assert_eq!(resolv_conf(host), "nameserver 10.0.0.1\nsearch example.com\n");
+        assert_eq!(
+            resolv_conf(host),
+            "nameserver 10.0.0.1\nsearch example.com\n"
+        );
         assert!(resolv_conf("search a\n").contains("nameserver 8.8.8.8"));
     }
 }

@@ -69,8 +69,16 @@ fn argv(request: &RunRequest) -> Result<Vec<String>> {
         Some(given) => (given.clone(), Vec::new()),
         None => (config.entrypoint.clone(), config.cmd.clone()),
     };
-    let rest = if request.command.is_empty() { cmd } else { request.command.clone() };
-    let argv: Vec<String> = entrypoint.into_iter().filter(|w| !w.is_empty()).chain(rest).collect();
+    let rest = if request.command.is_empty() {
+        cmd
+    } else {
+        request.command.clone()
+    };
+    let argv: Vec<String> = entrypoint
+        .into_iter()
+        .filter(|w| !w.is_empty())
+        .chain(rest)
+        .collect();
     if argv.is_empty() {
         return Err(Error::Missing {
             text: "the image has no command".into(),
@@ -109,7 +117,10 @@ impl Engine {
     /// # Errors
     /// This engine cannot run anything.
     pub fn running(&self) -> Result<Running> {
-        Ok(Running { spawner: self.spawner()?.clone(), id: Arc::default() })
+        Ok(Running {
+            spawner: self.spawner()?.clone(),
+            id: Arc::default(),
+        })
     }
 
     /// Runs a container until it ends. What it wrote is thrown away.
@@ -124,27 +135,51 @@ impl Engine {
         let argv = argv(&request)?;
         let env = environment(&request);
         let mut mounts = Vec::new();
-        let resolv =
-            if request.isolated { String::new() } else { names::resolv_conf(&self.s.resolv_conf) };
+        let resolv = if request.isolated {
+            String::new()
+        } else {
+            names::resolv_conf(&self.s.resolv_conf)
+        };
         let files = [
             ("resolv.conf", resolv),
-            ("hosts", names::hosts(&request.hostname, &request.extra_hosts)),
+            (
+                "hosts",
+                names::hosts(&request.hostname, &request.extra_hosts),
+            ),
             ("hostname", format!("{}\n", request.hostname)),
         ];
         for (name, text) in files {
             let path = scratch.path().join(name);
             std::fs::write(&path, text).map_err(|e| Error::io(format!("write {name}"), e))?;
-            let source = MountSource::Host { path, below: PathBuf::new(), recursive: false };
+            let source = MountSource::Host {
+                path,
+                below: PathBuf::new(),
+                recursive: false,
+            };
             let target = PathBuf::from("/etc").join(name);
-            mounts.push(Mount { target, source, read_only: false });
+            mounts.push(Mount {
+                target,
+                source,
+                read_only: false,
+            });
         }
         for (path, target, read_only) in &request.volumes {
-            let source =
-                MountSource::Host { path: path.clone(), below: PathBuf::new(), recursive: true };
-            mounts.push(Mount { target: target.clone(), source, read_only: *read_only });
+            let source = MountSource::Host {
+                path: path.clone(),
+                below: PathBuf::new(),
+                recursive: true,
+            };
+            mounts.push(Mount {
+                target: target.clone(),
+                source,
+                read_only: *read_only,
+            });
         }
         let config = &request.config.config;
-        let cwd = request.workdir.clone().unwrap_or_else(|| config.working_dir.clone());
+        let cwd = request
+            .workdir
+            .clone()
+            .unwrap_or_else(|| config.working_dir.clone());
         let launch = sandbox::describe(Request {
             argv,
             env,
@@ -153,21 +188,32 @@ impl Engine {
             hostname: request.hostname.clone(),
             rootfs,
             mounts,
-            network: if request.isolated { Network::None } else { Network::Host },
+            network: if request.isolated {
+                Network::None
+            } else {
+                Network::Host
+            },
             security: Security::Sandbox,
             limits: Limits::default(),
             terminal: request.stdio.console.is_some(),
         })?;
         let (send, ended) = tokio::sync::oneshot::channel();
-        let id = running.spawner.launch(&launch, request.stdio, move |event| {
-            // The receiver lives until the container has ended.
-            let _ = send.send(event);
-        })?;
+        let id = running
+            .spawner
+            .launch(&launch, request.stdio, move |event| {
+                // The receiver lives until the container has ended.
+                let _ = send.send(event);
+            })?;
         running.id.store(id, Ordering::Release);
-        let event = ended.await.map_err(|_| kiln_runtime::Error::SpawnerGone)??;
+        let event = ended
+            .await
+            .map_err(|_| kiln_runtime::Error::SpawnerGone)??;
         running.id.store(0, Ordering::Release);
         if let Some(error) = failure(&event.reports) {
-            return Err(Error::Command { text: error.to_string(), code: event.exit.code() });
+            return Err(Error::Command {
+                text: error.to_string(),
+                code: event.exit.code(),
+            });
         }
         Ok(event.exit)
     }

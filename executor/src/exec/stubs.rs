@@ -12,7 +12,12 @@ use crate::error::Result;
 
 /// Removes the empty ones of `stubs`, and directories above them that hold nothing else and are
 /// no different from the ones below this layer.
-pub(super) fn clean(store: &Store, below: &[LayerId], upper: &Path, stubs: &[PathBuf]) -> Result<()> {
+pub(super) fn clean(
+    store: &Store,
+    below: &[LayerId],
+    upper: &Path,
+    stubs: &[PathBuf],
+) -> Result<()> {
     if stubs.is_empty() {
         return Ok(());
     }
@@ -20,7 +25,9 @@ pub(super) fn clean(store: &Store, below: &[LayerId], upper: &Path, stubs: &[Pat
     let view = store.view(below)?;
     // Deeper ones first: they were made after those that hold them.
     for stub in stubs.iter().rev() {
-        let Some(parent) = plain_parent(&root, stub)? else { continue };
+        let Some(parent) = plain_parent(&root, stub)? else {
+            continue;
+        };
         let name = Path::new(stub.file_name().unwrap_or_default());
         match parent.try_lstat(name)? {
             Some(st) if st.is_file() && st.size == 0 => parent.unlink(name)?,
@@ -57,7 +64,9 @@ fn remove_if_unchanged(root: &RootDir, below: &RootDir, dir: &Path) -> Result<bo
     let (Some(own), Some(parent)) = (root.try_lstat(dir)?, plain_parent(root, dir)?) else {
         return Ok(false);
     };
-    let Some(old) = below.try_lstat(dir)? else { return Ok(false) };
+    let Some(old) = below.try_lstat(dir)? else {
+        return Ok(false);
+    };
     let same = old.kind == FileKind::Directory
         && (own.mode, own.uid, own.gid) == (old.mode, old.uid, old.gid);
     let name = Path::new(dir.file_name().unwrap_or_default());

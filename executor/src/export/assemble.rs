@@ -64,7 +64,10 @@ impl Engine {
         }
         let mut config = assembly.config;
         // Layers of the base come first, and only they have not been made here.
-        let of_base = layers.iter().take_while(|l| l.lazy_layer().is_some()).count();
+        let of_base = layers
+            .iter()
+            .take_while(|l| l.lazy_layer().is_some())
+            .count();
         let mut own = known.iter().skip(of_base);
         let mut last = config.created;
         for line in assembly.history {
@@ -93,11 +96,17 @@ impl Engine {
         if let Some(lazy) = layer.lazy_layer() {
             return Ok((lazy.diff_id.clone(), None));
         }
-        let id = layer.id().ok_or_else(|| Error::Other("a layer has no name".into()))?;
-        let known = self.s.store.layer(id.as_str())?.ok_or_else(|| Error::Missing {
-            text: format!("layer {} is gone from the store", id.as_str()),
-            hint: "run the same build again".into(),
-        })?;
+        let id = layer
+            .id()
+            .ok_or_else(|| Error::Other("a layer has no name".into()))?;
+        let known = self
+            .s
+            .store
+            .layer(id.as_str())?
+            .ok_or_else(|| Error::Missing {
+                text: format!("layer {} is gone from the store", id.as_str()),
+                hint: "run the same build again".into(),
+            })?;
         Ok((known.diff_id, Some(known.created)))
     }
 

@@ -19,7 +19,8 @@ use crate::error::{Error, Result};
 
 /// Attributes that are copied with files.
 fn is_copied(name: &[u8]) -> bool {
-    name.starts_with(b"user.") && !name.starts_with(b"user.overlay.") || name == b"security.capability"
+    name.starts_with(b"user.") && !name.starts_with(b"user.overlay.")
+        || name == b"security.capability"
 }
 
 /// What happens to everything that is copied.
@@ -112,7 +113,11 @@ fn copy_match(job: &Job<'_>, copy: &Copy, one: &Match, owner: Owner) -> Result<(
             let (uid, gid) = job.owner_of(&st);
             job.target.directory(&real, job.mode_of(&st), (uid, gid))?;
         }
-        let from = if one.path.is_empty() { from_dir } else { from_dir.sub_dir(Path::new(&from_name))? };
+        let from = if one.path.is_empty() {
+            from_dir
+        } else {
+            from_dir.sub_dir(Path::new(&from_name))?
+        };
         copy_children(job, &from, &one.path, &real)?;
         if existed.is_none() {
             finish_directory(job, &from, &real, &st)?;
@@ -145,7 +150,8 @@ fn parents_of(job: &Job<'_>, one: &Match, dest: &str, owner: Owner) -> Result<()
         if job.target.lstat(&real)?.is_none() {
             let parent = real.rsplit_once('/').map_or("", |(p, _)| p);
             job.target.directory(parent, 0o755, owner)?;
-            job.target.directory(&real, job.mode_of(&st), job.owner_of(&st))?;
+            job.target
+                .directory(&real, job.mode_of(&st), job.owner_of(&st))?;
         }
     }
     Ok(())
@@ -163,11 +169,22 @@ fn copy_children(job: &Job<'_>, from: &RootDir, path: &str, to: &str) -> Result<
     names.sort_by(|a, b| a.name.cmp(&b.name));
     let below = |name: &OsStr| {
         let name = name.to_string_lossy();
-        if path.is_empty() { name.into_owned() } else { format!("{path}/{name}") }
+        if path.is_empty() {
+            name.into_owned()
+        } else {
+            format!("{path}/{name}")
+        }
     };
     let one = |entry: &kiln_sys::DirEntry| {
         let path = below(&entry.name);
-        copy_object(job, from, &entry.name, &path, to, &entry.name.to_string_lossy())
+        copy_object(
+            job,
+            from,
+            &entry.name,
+            &path,
+            to,
+            &entry.name.to_string_lossy(),
+        )
     };
     if names.len() < PARALLEL_FROM {
         return names.iter().try_for_each(one);
@@ -192,11 +209,17 @@ fn copy_object(
         }
         return Ok(());
     }
-    let at = if parent.is_empty() { name.to_owned() } else { format!("{parent}/{name}") };
+    let at = if parent.is_empty() {
+        name.to_owned()
+    } else {
+        format!("{parent}/{name}")
+    };
     if st.is_dir() {
         let real = job.target.real_path(&at)?;
         let existed = job.target.lstat(&real)?;
-        let dir = job.target.directory(&real, job.mode_of(&st), job.owner_of(&st))?;
+        let dir = job
+            .target
+            .directory(&real, job.mode_of(&st), job.owner_of(&st))?;
         let inside = from.sub_dir(source)?;
         if existed.is_some() {
             // The source's attributes win over those of a directory that was there.
@@ -211,7 +234,9 @@ fn copy_object(
     let to = Path::new(name);
     match job.target.lstat(&at)? {
         Some(old) if old.is_dir() => {
-            return Err(Error::Other(format!("cannot replace the directory `/{at}` by a file")));
+            return Err(Error::Other(format!(
+                "cannot replace the directory `/{at}` by a file"
+            )));
         }
         Some(_) => {
             if dir.try_lstat(to)?.is_some() {
@@ -262,19 +287,35 @@ fn copy_partly(
         if excluded && !(is_dir && job.filter.may_include_below(&below)) {
             continue;
         }
-        let at = if parent.is_empty() { name.to_owned() } else { format!("{parent}/{name}") };
+        let at = if parent.is_empty() {
+            name.to_owned()
+        } else {
+            format!("{parent}/{name}")
+        };
         if !excluded {
             let st = from.lstat(source)?;
-            job.target.directory(&at, job.mode_of(&st), job.owner_of(&st))?;
+            job.target
+                .directory(&at, job.mode_of(&st), job.owner_of(&st))?;
         }
-        copy_object(job, &inside, &entry.name, &below, &at, &entry.name.to_string_lossy())?;
+        copy_object(
+            job,
+            &inside,
+            &entry.name,
+            &below,
+            &at,
+            &entry.name.to_string_lossy(),
+        )?;
     }
     Ok(())
 }
 
 fn finish_directory(job: &Job<'_>, from: &RootDir, at: &str, st: &Stat) -> Result<()> {
     let dir = job.target.directory(at, 0o755, (0, 0))?;
-    for (key, value) in from.xattrs(Path::new(""))?.iter().filter(|(k, _)| is_copied(k)) {
+    for (key, value) in from
+        .xattrs(Path::new(""))?
+        .iter()
+        .filter(|(k, _)| is_copied(k))
+    {
         dir.set_xattr(Path::new(""), key, value)?;
     }
     Ok(dir.set_mtime(Path::new(""), st.mtime)?)
@@ -292,7 +333,10 @@ fn copy_file(
     if st.nlink > 1 {
         let mut links = job.links.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(first) = links.get(&(st.dev, st.ino)) {
-            return Ok(job.target.upper().hard_link(Path::new(first), Path::new(at))?);
+            return Ok(job
+                .target
+                .upper()
+                .hard_link(Path::new(first), Path::new(at))?);
         }
         links.insert((st.dev, st.ino), at.to_owned());
         // Held until the first name exists: the second may be copied by another thread.
@@ -346,9 +390,13 @@ pub(super) fn write_file(target: &Target<'_>, write: &WriteFile) -> Result<()> {
     let dir = target.directory(&parent, 0o755, owner)?;
     let to = Path::new(&name);
     dir.remove_all(to)?;
-    let mode = write.chmod.as_ref().map_or(0o644, |c| (c.apply)(0o644, false) & 0o7777);
+    let mode = write
+        .chmod
+        .as_ref()
+        .map_or(0o644, |c| (c.apply)(0o644, false) & 0o7777);
     let mut file = std::fs::File::from(dir.create_new(to, 0o600)?);
-    file.write_all(write.content.as_bytes()).map_err(|e| Error::io("write file", e))?;
+    file.write_all(write.content.as_bytes())
+        .map_err(|e| Error::io("write file", e))?;
     dir.chown(to, owner.0, owner.1)?;
     Ok(dir.chmod(to, mode)?)
 }
@@ -356,7 +404,11 @@ pub(super) fn write_file(target: &Target<'_>, write: &WriteFile) -> Result<()> {
 /// Copies a directory of a tree, as it is, into an empty directory.
 pub(crate) fn copy_all(source: &RootDir, path: &str, to: &RootDir) -> Result<()> {
     let below = path.trim_start_matches('/');
-    let from = if below.is_empty() { source.try_clone()? } else { source.sub_dir(Path::new(below))? };
+    let from = if below.is_empty() {
+        source.try_clone()?
+    } else {
+        source.sub_dir(Path::new(below))?
+    };
     let mut links = HashMap::new();
     copy_plain(&from, to, Path::new(""), &mut links, to)
 }
@@ -374,7 +426,13 @@ fn copy_plain(
         match st.kind {
             FileKind::Directory => {
                 to.mkdir(name, 0o700)?;
-                copy_plain(&from.sub_dir(name)?, &to.sub_dir(name)?, &at.join(name), links, top)?;
+                copy_plain(
+                    &from.sub_dir(name)?,
+                    &to.sub_dir(name)?,
+                    &at.join(name),
+                    links,
+                    top,
+                )?;
             }
             FileKind::File => {
                 if st.nlink > 1 {

@@ -27,7 +27,9 @@ pub(crate) fn select(
     source: &str,
     one_path: bool,
 ) -> Result<Vec<Match>> {
-    let (pivot, _) = source.split_once("/./").map_or(("", source), |(a, b)| (a, b));
+    let (pivot, _) = source
+        .split_once("/./")
+        .map_or(("", source), |(a, b)| (a, b));
     let skipped = Glob::new(pivot).segments().len();
     let pattern = Glob::new(source);
     let wild = !one_path && has_wildcard(source);
@@ -36,8 +38,11 @@ pub(crate) fn select(
         expand(root, ignore, pattern.segments(), String::new(), &mut found)?;
         found.sort();
     } else {
-        let plain: Vec<String> =
-            pattern.segments().iter().map(|s| if one_path { s.clone() } else { unescape(s) }).collect();
+        let plain: Vec<String> = pattern
+            .segments()
+            .iter()
+            .map(|s| if one_path { s.clone() } else { unescape(s) })
+            .collect();
         found.push(plain.join("/"));
     }
     let mut out = Vec::new();
@@ -47,7 +52,10 @@ pub(crate) fn select(
                 continue;
             }
             let ignored = root.try_lstat(Path::new(&path))?.is_some();
-            return Err(Error::SourceNotFound { path: format!("/{path}"), ignored });
+            return Err(Error::SourceNotFound {
+                path: format!("/{path}"),
+                ignored,
+            });
         };
         out.push(one);
     }
@@ -59,7 +67,11 @@ fn unescape(segment: &str) -> String {
     let mut out = String::new();
     let mut chars = segment.chars();
     while let Some(c) = chars.next() {
-        out.push(if c == '\\' { chars.next().unwrap_or(c) } else { c });
+        out.push(if c == '\\' {
+            chars.next().unwrap_or(c)
+        } else {
+            c
+        });
     }
     out
 }
@@ -73,7 +85,9 @@ fn resolve(
 ) -> Result<Option<Match>> {
     let real = real_path(root, path)?;
     let Some(real) = real else { return Ok(None) };
-    let Some(st) = root.try_lstat(Path::new(&real))? else { return Ok(None) };
+    let Some(st) = root.try_lstat(Path::new(&real))? else {
+        return Ok(None);
+    };
     let hidden = |p: &str| {
         !p.is_empty()
             && ignore.is_some_and(|f| f.excludes(p) && !(st.is_dir() && f.may_include_below(p)))
@@ -83,13 +97,22 @@ fn resolve(
     }
     let name = path.rsplit('/').next().unwrap_or(path).to_owned();
     let kept: Vec<&str> = path.split('/').skip(skipped).collect();
-    Ok(Some(Match { path: real, name, kept: kept.join("/"), is_dir: st.is_dir() }))
+    Ok(Some(Match {
+        path: real,
+        name,
+        kept: kept.join("/"),
+        is_dir: st.is_dir(),
+    }))
 }
 
 /// The path with every link resolved, the last one too, inside the root.
 pub(crate) fn real_path(root: &RootDir, path: &str) -> Result<Option<String>> {
     let mut done: Vec<String> = Vec::new();
-    let mut todo: Vec<String> = path.rsplit('/').filter(|p| !p.is_empty()).map(Into::into).collect();
+    let mut todo: Vec<String> = path
+        .rsplit('/')
+        .filter(|p| !p.is_empty())
+        .map(Into::into)
+        .collect();
     let mut links = 0;
     while let Some(part) = todo.pop() {
         match part.as_str() {
@@ -107,7 +130,9 @@ pub(crate) fn real_path(root: &RootDir, path: &str) -> Result<Option<String>> {
             Some(st) if st.kind == FileKind::Symlink => {
                 links += 1;
                 if links > 255 {
-                    return Err(Error::Other(format!("`{path}`: too many levels of symbolic links")));
+                    return Err(Error::Other(format!(
+                        "`{path}`: too many levels of symbolic links"
+                    )));
                 }
                 let target = root.read_link(Path::new(&here))?;
                 done.pop();
@@ -140,7 +165,13 @@ fn expand(
         found.push(at);
         return Ok(());
     };
-    let join = |name: &str| if at.is_empty() { name.to_owned() } else { format!("{at}/{name}") };
+    let join = |name: &str| {
+        if at.is_empty() {
+            name.to_owned()
+        } else {
+            format!("{at}/{name}")
+        }
+    };
     if first != "**" && !has_wildcard(first) {
         let path = join(&unescape(first));
         if root.try_lstat(Path::new(&path))?.is_some() {
@@ -149,7 +180,9 @@ fn expand(
         return Ok(());
     }
     // Links to directories are followed by patterns only where a further segment asks for it.
-    let Some(real) = real_path(root, &at)? else { return Ok(()) };
+    let Some(real) = real_path(root, &at)? else {
+        return Ok(());
+    };
     if !root.lstat(Path::new(&real))?.is_dir() {
         return Ok(());
     }

@@ -28,7 +28,11 @@ fn path(text: &str) -> &Path {
 
 impl<'a> Target<'a> {
     pub(crate) fn open(upper: &Path, below: &'a RootDir) -> Result<Self> {
-        Ok(Self { upper: RootDir::open_trusted(upper)?, below, open: Mutex::default() })
+        Ok(Self {
+            upper: RootDir::open_trusted(upper)?,
+            below,
+            open: Mutex::default(),
+        })
     }
 
     /// What is at a real path: in the new layer, else below it.
@@ -69,7 +73,11 @@ impl<'a> Target<'a> {
     /// The real path of `at`: links followed in all components, also where the rest is missing.
     pub(crate) fn real_path(&self, at: &str) -> Result<String> {
         let mut done: Vec<String> = Vec::new();
-        let mut todo: Vec<String> = at.rsplit('/').filter(|p| !p.is_empty()).map(Into::into).collect();
+        let mut todo: Vec<String> = at
+            .rsplit('/')
+            .filter(|p| !p.is_empty())
+            .map(Into::into)
+            .collect();
         let mut links = 0;
         while let Some(part) = todo.pop() {
             match part.as_str() {
@@ -86,7 +94,9 @@ impl<'a> Target<'a> {
             {
                 links += 1;
                 if links > 255 {
-                    return Err(Error::Other(format!("`{at}`: too many levels of symbolic links")));
+                    return Err(Error::Other(format!(
+                        "`{at}`: too many levels of symbolic links"
+                    )));
                 }
                 let target = self.read_link(&here)?;
                 done.pop();
@@ -123,7 +133,9 @@ impl<'a> Target<'a> {
         let in_upper = parent.try_lstat(name)?;
         match (existing, in_upper) {
             (Some(st), _) if !st.is_dir() => {
-                return Err(Error::Other(format!("`/{at}` exists and is not a directory")));
+                return Err(Error::Other(format!(
+                    "`/{at}` exists and is not a directory"
+                )));
             }
             (Some(_), Some(_)) => {}
             (Some(st), None) => {

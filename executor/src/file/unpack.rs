@@ -9,9 +9,9 @@ use kiln_runtime::sandbox::Rootfs;
 use kiln_solver::plan::Copy;
 use kiln_sys::mount::{Attrs, Overlay, overlay};
 
+use super::Changes;
 use super::select::Match;
 use super::target::Target;
-use super::Changes;
 use crate::engine::OpenTree;
 use crate::error::{Error, Result};
 
@@ -28,17 +28,26 @@ impl Changes<'_> {
     ) -> Result<Vec<Match>> {
         let mut rest = Vec::new();
         for (one, _) in found {
-            let archive = if copy.unpack && !one.is_dir { open_archive(tree, &one.path)? } else { None };
+            let archive = if copy.unpack && !one.is_dir {
+                open_archive(tree, &one.path)?
+            } else {
+                None
+            };
             let Some(archive) = archive else {
                 rest.push(one);
                 continue;
             };
-            let owner = copy.chown.as_deref().map(|c| target.owner(Some(c))).transpose()?;
+            let owner = copy
+                .chown
+                .as_deref()
+                .map(|c| target.owner(Some(c)))
+                .transpose()?;
             target.make_dirs(&copy.dest, 0o755, owner.unwrap_or((0, 0)))?;
-            self.unpack_into(archive, &copy.dest, owner, rootfs, number).map_err(|e| match e {
-                Error::Store(e) => Error::Other(format!("cannot unpack `{}`: {e}", one.path)),
-                other => other,
-            })?;
+            self.unpack_into(archive, &copy.dest, owner, rootfs, number)
+                .map_err(|e| match e {
+                    Error::Store(e) => Error::Other(format!("cannot unpack `{}`: {e}", one.path)),
+                    other => other,
+                })?;
         }
         Ok(rest)
     }
@@ -52,15 +61,34 @@ impl Changes<'_> {
         rootfs: &Rootfs,
         number: usize,
     ) -> Result<()> {
-        let Some((upper, work)) = &rootfs.upper else { return Ok(()) };
+        let Some((upper, work)) = &rootfs.upper else {
+            return Ok(());
+        };
         let work = work.with_file_name(format!("work-{number}-{}", rand_suffix()));
         std::fs::create_dir(&work).map_err(|e| Error::io("prepare unpacking", e))?;
         let lowers: Vec<&Path> = rootfs.lowers.iter().map(PathBuf::as_path).collect();
-        let spec = Overlay { lowers: &lowers, upper: Some((upper, &work)), user_xattr: false };
-        let mount = overlay(&spec, Attrs { nosuid: true, nodev: true, ..Attrs::default() })?;
-        let root = mount.root()?.sub_dir(Path::new(dest.trim_start_matches('/')))?;
-        let options =
-            UnpackOptions { whiteouts: false, below: Vec::new(), owner, into_tree: true };
+        let spec = Overlay {
+            lowers: &lowers,
+            upper: Some((upper, &work)),
+            user_xattr: false,
+        };
+        let mount = overlay(
+            &spec,
+            Attrs {
+                nosuid: true,
+                nodev: true,
+                ..Attrs::default()
+            },
+        )?;
+        let root = mount
+            .root()?
+            .sub_dir(Path::new(dest.trim_start_matches('/')))?;
+        let options = UnpackOptions {
+            whiteouts: false,
+            below: Vec::new(),
+            owner,
+            into_tree: true,
+        };
         unpack(archive, &root, &options)?;
         Ok(())
     }
@@ -81,7 +109,9 @@ fn open_archive(tree: &OpenTree, path: &str) -> Result<Option<Box<dyn Read + Sen
     }
     let mut file = std::fs::File::from(fd);
     let probe = file.try_clone().map_err(|e| Error::io("read archive", e))?;
-    let Ok((kind, mut start)) = decoder(Box::new(probe)) else { return Ok(None) };
+    let Ok((kind, mut start)) = decoder(Box::new(probe)) else {
+        return Ok(None);
+    };
     let mut block = [0_u8; 512];
     let mut filled = 0;
     while filled < block.len() {
@@ -107,7 +137,13 @@ fn is_tar(block: &[u8], kind: Compression) -> bool {
     let sum: u32 = block
         .iter()
         .enumerate()
-        .map(|(at, b)| if (148..156).contains(&at) { 32 } else { u32::from(*b) })
+        .map(|(at, b)| {
+            if (148..156).contains(&at) {
+                32
+            } else {
+                u32::from(*b)
+            }
+        })
         .sum();
     let field: String = block[148..156]
         .iter()

@@ -1,0 +1,91 @@
+//! `kiln history`.
+
+use std::process::ExitCode;
+
+use serde_json::{Value, json};
+
+use super::images::{ago, created, size};
+use crate::engine::App;
+use crate::errors::Failure;
+use crate::template::{Template, align};
+use crate::ui;
+
+/// Show how an image was made
+#[derive(Debug, clap::Args)]
+#[command(after_help = "\
+Examples:
+  kiln history web
+  kiln history --no-trunc --format '{{.CreatedBy}}' web")]
+pub(crate) struct Args {
+    /// Print ids only
+    #[arg(short, long)]
+    quiet: bool,
+    /// Do not shorten ids and commands
+    #[arg(long)]
+    no_trunc: bool,
+    /// Go template, or `json`
+    #[arg(long, value_name = "TEMPLATE")]
+    format: Option<String>,
+    /// Image, by name or id
+    image: String,
+}
+
+/// Runs the command.
+pub(crate) fn run(app: &App, args: &Args) -> Result<ExitCode, Failure> {
+    let store = app.store()?;
+    let image = store.find_image(&args.image)?;
+    let mut layers = image.config.rootfs.diff_ids.iter();
+    let mut values: Vec<Value> = Vec::new();
+    for line in &image.config.history {
+        let layer = if line.empty_layer { None } else { layers.next() };
+        let bytes = match layer {
+            Some(diff_id) => store.layer_by_diff(diff_id)?.map_or(0, |l| l.bytes),
+            None => 0,
+        };
+        let made = line.created.map_or_else(|| created(&image.config, &image.row), Into::into);
+        let command = line.created_by.clone().unwrap_or_default();
+        let shown = if args.no_trunc || command.chars().count() <= 45 {
+            command
+        } else {
+            format!("{}…", command.chars().take(44).collect::<String>())
+        };
+        values.push(json!({
+            "ID": "<missing>", "CreatedSince": ago(made),
+            "CreatedAt": line.created.map(|t| t.to_string()).unwrap_or_default(),
+            "CreatedBy": shown, "Size": size(bytes), "Comment": line.comment.clone().unwrap_or_default(),
+        }));
+    }
+    values.reverse();
+    if let Some(first) = values.first_mut() {
+        let id = &image.row.config;
+        first["ID"] = if args.no_trunc { id.to_string() } else { id.hex()[..12].to_owned() }.into();
+    }
+    print(args, &values)?;
+    Ok(ExitCode::SUCCESS)
+}
+
+fn print(args: &Args, values: &[Value]) -> Result<(), Failure> {
+    if let Some(format) = &args.format {
+        for line in Template::parse(format)?.lines(values)? {
+            ui::data(&line);
+        }
+        return Ok(());
+    }
+    let text = |v: &Value, name: &str| v[name].as_str().unwrap_or_default().to_owned();
+    if args.quiet {
+        for value in values {
+            ui::data(&text(value, "ID"));
+        }
+        return Ok(());
+    }
+    let head = "IMAGE\tCREATED\tCREATED BY\tSIZE\tCOMMENT".to_owned();
+    let fields = ["ID", "CreatedSince", "CreatedBy", "Size", "Comment"];
+    let rows = values.iter().map(|v| {
+        // A here-document's lines and tabs would tear the table apart.
+        fields.iter().map(|f| text(v, f).replace(['\n', '\t'], " ")).collect::<Vec<_>>().join("\t")
+    });
+    for line in align(&std::iter::once(head).chain(rows).collect::<Vec<_>>()) {
+        ui::data(&line);
+    }
+    Ok(())
+}

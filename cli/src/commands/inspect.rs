@@ -1,0 +1,87 @@
+//! `kiln inspect`.
+
+use std::process::ExitCode;
+
+use kiln_cache::{Store, StoredImage};
+use kiln_image::Reference;
+use serde_json::{Value, json};
+
+use super::images::image_size;
+use crate::engine::App;
+use crate::errors::Failure;
+use crate::template::Template;
+use crate::ui;
+
+/// Show all facts on images, as JSON
+#[derive(Debug, clap::Args)]
+#[command(after_help = "\
+Examples:
+  kiln inspect web
+  kiln inspect --format '{{.Config.Env}}' web")]
+pub(crate) struct Args {
+    /// Go template, or `json`
+    #[arg(short, long, value_name = "TEMPLATE")]
+    format: Option<String>,
+    /// Images, by name or id
+    #[arg(required = true)]
+    images: Vec<String>,
+}
+
+/// Runs the command.
+pub(crate) fn run(app: &App, args: &Args) -> Result<ExitCode, Failure> {
+    let store = app.store()?;
+    let template = args.format.as_deref().map(Template::parse).transpose()?;
+    let mut values = Vec::new();
+    let mut failed = false;
+    for name in &args.images {
+        match store.find_image(name) {
+            Ok(image) => values.push(describe(&store, &image)?),
+            Err(e) => {
+                failed = true;
+                Failure::from(e).report();
+            }
+        }
+    }
+    match template {
+        Some(template) => {
+            for value in &values {
+                ui::data(&template.render(value)?);
+            }
+        }
+        None => ui::data(&serde_json::to_string_pretty(&values)?),
+    }
+    Ok(ExitCode::from(u8::from(failed)))
+}
+
+fn describe(store: &Store, image: &StoredImage) -> Result<Value, Failure> {
+    let config = &image.config;
+    let names: Vec<Reference> = store
+        .names_of(&image.row.config)?
+        .iter()
+        .filter_map(|n| Reference::parse(n).ok())
+        .collect();
+    let digests: Vec<String> = match &image.row.manifest {
+        Some(manifest) => {
+            names.iter().map(|n| format!("{}@{manifest}", n.familiar_name())).collect()
+        }
+        None => Vec::new(),
+    };
+    let raw: Value = serde_json::from_slice(&image.raw_config)?;
+    Ok(json!({
+        "Id": image.row.config.to_string(),
+        "RepoTags": names.iter().filter(|n| n.tag().is_some()).map(Reference::familiar).collect::<Vec<_>>(),
+        "RepoDigests": digests,
+        "Comment": config.history.last().and_then(|h| h.comment.clone()).unwrap_or_default(),
+        "Created": config.created.map(|t| t.to_string()).unwrap_or_default(),
+        "Author": config.author.clone().unwrap_or_default(),
+        "Architecture": config.architecture,
+        "Variant": config.variant.clone().unwrap_or_default(),
+        "Os": config.os,
+        "Size": image_size(store, config)?,
+        "Config": raw.get("config").cloned().unwrap_or_else(|| json!({})),
+        "RootFS": {
+            "Type": "layers",
+            "Layers": config.rootfs.diff_ids.iter().map(ToString::to_string).collect::<Vec<_>>(),
+        },
+    }))
+}

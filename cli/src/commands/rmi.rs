@@ -1,0 +1,73 @@
+//! `kiln rmi`.
+
+use std::process::ExitCode;
+
+use kiln_cache::Store;
+use kiln_image::Reference;
+
+use crate::engine::App;
+use crate::errors::{Failure, chain};
+use crate::ui;
+
+/// Remove images
+#[derive(Debug, clap::Args)]
+#[command(after_help = "\
+Layers stay in the cache: a build that makes the same image again runs nothing.
+
+Examples:
+  kiln rmi web:1.0
+  kiln rmi -f 4f1b2c3d")]
+pub(crate) struct Args {
+    /// Remove an image with all its names, and do not mind images that are not there
+    #[arg(short, long)]
+    force: bool,
+    /// Images, by name or id
+    #[arg(required = true)]
+    images: Vec<String>,
+}
+
+/// Runs the command.
+pub(crate) fn run(app: &App, args: &Args) -> Result<ExitCode, Failure> {
+    let store = app.store()?;
+    let mut failed = false;
+    for image in &args.images {
+        match remove(&store, image, args.force) {
+            Ok(()) => {}
+            Err(failure) if args.force && failure.message.starts_with("no image") => {}
+            Err(failure) => {
+                failed = true;
+                failure.report();
+            }
+        }
+    }
+    Ok(ExitCode::from(u8::from(failed)))
+}
+
+fn remove(store: &Store, text: &str, force: bool) -> Result<(), Failure> {
+    let image = store.find_image(text)?;
+    let id = &image.row.config;
+    let names = store.names_of(id)?;
+    let by_name = Reference::parse(text).ok().filter(|r| names.contains(&r.to_string()));
+    match by_name {
+        Some(name) => {
+            let last = store.remove_name(&name, id)?;
+            ui::data(&format!("Untagged: {}", name.familiar()));
+            if !last {
+                return Ok(());
+            }
+        }
+        None if names.len() > 1 && !force => {
+            return Err(Failure::new(format!("`{text}` has {} names", names.len()))
+                .with_hint("remove them by name, or all with -f"));
+        }
+        None => {
+            for name in &names {
+                let shown = Reference::parse(name).map_or_else(|_| name.clone(), |r| r.familiar());
+                ui::data(&format!("Untagged: {shown}"));
+            }
+        }
+    }
+    store.remove_image(id).map_err(|e| Failure::new(chain(&e)))?;
+    ui::data(&format!("Deleted: {id}"));
+    Ok(())
+}

@@ -1,0 +1,34 @@
+//! `kiln tag`.
+
+use std::process::ExitCode;
+
+use kiln_image::Reference;
+
+use crate::engine::App;
+use crate::errors::Failure;
+
+/// Give an image another name
+#[derive(Debug, clap::Args)]
+#[command(after_help = "\
+Examples:
+  kiln tag web:1.0 web:latest
+  kiln tag 4f1b2c3d registry.example.com/team/web:1.0")]
+pub(crate) struct Args {
+    /// Image, by name or id
+    source: String,
+    /// New name
+    target: String,
+}
+
+/// Runs the command.
+pub(crate) fn run(app: &App, args: &Args) -> Result<ExitCode, Failure> {
+    let target = Reference::parse(&args.target)
+        .map_err(|e| Failure::usage(format!("`{}`: {e}", args.target)))?;
+    if target.digest().is_some() {
+        return Err(Failure::usage(format!("`{}`: a new name cannot have a digest", args.target)));
+    }
+    let store = app.store()?;
+    let image = store.find_image(&args.source)?;
+    store.put_image(Some(&target), &image.row.config, image.row.manifest.as_ref())?;
+    Ok(ExitCode::SUCCESS)
+}
