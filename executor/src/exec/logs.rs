@@ -62,10 +62,12 @@ impl StepLog {
 
 /// Passes on what comes out of `pipe` until it ends.
 pub(super) async fn pump(pipe: OwnedFd, stream: Stream, step: &Step, log: &StepLog) {
-    let Ok(mut pipe) = tokio::net::unix::pipe::Receiver::from_owned_fd_unchecked(pipe)
-        .or_else(|e| Err(tracing::warn!(error = %e, "output of a step cannot be read")))
-    else {
-        return;
+    let mut pipe = match tokio::net::unix::pipe::Receiver::from_owned_fd(pipe) {
+        Ok(pipe) => pipe,
+        Err(error) => {
+            tracing::warn!(%error, "output of a step cannot be read");
+            return;
+        }
     };
     let mut buffer = vec![0; 32 << 10];
     while let Ok(n) = pipe.read(&mut buffer).await {

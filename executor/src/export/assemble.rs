@@ -71,10 +71,10 @@ impl Engine {
         let mut own = known.iter().skip(of_base);
         let mut last = config.created;
         for line in assembly.history {
-            if !line.empty {
-                if let Some((_, Some(made))) = own.next() {
-                    last = timestamp(*made, assembly.epoch).or(last);
-                }
+            if !line.empty
+                && let Some((_, Some(made))) = own.next()
+            {
+                last = timestamp(*made, assembly.epoch).or(last);
             }
             config.history.push(History {
                 created: last,

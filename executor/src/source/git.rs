@@ -191,11 +191,10 @@ async fn resolve(git: &Git<'_>, url: &GitUrl) -> Result<Resolved> {
 /// then a tag.
 fn pick(list: &str, reference: &str) -> Option<Resolved> {
     let find = |name: &str| {
-        let of = list.lines().find_map(|line| {
+        list.lines().find_map(|line| {
             let (id, found) = line.split_once('\t')?;
             (found == name && self::url::is_commit(id)).then(|| id.to_owned())
-        });
-        of
+        })
     };
     for name in [
         reference.to_owned(),

@@ -25,6 +25,7 @@ pub struct Pulled {
     pub up_to_date: bool,
 }
 
+#[expect(clippy::needless_pass_by_value, reason = "the form that map_err wants")]
 fn registry_error(e: kiln_registry::RegistryError) -> Error {
     let mut text = e.to_string();
     let mut source = std::error::Error::source(&e);
@@ -141,7 +142,7 @@ impl Engine {
         &self,
         reference: &str,
         config_digest: &str,
-        watch: Option<Watch>,
+        watch: Option<&Watch>,
     ) -> Result<Vec<LayerRef>> {
         let store = &self.s.store;
         let digest: Digest = config_digest.parse().map_err(|_| bad_image(reference))?;
@@ -169,7 +170,7 @@ impl Engine {
                     diff_id: diff_id.clone(),
                     blob,
                     from: from.clone(),
-                    watch: watch.clone(),
+                    watch: watch.cloned(),
                 })
             });
         Ok(layers.collect())
@@ -187,7 +188,7 @@ impl Engine {
     ) -> Result<Pulled> {
         let pulled = self.pull_metadata(reference, platform).await?;
         let name = reference.to_string();
-        let layers = self.image_layers(&name, pulled.config_digest.as_str(), watch)?;
+        let layers = self.image_layers(&name, pulled.config_digest.as_str(), watch.as_ref())?;
         self.ready(&layers).await?;
         Ok(pulled)
     }

@@ -29,7 +29,7 @@ impl Engine {
         };
         match &op.kind {
             SourceKind::Image { reference, config } => {
-                let layers = self.image_layers(reference, config, Some(watch))?;
+                let layers = self.image_layers(reference, config, Some(&watch))?;
                 let identity = Pending::ready(image::identity(&layers));
                 Ok(Solved {
                     output: Output::Layers(layers),
