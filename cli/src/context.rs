@@ -157,11 +157,14 @@ pub(crate) fn dockerfile(
     }
 }
 
+/// Ignore rules, and the name of the file that they are in.
+type Rules = (Arc<dyn PathFilter>, String);
+
 /// The ignore rules of a context: those named after the Dockerfile, else `.dockerignore`.
 fn ignore_rules(
     dir: &Path,
     dockerfile: Option<&Path>,
-) -> Result<Option<(Arc<dyn PathFilter>, String)>, Failure> {
+) -> Result<Option<Rules>, Failure> {
     let root = RootDir::open_trusted(dir)?;
     let mut found = None;
     if let Some(file) = dockerfile {

@@ -46,7 +46,7 @@ fn start(cli: Cli) -> Result<ExitCode, Failure> {
         settings,
         spawner: spawner.clone(),
     };
-    let result = commands::run(app, cli.command);
+    let result = commands::run(&app, cli.command);
     if let Some(spawner) = spawner {
         spawner.stop();
     }

@@ -1,9 +1,4 @@
 //! Everything that is printed goes through here: data to stdout, the rest to stderr.
-#![expect(
-    clippy::print_stdout,
-    clippy::print_stderr,
-    reason = "the one place that prints"
-)]
 
 use std::io::Write as _;
 

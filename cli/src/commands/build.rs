@@ -147,7 +147,7 @@ struct Files {
 }
 
 /// Runs the command.
-pub(crate) fn run(app: &App, args: Args) -> Result<ExitCode, Failure> {
+pub(crate) fn run(app: &App, args: &Args) -> Result<ExitCode, Failure> {
     let names = args
         .tag
         .iter()
@@ -164,7 +164,7 @@ pub(crate) fn run(app: &App, args: Args) -> Result<ExitCode, Failure> {
         inputs.ssh.insert(id, agent);
     }
     let runtime = app.runtime()?;
-    let files = files(app, &args, &runtime)?;
+    let files = files(app, args, &runtime)?;
     let parsed = kiln_parser::parse(&files.dockerfile.text);
     if files.dockerfile.diagnostics(&parsed.diagnostics) {
         return Err(Failure::silent(1));
@@ -172,9 +172,9 @@ pub(crate) fn run(app: &App, args: Args) -> Result<ExitCode, Failure> {
     if let Some(context) = files.context {
         inputs.contexts.insert("context".into(), context);
     }
-    let contexts = named_contexts(app, &args, &runtime, &mut inputs)?;
+    let contexts = named_contexts(app, args, &runtime, &mut inputs)?;
     let engine = app.engine(inputs, args.pull)?;
-    let request = request(&args, &parsed.dockerfile, &files.dockerfile.text, contexts)?;
+    let request = request(args, &parsed.dockerfile, &files.dockerfile.text, contexts)?;
     let mode = if args.quiet {
         Mode::Quiet
     } else {
@@ -202,7 +202,7 @@ pub(crate) fn run(app: &App, args: Args) -> Result<ExitCode, Failure> {
             return Err(error.explain(&model, &files.dockerfile, &engine));
         }
     };
-    let result = finish(&engine, &args, &names, outputs, &image, counts, mode);
+    let result = finish(&engine, args, &names, outputs, &image, counts, mode);
     promote(app, &engine);
     // Blocking threads that still wait for something must not hold the result back.
     runtime.shutdown_background();

@@ -18,16 +18,16 @@ use crate::engine::App;
 use crate::errors::Failure;
 
 /// Carries out a command.
-pub(crate) fn run(app: App, command: Command) -> Result<ExitCode, Failure> {
+pub(crate) fn run(app: &App, command: Command) -> Result<ExitCode, Failure> {
     match command {
-        Command::Build(args) => build::run(&app, *args),
-        Command::Run(args) => run::run(&app, *args),
-        Command::Pull(args) => pull::run(&app, &args),
-        Command::Images(args) => images::run(&app, &args),
-        Command::Tag(args) => tag::run(&app, &args),
-        Command::Rmi(args) => rmi::run(&app, &args),
-        Command::History(args) => history::run(&app, &args),
-        Command::Inspect(args) => inspect::run(&app, &args),
+        Command::Build(args) => build::run(app, &args),
+        Command::Run(args) => run::run(app, &args),
+        Command::Pull(args) => pull::run(app, &args),
+        Command::Images(args) => images::run(app, &args),
+        Command::Tag(args) => tag::run(app, &args),
+        Command::Rmi(args) => rmi::run(app, &args),
+        Command::History(args) => history::run(app, &args),
+        Command::Inspect(args) => inspect::run(app, &args),
         Command::Promote => {
             let store = app.store()?;
             store.discard_unrecorded()?;

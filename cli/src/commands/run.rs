@@ -98,7 +98,7 @@ enum Pull {
 const NOT_STARTED: u8 = 125;
 
 /// Runs the command.
-pub(crate) fn run(app: &App, args: Args) -> Result<ExitCode, Failure> {
+pub(crate) fn run(app: &App, args: &Args) -> Result<ExitCode, Failure> {
     match start(app, args) {
         Ok(exit) => Ok(ExitCode::from(u8::try_from(exit.code()).unwrap_or(1))),
         Err(failure) if failure.code == 1 => Err(failure.with_code(NOT_STARTED)),
@@ -165,7 +165,7 @@ fn environment(args: &Args) -> Result<Vec<String>, Failure> {
     Ok(assigned.collect())
 }
 
-fn start(app: &App, args: Args) -> Result<Exit, Failure> {
+fn start(app: &App, args: &Args) -> Result<Exit, Failure> {
     if args.tty && args.interactive && !pty::is_terminal(std::io::stdin()) {
         return Err(Failure::usage("the input device is not a terminal")
             .with_hint("leave -t out where standard input is a pipe"));
@@ -176,7 +176,7 @@ fn start(app: &App, args: Args) -> Result<Exit, Failure> {
             .parse()
             .map_err(|e| Failure::usage(format!("--platform `{text}`: {e}")))?,
     };
-    let env = environment(&args)?;
+    let env = environment(args)?;
     let volumes = args
         .volume
         .iter()
@@ -195,9 +195,9 @@ fn start(app: &App, args: Args) -> Result<Exit, Failure> {
     let exit = runtime.block_on(async {
         let image = engine.find_or_pull(&args.image, &platform).await?;
         let layers = engine.image_layers(&image.reference, &image.config_digest, None)?;
-        let (stdio, console) = streams(&args)?;
+        let (stdio, console) = streams(args)?;
         let running = engine.running()?;
-        forward_signals(running.clone(), args.tty);
+        forward_signals(&running, args.tty);
         let hostname = args.hostname.clone().unwrap_or_else(|| {
             let mut random = [0; 6];
             // Without random bytes the name is all zeros, which is a name too.
@@ -268,7 +268,7 @@ fn streams(args: &Args) -> Result<(Stdio, Option<OwnedFd>), Failure> {
 }
 
 /// Passes on the signals that a foreground program gets.
-fn forward_signals(running: Running, tty: bool) {
+fn forward_signals(running: &Running, tty: bool) {
     use tokio::signal::unix::{SignalKind, signal};
     let mut numbers = vec![1, 3, 10, 12, 15];
     // With a terminal, Ctrl-C is a character that the terminal passes on itself.
