@@ -56,7 +56,6 @@ impl Lab {
     }
 
     /// A new directory of this name with these files in it.
-    #[must_use]
     pub fn context(&self, name: &str, files: &[(&str, &str)]) -> Context {
         let context = Context::new(self.path(name));
         for (path, text) in files {
@@ -66,7 +65,6 @@ impl Lab {
     }
 
     /// A context that has a Dockerfile only.
-    #[must_use]
     pub fn dockerfile(&self, text: &str) -> Context {
         self.context("context", &[("Dockerfile", text)])
     }
@@ -89,7 +87,6 @@ impl Lab {
     }
 
     /// Output of a command in a container of `image`, which must succeed.
-    #[must_use]
     pub fn run(&self, image: &str, command: &[&str]) -> String {
         let run = self
             .kiln(["run", "--rm", "--network", "none", image])

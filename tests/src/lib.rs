@@ -31,7 +31,7 @@ pub use kiln::{Kiln, Output, Running};
 pub use lab::Lab;
 pub use random::Random;
 pub use tarball::Tarball;
-pub use tools::{skopeo_inspect, tool};
+pub use tools::{holds, skopeo_inspect, tool};
 
 /// A variable that `cargo xtask test` sets.
 #[must_use]

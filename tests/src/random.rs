@@ -36,9 +36,9 @@ impl Random {
     }
 
     /// One of them.
-    pub fn pick<'a, T>(&mut self, of: &'a [T]) -> &'a T {
+    pub fn pick<T: Copy>(&mut self, of: &[T]) -> T {
         let index = usize::try_from(self.below(of.len() as u64)).unwrap();
-        &of[index]
+        of[index]
     }
 }
 

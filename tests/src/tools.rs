@@ -33,3 +33,18 @@ pub fn skopeo_inspect(source: &str) -> serde_json::Value {
     );
     serde_json::from_str(&text).unwrap()
 }
+
+/// Whether any regular file at or below `place` has these bytes in it.
+#[must_use]
+pub fn holds(place: &std::path::Path, bytes: &[u8]) -> bool {
+    // What is removed meanwhile holds nothing.
+    let Ok(metadata) = std::fs::symlink_metadata(place) else {
+        return false;
+    };
+    if metadata.is_dir() {
+        let entries = std::fs::read_dir(place).into_iter().flatten().flatten();
+        return entries.map(|e| e.path()).any(|p| holds(&p, bytes));
+    }
+    metadata.is_file()
+        && std::fs::read(place).is_ok_and(|all| all.windows(bytes.len()).any(|w| w == bytes))
+}

@@ -1,10 +1,12 @@
 //! Streams, exit codes, progress, help.
 
+#![allow(clippy::unwrap_used, reason = "a panic is how a test reports")]
+
 use kiln_tests::{Kiln, Lab};
 
 fn lab() -> Lab {
     let lab = Lab::new();
-    let _context = lab.dockerfile("FROM busybox\nRUN echo to-stdout; echo to-stderr >&2\nRUN for i in 1 2 3; do echo line $i; done\n");
+    lab.dockerfile("FROM busybox\nRUN echo to-stdout; echo to-stderr >&2\nRUN for i in 1 2 3; do echo line $i; done\n");
     lab
 }
 

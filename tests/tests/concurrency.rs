@@ -1,5 +1,7 @@
 //! Many builds, one store.
 
+#![allow(clippy::unwrap_used, reason = "a panic is how a test reports")]
+
 use std::collections::BTreeMap;
 use std::time::Duration;
 

@@ -1,5 +1,7 @@
 //! Where a build's files come from.
 
+#![allow(clippy::unwrap_used, reason = "a panic is how a test reports")]
+
 use std::io::Write as _;
 
 use kiln_tests::{Answer, Lab, Repository, Server, Tarball, tool};

@@ -1,5 +1,7 @@
 //! Kiln is killed at any moment; the store must stay whole.
 
+#![allow(clippy::unwrap_used, reason = "a panic is how a test reports")]
+
 use std::time::Duration;
 
 use kiln_tests::{Context, Kiln, Lab, Random};
@@ -109,9 +111,10 @@ fn damage_costs_time_not_builds() {
     let context = context(&lab);
     let expected = build(&lab, &context).built().image;
     let store = lab.store();
-    let damages: [(&str, fn(&std::path::Path)); 3] = [
+    type Damage = fn(&std::path::Path);
+    let damages: [(&str, Damage); 3] = [
         ("database overwritten", |s| {
-            std::fs::write(s.join("meta-v1.db"), b"not a database at all").unwrap()
+            std::fs::write(s.join("meta-v1.db"), b"not a database at all").unwrap();
         }),
         ("database gone", |s| {
             for name in ["meta-v1.db", "meta-v1.db-wal", "meta-v1.db-shm"] {

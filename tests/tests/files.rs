@@ -1,5 +1,7 @@
 //! COPY and ADD.
 
+#![allow(clippy::unwrap_used, reason = "a panic is how a test reports")]
+
 use std::io::Write as _;
 use std::os::unix::fs::MetadataExt as _;
 
@@ -241,14 +243,16 @@ fn add_unpacks_local_archives() {
         ("--zstd", "t.tar.zst"),
     ] {
         let archive = context.at(name).to_str().unwrap().to_owned();
-        let mut arguments = vec!["--owner=1234", "--group=1234", "-C", &dir];
-        let also;
-        if flag == "--zstd" {
-            also = ["--zstd", "-cf", &archive, src];
+        let packing = if flag == "--zstd" {
+            ["--zstd", "-cf"]
         } else {
-            also = ["--numeric-owner", flag, &archive, src];
-        }
-        arguments.extend(also);
+            ["--numeric-owner", flag]
+        };
+        let owner = ["--owner=1234", "--group=1234", "-C", &dir];
+        let arguments = owner
+            .into_iter()
+            .chain(packing)
+            .chain([archive.as_str(), src]);
         tool("tar", arguments);
         context.dockerfile(&format!("FROM busybox\nADD {name} /out/\nADD --unpack=false {name} /kept/\nCOPY {name} /copied/\n"));
         lab.build(&context).tag("x").built();

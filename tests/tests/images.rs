@@ -1,5 +1,7 @@
 //! Images: pull, import, load, save, tag, rmi, history, inspect, outputs.
 
+#![allow(clippy::unwrap_used, reason = "a panic is how a test reports")]
+
 use kiln_tests::{Lab, Tarball, setting, skopeo_inspect, tool};
 use serde_json::json;
 

@@ -1,5 +1,7 @@
 //! Is a hit always justified? What the cache gives must be what a build without it makes.
 
+#![allow(clippy::unwrap_used, reason = "a panic is how a test reports")]
+
 use std::time::{Duration, SystemTime};
 
 use kiln_tests::{Context, Lab, Random};
@@ -33,7 +35,7 @@ fn start(context: &Context) {
 
 /// One random change.
 fn edit(context: &Context, random: &mut Random) -> String {
-    let name = *random.pick(&NAMES);
+    let name = random.pick(&NAMES);
     let path = context.at(name);
     let kind = random.below(11);
     let is_file = path.symlink_metadata().is_ok_and(|m| m.is_file());
@@ -57,7 +59,7 @@ fn edit(context: &Context, random: &mut Random) -> String {
         }
         2 => drop(std::fs::remove_file(&path)),
         3 if is_file => {
-            context.mode(name, *random.pick(&[0o644, 0o600, 0o755, 0o4755]));
+            context.mode(name, random.pick(&[0o644, 0o600, 0o755, 0o4755]));
         }
         4 => {
             let _ = std::fs::remove_file(&path);

@@ -1,5 +1,7 @@
 //! `kiln run`.
 
+#![allow(clippy::unwrap_used, reason = "a panic is how a test reports")]
+
 use std::time::{Duration, Instant};
 
 use kiln_tests::Lab;
@@ -61,7 +63,7 @@ fn exit_codes_are_passed_on() {
     for (command, code) in [
         (&["sh", "-c", "exit 0"][..], 0),
         (&["sh", "-c", "exit 42"], 42),
-        (&["sh", "-c", "kill -9 $$"], 137),
+        (&["sh", "-c", "sh -c 'kill -9 $$'; exit $?"], 137),
         (&["/no/such/program"], 127),
         (&["/work/f"], 126),
     ] {

@@ -1,8 +1,10 @@
 //! RUN: mounts, network, limits, secrets, security.
 
+#![allow(clippy::unwrap_used, reason = "a panic is how a test reports")]
+
 use std::os::unix::net::UnixListener;
 
-use kiln_tests::Lab;
+use kiln_tests::{Lab, holds};
 
 #[test]
 fn cache_mounts_persist_and_stay_out_of_the_image() {
@@ -169,18 +171,6 @@ fn secrets_are_seen_by_their_step_alone() {
     lab.build(&required).fails().says(&["must"]);
 }
 
-/// Whether any file below `place` has these bytes in it.
-fn holds(place: &std::path::Path, bytes: &[u8]) -> bool {
-    let metadata = std::fs::symlink_metadata(place).unwrap();
-    if metadata.is_dir() {
-        return std::fs::read_dir(place)
-            .unwrap()
-            .any(|e| holds(&e.unwrap().path(), bytes));
-    }
-    metadata.is_file()
-        && std::fs::read(place).is_ok_and(|all| all.windows(bytes.len()).any(|w| w == bytes))
-}
-
 #[test]
 fn an_ssh_agent_is_forwarded() {
     let lab = Lab::new();
@@ -216,7 +206,7 @@ fn networks_of_a_step() {
     let port = listener.local_addr().unwrap().port();
     let context = lab.dockerfile(&format!(
         "FROM busybox\nRUN --network=none ls /sys/class/net > /none; cat /etc/hosts > /hosts\n\
-         RUN --network=host nc -z 127.0.0.1 {port} && echo up > /host\n\
+         RUN --network=host nc -w 5 127.0.0.1 {port} </dev/null && echo up > /host\n\
          RUN --network=default cat /etc/resolv.conf > /resolv; ls /sys/class/net > /default\n"
     ));
     lab.build(&context)

@@ -1,5 +1,7 @@
 //! The shape of the project itself: who may depend on whom, and where unsafe code may be.
 
+#![allow(clippy::unwrap_used, reason = "a panic is how a test reports")]
+
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::process::Command;

@@ -1,5 +1,7 @@
 //! Rules of the workspace itself.
 
+#![allow(clippy::unwrap_used, reason = "a panic is how a test reports")]
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 

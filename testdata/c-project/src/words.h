@@ -1,0 +1,2 @@
+int is_word_part(int c);
+long count_words(const char *text);
