@@ -13,7 +13,7 @@ const MIN_SQLITE: i32 = 3_051_003;
 const SCHEMA: &str = "
 CREATE TABLE IF NOT EXISTS layers (
     id TEXT PRIMARY KEY, diff_id TEXT NOT NULL, tree TEXT NOT NULL, tar_size INTEGER NOT NULL,
-    bytes INTEGER NOT NULL, created INTEGER NOT NULL, boot TEXT
+    bytes INTEGER NOT NULL, created INTEGER NOT NULL, boot TEXT, epoch INTEGER
 ) WITHOUT ROWID;
 CREATE INDEX IF NOT EXISTS layers_by_diff ON layers (diff_id);
 CREATE TABLE IF NOT EXISTS records (
@@ -38,7 +38,7 @@ CREATE TABLE IF NOT EXISTS downloads (
     url TEXT PRIMARY KEY, etag TEXT, modified TEXT, digest TEXT NOT NULL, size INTEGER NOT NULL,
     boot TEXT
 ) WITHOUT ROWID;
-PRAGMA user_version = 1;
+PRAGMA user_version = 2;
 ";
 
 /// Opens the database and makes its tables.
@@ -49,7 +49,7 @@ pub(crate) fn open(path: &Path) -> Result<Connection> {
     let flags = OpenFlags::SQLITE_OPEN_READ_WRITE
         | OpenFlags::SQLITE_OPEN_CREATE
         | OpenFlags::SQLITE_OPEN_NO_MUTEX;
-    let db = Connection::open_with_flags(path, flags)?;
+    let mut db = Connection::open_with_flags(path, flags)?;
     db.busy_timeout(Duration::from_secs(30))?;
     let version: i64 = db.query_row("PRAGMA user_version", [], |row| row.get(0))?;
     if version == 0 {
@@ -58,7 +58,24 @@ pub(crate) fn open(path: &Path) -> Result<Connection> {
     } else {
         db.execute_batch("PRAGMA synchronous = NORMAL;")?;
     }
+    if version == 1 {
+        add_epoch(&mut db)?;
+    }
     Ok(db)
+}
+
+/// From version 1, whose layers did not remember the clamp of their times.
+fn add_epoch(db: &mut Connection) -> Result<()> {
+    write(db, |tx| {
+        // Another process may have been faster.
+        let version: i64 = tx.query_row("PRAGMA user_version", [], |row| row.get(0))?;
+        if version == 1 {
+            tx.execute_batch(
+                "ALTER TABLE layers ADD COLUMN epoch INTEGER; PRAGMA user_version = 2;",
+            )?;
+        }
+        Ok(())
+    })
 }
 
 /// Runs `f` in a writing transaction.
@@ -83,4 +100,36 @@ pub(crate) fn nanos(time: std::time::SystemTime) -> i64 {
 /// The time of a number from [`nanos`].
 pub(crate) fn time(nanos: i64) -> std::time::SystemTime {
     std::time::UNIX_EPOCH + Duration::from_nanos(nanos.max(0).cast_unsigned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_database_of_version_1_is_brought_up_to_date() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("meta-v1.db");
+        let old = Connection::open(&path).unwrap();
+        let schema = SCHEMA
+            .replace(", epoch INTEGER", "")
+            .replace("user_version = 2", "user_version = 1");
+        old.execute_batch(&schema).unwrap();
+        old.execute_batch("INSERT INTO layers VALUES ('i', 'd', 't', 1, 2, 3, NULL)")
+            .unwrap();
+        drop(old);
+        for _ in 0..2 {
+            let db = open(&path).unwrap();
+            let row = "SELECT epoch FROM layers WHERE id = 'i'";
+            assert_eq!(
+                db.query_row(row, [], |r| r.get::<_, Option<i64>>(0))
+                    .unwrap(),
+                None
+            );
+            let version = db
+                .query_row("PRAGMA user_version", [], |r| r.get::<_, i64>(0))
+                .unwrap();
+            assert_eq!(version, 2);
+        }
+    }
 }

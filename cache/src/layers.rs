@@ -38,6 +38,8 @@ pub struct Layer {
     pub bytes: u64,
     /// When it was made.
     pub created: SystemTime,
+    /// The clamp of times, in seconds since 1970, with which its directory gives its tar.
+    pub epoch: Option<u64>,
 }
 
 fn row_to_layer(row: &rusqlite::Row<'_>) -> rusqlite::Result<Option<Layer>> {
@@ -53,10 +55,11 @@ fn row_to_layer(row: &rusqlite::Row<'_>) -> rusqlite::Result<Option<Layer>> {
         tar_size: number(row.get(3)?),
         bytes: number(row.get(4)?),
         created: time(row.get(5)?),
+        epoch: row.get::<_, Option<i64>>(6)?.map(number),
     }))
 }
 
-const COLUMNS: &str = "id, diff_id, tree, tar_size, bytes, created";
+const COLUMNS: &str = "id, diff_id, tree, tar_size, bytes, created, epoch";
 
 impl Store {
     /// The directory of a layer's files.
@@ -110,11 +113,12 @@ impl Store {
             tar_size: packed.tar_size,
             bytes: packed.bytes,
             created,
+            epoch: packed.epoch,
         };
         self.write(|tx| {
             tx.execute(
-                "INSERT OR REPLACE INTO layers (id, diff_id, tree, tar_size, bytes, created, boot)
-                 VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)",
+                "INSERT OR REPLACE INTO layers (id, diff_id, tree, tar_size, bytes, created, boot, epoch)
+                 VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)",
                 (
                     &layer.id.0,
                     layer.diff_id.to_string(),
@@ -123,6 +127,7 @@ impl Store {
                     layer.bytes.cast_signed(),
                     nanos(created),
                     self.boot(),
+                    layer.epoch.map(u64::cast_signed),
                 ),
             )?;
             Ok(())

@@ -28,6 +28,8 @@ pub struct Packed {
     pub tar_size: u64,
     /// Bytes of file contents.
     pub bytes: u64,
+    /// The clamp of times, in seconds since 1970, that the tar was written with.
+    pub epoch: Option<u64>,
 }
 
 /// Bytes that pass between the threads at once.
@@ -125,6 +127,7 @@ pub fn pack(dir: &Path, epoch: Option<u64>, sink: &mut (dyn Write + Send)) -> Re
                 tree,
                 tar_size,
                 bytes,
+                epoch,
             }),
             // The sink's error is the cause if the walker only saw a closed channel.
             (_, Err(e)) => Err(Error::io("write layer", e)),

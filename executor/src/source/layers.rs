@@ -184,6 +184,7 @@ pub(crate) fn unpack_layer(
         tree: tree_of(&found),
         tar_size: plain.size,
         bytes: plain.size,
+        epoch: None,
     };
     store.record_layer(&id, &packed, SystemTime::now())?;
     Ok((id, found))
