@@ -139,6 +139,10 @@ impl Worker for Engine {
         Ok(self.change_files(op, inputs, step).await?)
     }
 
+    fn discard(&self, made: Made<Output, NewLayer>) -> Result<(), PortError> {
+        Ok(self.s.store.drop_layer(&made.layer.id).map_err(Error::from)?)
+    }
+
     async fn merge(&self, inputs: &[Solved<Output>]) -> Result<Output, PortError> {
         let mut layers = Vec::new();
         for input in inputs {

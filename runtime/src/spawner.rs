@@ -117,7 +117,10 @@ impl Spawner {
     ///
     /// # Errors
     /// The helper is gone, or the description cannot be passed on.
-    #[expect(clippy::needless_pass_by_value, reason = "this process must not keep the streams open")]
+    #[expect(
+        clippy::needless_pass_by_value,
+        reason = "this process must not keep the streams open"
+    )]
     pub fn launch(
         &self,
         launch: &Launch,

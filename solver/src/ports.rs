@@ -223,6 +223,9 @@ pub trait Worker: Send + Sync + 'static {
         step: &Step,
     ) -> impl Future<Output = Result<Made<Self::Output, Self::Layer>, PortError>> + Send;
 
+    /// Throws a new layer away.
+    fn discard(&self, made: Made<Self::Output, Self::Layer>) -> Result<(), PortError>;
+
     /// Stacks trees.
     fn merge(
         &self,

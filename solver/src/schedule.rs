@@ -20,6 +20,9 @@ use crate::ports::{Committed, Made, Pending, PortError, Record, Solved, Step, Wo
 /// How long a step waits for the hash of the layer below before it starts without.
 const SMALL_LAYER: Duration = Duration::from_millis(25);
 
+/// How often a step is carried out again because a context changed meanwhile.
+const MAX_CHANGES: usize = 3;
+
 /// How a plan is walked.
 #[derive(Clone, Debug)]
 pub struct Options {
@@ -361,11 +364,32 @@ impl<W: Worker> Run<W> {
             slot = self.slots.acquire() => slot.map_err(|_| PortError::cancelled())?,
             () = step.cancel.cancelled() => return Err(PortError::cancelled()),
         };
-        let (started, begun) = (SystemTime::now(), Instant::now());
-        let made = match &vertex.op {
-            Op::Exec(op) => self.worker.exec(op, inputs, step).await?,
-            Op::File(op) => self.worker.file(op, inputs, step).await?,
-            _ => return Err(PortError::new("this kind of op has no step")),
+        let mut key = key;
+        let mut tries = 0;
+        let (made, started, took) = loop {
+            let (started, begun) = (SystemTime::now(), Instant::now());
+            let made = match &vertex.op {
+                Op::Exec(op) => self.worker.exec(op, inputs, step).await?,
+                Op::File(op) => self.worker.file(op, inputs, step).await?,
+                _ => return Err(PortError::new("this kind of op has no step")),
+            };
+            let took = begun.elapsed();
+            // Files of a context may have changed since they were fingerprinted. What was made
+            // then belongs to no key.
+            let now = match &key {
+                Some(_) if reads_others(&vertex.op) => Some(self.key(vertex, inputs).await?),
+                _ => None,
+            };
+            if now.is_none() || now.as_ref().map(|(k, _)| *k) == key.as_ref().map(|(k, _)| *k) {
+                break (made, started, took);
+            }
+            self.worker.discard(made)?;
+            key = now;
+            tries += 1;
+            if tries > MAX_CHANGES {
+                return Err(PortError::new("the files of the context keep changing")
+                    .with_hint("build from a copy that nobody writes to"));
+            }
         };
         drop(slot);
         let report_key = key.as_ref().map(|(k, _)| *k);
@@ -376,7 +400,7 @@ impl<W: Worker> Run<W> {
                 inputs,
                 made,
                 key,
-                (started, begun.elapsed()),
+                (started, took),
                 flight,
                 step,
             )
@@ -488,6 +512,18 @@ impl<W: Worker> Run<W> {
         inputs: &Inputs<W::Output>,
     ) -> Result<(Key, Vec<LabelledInput>), PortError> {
         key_of(&*self.worker, vertex, inputs).await
+    }
+}
+
+/// Whether an op reads more than the tree that it works on.
+fn reads_others(op: &Op) -> bool {
+    match op {
+        Op::File(file) => file.actions.iter().any(|a| matches!(a, Action::Copy(_))),
+        Op::Exec(exec) => exec
+            .mounts
+            .iter()
+            .any(|m| matches!(m.kind, MountKind::Bind { input: Some(_), .. })),
+        Op::Source(_) | Op::Merge(_) => false,
     }
 }
 

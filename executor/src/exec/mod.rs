@@ -138,7 +138,7 @@ impl Engine {
 /// Makes the directories of an overlay in `scratch`; its root looks like the one below.
 pub(crate) fn prepare_root(scratch: &Path, lowers: Vec<std::path::PathBuf>) -> Result<Rootfs> {
     let dir = RootDir::open_trusted(scratch)?;
-    for name in ["upper", "work", "root"] {
+    for name in ["upper", "work", "root", "spot"] {
         dir.mkdir(Path::new(name), 0o755)?;
     }
     if let Some(top) = lowers.first() {
@@ -151,6 +151,7 @@ pub(crate) fn prepare_root(scratch: &Path, lowers: Vec<std::path::PathBuf>) -> R
         lowers,
         upper: Some((scratch.join("upper"), scratch.join("work"))),
         anchor: scratch.join("root"),
+        spot: scratch.join("spot"),
     })
 }
 

@@ -82,7 +82,10 @@ fn enter(launch: &Launch, streams: Streams, report: &mut dyn FnMut(Report)) -> R
     execute(&argv, &env)
 }
 
-#[expect(clippy::needless_pass_by_value, reason = "the originals are closed when it is done")]
+#[expect(
+    clippy::needless_pass_by_value,
+    reason = "the originals are closed when it is done"
+)]
 fn attach_streams(streams: Streams, pts: Option<&RootDir>) -> Result<()> {
     if let (Some(console), Some(pts)) = (&streams.console, pts) {
         let pair = pty::open_in(pts)?;

@@ -40,6 +40,8 @@ pub struct Rootfs {
     pub upper: Option<(PathBuf, PathBuf)>,
     /// A directory of the store to hang the root on; it stays empty outside the sandbox.
     pub anchor: PathBuf,
+    /// Another one, to hang on what is only passed on by a part.
+    pub spot: PathBuf,
 }
 
 /// One mount of a step or container.

@@ -32,7 +32,7 @@ pub(super) fn mount_all(launch: &Launch, report: &mut dyn FnMut(Report)) -> Resu
     }
     // Sources are opened below the host's root, which is still in view.
     for m in &launch.mounts {
-        bind(&here.root, m, &mut made)?;
+        bind(&here.root, m, &launch.rootfs.spot, &mut made)?;
     }
     protect(&here.root, launch, null.as_ref())?;
     Ok(here)
@@ -176,7 +176,7 @@ fn below_root(path: &Path) -> &Path {
 }
 
 /// Opens the object that a mount shows, and says whether it is a directory.
-fn source_of(source: &MountSource, read_only: bool) -> Result<(Detached, bool)> {
+fn source_of(source: &MountSource, read_only: bool, spot_dir: &Path) -> Result<(Detached, bool)> {
     match source {
         MountSource::Host {
             path,
@@ -204,7 +204,7 @@ fn source_of(source: &MountSource, read_only: bool) -> Result<(Detached, bool)> 
             }
             // A path below is a bind of its own, and those are made from attached mounts.
             let spot = mount::filesystem("tmpfs", &[("mode", "700")], Attrs::SAFE)?;
-            spot.attach(mount::open_trusted(Path::new("/tmp"))?)?;
+            spot.attach(mount::open_trusted(spot_dir)?)?;
             spot.root()?.mkdir(Path::new("t"), 0o700)?;
             tree.attach(spot.root()?.sub_dir(Path::new("t"))?)?;
             let fd = tree.root()?.open_path(below_root(below))?;
@@ -230,7 +230,7 @@ fn source_of(source: &MountSource, read_only: bool) -> Result<(Detached, bool)> 
             gid,
         } => {
             let spot = mount::filesystem("tmpfs", &[("mode", "700")], Attrs::SAFE)?;
-            spot.attach(mount::open_trusted(Path::new("/tmp"))?)?;
+            spot.attach(mount::open_trusted(spot_dir)?)?;
             let dir = spot.root()?;
             let name = Path::new("content");
             let mut file = std::fs::File::from(dir.create_new(name, 0o600)?);
@@ -251,8 +251,8 @@ fn is_dir(fd: &OwnedFd) -> Result<bool> {
     Ok(Stat::from(st).is_dir())
 }
 
-fn bind(root: &RootDir, m: &Mount, made: &mut dyn FnMut(PathBuf)) -> Result<()> {
-    let (tree, dir) = source_of(&m.source, m.read_only).map_err(|e| {
+fn bind(root: &RootDir, m: &Mount, spot_dir: &Path, made: &mut dyn FnMut(PathBuf)) -> Result<()> {
+    let (tree, dir) = source_of(&m.source, m.read_only, spot_dir).map_err(|e| {
         Error::Setup(format!(
             "the source of the mount at `{}`: {e}",
             m.target.display()
