@@ -23,6 +23,9 @@ const SMALL_LAYER: Duration = Duration::from_millis(25);
 /// How often a step is carried out again because a context changed meanwhile.
 const MAX_CHANGES: usize = 3;
 
+#[cfg(test)]
+mod tests;
+
 /// How a plan is walked.
 #[derive(Clone, Debug)]
 pub struct Options {

@@ -11,6 +11,8 @@ mod meta;
 mod run;
 mod stage;
 mod stages;
+#[cfg(test)]
+mod tests;
 mod transfer;
 
 use std::collections::{BTreeMap, BTreeSet};

@@ -82,7 +82,7 @@ impl Build<'_> {
         let (mut network, mut security) = (self.request.network, Security::Sandbox);
         for flag in &instruction.flags {
             let value = match &flag.value {
-                Some(value) => Text::new(self.raw(value, state)?, value.span),
+                Some(value) => Text::new(self.word(value, state)?, value.span),
                 None => Text::new(String::new(), flag.span),
             };
             match flag.name.value.as_str() {

@@ -4,6 +4,8 @@
 
 mod glob;
 mod op;
+#[cfg(test)]
+mod tests;
 
 use std::collections::HashMap;
 use std::fmt::Write as _;

@@ -1,0 +1,255 @@
+//! Dockerfiles in, steps, configs and errors out.
+
+use super::*;
+use crate::plan::{Action, Op};
+use crate::ports::PortError;
+
+/// Knows images whose names are `base`, and one with triggers.
+struct Images;
+
+impl Resolver for Images {
+    async fn resolve(
+        &self,
+        reference: &str,
+        platform: &Platform,
+    ) -> Result<ResolvedImage, PortError> {
+        let mut config = ImageConfig::for_platform(platform);
+        match reference {
+            "base" => {}
+            "trigger" => config.config.on_build = vec!["RUN echo triggered".into()],
+            _ => return Err(PortError::new(format!("no image {reference}"))),
+        }
+        config.config.env = vec!["PATH=/bin".into(), "BASE=yes".into()];
+        Ok(ResolvedImage {
+            reference: reference.into(),
+            config_digest: "sha256:0".into(),
+            config,
+        })
+    }
+}
+
+fn build(text: &str, change: impl FnOnce(&mut Request<'_>)) -> Result<Lowered, LowerError> {
+    let parsed = kiln_parser::parse(text);
+    assert!(!parsed.has_errors(), "{:?}", parsed.diagnostics);
+    let platform: Platform = "linux/amd64".parse().unwrap();
+    let mut request = Request {
+        dockerfile: &parsed.dockerfile,
+        source: text,
+        target: None,
+        build_args: BTreeMap::new(),
+        labels: BTreeMap::new(),
+        platform: platform.clone(),
+        build_platform: platform,
+        contexts: BTreeMap::new(),
+        context: SourceKind::Context {
+            name: "context".into(),
+        },
+        no_cache: NoCache::Off,
+        network: Network::Default,
+        extra_hosts: vec![],
+        ulimits: vec![],
+        shm_size: None,
+        allow_insecure: false,
+        epoch: None,
+    };
+    change(&mut request);
+    tokio::runtime::Builder::new_current_thread()
+        .build()
+        .unwrap()
+        .block_on(lower(&request, &Images))
+}
+
+fn names(lowered: &Lowered) -> Vec<String> {
+    let targets: Vec<_> = lowered.target.into_iter().collect();
+    let order = lowered.plan.reachable(&targets);
+    order
+        .iter()
+        .map(|id| lowered.plan.vertex(*id).name.clone())
+        .collect()
+}
+
+/// The environment of the last command.
+fn env(lowered: &Lowered) -> Vec<(String, String)> {
+    match &lowered.plan.vertex(lowered.target.unwrap()).op {
+        Op::Exec(exec) => exec.env.clone(),
+        _ => panic!("the target is no command"),
+    }
+}
+
+#[test]
+fn stages_that_the_target_does_not_reach_are_not_planned() {
+    let text = "FROM base AS a\nRUN one\nFROM base AS b\nRUN two\nFROM base\nCOPY --from=a /x /\n";
+    let all = names(&build(text, |_| {}).unwrap());
+    assert!(
+        all.iter().any(|n| n.contains("RUN one")) && !all.iter().any(|n| n.contains("RUN two"))
+    );
+    let only = names(&build(text, |r| r.target = Some("B".into())).unwrap());
+    assert_eq!(only, ["[b 1/2] FROM base", "[b 2/2] RUN two"]);
+    let numbered = names(&build(text, |r| r.target = Some("0".into())).unwrap());
+    assert_eq!(numbered, ["[a 1/2] FROM base", "[a 2/2] RUN one"]);
+}
+
+#[test]
+fn metadata_makes_no_step_and_goes_into_config_and_history() {
+    let text = "FROM base\nENV A=1\nLABEL l=2\nEXPOSE 80 8000-8001/udp\nUSER app\nVOLUME /v\nSTOPSIGNAL SIGINT\n\
+                HEALTHCHECK --interval=5s CMD true\nENTRYPOINT [\"e\"]\nCMD c\n";
+    let lowered = build(text, |_| {}).unwrap();
+    assert_eq!(names(&lowered), ["[1/1] FROM base"]);
+    let config = &lowered.config.config;
+    assert_eq!(config.env, ["PATH=/bin", "BASE=yes", "A=1"]);
+    assert_eq!(config.user, "app");
+    assert_eq!(config.entrypoint, ["e"]);
+    assert_eq!(config.cmd, ["/bin/sh", "-c", "c"]);
+    assert!(config.exposed_ports.contains("80/tcp") && config.exposed_ports.contains("8001/udp"));
+    let lines: Vec<&str> = lowered
+        .history
+        .iter()
+        .map(|h| h.created_by.as_str())
+        .collect();
+    assert_eq!(
+        lines,
+        [
+            "ENV A=1",
+            "LABEL l=2",
+            "EXPOSE [80/tcp 8000/udp 8001/udp]",
+            "USER app",
+            "VOLUME [/v]",
+            "STOPSIGNAL SIGINT",
+            "HEALTHCHECK &{[\"CMD-SHELL\" \"true\"] \"5s\" \"0s\" \"0s\" \"0s\" '\\x00'}",
+            "ENTRYPOINT [\"e\"]",
+            "CMD [\"/bin/sh\" \"-c\" \"c\"]",
+        ]
+    );
+    assert!(lowered.history.iter().all(|h| h.empty));
+}
+
+#[test]
+fn arguments_are_seen_from_where_they_are_declared() {
+    let value = |text: &str, given: &[(&str, &str)], name: &str| {
+        let args = given
+            .iter()
+            .map(|(k, v)| ((*k).to_owned(), (*v).to_owned()))
+            .collect();
+        let lowered = build(text, |r| r.build_args = args).unwrap();
+        env(&lowered)
+            .into_iter()
+            .find(|(n, _)| n == name)
+            .map(|(_, v)| v)
+    };
+    let some = |s: &str| Some(s.to_owned());
+    let cases: &[(&str, &[(&str, &str)], &str, Option<String>)] = &[
+        ("FROM base\nARG A=1\nRUN x\n", &[], "A", some("1")),
+        ("FROM base\nARG A=1\nRUN x\n", &[("A", "2")], "A", some("2")),
+        ("FROM base\nARG A\nRUN x\n", &[], "A", None),
+        ("FROM base\nRUN x\nARG A=1\n", &[], "A", None),
+        ("ARG A=g\nFROM base\nRUN x\n", &[], "A", None),
+        ("ARG A=g\nFROM base\nARG A\nRUN x\n", &[], "A", some("g")),
+        ("ARG A=g\nFROM base\nARG A=s\nRUN x\n", &[], "A", some("s")),
+        (
+            "FROM base\nARG A=1\nENV A=e\nRUN x\n",
+            &[("A", "2")],
+            "A",
+            some("e"),
+        ),
+        ("FROM base\nARG A=1\nENV B=$A\nRUN x\n", &[], "B", some("1")),
+        (
+            "FROM base AS p\nARG A=1\nFROM p\nRUN x\n",
+            &[],
+            "A",
+            some("1"),
+        ),
+        (
+            "FROM base\nARG TARGETARCH\nRUN x\n",
+            &[],
+            "TARGETARCH",
+            some("amd64"),
+        ),
+        ("ARG N=base\nFROM ${N}\nRUN x\n", &[], "BASE", some("yes")),
+    ];
+    for (text, given, name, want) in cases {
+        // Arguments declared after the command leave the target as it is.
+        assert_eq!(value(text, given, name), *want, "{text} {given:?}");
+    }
+}
+
+#[test]
+fn triggers_of_a_base_come_first_and_those_of_a_stage_fire_in_its_children() {
+    let base = names(&build("FROM trigger\nRUN own\n", |_| {}).unwrap());
+    assert_eq!(base[1..], ["[2/3] RUN echo triggered", "[3/3] RUN own"]);
+    let stage = "FROM base AS p\nONBUILD RUN child\nFROM p\nRUN own\n";
+    let lowered = build(stage, |_| {}).unwrap();
+    assert!(names(&lowered).iter().any(|n| n.contains("RUN child")));
+    assert!(lowered.config.config.on_build.is_empty());
+}
+
+#[test]
+fn link_makes_a_layer_that_does_not_know_what_is_below() {
+    let lowered = build("FROM base\nRUN x\nCOPY --link a /b\n", |_| {}).unwrap();
+    let merge = lowered.plan.vertex(lowered.target.unwrap());
+    assert!(matches!(merge.op, Op::Merge(_)));
+    let Op::File(file) = &lowered.plan.vertex(merge.inputs[1]).op else {
+        panic!("no copy")
+    };
+    assert!(!file.on_base);
+    assert!(matches!(&file.actions[0], Action::Copy(c) if c.input == 0 && c.dest == "/b"));
+}
+
+#[test]
+fn what_makes_no_sense_is_an_error_at_its_place() {
+    let cases = [
+        ("FROM nope\n", "no image nope"),
+        ("FROM $X\n", "is empty after expansion"),
+        (
+            "FROM base AS a\nCOPY --from=b /x /\nFROM base AS b\n",
+            "comes after this one",
+        ),
+        (
+            "FROM base AS a\nCOPY --from=a /x /\n",
+            "cannot copy from itself",
+        ),
+        (
+            "FROM base\nCOPY --from=3 /x /\n",
+            "is not before this stage",
+        ),
+        ("FROM base\nCOPY a b /c\n", "must be a directory"),
+        ("FROM base\nRUN --security=insecure x\n", "is not allowed"),
+        (
+            "FROM base\nRUN --network=moon x\n",
+            "unsupported network `moon`",
+        ),
+        ("FROM base\nRUN --mount=type=tmpfs x\n", "no target"),
+        ("FROM base\nEXPOSE http\n", "is no port"),
+        ("FROM base\nSTOPSIGNAL SIGNOPE\n", "is no signal"),
+        (
+            "FROM base\nADD --checksum=sha256:12 https://example.com/f /f\n",
+            "--checksum",
+        ),
+        ("FROM base\nENV A=\"${B:?must be set}\"\n", "must be set"),
+    ];
+    for (text, want) in cases {
+        let error = build(text, |r| r.target = Some("0".into())).unwrap_err();
+        assert!(error.message.contains(want), "{text}: {}", error.message);
+        assert!(error.span.is_some(), "{text} has no place");
+    }
+    let error = build("FROM base AS a\n", |r| r.target = Some("z".into())).unwrap_err();
+    assert_eq!(error.help.as_deref(), Some("stages are: a"));
+}
+
+#[test]
+fn an_argument_that_nothing_uses_is_a_warning() {
+    let given = |r: &mut Request<'_>| {
+        r.build_args = [("UNUSED", ""), ("HTTP_PROXY", "x")]
+            .map(|(k, v)| (k.into(), v.into()))
+            .into();
+    };
+    let lowered = build("FROM base\nRUN x\n", given).unwrap();
+    let texts: Vec<_> = lowered
+        .warnings
+        .iter()
+        .map(|w| w.message.as_str())
+        .collect();
+    assert_eq!(
+        texts,
+        ["build argument `UNUSED` was given and nothing uses it"]
+    );
+}

@@ -1,0 +1,215 @@
+//! Every field of an op changes its key, but those that are left out on purpose.
+
+use std::sync::Arc;
+
+use super::*;
+use crate::key::{ContentKey, digest_of};
+
+fn exec() -> Exec {
+    Exec {
+        argv: vec!["sh".into(), "-c".into(), "true".into()],
+        env: vec![("A".into(), "1".into())],
+        proxy_env: vec![],
+        cwd: "/".into(),
+        user: String::new(),
+        hostname: "box".into(),
+        network: Network::Default,
+        security: Security::Sandbox,
+        mounts: vec![ExecMount {
+            target: "/c".into(),
+            kind: MountKind::Cache(CacheMount {
+                id: "c".into(),
+                sharing: Sharing::Shared,
+                base: None,
+                source: "/".into(),
+                mode: 0o755,
+                uid: 0,
+                gid: 0,
+                read_only: false,
+            }),
+        }],
+        extra_hosts: vec![],
+        ulimits: vec![],
+        shm_size: None,
+        platform: BuildPlatform("linux/amd64".parse().unwrap()),
+        on_base: true,
+        epoch: None,
+    }
+}
+
+fn cache(exec: &mut Exec) -> &mut CacheMount {
+    match &mut exec.mounts[0].kind {
+        MountKind::Cache(cache) => cache,
+        _ => unreachable!(),
+    }
+}
+
+type Change<T> = (&'static str, fn(&mut T));
+
+#[test]
+fn every_input_of_a_command_is_in_its_key() {
+    let changes: &[Change<Exec>] = &[
+        ("argument", |e| e.argv[2] = "false".into()),
+        ("argument split", |e| {
+            e.argv = vec!["sh".into(), "-ctrue".into()]
+        }),
+        ("variable", |e| e.env[0].1 = "2".into()),
+        ("variable name", |e| e.env[0].0 = "B".into()),
+        ("variable added", |e| {
+            e.env.push(("B".into(), String::new()))
+        }),
+        ("directory", |e| e.cwd = "/x".into()),
+        ("user", |e| e.user = "app".into()),
+        ("host name", |e| e.hostname = "other".into()),
+        ("network none", |e| e.network = Network::None),
+        ("network host", |e| e.network = Network::Host),
+        ("security", |e| e.security = Security::Insecure),
+        ("mount target", |e| e.mounts[0].target = "/d".into()),
+        ("mount gone", |e| e.mounts.clear()),
+        ("mount kind", |e| {
+            e.mounts[0].kind = MountKind::Tmpfs { size: None }
+        }),
+        ("tmpfs size", |e| {
+            e.mounts[0].kind = MountKind::Tmpfs { size: Some(1) }
+        }),
+        ("cache id", |e| cache(e).id = "d".into()),
+        ("cache sharing", |e| cache(e).sharing = Sharing::Locked),
+        ("cache base", |e| cache(e).base = Some(0)),
+        ("cache source", |e| cache(e).source = "/s".into()),
+        ("cache mode", |e| cache(e).mode = 0o700),
+        ("cache user", |e| cache(e).uid = 1),
+        ("cache group", |e| cache(e).gid = 1),
+        ("cache read-only", |e| cache(e).read_only = true),
+        ("hosts", |e| e.extra_hosts.push(("a".into(), "::1".into()))),
+        ("platform", |e| {
+            e.platform = BuildPlatform("linux/arm64".parse().unwrap())
+        }),
+        ("base", |e| e.on_base = false),
+        ("epoch", |e| e.epoch = Some(0)),
+    ];
+    assert_all_differ(exec, changes);
+}
+
+#[test]
+fn proxies_and_limits_are_not_in_the_key() {
+    let changes: &[Change<Exec>] = &[
+        ("proxy", |e| {
+            e.proxy_env.push(("HTTP_PROXY".into(), "x".into()))
+        }),
+        ("limit", |e| {
+            e.ulimits.push(Ulimit {
+                name: "nofile".into(),
+                soft: 1,
+                hard: 1,
+            })
+        }),
+        ("shared memory", |e| e.shm_size = Some(1)),
+    ];
+    for (what, change) in changes {
+        let mut changed = exec();
+        change(&mut changed);
+        assert_eq!(digest_of(&exec()), digest_of(&changed), "{what}");
+    }
+}
+
+fn copy() -> Copy {
+    Copy {
+        input: 1,
+        sources: vec!["a".into()],
+        dest: "/d".into(),
+        chown: None,
+        chmod: None,
+        unpack: false,
+        exclude: None,
+        parents: false,
+        reset_owner: true,
+        rename_to: None,
+    }
+}
+
+#[derive(Debug)]
+struct Patterns(Vec<String>);
+
+impl PathFilter for Patterns {
+    fn excludes(&self, _: &str) -> bool {
+        false
+    }
+    fn may_include_below(&self, _: &str) -> bool {
+        false
+    }
+    fn patterns(&self) -> Vec<String> {
+        self.0.clone()
+    }
+}
+
+#[test]
+fn every_input_of_a_copy_is_in_its_key() {
+    let changes: &[Change<Copy>] = &[
+        ("input", |c| c.input = 2),
+        ("source", |c| c.sources[0] = "b".into()),
+        ("second source", |c| c.sources.push("b".into())),
+        ("destination", |c| c.dest = "/d/".into()),
+        ("owner", |c| c.chown = Some("1".into())),
+        ("mode", |c| {
+            c.chmod = Some(ModeChange {
+                text: "0644".into(),
+                apply: Arc::new(|m, _| m),
+            });
+        }),
+        ("other mode", |c| {
+            c.chmod = Some(ModeChange {
+                text: "u+x".into(),
+                apply: Arc::new(|m, _| m),
+            });
+        }),
+        ("unpack", |c| c.unpack = true),
+        ("exclude", |c| {
+            c.exclude = Some(Arc::new(Patterns(vec!["*.o".into()])))
+        }),
+        ("other exclude", |c| {
+            c.exclude = Some(Arc::new(Patterns(vec!["*.a".into()])))
+        }),
+        ("parents", |c| c.parents = true),
+        ("owners kept", |c| c.reset_owner = false),
+        ("name", |c| c.rename_to = Some("n".into())),
+    ];
+    assert_all_differ(copy, changes);
+}
+
+/// Each change gives a key of its own.
+fn assert_all_differ<T: ContentKey>(make: fn() -> T, changes: &[Change<T>]) {
+    let mut seen = std::collections::HashMap::from([(digest_of(&make()), "unchanged")]);
+    for (what, change) in changes {
+        let mut changed = make();
+        change(&mut changed);
+        if let Some(other) = seen.insert(digest_of(&changed), what) {
+            panic!("{what} has the key of: {other}");
+        }
+    }
+}
+
+#[test]
+fn the_same_op_on_the_same_inputs_is_one_vertex() {
+    let vertex = |op: Op, inputs: Vec<VertexId>| Vertex {
+        op,
+        inputs,
+        name: "n".into(),
+        lines: None,
+        ignore_cache: false,
+    };
+    let mut plan = Plan::default();
+    let a = plan.add(vertex(Op::Exec(exec()), vec![]));
+    let b = plan.add(vertex(Op::Exec(exec()), vec![a]));
+    assert_eq!(plan.add(vertex(Op::Exec(exec()), vec![])), a);
+    assert_eq!(plan.add(vertex(Op::Exec(exec()), vec![a])), b);
+    let mut with_proxy = exec();
+    with_proxy.proxy_env.push(("HTTP_PROXY".into(), "x".into()));
+    let c = plan.add(vertex(Op::Exec(with_proxy), vec![]));
+    assert_ne!(
+        c, a,
+        "it runs in another way, though its result counts as the same"
+    );
+    assert_eq!(plan.reachable(&[b]), [a, b]);
+    assert_eq!(plan.len(), 3);
+    assert!(plan.to_dot().contains("n0 -> n1"));
+}

@@ -1,0 +1,393 @@
+//! The scheduler with a worker in memory.
+
+use std::collections::BTreeMap;
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use super::*;
+use crate::key::{Identity, TreeDigest};
+use crate::plan::{BuildPlatform, Copy, Exec, File, Merge, Network, Security, Source, SourceKind};
+use crate::ports::{Hit, Selection};
+
+/// A tree is the list of commands that made it.
+type Tree = Vec<String>;
+
+#[derive(Clone)]
+struct Kept {
+    tree: Tree,
+    digest: TreeDigest,
+    ran_at: SystemTime,
+}
+
+/// Runs commands by writing them down. `fail` fails; `slow` waits for ever; `random N` makes
+/// another tree each time it runs; `same N` makes the same tree whatever its name.
+#[derive(Default)]
+struct Memory {
+    records: Mutex<BTreeMap<Key, Kept>>,
+    ran: Mutex<Vec<String>>,
+    count: AtomicUsize,
+    cancelled: AtomicUsize,
+}
+
+fn digest(text: &str) -> TreeDigest {
+    blake3::hash(text.as_bytes()).into()
+}
+
+impl Worker for Arc<Memory> {
+    type Output = Tree;
+    type Layer = String;
+    type Flight = ();
+
+    async fn source(&self, op: &Source, _: &Step, _: bool) -> Result<Solved<Tree>, PortError> {
+        let SourceKind::Context { name } = &op.kind else {
+            return Err(PortError::new("no source"));
+        };
+        Ok(Solved {
+            output: vec![name.clone()],
+            identity: Pending::ready(Identity::empty().with_layer(digest(name))),
+        })
+    }
+
+    async fn fingerprint_copy(
+        &self,
+        _: &Copy,
+        input: &Solved<Tree>,
+    ) -> Result<Selection, PortError> {
+        let fingerprint = blake3::hash(input.output.join("+").as_bytes()).into();
+        Ok(Selection {
+            fingerprint,
+            paths: vec![],
+        })
+    }
+
+    async fn fingerprint_path(
+        &self,
+        input: &Solved<Tree>,
+        _: &str,
+    ) -> Result<Selection, PortError> {
+        let fingerprint = blake3::hash(input.output.join("+").as_bytes()).into();
+        Ok(Selection {
+            fingerprint,
+            paths: vec![],
+        })
+    }
+
+    async fn lookup(
+        &self,
+        key: Key,
+        base: Option<&Solved<Tree>>,
+        not_before: Option<SystemTime>,
+    ) -> Result<Option<Hit<Tree>>, PortError> {
+        let found = self.records.lock().unwrap().get(&key).cloned();
+        let Some(kept) = found.filter(|k| not_before.is_none_or(|t| k.ran_at >= t)) else {
+            return Ok(None);
+        };
+        let below = match base {
+            Some(base) => base.identity.wait().await?,
+            None => Identity::empty(),
+        };
+        let identity = Pending::ready(below.with_layer(kept.digest));
+        Ok(Some(Hit {
+            solved: Solved {
+                output: kept.tree,
+                identity,
+            },
+            ran_at: kept.ran_at,
+        }))
+    }
+
+    async fn flight(&self, _: Key, _: &Step) -> Result<(), PortError> {
+        Ok(())
+    }
+
+    async fn exec(
+        &self,
+        op: &Exec,
+        inputs: &[Solved<Tree>],
+        step: &Step,
+    ) -> Result<Made<Tree, String>, PortError> {
+        let command = op.argv.join(" ");
+        self.ran.lock().unwrap().push(command.clone());
+        let layer = match op.argv[0].as_str() {
+            "fail" => return Err(PortError::new("it failed")),
+            "slow" => {
+                step.cancel.cancelled().await;
+                self.cancelled.fetch_add(1, Ordering::SeqCst);
+                return Err(PortError::cancelled());
+            }
+            "random" => format!("{command} {}", self.count.fetch_add(1, Ordering::SeqCst)),
+            "same" => "same".into(),
+            _ => command,
+        };
+        let mut output = inputs.first().map_or(vec![], |i| i.output.clone());
+        output.push(layer.clone());
+        Ok(Made { output, layer })
+    }
+
+    async fn file(
+        &self,
+        _: &File,
+        _: &[Solved<Tree>],
+        _: &Step,
+    ) -> Result<Made<Tree, String>, PortError> {
+        Err(PortError::new("no files here"))
+    }
+
+    fn discard(&self, _: Made<Tree, String>) -> Result<(), PortError> {
+        Ok(())
+    }
+
+    async fn merge(&self, inputs: &[Solved<Tree>]) -> Result<Tree, PortError> {
+        Ok(inputs.iter().flat_map(|i| i.output.clone()).collect())
+    }
+
+    fn commit(
+        &self,
+        made: Made<Tree, String>,
+        record: Record<Tree>,
+    ) -> impl Future<Output = Result<Committed<Tree>, PortError>> + Send + 'static {
+        let memory = self.clone();
+        async move {
+            let (key, _) = record.key.await.map_err(|_| PortError::cancelled())?;
+            let base = match &record.base {
+                Some(base) => base.identity.wait().await?,
+                None => Identity::empty(),
+            };
+            let digest = digest(&made.layer);
+            let identity = base.with_layer(digest);
+            let kept = Kept {
+                tree: made.output.clone(),
+                digest,
+                ran_at: record.started,
+            };
+            memory.records.lock().unwrap().insert(key, kept);
+            Ok(Committed {
+                output: made.output,
+                identity,
+            })
+        }
+    }
+}
+
+struct Graph {
+    plan: Plan,
+}
+
+impl Graph {
+    fn new() -> Self {
+        Self {
+            plan: Plan::default(),
+        }
+    }
+
+    fn run(&mut self, command: &str, inputs: &[VertexId], ignore_cache: bool) -> VertexId {
+        let op = Op::Exec(Exec {
+            argv: command.split(' ').map(str::to_owned).collect(),
+            env: vec![],
+            proxy_env: vec![],
+            cwd: "/".into(),
+            user: String::new(),
+            hostname: String::new(),
+            network: Network::Default,
+            security: Security::Sandbox,
+            mounts: vec![],
+            extra_hosts: vec![],
+            ulimits: vec![],
+            shm_size: None,
+            platform: BuildPlatform("linux/amd64".parse().unwrap()),
+            on_base: !inputs.is_empty(),
+            epoch: None,
+        });
+        let name = command.to_owned();
+        self.plan.add(Vertex {
+            op,
+            inputs: inputs.to_vec(),
+            name,
+            lines: None,
+            ignore_cache,
+        })
+    }
+
+    fn merge(&mut self, inputs: &[VertexId]) -> VertexId {
+        let vertex = Vertex {
+            op: Op::Merge(Merge {}),
+            inputs: inputs.to_vec(),
+            name: "merge".into(),
+            lines: None,
+            ignore_cache: false,
+        };
+        self.plan.add(vertex)
+    }
+}
+
+async fn go(
+    memory: &Arc<Memory>,
+    graph: Graph,
+    target: VertexId,
+) -> Result<Solution<Tree>, SolveError> {
+    let options = Options {
+        parallelism: 8,
+        started: SystemTime::now(),
+        events: Events::none(),
+        cancel: CancellationToken::new(),
+    };
+    solve(
+        Arc::new(graph.plan),
+        &[target],
+        Arc::new(memory.clone()),
+        options,
+    )
+    .await
+}
+
+fn ran(memory: &Memory) -> Vec<String> {
+    std::mem::take(&mut memory.ran.lock().unwrap())
+}
+
+#[tokio::test]
+async fn a_second_solve_runs_nothing_and_gives_the_same() {
+    let memory = Arc::new(Memory::default());
+    let chain = || {
+        let mut graph = Graph::new();
+        let a = graph.run("a", &[], false);
+        let b = graph.run("b", &[a], false);
+        let c = graph.run("c", &[b], false);
+        (graph, c)
+    };
+    let (graph, target) = chain();
+    let first = go(&memory, graph, target).await.unwrap();
+    assert_eq!(ran(&memory), ["a", "b", "c"]);
+    assert_eq!(first.results[0].output, ["a", "b", "c"]);
+    let (graph, target) = chain();
+    let second = go(&memory, graph, target).await.unwrap();
+    assert_eq!(ran(&memory), Vec::<String>::new());
+    assert_eq!(second.results[0].identity, first.results[0].identity);
+    assert_eq!(second.counts, Counts { cached: 3, ran: 0 });
+}
+
+#[tokio::test]
+async fn what_comes_after_a_changed_step_runs_and_what_does_not_depend_on_it_does_not() {
+    let memory = Arc::new(Memory::default());
+    let build = |first: &str| {
+        let mut graph = Graph::new();
+        let a = graph.run(first, &[], false);
+        let b = graph.run("b", &[a], false);
+        let other = graph.run("other", &[], false);
+        let merged = graph.merge(&[b, other]);
+        (graph, merged)
+    };
+    let (graph, target) = build("a1");
+    go(&memory, graph, target).await.unwrap();
+    ran(&memory);
+    let (graph, target) = build("a2");
+    go(&memory, graph, target).await.unwrap();
+    assert_eq!(ran(&memory), ["a2", "b"]);
+}
+
+#[tokio::test]
+async fn a_changed_step_that_makes_the_same_stops_the_change_there() {
+    let memory = Arc::new(Memory::default());
+    for (command, want) in [("same 1", vec!["same 1", "b"]), ("same 2", vec!["same 2"])] {
+        let mut graph = Graph::new();
+        let a = graph.run(command, &[], false);
+        let b = graph.run("b", &[a], false);
+        go(&memory, graph, b).await.unwrap();
+        assert_eq!(ran(&memory), want);
+    }
+}
+
+#[tokio::test]
+async fn a_re_run_that_makes_something_else_reaches_what_depends_on_it_later() {
+    let memory = Arc::new(Memory::default());
+    let build = |fresh: bool, with_b: bool| {
+        let mut graph = Graph::new();
+        let a = graph.run("random", &[], fresh);
+        let target = if with_b {
+            graph.run("b", &[a], false)
+        } else {
+            a
+        };
+        (graph, target)
+    };
+    for (fresh, with_b, want) in [
+        (false, true, vec!["random", "b"]),
+        (true, false, vec!["random"]),
+        // The result of `b` was made from the older `random`: it must not be used.
+        (false, true, vec!["b"]),
+    ] {
+        let (graph, target) = build(fresh, with_b);
+        go(&memory, graph, target).await.unwrap();
+        assert_eq!(ran(&memory), want);
+    }
+}
+
+#[tokio::test]
+async fn a_failure_stops_the_others_and_is_the_error() {
+    let memory = Arc::new(Memory::default());
+    let mut graph = Graph::new();
+    let slow: Vec<VertexId> = (0..5)
+        .map(|n| graph.run(&format!("slow {n}"), &[], false))
+        .collect();
+    let fail = graph.run("fail", &[], false);
+    let target = graph.merge(&[&slow[..], &[fail]].concat());
+    let error = go(&memory, graph, target).await.unwrap_err();
+    assert!(
+        matches!(error, SolveError::Vertex { vertex, .. } if vertex == fail),
+        "{error}"
+    );
+    assert_eq!(memory.cancelled.load(Ordering::SeqCst), 5);
+}
+
+#[tokio::test]
+async fn an_interruption_stops_everything() {
+    let memory = Arc::new(Memory::default());
+    let mut graph = Graph::new();
+    let slow = graph.run("slow", &[], false);
+    let target = graph.run("after", &[slow], false);
+    let cancel = CancellationToken::new();
+    let options = Options {
+        parallelism: 1,
+        started: SystemTime::now(),
+        events: Events::none(),
+        cancel: cancel.clone(),
+    };
+    let targets = [target];
+    let solving = solve(
+        Arc::new(graph.plan),
+        &targets,
+        Arc::new(memory.clone()),
+        options,
+    );
+    let stopping = async {
+        tokio::time::sleep(Duration::from_millis(20)).await;
+        cancel.cancel();
+    };
+    let (solved, ()) = tokio::join!(solving, stopping);
+    assert!(matches!(solved, Err(SolveError::Cancelled)));
+    assert_eq!(ran(&memory), ["slow"]);
+}
+
+#[tokio::test]
+async fn a_thousand_steps_in_a_row_and_side_by_side() {
+    let memory = Arc::new(Memory::default());
+    let build = || {
+        let mut graph = Graph::new();
+        let mut last = graph.run("start", &[], false);
+        for n in 0..500 {
+            last = graph.run(&format!("row {n}"), &[last], false);
+        }
+        let mut all: Vec<VertexId> = (0..500)
+            .map(|n| graph.run(&format!("side {n}"), &[], false))
+            .collect();
+        all.push(last);
+        let target = graph.merge(&all);
+        (graph, target)
+    };
+    let (graph, target) = build();
+    let first = go(&memory, graph, target).await.unwrap();
+    assert_eq!(ran(&memory).len(), 1001);
+    let (graph, target) = build();
+    let second = go(&memory, graph, target).await.unwrap();
+    assert_eq!(ran(&memory).len(), 0);
+    assert_eq!(first.results[0].identity, second.results[0].identity);
+}
