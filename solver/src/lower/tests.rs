@@ -137,7 +137,13 @@ fn arguments_are_seen_from_where_they_are_declared() {
             .map(|(_, v)| v)
     };
     let some = |s: &str| Some(s.to_owned());
-    let cases: &[(&str, &[(&str, &str)], &str, Option<String>)] = &[
+    type Case = (
+        &'static str,
+        &'static [(&'static str, &'static str)],
+        &'static str,
+        Option<String>,
+    );
+    let cases: &[Case] = &[
         ("FROM base\nARG A=1\nRUN x\n", &[], "A", some("1")),
         ("FROM base\nARG A=1\nRUN x\n", &[("A", "2")], "A", some("2")),
         ("FROM base\nARG A\nRUN x\n", &[], "A", None),

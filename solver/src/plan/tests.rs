@@ -51,12 +51,12 @@ fn every_input_of_a_command_is_in_its_key() {
     let changes: &[Change<Exec>] = &[
         ("argument", |e| e.argv[2] = "false".into()),
         ("argument split", |e| {
-            e.argv = vec!["sh".into(), "-ctrue".into()]
+            e.argv = vec!["sh".into(), "-ctrue".into()];
         }),
         ("variable", |e| e.env[0].1 = "2".into()),
         ("variable name", |e| e.env[0].0 = "B".into()),
         ("variable added", |e| {
-            e.env.push(("B".into(), String::new()))
+            e.env.push(("B".into(), String::new()));
         }),
         ("directory", |e| e.cwd = "/x".into()),
         ("user", |e| e.user = "app".into()),
@@ -67,10 +67,10 @@ fn every_input_of_a_command_is_in_its_key() {
         ("mount target", |e| e.mounts[0].target = "/d".into()),
         ("mount gone", |e| e.mounts.clear()),
         ("mount kind", |e| {
-            e.mounts[0].kind = MountKind::Tmpfs { size: None }
+            e.mounts[0].kind = MountKind::Tmpfs { size: None };
         }),
         ("tmpfs size", |e| {
-            e.mounts[0].kind = MountKind::Tmpfs { size: Some(1) }
+            e.mounts[0].kind = MountKind::Tmpfs { size: Some(1) };
         }),
         ("cache id", |e| cache(e).id = "d".into()),
         ("cache sharing", |e| cache(e).sharing = Sharing::Locked),
@@ -82,7 +82,7 @@ fn every_input_of_a_command_is_in_its_key() {
         ("cache read-only", |e| cache(e).read_only = true),
         ("hosts", |e| e.extra_hosts.push(("a".into(), "::1".into()))),
         ("platform", |e| {
-            e.platform = BuildPlatform("linux/arm64".parse().unwrap())
+            e.platform = BuildPlatform("linux/arm64".parse().unwrap());
         }),
         ("base", |e| e.on_base = false),
         ("epoch", |e| e.epoch = Some(0)),
@@ -94,14 +94,14 @@ fn every_input_of_a_command_is_in_its_key() {
 fn proxies_and_limits_are_not_in_the_key() {
     let changes: &[Change<Exec>] = &[
         ("proxy", |e| {
-            e.proxy_env.push(("HTTP_PROXY".into(), "x".into()))
+            e.proxy_env.push(("HTTP_PROXY".into(), "x".into()));
         }),
         ("limit", |e| {
             e.ulimits.push(Ulimit {
                 name: "nofile".into(),
                 soft: 1,
                 hard: 1,
-            })
+            });
         }),
         ("shared memory", |e| e.shm_size = Some(1)),
     ];
@@ -164,10 +164,10 @@ fn every_input_of_a_copy_is_in_its_key() {
         }),
         ("unpack", |c| c.unpack = true),
         ("exclude", |c| {
-            c.exclude = Some(Arc::new(Patterns(vec!["*.o".into()])))
+            c.exclude = Some(Arc::new(Patterns(vec!["*.o".into()])));
         }),
         ("other exclude", |c| {
-            c.exclude = Some(Arc::new(Patterns(vec!["*.a".into()])))
+            c.exclude = Some(Arc::new(Patterns(vec!["*.a".into()])));
         }),
         ("parents", |c| c.parents = true),
         ("owners kept", |c| c.reset_owner = false),
