@@ -18,8 +18,7 @@ CREATE TABLE IF NOT EXISTS layers (
 CREATE INDEX IF NOT EXISTS layers_by_diff ON layers (diff_id);
 CREATE TABLE IF NOT EXISTS records (
     key TEXT PRIMARY KEY, layer TEXT NOT NULL, ran_at INTEGER NOT NULL, took INTEGER NOT NULL,
-    created INTEGER NOT NULL, name TEXT NOT NULL, inputs TEXT NOT NULL, used INTEGER NOT NULL,
-    boot TEXT
+    created INTEGER NOT NULL, name TEXT NOT NULL, inputs TEXT NOT NULL, boot TEXT
 ) WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS images (
     id INTEGER PRIMARY KEY, name TEXT UNIQUE, config TEXT NOT NULL, manifest TEXT,
@@ -33,10 +32,6 @@ CREATE TABLE IF NOT EXISTS blobs (
 CREATE TABLE IF NOT EXISTS fingerprints (
     identity TEXT NOT NULL, selection TEXT NOT NULL, fingerprint TEXT NOT NULL,
     PRIMARY KEY (identity, selection)
-) WITHOUT ROWID;
-CREATE TABLE IF NOT EXISTS downloads (
-    url TEXT PRIMARY KEY, etag TEXT, modified TEXT, digest TEXT NOT NULL, size INTEGER NOT NULL,
-    boot TEXT
 ) WITHOUT ROWID;
 PRAGMA user_version = 2;
 ";

@@ -3,9 +3,9 @@
 //! ```text
 //! content-v1/sha256/<hex>   blobs as they cross the wire
 //! layers-v1/<id>/diff       unpacked layers in overlay form, immutable once named
-//! mounts-v1/<hash>/data     cache mounts
+//! mounts-v1/<hash>/data     cache mounts; mounts-v1/locks is locked by ranges while they are used
 //! stat-v1/<hash>            stat caches of contexts
-//! logs-v1/<key>             output of steps
+//! logs-v1/<time>-<pid>/     output of a build's steps, one file each; the last builds only
 //! work-v1/<owner>/          what a running process has not finished
 //! trash/                    renamed here first, unlinked afterwards
 //! locks                     byte ranges of it are locked while steps run
@@ -38,7 +38,7 @@ pub use flight::Flight;
 pub use images::{ImageRow, StoredImage};
 pub use layers::{Layer, LayerId};
 pub use mounts::{CacheMountDir, MountUse};
-pub use pack::{Packed, pack};
+pub use pack::{Packed, is_image_xattr, pack};
 pub use records::{NewRecord, StoredRecord};
 pub use scratch::Scratch;
 pub use store::Store;

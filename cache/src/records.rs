@@ -69,8 +69,8 @@ impl Store {
         self.write(|tx| {
             tx.prepare_cached(
                 "INSERT OR REPLACE INTO records
-                 (key, layer, ran_at, took, created, name, inputs, used, boot)
-                 VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?5, ?8)",
+                 (key, layer, ran_at, took, created, name, inputs, boot)
+                 VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)",
             )?
             .execute((
                 record.key.to_hex(),
@@ -86,24 +86,6 @@ impl Store {
         })
     }
 
-    /// Notes that records were used just now.
-    ///
-    /// # Errors
-    /// The database refused.
-    pub fn touch_records(&self, keys: &[Key]) -> Result<()> {
-        if keys.is_empty() {
-            return Ok(());
-        }
-        let now = nanos(SystemTime::now());
-        self.write(|tx| {
-            let mut update = tx.prepare_cached("UPDATE records SET used = ?2 WHERE key = ?1")?;
-            for key in keys {
-                update.execute((key.to_hex(), now))?;
-            }
-            Ok(())
-        })
-    }
-
     /// Notes that a step ran again and made what an older layer holds already.
     ///
     /// # Errors
@@ -111,7 +93,7 @@ impl Store {
     pub fn refresh_record(&self, key: Key, ran_at: SystemTime) -> Result<()> {
         self.write(|tx| {
             tx.execute(
-                "UPDATE records SET ran_at = ?2, used = ?2 WHERE key = ?1",
+                "UPDATE records SET ran_at = ?2 WHERE key = ?1",
                 (key.to_hex(), nanos(ran_at)),
             )?;
             Ok(())

@@ -93,6 +93,27 @@ impl Store {
     }
 }
 
+/// Builds whose output is kept.
+const KEPT_LOGS: usize = 100;
+
+impl Store {
+    /// Removes the output of all but the last builds.
+    ///
+    /// # Errors
+    /// The folder cannot be listed.
+    pub fn prune_logs(&self) -> Result<()> {
+        let logs = RootDir::open_trusted(&self.path("logs-v1"))?;
+        let mut names = logs.read_dir(Path::new(""))?;
+        // Names begin with the time, all of one length.
+        names.sort_by(|a, b| b.name.cmp(&a.name));
+        for entry in names.iter().skip(KEPT_LOGS) {
+            // Another process may remove the same at the same time.
+            let _ = logs.remove_all(Path::new(&entry.name));
+        }
+        Ok(())
+    }
+}
+
 /// Whether the process that a work directory is named after still runs.
 pub(crate) fn is_alive(owner: &str) -> bool {
     let Some((pid, start)) = owner.split_once('-') else {

@@ -140,8 +140,7 @@ impl Store {
         let stale: bool = self.db().query_row(
             "SELECT EXISTS (SELECT 1 FROM layers WHERE boot IS NOT NULL AND boot <> ?1)
                  OR EXISTS (SELECT 1 FROM records WHERE boot IS NOT NULL AND boot <> ?1)
-                 OR EXISTS (SELECT 1 FROM images WHERE boot IS NOT NULL AND boot <> ?1)
-                 OR EXISTS (SELECT 1 FROM downloads WHERE boot IS NOT NULL AND boot <> ?1)",
+                 OR EXISTS (SELECT 1 FROM images WHERE boot IS NOT NULL AND boot <> ?1)",
             [self.boot()],
             |row| row.get(0),
         )?;
@@ -149,7 +148,7 @@ impl Store {
             return Ok(());
         }
         self.write(|tx| {
-            for table in ["layers", "records", "images", "downloads"] {
+            for table in ["layers", "records", "images"] {
                 let sql = format!("DELETE FROM {table} WHERE boot IS NOT NULL AND boot <> ?1");
                 tx.execute(&sql, [self.boot()])?;
             }
@@ -205,10 +204,6 @@ impl Store {
             tx.execute(
                 "UPDATE images SET boot = NULL WHERE boot IS NOT NULL AND created < ?1",
                 [before],
-            )?;
-            tx.execute(
-                "UPDATE downloads SET boot = NULL WHERE boot IS NOT NULL",
-                [],
             )?;
             Ok(())
         })

@@ -1,6 +1,6 @@
 //! The command line: what was typed, before files and environment are looked at.
 
-use std::path::PathBuf;
+use std::ffi::OsString;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
@@ -25,11 +25,11 @@ pub(crate) struct Cli {
 pub(crate) struct Global {
     /// Directory of the store [default: /var/lib/kiln for root, $XDG_DATA_HOME/kiln otherwise]
     #[arg(long, global = true, env = "KILN_ROOT", value_name = "DIR")]
-    pub(crate) root: Option<PathBuf>,
+    pub(crate) root: Option<OsString>,
     /// Config file [default: /etc/kiln/config.toml for root, $XDG_CONFIG_HOME/kiln/config.toml
     /// otherwise]
     #[arg(long, global = true, env = "KILN_CONFIG", value_name = "FILE")]
-    pub(crate) config: Option<PathBuf>,
+    pub(crate) config: Option<OsString>,
     /// What kiln logs of itself to stderr
     #[arg(
         long,
@@ -65,11 +65,16 @@ pub(crate) enum Command {
     Rmi(commands::rmi::Args),
     History(commands::history::Args),
     Inspect(commands::inspect::Args),
-    #[command(hide = true, name = "internal-promote")]
-    Promote,
+    #[command(hide = true, name = "internal-upkeep")]
+    Upkeep,
 }
 
 impl Command {
+    /// Whether the command may leave something in the store that is not on the disk yet.
+    pub(crate) fn needs_upkeep(&self) -> bool {
+        !matches!(self, Self::Upkeep)
+    }
+
     /// Whether the command starts sandboxes.
     pub(crate) fn needs_sandbox(&self) -> bool {
         matches!(self, Self::Build(_) | Self::Run(_))

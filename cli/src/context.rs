@@ -161,10 +161,7 @@ pub(crate) fn dockerfile(
 type Rules = (Arc<dyn PathFilter>, String);
 
 /// The ignore rules of a context: those named after the Dockerfile, else `.dockerignore`.
-fn ignore_rules(
-    dir: &Path,
-    dockerfile: Option<&Path>,
-) -> Result<Option<Rules>, Failure> {
+fn ignore_rules(dir: &Path, dockerfile: Option<&Path>) -> Result<Option<Rules>, Failure> {
     let root = RootDir::open_trusted(dir)?;
     let mut found = None;
     if let Some(file) = dockerfile {

@@ -104,6 +104,32 @@ impl App {
         }))
     }
 
+    /// Has what was stored written to the disk, and what was discarded removed, by a process of
+    /// its own: nobody waits for it.
+    pub(crate) fn upkeep(&self) {
+        use std::os::unix::process::CommandExt as _;
+        use std::process::{Command, Stdio};
+        let needed = Store::open(&self.settings.root).and_then(|store| store.needs_upkeep());
+        if !needed.unwrap_or(false) {
+            return;
+        }
+        let mut command = Command::new("/proc/self/exe");
+        command.arg("--root").arg(&self.settings.root);
+        if let Some(config) = &self.settings.config_file {
+            command.arg("--config").arg(config);
+        }
+        let spawned = command
+            .arg("internal-upkeep")
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .process_group(0)
+            .spawn();
+        if let Err(error) = spawned {
+            tracing::warn!(%error, "results are not written to the disk yet");
+        }
+    }
+
     /// The runtime that asynchronous work is done on.
     pub(crate) fn runtime(&self) -> Result<tokio::runtime::Runtime, Failure> {
         let cores = std::thread::available_parallelism().map_or(2, std::num::NonZero::get);

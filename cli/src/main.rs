@@ -46,7 +46,11 @@ fn start(cli: Cli) -> Result<ExitCode, Failure> {
         settings,
         spawner: spawner.clone(),
     };
+    let upkeep = cli.command.needs_upkeep();
     let result = commands::run(&app, cli.command);
+    if upkeep {
+        app.upkeep();
+    }
     if let Some(spawner) = spawner {
         spawner.stop();
     }

@@ -15,6 +15,8 @@ pub(crate) struct Settings {
     /// Directory of the store.
     pub(crate) root: PathBuf,
     pub(crate) log_level: LogLevel,
+    /// The config file that was asked for.
+    pub(crate) config_file: Option<PathBuf>,
     pub(crate) registries: RegistryConfig,
     /// Docker's config file with credentials, if there is one.
     pub(crate) docker_config: Option<PathBuf>,
@@ -129,8 +131,19 @@ fn registries(file: BTreeMap<String, RegistryFile>) -> Result<RegistryConfig, Fa
 
 /// Resolves the settings.
 pub(crate) fn resolve(global: &Global) -> Result<Settings, Failure> {
-    let given = global.config.is_some();
-    let path = match &global.config {
+    // An empty variable is as good as none.
+    let config = global
+        .config
+        .as_ref()
+        .filter(|c| !c.is_empty())
+        .map(PathBuf::from);
+    let given_root = global
+        .root
+        .as_ref()
+        .filter(|r| !r.is_empty())
+        .map(PathBuf::from);
+    let given = config.is_some();
+    let path = match &config {
         Some(path) => Some(path.clone()),
         None if kiln_sys::system::is_root() => Some("/etc/kiln/config.toml".into()),
         None => xdg("XDG_CONFIG_HOME", ".config").map(|d| d.join("kiln/config.toml")),
@@ -139,7 +152,7 @@ pub(crate) fn resolve(global: &Global) -> Result<Settings, Failure> {
         .map(|p| read_file(&p, given))
         .transpose()?
         .unwrap_or_default();
-    let root = match global.root.clone().or(file.root) {
+    let root = match given_root.or(file.root) {
         Some(root) => root,
         None => default_root()?,
     };
@@ -156,6 +169,7 @@ pub(crate) fn resolve(global: &Global) -> Result<Settings, Failure> {
     let cores = std::thread::available_parallelism().map_or(2, std::num::NonZero::get);
     Ok(Settings {
         root: std::path::absolute(root)?,
+        config_file: config.map(std::path::absolute).transpose()?,
         log_level,
         registries: registries(file.registries)?,
         docker_config,

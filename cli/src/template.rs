@@ -44,7 +44,9 @@ fn words(text: &str) -> Result<Vec<Word>, Failure> {
     let mut rest = text.trim_start();
     while !rest.is_empty() {
         if let Some(after) = rest.strip_prefix('"') {
-            let (literal, after) = after.split_once('"').ok_or_else(|| bad(text, "a quote is not closed"))?;
+            let (literal, after) = after
+                .split_once('"')
+                .ok_or_else(|| bad(text, "a quote is not closed"))?;
             out.push(Word::Literal(unescape(literal).into()));
             rest = after.trim_start();
             continue;
@@ -52,7 +54,11 @@ fn words(text: &str) -> Result<Vec<Word>, Failure> {
         let (word, after) = rest.split_once(char::is_whitespace).unwrap_or((rest, ""));
         rest = after.trim_start();
         if let Some(path) = word.strip_prefix('.') {
-            let path = path.split('.').filter(|p| !p.is_empty()).map(str::to_owned).collect();
+            let path = path
+                .split('.')
+                .filter(|p| !p.is_empty())
+                .map(str::to_owned)
+                .collect();
             out.push(Word::Field(path));
         } else if let Ok(number) = word.parse::<i64>() {
             out.push(Word::Literal(number.into()));
@@ -75,10 +81,14 @@ impl Template {
         let mut rest = text;
         while let Some((before, after)) = rest.split_once("{{") {
             parts.push(Part::Text(unescape(before)));
-            let (inside, after) =
-                after.split_once("}}").ok_or_else(|| bad(text, "`{{` is not closed"))?;
+            let (inside, after) = after
+                .split_once("}}")
+                .ok_or_else(|| bad(text, "`{{` is not closed"))?;
             let inside = inside.trim_matches('-').trim();
-            let pipe = inside.split('|').map(words).collect::<Result<Vec<_>, _>>()?;
+            let pipe = inside
+                .split('|')
+                .map(words)
+                .collect::<Result<Vec<_>, _>>()?;
             if pipe.iter().any(Vec::is_empty) {
                 return Err(bad(text, "an action is empty"));
             }
@@ -109,7 +119,10 @@ impl Template {
 
     /// The lines for a list: aligned with a head if the template asks for a table.
     pub(crate) fn lines(&self, values: &[Value]) -> Result<Vec<String>, Failure> {
-        let rows = values.iter().map(|v| self.render(v)).collect::<Result<Vec<_>, _>>()?;
+        let rows = values
+            .iter()
+            .map(|v| self.render(v))
+            .collect::<Result<Vec<_>, _>>()?;
         if !self.table {
             return Ok(rows);
         }
@@ -135,9 +148,14 @@ pub(crate) fn align(rows: &[String]) -> Vec<String> {
     let mut writer = tabwriter::TabWriter::new(Vec::new()).padding(3).minwidth(8);
     let text = rows.join("\n") + "\n";
     // Writing to memory cannot fail.
-    let _ = writer.write_all(text.as_bytes()).and_then(|()| writer.flush());
+    let _ = writer
+        .write_all(text.as_bytes())
+        .and_then(|()| writer.flush());
     let bytes = writer.into_inner().unwrap_or_default();
-    String::from_utf8_lossy(&bytes).lines().map(|l| l.trim_end().to_owned()).collect()
+    String::from_utf8_lossy(&bytes)
+        .lines()
+        .map(|l| l.trim_end().to_owned())
+        .collect()
 }
 
 fn field(value: &Value, path: &[String]) -> Result<Value, Failure> {
@@ -149,7 +167,11 @@ fn field(value: &Value, path: &[String]) -> Result<Value, Failure> {
                 Failure::usage(format!("--format: there is no field `{name}`"))
                     .with_hint(format!("fields are: {}", known.join(", ")))
             })?,
-            _ => return Err(Failure::usage(format!("--format: `{name}` is asked of a value without fields"))),
+            _ => {
+                return Err(Failure::usage(format!(
+                    "--format: `{name}` is asked of a value without fields"
+                )));
+            }
         };
     }
     Ok(here.clone())
@@ -168,9 +190,17 @@ fn evaluate(command: &[Word], value: &Value, piped: Option<Value>) -> Result<Val
     }
     args.extend(piped);
     let Some(name) = function else {
-        return args.into_iter().next().ok_or_else(|| bad("", "nothing to show"));
+        return args
+            .into_iter()
+            .next()
+            .ok_or_else(|| bad("", "nothing to show"));
     };
-    call(name, &args).ok_or_else(|| bad(name, "unknown function, or one that these values do not fit"))
+    call(name, &args).ok_or_else(|| {
+        bad(
+            name,
+            "unknown function, or one that these values do not fit",
+        )
+    })
 }
 
 fn call(name: &str, args: &[Value]) -> Option<Value> {
@@ -181,7 +211,12 @@ fn call(name: &str, args: &[Value]) -> Option<Value> {
         ("title", [v]) => {
             let text = show(v);
             let mut chars = text.chars();
-            Some(chars.next().map(|c| c.to_uppercase().chain(chars).collect::<String>()).into())
+            Some(
+                chars
+                    .next()
+                    .map(|c| c.to_uppercase().chain(chars).collect::<String>())
+                    .into(),
+            )
         }
         ("len", [Value::Array(list)]) => Some(list.len().into()),
         ("len", [Value::Object(map)]) => Some(map.len().into()),
@@ -208,7 +243,10 @@ fn show(value: &Value) -> String {
             format!("[{}]", list.iter().map(show).collect::<Vec<_>>().join(" "))
         }
         Value::Object(map) => {
-            let pairs: Vec<String> = map.iter().map(|(k, v)| format!("{k}:{}", show(v))).collect();
+            let pairs: Vec<String> = map
+                .iter()
+                .map(|(k, v)| format!("{k}:{}", show(v)))
+                .collect();
             format!("map[{}]", pairs.join(" "))
         }
         other => other.to_string(),
@@ -235,10 +273,17 @@ mod tests {
             ("{{.Config.L}}", "map[k:v]"),
         ];
         for (template, want) in cases {
-            assert_eq!(Template::parse(template).unwrap().render(&value).unwrap(), want, "{template}");
+            assert_eq!(
+                Template::parse(template).unwrap().render(&value).unwrap(),
+                want,
+                "{template}"
+            );
         }
         for wrong in ["{{.Nope}}", "{{frob .ID}}", "{{.ID.X}}"] {
-            assert!(Template::parse(wrong).unwrap().render(&value).is_err(), "{wrong}");
+            assert!(
+                Template::parse(wrong).unwrap().render(&value).is_err(),
+                "{wrong}"
+            );
         }
         for wrong in ["{{.ID", "{{}}", "{{\"x}}"] {
             assert!(Template::parse(wrong).is_err(), "{wrong}");
@@ -249,7 +294,10 @@ mod tests {
     fn tables_have_a_head() {
         let lines = Template::parse("table {{.ID}}\\t{{.N}}")
             .unwrap()
-            .lines(&[json!({"ID": "abcdefgh", "N": 1}), json!({"ID": "x", "N": 2})])
+            .lines(&[
+                json!({"ID": "abcdefgh", "N": 1}),
+                json!({"ID": "x", "N": 2}),
+            ])
             .unwrap();
         assert_eq!(lines, ["ID         N", "abcdefgh   1", "x          2"]);
     }

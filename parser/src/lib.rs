@@ -2,6 +2,7 @@
 //!
 //! The crate is pure: it takes text, does no I/O and never fails. What is wrong with a file is in
 //! the [`Diagnostic`]s beside the tree.
+#![forbid(unsafe_code)]
 
 pub mod ast;
 mod diagnostic;

@@ -5,6 +5,7 @@
 //! child into new namespaces for each [`Launch`] that it is sent, and the child sets itself up
 //! ([`sandbox`]) and executes the command. Every mount of a step lives in the child's own mount
 //! namespace, so nothing can be left mounted.
+#![forbid(unsafe_code)]
 
 mod error;
 pub mod sandbox;

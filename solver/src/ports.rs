@@ -175,7 +175,6 @@ pub trait Worker: Send + Sync + 'static {
         &self,
         op: &Source,
         step: &Step,
-        ignore_cache: bool,
     ) -> impl Future<Output = Result<Solved<Self::Output>, PortError>> + Send;
 
     /// The identity of what `copy` would take from `input`.

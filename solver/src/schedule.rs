@@ -13,8 +13,8 @@ use tokio::sync::{OnceCell, Semaphore, oneshot};
 use tokio_util::sync::CancellationToken;
 
 use crate::event::{Event, Events, Outcome};
-use crate::key::{ContentKey, Encoder, Key, LabelledInput, digest_of};
-use crate::plan::{Action, MountKind, Op, Plan, Vertex, VertexId};
+use crate::key::{ContentKey, Encoder, Key, LabelledInput};
+use crate::plan::{Op, Plan, Vertex, VertexId};
 use crate::ports::{Committed, Made, Pending, PortError, Record, Solved, Step, Worker};
 
 /// How long a step waits for the hash of the layer below before it starts without.
@@ -23,8 +23,11 @@ const SMALL_LAYER: Duration = Duration::from_millis(25);
 /// How often a step is carried out again because a context changed meanwhile.
 const MAX_CHANGES: usize = 3;
 
+mod reads;
 #[cfg(test)]
 mod tests;
+
+use reads::{Reads, base_of};
 
 /// How a plan is walked.
 #[derive(Clone, Debug)]
@@ -278,7 +281,7 @@ impl<W: Worker> Run<W> {
         match &vertex.op {
             Op::Source(op) => {
                 let solved = tokio::select! {
-                    solved = self.worker.source(op, step, vertex.ignore_cache) => solved?,
+                    solved = self.worker.source(op, step) => solved?,
                     () = step.cancel.cancelled() => return Err(PortError::cancelled()),
                 };
                 let identity = solved.identity.wait().await?;
@@ -342,11 +345,10 @@ impl<W: Worker> Run<W> {
     ) -> Result<(Done<W::Output>, Option<Key>), PortError> {
         let base = base_of(&vertex.op, inputs);
         let fresh = vertex.ignore_cache.then_some(self.options.started);
-        let known = inputs.iter().all(|i| i.identity.now().is_some());
-        let key = if known {
-            Some(self.key(vertex, inputs).await?)
-        } else {
-            None
+        let mut reads = Reads::of(&*self.worker, &vertex.op, inputs).await?;
+        let mut key = match base {
+            None => Some(reads.key(vertex, None)),
+            Some(base) => base.identity.now().map(|id| reads.key(vertex, Some(id))),
         };
         if let Some((key, _)) = &key
             && let Some(done) = self.look(*key, base, fresh, definition).await?
@@ -367,7 +369,6 @@ impl<W: Worker> Run<W> {
             slot = self.slots.acquire() => slot.map_err(|_| PortError::cancelled())?,
             () = step.cancel.cancelled() => return Err(PortError::cancelled()),
         };
-        let mut key = key;
         let mut tries = 0;
         let (made, started, took) = loop {
             let (started, begun) = (SystemTime::now(), Instant::now());
@@ -377,17 +378,21 @@ impl<W: Worker> Run<W> {
                 _ => return Err(PortError::new("this kind of op has no step")),
             };
             let took = begun.elapsed();
-            // Files of a context may have changed since they were fingerprinted. What was made
-            // then belongs to no key.
-            let now = match &key {
-                Some(_) if reads_others(&vertex.op) => Some(self.key(vertex, inputs).await?),
-                _ => None,
-            };
-            if now.is_none() || now.as_ref().map(|(k, _)| *k) == key.as_ref().map(|(k, _)| *k) {
+            if reads.is_empty() {
+                break (made, started, took);
+            }
+            let after = Reads::of(&*self.worker, &vertex.op, inputs).await?;
+            if after.same_as(&reads) {
                 break (made, started, took);
             }
             self.worker.discard(made)?;
-            key = now;
+            reads = after;
+            key = base
+                .and_then(|b| b.identity.now())
+                .map(|id| reads.key(vertex, Some(id)));
+            if base.is_none() {
+                key = Some(reads.key(vertex, None));
+            }
             tries += 1;
             if tries > MAX_CHANGES {
                 return Err(PortError::new("the files of the context keep changing")
@@ -402,7 +407,7 @@ impl<W: Worker> Run<W> {
                 definition,
                 inputs,
                 made,
-                key,
+                (key, reads),
                 (started, took),
                 flight,
                 step,
@@ -447,7 +452,7 @@ impl<W: Worker> Run<W> {
         definition: Key,
         inputs: &Inputs<W::Output>,
         made: Made<W::Output, W::Layer>,
-        key: Option<(Key, Vec<LabelledInput>)>,
+        (key, reads): (Option<(Key, Vec<LabelledInput>)>, Reads),
         (started, took): (SystemTime, Duration),
         flight: W::Flight,
         step: &Step,
@@ -467,12 +472,16 @@ impl<W: Worker> Run<W> {
                 let _ = send_key.send(key);
             }
             None => {
-                // The identities of the inputs are on their way.
-                let (worker, vertex, inputs) =
-                    (self.worker.clone(), vertex.clone(), inputs.clone());
+                // The identity of the tree below is on its way.
+                let (vertex, base) = (vertex.clone(), record.base.clone());
                 tokio::spawn(async move {
-                    if let Ok(key) = key_of(&*worker, &vertex, &inputs).await {
-                        let _ = send_key.send(key);
+                    let identity = match &base {
+                        Some(base) => base.identity.wait().await.map(Some),
+                        None => Ok(None),
+                    };
+                    // Without it the layer is thrown away: the build has failed meanwhile.
+                    if let Ok(identity) = identity {
+                        let _ = send_key.send(reads.key(&vertex, identity));
                     }
                 });
             }
@@ -507,128 +516,5 @@ impl<W: Worker> Run<W> {
             committed,
             outcome: Outcome::Ran,
         })
-    }
-
-    async fn key(
-        &self,
-        vertex: &Vertex,
-        inputs: &Inputs<W::Output>,
-    ) -> Result<(Key, Vec<LabelledInput>), PortError> {
-        key_of(&*self.worker, vertex, inputs).await
-    }
-}
-
-/// Whether an op reads more than the tree that it works on.
-fn reads_others(op: &Op) -> bool {
-    match op {
-        Op::File(file) => file.actions.iter().any(|a| matches!(a, Action::Copy(_))),
-        Op::Exec(exec) => exec
-            .mounts
-            .iter()
-            .any(|m| matches!(m.kind, MountKind::Bind { input: Some(_), .. })),
-        Op::Source(_) | Op::Merge(_) => false,
-    }
-}
-
-fn base_of<'a, O>(op: &Op, inputs: &'a Inputs<O>) -> Option<&'a Solved<O>> {
-    op.on_base().then(|| inputs.first()).flatten()
-}
-
-/// The key of a vertex: its op, the identity of its base, and of the other inputs only the
-/// content of what is used.
-async fn key_of<W: Worker>(
-    worker: &W,
-    vertex: &Vertex,
-    inputs: &Inputs<W::Output>,
-) -> Result<(Key, Vec<LabelledInput>), PortError> {
-    let mut to = Encoder::new("op");
-    vertex.op.encode(&mut to);
-    let mut labels = op_labels(&vertex.op);
-    match base_of(&vertex.op, inputs) {
-        Some(base) => {
-            let identity = base.identity.wait().await?;
-            identity.encode(&mut to);
-            labels.push(LabelledInput {
-                label: "the step before".into(),
-                digest: digest_of(&identity),
-                shown: String::new(),
-            });
-        }
-        None => to.number(0),
-    }
-    let missing = || PortError::new("an op names an input that it does not have");
-    match &vertex.op {
-        Op::File(file) => {
-            for action in &file.actions {
-                if let Action::Copy(copy) = action {
-                    let input = inputs.get(copy.input).ok_or_else(missing)?;
-                    let selection = worker.fingerprint_copy(copy, input).await?;
-                    selection.fingerprint.encode(&mut to);
-                    labels.extend(selection.paths);
-                }
-            }
-        }
-        Op::Exec(exec) => {
-            for mount in &exec.mounts {
-                let (slot, path) = match &mount.kind {
-                    MountKind::Bind {
-                        input: Some(slot),
-                        source,
-                        ..
-                    } => (*slot, source),
-                    MountKind::Cache(cache) => match cache.base {
-                        Some(slot) => (slot, &cache.source),
-                        None => continue,
-                    },
-                    _ => continue,
-                };
-                let input = inputs.get(slot).ok_or_else(missing)?;
-                let selection = worker.fingerprint_path(input, path).await?;
-                selection.fingerprint.encode(&mut to);
-                labels.extend(selection.paths);
-            }
-        }
-        Op::Source(_) | Op::Merge(_) => {}
-    }
-    Ok((Key::from(to.finish()), labels))
-}
-
-fn op_labels(op: &Op) -> Vec<LabelledInput> {
-    let label = |label: String, digest: String, shown: &str| LabelledInput {
-        label,
-        digest,
-        shown: shown.chars().take(200).collect(),
-    };
-    match op {
-        Op::Exec(exec) => {
-            let command = exec.argv.join(" ");
-            let mut out = vec![
-                label("command".into(), digest_of(&exec.argv), &command),
-                label("working directory".into(), digest_of(&exec.cwd), &exec.cwd),
-                label("user".into(), digest_of(&exec.user), &exec.user),
-                label("network".into(), digest_of(&exec.network), ""),
-                label("security".into(), digest_of(&exec.security), ""),
-                label("hosts".into(), digest_of(&exec.extra_hosts), ""),
-            ];
-            // Values of variables may be private: only their digests are kept.
-            out.extend(
-                exec.env
-                    .iter()
-                    .map(|(k, v)| label(format!("env {k}"), digest_of(v), "")),
-            );
-            out.extend(
-                exec.mounts
-                    .iter()
-                    .map(|m| label(format!("mount {}", m.target), digest_of(m), "")),
-            );
-            out
-        }
-        Op::File(file) => file
-            .actions
-            .iter()
-            .enumerate()
-            .map(|(i, a)| label(format!("action {}", i + 1), digest_of(a), ""))
-            .collect(),
-        Op::Source(_) | Op::Merge(_) => vec![],
     }
 }

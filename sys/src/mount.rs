@@ -132,6 +132,19 @@ pub struct Overlay<'a> {
     pub user_xattr: bool,
 }
 
+/// Whether the running kernel is older than this version.
+fn kernel_before(major: u32, minor: u32) -> bool {
+    let release = rustix::system::uname()
+        .release()
+        .to_string_lossy()
+        .into_owned();
+    let mut numbers = release
+        .split(|c: char| !c.is_ascii_digit())
+        .map(|n| n.parse().unwrap_or(0));
+    let running: (u32, u32) = (numbers.next().unwrap_or(0), numbers.next().unwrap_or(0));
+    running < (major, minor)
+}
+
 /// Mounts an overlay whose upper directory stands alone (no redirects, no metadata-only copies,
 /// no index), so that it can become a layer.
 pub fn overlay(spec: &Overlay<'_>, attrs: Attrs) -> Result<Detached> {
@@ -147,7 +160,13 @@ pub fn overlay(spec: &Overlay<'_>, attrs: Attrs) -> Result<Detached> {
         )
     };
     for lower in spec.lowers {
-        set("lowerdir+", lower)?;
+        set("lowerdir+", lower).map_err(|e| match e.source.raw_os_error() {
+            Some(libc::EINVAL) if kernel_before(6, 8) => {
+                let why = "this kernel is too old: layers are added one by one since Linux 6.8";
+                FsError::new("stack layers with", "overlayfs", std::io::Error::other(why))
+            }
+            _ => e,
+        })?;
     }
     if let Some((upper, work)) = spec.upper {
         set("upperdir", upper)?;

@@ -198,12 +198,10 @@ pub(crate) fn run(app: &App, args: &Args) -> Result<ExitCode, Failure> {
     let (image, counts) = match built {
         Ok(built) => built,
         Err(error) => {
-            promote(app, &engine);
             return Err(error.explain(&model, &files.dockerfile, &engine));
         }
     };
     let result = finish(&engine, args, &names, outputs, &image, counts, mode);
-    promote(app, &engine);
     // Blocking threads that still wait for something must not hold the result back.
     runtime.shutdown_background();
     result.map(|()| ExitCode::SUCCESS)
@@ -570,25 +568,4 @@ fn finish(
 fn write_file(path: &std::path::Path, text: &str) -> Result<(), Failure> {
     std::fs::write(path, text)
         .map_err(|e| Failure::new(format!("cannot write `{}`: {e}", path.display())))
-}
-
-/// Has what was built written to the disk by a process of its own: the build does not wait.
-fn promote(app: &App, engine: &Engine) {
-    if !engine.store().needs_upkeep().unwrap_or(false) {
-        return;
-    }
-    use std::os::unix::process::CommandExt as _;
-    use std::process::{Command, Stdio};
-    let spawned = Command::new("/proc/self/exe")
-        .arg("--root")
-        .arg(&app.settings.root)
-        .arg("internal-promote")
-        .stdin(Stdio::null())
-        .stdout(Stdio::null())
-        .stderr(Stdio::null())
-        .process_group(0)
-        .spawn();
-    if let Err(error) = spawned {
-        tracing::warn!(%error, "results are not written to the disk yet");
-    }
 }

@@ -37,12 +37,18 @@ pub(crate) fn run(app: &App, args: &Args) -> Result<ExitCode, Failure> {
     let mut layers = image.config.rootfs.diff_ids.iter();
     let mut values: Vec<Value> = Vec::new();
     for line in &image.config.history {
-        let layer = if line.empty_layer { None } else { layers.next() };
+        let layer = if line.empty_layer {
+            None
+        } else {
+            layers.next()
+        };
         let bytes = match layer {
             Some(diff_id) => store.layer_by_diff(diff_id)?.map_or(0, |l| l.bytes),
             None => 0,
         };
-        let made = line.created.map_or_else(|| created(&image.config, &image.row), Into::into);
+        let made = line
+            .created
+            .map_or_else(|| created(&image.config, &image.row), Into::into);
         let command = line.created_by.clone().unwrap_or_default();
         let shown = if args.no_trunc || command.chars().count() <= 45 {
             command
@@ -58,7 +64,12 @@ pub(crate) fn run(app: &App, args: &Args) -> Result<ExitCode, Failure> {
     values.reverse();
     if let Some(first) = values.first_mut() {
         let id = &image.row.config;
-        first["ID"] = if args.no_trunc { id.to_string() } else { id.hex()[..12].to_owned() }.into();
+        first["ID"] = if args.no_trunc {
+            id.to_string()
+        } else {
+            id.hex()[..12].to_owned()
+        }
+        .into();
     }
     print(args, &values)?;
     Ok(ExitCode::SUCCESS)
@@ -82,7 +93,11 @@ fn print(args: &Args, values: &[Value]) -> Result<(), Failure> {
     let fields = ["ID", "CreatedSince", "CreatedBy", "Size", "Comment"];
     let rows = values.iter().map(|v| {
         // A here-document's lines and tabs would tear the table apart.
-        fields.iter().map(|f| text(v, f).replace(['\n', '\t'], " ")).collect::<Vec<_>>().join("\t")
+        fields
+            .iter()
+            .map(|f| text(v, f).replace(['\n', '\t'], " "))
+            .collect::<Vec<_>>()
+            .join("\t")
     });
     for line in align(&std::iter::once(head).chain(rows).collect::<Vec<_>>()) {
         ui::data(&line);

@@ -45,7 +45,9 @@ pub(crate) struct Args {
 
 /// How long ago something was, as docker says it.
 pub(crate) fn ago(time: SystemTime) -> String {
-    let seconds = SystemTime::now().duration_since(time).map_or(0, |d| d.as_secs());
+    let seconds = SystemTime::now()
+        .duration_since(time)
+        .map_or(0, |d| d.as_secs());
     let (number, unit) = match seconds {
         0..60 => return "Less than a minute ago".into(),
         60..3600 => (seconds / 60, "minute"),
@@ -55,7 +57,11 @@ pub(crate) fn ago(time: SystemTime) -> String {
         5_184_000..63_072_000 => (seconds / 2_592_000, "month"),
         _ => (seconds / 31_536_000, "year"),
     };
-    if number == 1 { format!("1 {unit} ago") } else { format!("{number} {unit}s ago") }
+    if number == 1 {
+        format!("1 {unit} ago")
+    } else {
+        format!("{number} {unit}s ago")
+    }
 }
 
 /// A number of bytes as docker shows it.
@@ -66,7 +72,17 @@ pub(crate) fn size(bytes: u64) -> String {
         1_000_000..1_000_000_000 => (bytes as f64 / 1e6, "MB"),
         _ => (bytes as f64 / 1e9, "GB"),
     };
-    if number >= 100.0 { format!("{number:.0}{unit}") } else { format!("{number:.3}").chars().take(4).collect::<String>().trim_end_matches('.').to_owned() + unit }
+    if number >= 100.0 {
+        format!("{number:.0}{unit}")
+    } else {
+        format!("{number:.3}")
+            .chars()
+            .take(4)
+            .collect::<String>()
+            .trim_end_matches('.')
+            .to_owned()
+            + unit
+    }
 }
 
 /// The bytes of an image's files, as far as its layers are here.
@@ -83,7 +99,11 @@ pub(crate) fn created(config: &ImageConfig, row: &ImageRow) -> SystemTime {
     config.created.map_or(row.added, SystemTime::from)
 }
 
-fn keep(filters: &[(String, String)], row: &ImageRow, config: &ImageConfig) -> Result<bool, Failure> {
+fn keep(
+    filters: &[(String, String)],
+    row: &ImageRow,
+    config: &ImageConfig,
+) -> Result<bool, Failure> {
     for (name, value) in filters {
         let fits = match name.as_str() {
             "dangling" => match value.as_str() {
@@ -92,11 +112,21 @@ fn keep(filters: &[(String, String)], row: &ImageRow, config: &ImageConfig) -> R
                 _ => return Err(Failure::usage("--filter dangling: write true or false")),
             },
             "label" => {
-                let (key, wanted) = value.split_once('=').map_or((value.as_str(), None), |(k, v)| (k, Some(v)));
-                config.config.labels.get(key).is_some_and(|v| wanted.is_none_or(|w| w == v))
+                let (key, wanted) = value
+                    .split_once('=')
+                    .map_or((value.as_str(), None), |(k, v)| (k, Some(v)));
+                config
+                    .config
+                    .labels
+                    .get(key)
+                    .is_some_and(|v| wanted.is_none_or(|w| w == v))
             }
             "reference" => names_match(row, value),
-            other => return Err(Failure::usage(format!("--filter: unknown filter `{other}`"))),
+            other => {
+                return Err(Failure::usage(format!(
+                    "--filter: unknown filter `{other}`"
+                )));
+            }
         };
         if !fits {
             return Ok(false);
@@ -107,9 +137,16 @@ fn keep(filters: &[(String, String)], row: &ImageRow, config: &ImageConfig) -> R
 
 /// Whether an image has this name: with a tag exactly, without one any tag.
 fn names_match(row: &ImageRow, wanted: &str) -> bool {
-    let Some(own) = row.name.as_deref().and_then(|n| Reference::parse(n).ok()) else { return false };
-    let Ok(reference) = Reference::parse(wanted) else { return false };
-    let tagged = wanted.rsplit('/').next().is_some_and(|last| last.contains(':'));
+    let Some(own) = row.name.as_deref().and_then(|n| Reference::parse(n).ok()) else {
+        return false;
+    };
+    let Ok(reference) = Reference::parse(wanted) else {
+        return false;
+    };
+    let tagged = wanted
+        .rsplit('/')
+        .next()
+        .is_some_and(|last| last.contains(':'));
     own.name() == reference.name() && (!tagged || own.tag() == reference.tag())
 }
 
@@ -120,19 +157,25 @@ pub(crate) fn run(app: &App, args: &Args) -> Result<ExitCode, Failure> {
         .filter
         .iter()
         .map(|f| {
-            let (name, value) = f.split_once('=').ok_or_else(|| {
-                Failure::usage(format!("--filter `{f}`: write NAME=VALUE"))
-            })?;
+            let (name, value) = f
+                .split_once('=')
+                .ok_or_else(|| Failure::usage(format!("--filter `{f}`: write NAME=VALUE")))?;
             Ok((name.to_owned(), value.to_owned()))
         })
         .collect::<Result<Vec<_>, Failure>>()?;
     let mut values = Vec::new();
     for row in store.images()? {
-        if args.name.as_deref().is_some_and(|wanted| !names_match(&row, wanted)) {
+        if args
+            .name
+            .as_deref()
+            .is_some_and(|wanted| !names_match(&row, wanted))
+        {
             continue;
         }
         // A row whose config is gone is no image any more.
-        let Some(image) = store.try_image(row.config.as_str())? else { continue };
+        let Some(image) = store.try_image(row.config.as_str())? else {
+            continue;
+        };
         if keep(&filters, &row, &image.config)? {
             values.push(describe(&store, args, &row, &image.config)?);
         }
@@ -141,11 +184,20 @@ pub(crate) fn run(app: &App, args: &Args) -> Result<ExitCode, Failure> {
     Ok(ExitCode::SUCCESS)
 }
 
-fn describe(store: &Store, args: &Args, row: &ImageRow, config: &ImageConfig) -> Result<Value, Failure> {
+fn describe(
+    store: &Store,
+    args: &Args,
+    row: &ImageRow,
+    config: &ImageConfig,
+) -> Result<Value, Failure> {
     let reference = row.name.as_deref().and_then(|n| Reference::parse(n).ok());
     let none = || "<none>".to_owned();
     let made = created(config, row);
-    let id = if args.no_trunc { row.config.to_string() } else { row.config.hex()[..12].to_owned() };
+    let id = if args.no_trunc {
+        row.config.to_string()
+    } else {
+        row.config.hex()[..12].to_owned()
+    };
     Ok(json!({
         "Repository": reference.as_ref().map_or_else(none, Reference::familiar_name),
         "Tag": reference.as_ref().and_then(Reference::tag).map_or_else(none, str::to_owned),
@@ -179,11 +231,23 @@ fn print(args: &Args, values: &[Value]) -> Result<(), Failure> {
     if args.digests {
         columns.push(("DIGEST", "Digest"));
     }
-    columns.extend([("IMAGE ID", "ID"), ("CREATED", "CreatedSince"), ("SIZE", "Size")]);
-    let head = columns.iter().map(|(h, _)| (*h).to_owned()).collect::<Vec<_>>().join("\t");
-    let rows = values
+    columns.extend([
+        ("IMAGE ID", "ID"),
+        ("CREATED", "CreatedSince"),
+        ("SIZE", "Size"),
+    ]);
+    let head = columns
         .iter()
-        .map(|v| columns.iter().map(|(_, f)| text(v, f)).collect::<Vec<_>>().join("\t"));
+        .map(|(h, _)| (*h).to_owned())
+        .collect::<Vec<_>>()
+        .join("\t");
+    let rows = values.iter().map(|v| {
+        columns
+            .iter()
+            .map(|(_, f)| text(v, f))
+            .collect::<Vec<_>>()
+            .join("\t")
+    });
     for line in align(&std::iter::once(head).chain(rows).collect::<Vec<_>>()) {
         ui::data(&line);
     }
@@ -196,7 +260,13 @@ mod tests {
 
     #[test]
     fn sizes_and_ages_read_as_in_docker() {
-        let cases = [(0, "0B"), (999, "999B"), (1_100_000, "1.10MB"), (123_000_000, "123MB"), (4_500_000_000, "4.50GB")];
+        let cases = [
+            (0, "0B"),
+            (999, "999B"),
+            (1_100_000, "1.10MB"),
+            (123_000_000, "123MB"),
+            (4_500_000_000, "4.50GB"),
+        ];
         for (bytes, want) in cases {
             assert_eq!(size(bytes), want);
         }

@@ -61,9 +61,10 @@ fn describe(store: &Store, image: &StoredImage) -> Result<Value, Failure> {
         .filter_map(|n| Reference::parse(n).ok())
         .collect();
     let digests: Vec<String> = match &image.row.manifest {
-        Some(manifest) => {
-            names.iter().map(|n| format!("{}@{manifest}", n.familiar_name())).collect()
-        }
+        Some(manifest) => names
+            .iter()
+            .map(|n| format!("{}@{manifest}", n.familiar_name()))
+            .collect(),
         None => Vec::new(),
     };
     let raw: Value = serde_json::from_slice(&image.raw_config)?;

@@ -28,9 +28,10 @@ pub(crate) fn run(app: &App, command: Command) -> Result<ExitCode, Failure> {
         Command::Rmi(args) => rmi::run(app, &args),
         Command::History(args) => history::run(app, &args),
         Command::Inspect(args) => inspect::run(app, &args),
-        Command::Promote => {
+        Command::Upkeep => {
             let store = app.store()?;
             store.discard_unrecorded()?;
+            store.prune_logs()?;
             store.empty_trash()?;
             store.promote()?;
             Ok(ExitCode::SUCCESS)

@@ -27,7 +27,13 @@ pub(crate) struct Args {
     #[arg(long, value_name = "OS/ARCH[/VARIANT]")]
     platform: Option<String>,
     /// How progress is shown
-    #[arg(long, value_enum, default_value_t, value_name = "HOW", env = "KILN_PROGRESS")]
+    #[arg(
+        long,
+        value_enum,
+        default_value_t,
+        value_name = "HOW",
+        env = "KILN_PROGRESS"
+    )]
     progress: Mode,
     /// Image
     #[arg(value_name = "NAME[:TAG|@DIGEST]")]
@@ -40,31 +46,54 @@ pub(crate) fn run(app: &App, args: &Args) -> Result<ExitCode, Failure> {
         .map_err(|e| Failure::usage(format!("`{}`: {e}", args.image)))?;
     let platform = match &args.platform {
         None => Platform::host(),
-        Some(text) => {
-            text.parse().map_err(|e| Failure::usage(format!("--platform `{text}`: {e}")))?
-        }
+        Some(text) => text
+            .parse()
+            .map_err(|e| Failure::usage(format!("--platform `{text}`: {e}")))?,
     };
     let engine = app.engine(BuildInputs::default(), true)?;
-    let mode = if args.quiet { Mode::Quiet } else { args.progress };
+    let mode = if args.quiet {
+        Mode::Quiet
+    } else {
+        args.progress
+    };
     let display = Display::start(mode, format!("Pulling {}", reference.familiar()));
     let (events, vertex) = (display.events(), VertexId::default());
     let name: Arc<str> = format!("pull {reference}").into();
-    events.send(Event::Planned { vertex, name, lines: None });
+    events.send(Event::Planned {
+        vertex,
+        name,
+        lines: None,
+    });
     events.send(Event::Started { vertex });
     let begun = std::time::Instant::now();
-    let watch = Watch { events: events.clone(), vertex };
-    let pulled = app.runtime()?.block_on(engine.pull(&reference, &platform, Some(watch)));
+    let watch = Watch {
+        events: events.clone(),
+        vertex,
+    };
+    let pulled = app
+        .runtime()?
+        .block_on(engine.pull(&reference, &platform, Some(watch)));
     let (outcome, error) = match &pulled {
         Ok(pulled) if pulled.up_to_date => (Outcome::Cached, None),
         Ok(_) => (Outcome::Ran, None),
         Err(e) => (Outcome::Failed, Some(e.to_string())),
     };
-    events.send(Event::Finished { vertex, outcome, took: begun.elapsed(), error, key: None });
+    events.send(Event::Finished {
+        vertex,
+        outcome,
+        took: begun.elapsed(),
+        error,
+        key: None,
+    });
     display.finish();
     let pulled = pulled?;
     if !args.quiet {
         ui::note(&format!("Digest: {}", pulled.digest));
-        let state = if pulled.up_to_date { "Image is up to date for" } else { "Downloaded newer image for" };
+        let state = if pulled.up_to_date {
+            "Image is up to date for"
+        } else {
+            "Downloaded newer image for"
+        };
         ui::note(&format!("Status: {state} {}", reference.familiar()));
     }
     ui::data(&reference.to_string());

@@ -47,7 +47,9 @@ fn remove(store: &Store, text: &str, force: bool) -> Result<(), Failure> {
     let image = store.find_image(text)?;
     let id = &image.row.config;
     let names = store.names_of(id)?;
-    let by_name = Reference::parse(text).ok().filter(|r| names.contains(&r.to_string()));
+    let by_name = Reference::parse(text)
+        .ok()
+        .filter(|r| names.contains(&r.to_string()));
     match by_name {
         Some(name) => {
             let last = store.remove_name(&name, id)?;
@@ -67,7 +69,9 @@ fn remove(store: &Store, text: &str, force: bool) -> Result<(), Failure> {
             }
         }
     }
-    store.remove_image(id).map_err(|e| Failure::new(chain(&e)))?;
+    store
+        .remove_image(id)
+        .map_err(|e| Failure::new(chain(&e)))?;
     ui::data(&format!("Deleted: {id}"));
     Ok(())
 }

@@ -25,10 +25,17 @@ pub(crate) fn run(app: &App, args: &Args) -> Result<ExitCode, Failure> {
     let target = Reference::parse(&args.target)
         .map_err(|e| Failure::usage(format!("`{}`: {e}", args.target)))?;
     if target.digest().is_some() {
-        return Err(Failure::usage(format!("`{}`: a new name cannot have a digest", args.target)));
+        return Err(Failure::usage(format!(
+            "`{}`: a new name cannot have a digest",
+            args.target
+        )));
     }
     let store = app.store()?;
     let image = store.find_image(&args.source)?;
-    store.put_image(Some(&target), &image.row.config, image.row.manifest.as_ref())?;
+    store.put_image(
+        Some(&target),
+        &image.row.config,
+        image.row.manifest.as_ref(),
+    )?;
     Ok(ExitCode::SUCCESS)
 }

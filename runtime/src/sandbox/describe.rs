@@ -220,7 +220,8 @@ fn rlimits(request: &Request) -> Result<Vec<oci_spec::runtime::PosixRlimit>> {
 fn capability_set(security: Security) -> Result<CapSet> {
     match security {
         Security::Sandbox => CapSet::parse(DEFAULT_CAPS).map_err(bad),
-        Security::Insecure => Ok(CapSet::all()),
+        // No more than this process has itself: a container around it may hold some back.
+        Security::Insecure => Ok(kiln_sys::caps::effective()?),
     }
 }
 

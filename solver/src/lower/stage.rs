@@ -168,7 +168,15 @@ impl<'a> Build<'a> {
 
     pub(super) fn stage(&mut self, stages: &[Stage], index: usize) -> Result<(), LowerError> {
         let stage = &stages[index];
-        let steps = stage.body.iter().filter(|i| makes_layer(&i.kind)).count();
+        let mut body = stage.body.clone();
+        if let Base::Stage(base) = stage.base
+            && let Some(base) = self.states.get(&base)
+        {
+            // A stage's own triggers fire in the stages that start from it.
+            let own = &base.config.config.on_build;
+            body.splice(0..0, stages::triggers(own, self.request, stage.from.span)?);
+        }
+        let steps = body.iter().filter(|i| makes_layer(&i.kind)).count();
         let mut place = Place {
             stages,
             stage: index,
@@ -176,12 +184,6 @@ impl<'a> Build<'a> {
             total: steps + 1,
         };
         let mut state = self.base_state(stage, place)?;
-        let mut body = stage.body.clone();
-        if matches!(stage.base, Base::Stage(_)) {
-            // A stage's own triggers fire in the stages that start from it.
-            let own = std::mem::take(&mut state.config.config.on_build);
-            body.splice(0..0, stages::triggers(&own, self.request, stage.from.span)?);
-        }
         state.config.config.on_build.clear();
         for instruction in &body {
             if makes_layer(&instruction.kind) {

@@ -38,7 +38,7 @@ impl Worker for Arc<Memory> {
     type Layer = String;
     type Flight = ();
 
-    async fn source(&self, op: &Source, _: &Step, _: bool) -> Result<Solved<Tree>, PortError> {
+    async fn source(&self, op: &Source, _: &Step) -> Result<Solved<Tree>, PortError> {
         let SourceKind::Context { name } = &op.kind else {
             return Err(PortError::new("no source"));
         };
