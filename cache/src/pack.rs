@@ -39,8 +39,8 @@ const IN_FLIGHT: usize = 6;
 /// Size of reads.
 const READ: usize = 256 << 10;
 
-/// Attributes that belong to the overlay or to the host's policy, not to the image.
-pub(crate) fn is_image_xattr(name: &[u8]) -> bool {
+/// Whether an attribute is part of an image: not those of the overlay or of the host's policy.
+pub fn is_image_xattr(name: &[u8]) -> bool {
     !name.starts_with(b"trusted.overlay.")
         && !name.starts_with(b"user.overlay.")
         && name != b"security.selinux"

@@ -32,9 +32,12 @@ pub struct Assembled {
     pub id: Digest,
     /// Its layers.
     pub layers: Vec<LayerRef>,
+    /// Clamp of all times, in seconds since 1970.
+    pub epoch: Option<u64>,
 }
 
-fn timestamp(time: SystemTime, epoch: Option<u64>) -> Option<Timestamp> {
+/// A time of the clock, clamped.
+pub(crate) fn timestamp(time: SystemTime, epoch: Option<u64>) -> Option<Timestamp> {
     let nanos = time.duration_since(UNIX_EPOCH).ok()?.as_nanos();
     let time = Timestamp::from_nanosecond(nanos.cast_signed()).ok()?;
     let clamp = epoch.and_then(|e| Timestamp::from_second(e.cast_signed()).ok());
@@ -48,9 +51,6 @@ impl Engine {
     /// # Errors
     /// A layer's record is gone, or the store failed.
     pub async fn assemble(&self, assembly: Assembly, squash: bool) -> Result<Assembled> {
-        if squash {
-            return Err(Error::Other("--squash is not there yet".into()));
-        }
         let layers = match assembly.output {
             None => Vec::new(),
             Some(Output::Layers(layers)) => layers,
@@ -68,6 +68,7 @@ impl Engine {
             .iter()
             .take_while(|l| l.lazy_layer().is_some())
             .count();
+        let squash = squash && layers.len() > of_base + 1;
         let mut own = known.iter().skip(of_base);
         let mut last = config.created;
         for line in assembly.history {
@@ -80,15 +81,35 @@ impl Engine {
                 created: last,
                 created_by: Some(line.created_by),
                 comment: Some("kiln.dockerfile.v0".into()),
-                empty_layer: line.empty,
+                empty_layer: line.empty || squash,
                 ..History::default()
             });
         }
+        let layers = if squash {
+            let merged = self.squash(&layers, of_base, assembly.epoch).await?;
+            config.history.push(History {
+                created: last,
+                comment: Some(format!("{} layers in one", layers.len() - of_base)),
+                ..History::default()
+            });
+            known.truncate(of_base);
+            for layer in merged.iter().skip(of_base) {
+                known.push(self.layer_facts(layer)?);
+            }
+            merged
+        } else {
+            layers
+        };
         config.created = last;
         config.rootfs.diff_ids = known.into_iter().map(|(diff_id, _)| diff_id).collect();
         let raw = config.to_json().map_err(|e| Error::Image(e.to_string()))?;
         let id = self.s.store.put_blob(&raw)?;
-        Ok(Assembled { config, id, layers })
+        Ok(Assembled {
+            config,
+            id,
+            layers,
+            epoch: assembly.epoch,
+        })
     }
 
     /// A layer's diff id, and when it was made if this store made it.

@@ -61,7 +61,6 @@ impl Engine {
         url: &str,
         checksum: Option<&str>,
         watch: &Watch,
-        _ignore_cache: bool,
     ) -> Result<Solved<Output>> {
         let wanted: Option<Digest> = match checksum {
             Some(text) => Some(text.parse().map_err(|e| failed(url, e))?),

@@ -215,6 +215,10 @@ impl Engine {
         let reference =
             Reference::parse(name).map_err(|e| Error::Image(format!("`{name}`: {e}")))?;
         let pulled = self.pull_metadata(&reference, platform).await?;
+        let own = pulled.config.platform();
+        if !own.satisfies(platform) {
+            tracing::warn!("`{name}` is an image for {own}, and {platform} was asked for");
+        }
         Ok(ResolvedImage {
             reference: pulled.reference.to_string(),
             config_digest: pulled.config_digest.to_string(),
@@ -228,7 +232,10 @@ fn bad_image(reference: &str) -> Error {
 }
 
 /// The manifest of an index that fits a platform; attestations and the like are no images.
-fn platform_manifest<'a>(list: &'a [Descriptor], wanted: &Platform) -> Option<&'a Descriptor> {
+pub(super) fn platform_manifest<'a>(
+    list: &'a [Descriptor],
+    wanted: &Platform,
+) -> Option<&'a Descriptor> {
     let images: Vec<&Descriptor> = list
         .iter()
         .filter(|d| media_type::is_manifest(&d.media_type))

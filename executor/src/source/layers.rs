@@ -82,15 +82,15 @@ impl Engine {
         if let Some(blob) = store.blobs_of(&lazy.diff_id)?.into_iter().next() {
             return Ok(blob);
         }
+        if let Some(blob) = lazy.blob.as_ref().filter(|b| store.has_blob(&b.digest)) {
+            return Ok(blob.clone());
+        }
         let (Some(blob), Some(from)) = (&lazy.blob, &lazy.from) else {
             return Err(Error::Missing {
                 text: format!("layer {} is not in the store", lazy.diff_id),
                 hint: "build or pull the image that it belongs to again".into(),
             });
         };
-        if store.has_blob(&blob.digest) {
-            return Ok(blob.clone());
-        }
         let path = store.partial_path(&blob.digest);
         let file = tokio::fs::OpenOptions::new()
             .read(true)

@@ -1,8 +1,10 @@
 //! Sources: images, directories, files from the web, git repositories.
 
+mod archive;
 mod git;
 mod http;
 mod image;
+mod import;
 mod layers;
 mod layout;
 
@@ -14,15 +16,12 @@ use crate::engine::Engine;
 use crate::error::{Error, Result};
 use crate::output::{Output, Watch};
 
+pub use archive::Loaded;
 pub use image::Pulled;
+pub use import::Import;
 
 impl Engine {
-    pub(crate) async fn bring_in(
-        &self,
-        op: &Source,
-        step: &Step,
-        ignore_cache: bool,
-    ) -> Result<Solved<Output>> {
+    pub(crate) async fn bring_in(&self, op: &Source, step: &Step) -> Result<Solved<Output>> {
         let watch = Watch {
             events: step.events.clone(),
             vertex: step.vertex,
@@ -50,8 +49,7 @@ impl Engine {
                 })
             }
             SourceKind::Http { url, checksum } => {
-                self.http_source(url, checksum.as_deref(), &watch, ignore_cache)
-                    .await
+                self.http_source(url, checksum.as_deref(), &watch).await
             }
             SourceKind::Git {
                 url,

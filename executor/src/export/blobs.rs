@@ -1,0 +1,222 @@
+//! Layers as they go into archives: their blobs as pulled, or their tars made again and
+//! compressed.
+
+use std::fs::File;
+use std::io::{BufReader, Read};
+use std::thread::JoinHandle;
+
+use kiln_cache::{Layer, Packed, Store, pack};
+use kiln_image::compression::{Encoder, decoder};
+use kiln_image::{Algorithm, Compression, Descriptor, DiffId, VerifyingReader, media_type};
+
+use crate::engine::Engine;
+use crate::error::{Error, Result};
+use crate::output::LayerRef;
+
+/// Size of reads.
+const READ: usize = 256 << 10;
+
+/// How layers are compressed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct LayerForm {
+    /// The compression.
+    pub compression: Compression,
+    /// The format's level; none is the usual one.
+    pub level: Option<i32>,
+    /// Layers of the base image too, which otherwise keep the form in which they were pulled.
+    pub all: bool,
+}
+
+/// A layer that is ready to be written.
+#[derive(Debug)]
+pub(super) struct LayerBlob {
+    /// As it is written, with an OCI type.
+    pub(super) descriptor: Descriptor,
+    /// Its tar, if it is not a blob of the store.
+    tar: Option<Box<Tar>>,
+}
+
+/// Where the tar of a layer comes from.
+#[derive(Clone, Debug)]
+struct Tar {
+    diff_id: DiffId,
+    size: u64,
+    /// A blob that holds it, else it is made from the layer's directory.
+    blob: Option<Descriptor>,
+    layer: Layer,
+}
+
+impl LayerBlob {
+    /// The bytes.
+    pub(super) fn open(&self, store: &Store) -> Result<Box<dyn Read + Send>> {
+        match &self.tar {
+            None => {
+                let path = store.blob_path(&self.descriptor.digest);
+                let file = File::open(path).map_err(|e| Error::io("open layer blob", e))?;
+                Ok(Box::new(BufReader::with_capacity(READ, file)))
+            }
+            Some(tar) => tar.open(store),
+        }
+    }
+}
+
+impl Tar {
+    /// Reads the tar; it is an error at the end if it is not what it was when it got its diff id.
+    fn open(&self, store: &Store) -> Result<Box<dyn Read + Send>> {
+        let plain: Box<dyn Read + Send> = match &self.blob {
+            Some(blob) => {
+                let file = File::open(store.blob_path(&blob.digest));
+                let file = file.map_err(|e| Error::io("open layer blob", e))?;
+                decoder(Box::new(file))
+                    .map_err(|e| Error::io("read layer blob", e))?
+                    .1
+            }
+            None => Box::new(Packing::start(store, &self.layer)?),
+        };
+        let wanted = Descriptor::new(
+            media_type::OCI_LAYER,
+            self.diff_id.digest().clone(),
+            self.size,
+        );
+        Ok(Box::new(VerifyingReader::new(plain, &wanted)))
+    }
+}
+
+/// The tar of a layer's directory, written by a thread while it is read.
+struct Packing {
+    reader: std::io::PipeReader,
+    thread: Option<JoinHandle<kiln_cache::Result<Packed>>>,
+}
+
+impl Packing {
+    fn start(store: &Store, layer: &Layer) -> Result<Self> {
+        let (reader, mut writer) = std::io::pipe().map_err(|e| Error::io("make pipe", e))?;
+        let (dir, epoch) = (store.layer_dir(&layer.id), layer.epoch);
+        let thread = std::thread::Builder::new()
+            .name("pack".into())
+            .spawn(move || pack(&dir, epoch, &mut writer))
+            .map_err(|e| Error::io("start thread", e))?;
+        Ok(Self {
+            reader,
+            thread: Some(thread),
+        })
+    }
+}
+
+impl Read for Packing {
+    fn read(&mut self, out: &mut [u8]) -> std::io::Result<usize> {
+        let n = self.reader.read(out)?;
+        if n == 0
+            && !out.is_empty()
+            && let Some(thread) = self.thread.take()
+        {
+            match thread.join() {
+                Ok(Ok(_)) => {}
+                Ok(Err(e)) => return Err(std::io::Error::other(e)),
+                Err(_) => return Err(std::io::Error::other("the thread that packs ended")),
+            }
+        }
+        Ok(n)
+    }
+}
+
+impl Engine {
+    /// Makes a layer that is in the store ready to be written in this form.
+    pub(super) fn layer_blob_as(&self, layer: &LayerRef, form: LayerForm) -> Result<LayerBlob> {
+        let store = &self.s.store;
+        let (diff_id, _) = self.layer_facts(layer)?;
+        if let Some(pulled) = layer.lazy_layer().and_then(|l| l.blob.as_ref())
+            && !form.all
+            && let Some(kind) = Compression::of_media_type(&pulled.media_type)
+            && kind != Compression::None
+            && let Some(descriptor) = stored(store, pulled, kind)
+        {
+            return Ok(LayerBlob {
+                descriptor,
+                tar: None,
+            });
+        }
+        let known = store.blobs_of(&diff_id)?;
+        let same = known
+            .iter()
+            .find(|b| Compression::of_media_type(&b.media_type) == Some(form.compression));
+        if form.level.is_none()
+            && let Some(descriptor) = same.and_then(|b| stored(store, b, form.compression))
+        {
+            return Ok(LayerBlob {
+                descriptor,
+                tar: None,
+            });
+        }
+        let row = match layer.id() {
+            Some(id) => store.layer(id.as_str())?,
+            None => store.layer_by_diff(&diff_id)?,
+        };
+        let row = row.ok_or_else(|| gone(&diff_id))?;
+        let blob = known.into_iter().next();
+        let tar = Tar {
+            diff_id: diff_id.clone(),
+            size: row.tar_size,
+            blob,
+            layer: row,
+        };
+        if form.compression == Compression::None {
+            let kind = media_type::OCI_LAYER;
+            let descriptor = Descriptor::new(kind, diff_id.into_digest(), tar.size);
+            return Ok(LayerBlob {
+                descriptor,
+                tar: Some(Box::new(tar)),
+            });
+        }
+        let descriptor = compress(store, &tar, form)?;
+        Ok(LayerBlob {
+            descriptor,
+            tar: None,
+        })
+    }
+}
+
+fn gone(diff_id: &DiffId) -> Error {
+    Error::Missing {
+        text: format!("layer {diff_id} is gone from the store"),
+        hint: "build or pull the image again".into(),
+    }
+}
+
+/// The descriptor of a blob that is in the store, with OCI's type.
+fn stored(store: &Store, blob: &Descriptor, kind: Compression) -> Option<Descriptor> {
+    let media_type = kind.oci_layer_type()?;
+    let there = store.has_blob(&blob.digest);
+    there.then(|| Descriptor::new(media_type, blob.digest.clone(), blob.size))
+}
+
+/// Compresses a tar into a blob of the store.
+fn compress(store: &Store, tar: &Tar, form: LayerForm) -> Result<Descriptor> {
+    let media_type = form
+        .compression
+        .oci_layer_type()
+        .ok_or_else(|| Error::Other(format!("layers are not written as {}", form.compression)))?;
+    let failed = |e: std::io::Error| match e.kind() {
+        std::io::ErrorKind::InvalidData => Error::Missing {
+            text: format!(
+                "layer {} cannot be made again from its files: {e}",
+                tar.diff_id
+            ),
+            hint: "build or pull the image again".into(),
+        },
+        _ => Error::io("compress layer", e),
+    };
+    let threads = std::thread::available_parallelism().map_or(2, std::num::NonZero::get);
+    let writer = store.blob_writer(Algorithm::Sha256)?;
+    let mut encoder =
+        Encoder::new(writer, form.compression, form.level, threads).map_err(failed)?;
+    let mut input = BufReader::with_capacity(READ, tar.open(store)?);
+    std::io::copy(&mut input, &mut encoder).map_err(failed)?;
+    let writer = encoder.finish().map_err(failed)?;
+    let size = writer.size();
+    let blob = Descriptor::new(media_type, writer.finish(None)?, size);
+    if form.level.is_none() {
+        store.note_blob(&tar.diff_id, &blob)?;
+    }
+    Ok(blob)
+}

@@ -1,0 +1,231 @@
+//! Images that come as files: OCI layouts and what `docker save` writes, taken into the store.
+
+use std::io::{BufReader, Read};
+
+use kiln_cache::{BlobWriter, Store};
+use kiln_image::archive::{
+    Archive, ArchiveError, DockerArchive, DockerImage, DockerLayer, OciLayout, image_name,
+};
+use kiln_image::compression::decoder;
+use kiln_image::descriptor::media_type;
+use kiln_image::{
+    Algorithm, Compression, Descriptor, Digest, ImageConfig, Manifest, Platform, Reference,
+};
+
+use super::image::platform_manifest;
+use crate::engine::Engine;
+use crate::error::{Error, Result, blocking};
+use crate::output::{LayerRef, LazyLayer, Watch};
+
+/// Size of reads.
+const READ: usize = 256 << 10;
+
+/// An image of an archive that is in the store now.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Loaded {
+    /// The names that it has in the archive.
+    pub names: Vec<Reference>,
+    /// Digest of its config: the image id.
+    pub id: Digest,
+}
+
+/// An image whose blobs are in the store, and whose layers may not be unpacked yet.
+#[derive(Debug)]
+pub(super) struct TakenIn {
+    pub(super) id: Digest,
+    pub(super) manifest: Option<Digest>,
+    pub(super) config: ImageConfig,
+    pub(super) layers: Vec<LazyLayer>,
+}
+
+pub(super) fn broken(error: &ArchiveError) -> Error {
+    let mut text = error.to_string();
+    let mut source = std::error::Error::source(error);
+    while let Some(cause) = source {
+        text.push_str(": ");
+        text.push_str(&cause.to_string());
+        source = cause.source();
+    }
+    Error::Image(text)
+}
+
+impl Engine {
+    /// Takes the images of an archive into the store, those for `platform` where it has several.
+    /// An image gets its names when all of it is there.
+    ///
+    /// # Errors
+    /// The archive is broken or holds nothing for the platform, or the store failed.
+    pub async fn load(&self, archive: Archive, platform: &Platform) -> Result<Vec<Loaded>> {
+        let (store, wanted) = (self.s.store.clone(), platform.clone());
+        let found = blocking(move || match archive {
+            Archive::Oci(layout) => all_of_layout(&store, &layout, &wanted),
+            Archive::Docker(archive) => {
+                let one = |image| Ok((take_docker(&store, &archive, image)?, image.names.clone()));
+                archive.images().iter().map(one).collect()
+            }
+        })
+        .await?;
+        if found.is_empty() {
+            return Err(Error::Image("the archive holds no image".into()));
+        }
+        let mut out = Vec::new();
+        for (image, names) in found {
+            let layers: Vec<LayerRef> = image.layers.into_iter().map(LayerRef::lazy).collect();
+            self.ready(&layers).await?;
+            if names.is_empty() {
+                self.s
+                    .store
+                    .put_image(None, &image.id, image.manifest.as_ref())?;
+            }
+            for name in &names {
+                self.s
+                    .store
+                    .put_image(Some(name), &image.id, image.manifest.as_ref())?;
+            }
+            out.push(Loaded {
+                names,
+                id: image.id,
+            });
+        }
+        Ok(out)
+    }
+}
+
+/// Every image of a layout, with its names.
+fn all_of_layout(
+    store: &Store,
+    layout: &OciLayout,
+    wanted: &Platform,
+) -> Result<Vec<(TakenIn, Vec<Reference>)>> {
+    let mut out: Vec<(TakenIn, Vec<Reference>)> = Vec::new();
+    for entry in &layout.index().value.manifests {
+        if entry.annotations.contains_key("vnd.docker.reference.type") {
+            continue;
+        }
+        let name = image_name(entry);
+        let image = take_oci(store, layout, entry, wanted)?;
+        match out.iter_mut().find(|(known, _)| known.id == image.id) {
+            Some((_, names)) => names.extend(name),
+            None => out.push((image, name.into_iter().collect())),
+        }
+    }
+    Ok(out)
+}
+
+/// An entry of a layout's index: a manifest, or an index of manifests for several platforms.
+pub(super) fn take_oci(
+    store: &Store,
+    layout: &OciLayout,
+    entry: &Descriptor,
+    wanted: &Platform,
+) -> Result<TakenIn> {
+    let read = |entry: &Descriptor| layout.manifest(entry).map_err(|e| broken(&e));
+    let image = match read(entry)? {
+        Manifest::Image(image) => image,
+        Manifest::Index(index) => {
+            let list = &index.value.manifests;
+            let chosen = platform_manifest(list, wanted)
+                .ok_or_else(|| Error::Image(format!("the archive has no image for {wanted}")))?;
+            match read(chosen)? {
+                Manifest::Image(image) => image,
+                Manifest::Index(_) => {
+                    return Err(Error::Image(
+                        "the archive has an index inside an index".into(),
+                    ));
+                }
+            }
+        }
+    };
+    let limit = kiln_image::config::MAX_CONFIG_SIZE as u64;
+    let raw = layout
+        .read_blob(&image.value.config, limit)
+        .map_err(|e| broken(&e))?;
+    let config = kiln_image::validate::check_config(&image.value, &raw)
+        .map_err(|e| Error::Image(format!("the archive: {e}")))?;
+    let mut layers = Vec::new();
+    for (blob, diff_id) in image.value.layers.iter().zip(&config.rootfs.diff_ids) {
+        if store.layer_by_diff(diff_id)?.is_none() && !store.has_blob(&blob.digest) {
+            let data = layout.blob(blob).map_err(|e| broken(&e))?;
+            let writer = copy(store, blob.digest.algorithm(), data)?;
+            writer.finish(Some(&blob.digest))?;
+        }
+        layers.push(lazy(diff_id.clone(), Some(blob.clone())));
+    }
+    let id = store.put_blob(&raw)?;
+    if id != image.value.config.digest {
+        return Err(Error::Image(format!(
+            "the archive's config {id} is named by another digest"
+        )));
+    }
+    store.put_blob(&image.raw)?;
+    Ok(TakenIn {
+        id,
+        manifest: Some(image.digest),
+        config,
+        layers,
+    })
+}
+
+fn take_docker(store: &Store, archive: &DockerArchive, image: &DockerImage) -> Result<TakenIn> {
+    let mut layers = Vec::new();
+    for layer in &image.layers {
+        let blob = match store.layer_by_diff(&layer.diff_id)? {
+            Some(_) => None,
+            None => Some(take_layer(store, archive, layer)?),
+        };
+        layers.push(lazy(layer.diff_id.clone(), blob));
+    }
+    let id = store.put_blob(&image.config_raw)?;
+    Ok(TakenIn {
+        id,
+        manifest: None,
+        config: image.config.clone(),
+        layers,
+    })
+}
+
+fn lazy(diff_id: kiln_image::DiffId, blob: Option<Descriptor>) -> LazyLayer {
+    let watch: Option<Watch> = None;
+    LazyLayer {
+        diff_id,
+        blob,
+        from: None,
+        watch,
+    }
+}
+
+/// Stores a layer of a docker archive as it is, if it is in a form that layers are sent in.
+fn take_layer(store: &Store, archive: &DockerArchive, layer: &DockerLayer) -> Result<Descriptor> {
+    let mut input = archive.layer(layer).map_err(|e| broken(&e))?;
+    let mut start = Vec::new();
+    let read = |e| Error::io("read archive", e);
+    input
+        .by_ref()
+        .take(Compression::MAGIC_LEN as u64)
+        .read_to_end(&mut start)
+        .map_err(read)?;
+    let kind = Compression::detect(&start);
+    let whole: Box<dyn Read + Send> = Box::new(std::io::Cursor::new(start).chain(input));
+    let (kind, whole) = match kind.oci_layer_type() {
+        Some(media_type) => (media_type, whole),
+        None => (media_type::OCI_LAYER, decoder(whole).map_err(read)?.1),
+    };
+    let writer = copy(store, Algorithm::Sha256, whole)?;
+    let size = writer.size();
+    // What is not compressed must have the digest that the config names.
+    let plain = (kind == media_type::OCI_LAYER).then_some(layer.diff_id.digest());
+    let digest = writer.finish(plain).map_err(|e| match e {
+        kiln_cache::Error::WrongDigest { found, wanted } => Error::Image(format!(
+            "a layer of the archive is {found}, and its config says {wanted}"
+        )),
+        e => e.into(),
+    })?;
+    Ok(Descriptor::new(kind, digest, size))
+}
+
+fn copy(store: &Store, algorithm: Algorithm, data: impl Read) -> Result<BlobWriter> {
+    let mut writer = store.blob_writer(algorithm)?;
+    std::io::copy(&mut BufReader::with_capacity(READ, data), &mut writer)
+        .map_err(|e| Error::io("copy a blob of the archive", e))?;
+    Ok(writer)
+}
