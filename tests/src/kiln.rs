@@ -105,6 +105,36 @@ impl Kiln {
         self
     }
 
+    /// Gives it a terminal: `script` makes one, and what is shown there comes out of stdout.
+    #[must_use]
+    pub fn on_a_terminal(mut self) -> Self {
+        self.command.args(&self.last);
+        self.last.clear();
+        let words = std::iter::once(self.command.get_program()).chain(self.command.get_args());
+        let words = words.map(|w| format!("'{}'", w.to_string_lossy().replace('\'', r"'\''")));
+        let line = words.collect::<Vec<_>>().join(" ");
+        let mut script = Command::new("script");
+        script.args(["-q", "-f", "-e", "-c", &line, "/dev/null"]);
+        for (name, value) in self.command.get_envs() {
+            match value {
+                Some(value) => script.env(name, value),
+                None => script.env_remove(name),
+            };
+        }
+        if let Some(dir) = self.command.get_current_dir() {
+            script.current_dir(dir);
+        }
+        script
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped());
+        Self {
+            command: script,
+            last: Vec::new(),
+            stdin: self.stdin,
+        }
+    }
+
     /// Starts it.
     pub fn start(mut self) -> Running {
         self.command.args(&self.last);

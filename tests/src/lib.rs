@@ -12,6 +12,7 @@
     reason = "only tests use this crate: a panic is how they report"
 )]
 
+mod canary;
 mod context;
 mod events;
 mod git;
@@ -23,6 +24,7 @@ mod random;
 mod tarball;
 mod tools;
 
+pub use canary::Canary;
 pub use context::Context;
 pub use events::{Built, Outcome, Step};
 pub use git::Repository;

@@ -2,6 +2,11 @@
 
 use tar::{Builder, EntryType, Header};
 
+const PROGRAMS: [&str; 24] = [
+    "sh", "cat", "ls", "echo", "id", "stat", "touch", "ln", "rm", "mkdir", "mv", "sleep", "true",
+    "pwd", "readlink", "grep", "chmod", "test", "env", "dd", "seq", "head", "find", "wc",
+];
+
 /// Writes an archive entry by entry, exactly as told: names are not checked.
 pub struct Tarball {
     builder: Builder<Vec<u8>>,
@@ -28,26 +33,34 @@ impl Tarball {
         }
     }
 
-    /// One that starts as a copy of the busybox root file system of the fixtures, from the
-    /// registry's image: a static busybox with its links.
+    /// One that starts with a static busybox and links to some of its programs.
     #[must_use]
     pub fn busybox() -> Self {
-        let mut tarball = Self::new()
-            .dir("bin", 0o755)
-            .dir("tmp", 0o1777)
-            .dir("usr", 0o755);
-        let program = std::fs::read("/bin/busybox").or_else(|_| std::fs::read("/usr/bin/busybox"));
-        tarball = tarball.raw(
-            "bin/busybox",
-            EntryType::Regular,
-            0o755,
-            "",
-            &program.unwrap(),
-        );
-        for name in [
-            "sh", "cat", "ls", "echo", "id", "stat", "touch", "ln", "rm", "mkdir", "mv", "sleep",
-            "true", "pwd", "readlink", "grep", "chmod", "test", "env", "dd", "seq", "head",
+        Self::busybox_without(&[])
+    }
+
+    /// The same without some of its directories at the top.
+    #[must_use]
+    pub fn busybox_without(absent: &[&str]) -> Self {
+        let mut tarball = Self::new().dir("bin", 0o755);
+        for (name, mode) in [
+            ("tmp", 0o1777),
+            ("etc", 0o755),
+            ("dev", 0o755),
+            ("proc", 0o555),
+            ("sys", 0o555),
         ] {
+            if !absent.contains(&name) {
+                tarball = tarball.dir(name, mode);
+            }
+        }
+        let places = ["/bin/busybox", "/usr/bin/busybox"];
+        let program = places
+            .iter()
+            .find_map(|p| std::fs::read(p).ok())
+            .expect("busybox-static");
+        tarball = tarball.raw("bin/busybox", EntryType::Regular, 0o755, "", &program);
+        for name in PROGRAMS {
             tarball = tarball.link(&format!("bin/{name}"), "busybox");
         }
         tarball

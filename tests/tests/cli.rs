@@ -67,9 +67,15 @@ fn raw_progress_is_one_object_a_line() {
 #[test]
 fn a_terminal_shows_a_live_tree() {
     let lab = lab();
-    let out = build(&lab, "tty").output().ok();
-    assert!(out.err.contains('\u{1b}'), "{out}");
-    assert!(out.err.contains("RUN echo to-stdout"), "{out}");
+    for progress in ["tty", "auto"] {
+        let out = build(&lab, progress).on_a_terminal().output().ok();
+        let shown = String::from_utf8_lossy(&out.out);
+        assert!(shown.contains('\u{1b}'), "{progress}: {shown:?}");
+        assert!(
+            shown.contains("RUN echo to-stdout"),
+            "{progress}: {shown:?}"
+        );
+    }
     let quiet = build(&lab, "quiet").output().ok();
     assert!(!quiet.err.contains("RUN echo"), "{quiet}");
 }
@@ -100,7 +106,7 @@ fn full_logs_are_kept() {
 
 #[test]
 fn wrong_usage_is_exit_code_2() {
-    let lab = Lab::new();
+    let lab = lab();
     for arguments in [
         &["build"][..],
         &["build", "--nope", "."],
@@ -113,7 +119,11 @@ fn wrong_usage_is_exit_code_2() {
         &["build", "--shm-size", "huge", "."],
         &["build", "--network", "moon", "."],
     ] {
-        let out = lab.kiln(arguments).output().orderly();
+        let out = lab
+            .kiln(arguments)
+            .dir(lab.path("context"))
+            .output()
+            .orderly();
         assert_eq!(out.code(), Some(2), "{arguments:?}: {out}");
         assert_eq!(out.stdout(), "", "{arguments:?}");
     }

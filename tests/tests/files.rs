@@ -77,7 +77,7 @@ fn copy_of_many_forms() {
         ),
         ("COPY --parents ./d/./f/g.txt /out/", "./f ./f/g.txt"),
         (
-            "COPY --exclude=*.txt . /out/",
+            "COPY --exclude=**/*.txt . /out/",
             "./Dockerfile ./c.md ./d ./d/f ./sp ace",
         ),
         (
@@ -351,7 +351,7 @@ fn add_checks_out_git_repositories() {
                 "/sub/file"
             ]
         ),
-        "twoonones"
+        "twooneones"
     );
     assert_eq!(
         lab.run(

@@ -193,7 +193,6 @@ fn what_a_container_writes_stays_out_of_its_image() {
 #[test]
 fn a_terminal_is_a_real_one() {
     let lab = lab();
-    // `script` gives kiln a terminal of its own to sit on.
     let out = lab
         .kiln([
             "run",

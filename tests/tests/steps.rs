@@ -4,7 +4,7 @@
 
 use std::os::unix::net::UnixListener;
 
-use kiln_tests::{Lab, holds};
+use kiln_tests::{Answer, Lab, Server, holds};
 
 #[test]
 fn cache_mounts_persist_and_stay_out_of_the_image() {
@@ -202,11 +202,11 @@ fn an_ssh_agent_is_forwarded() {
 #[test]
 fn networks_of_a_step() {
     let lab = Lab::new();
-    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
-    let port = listener.local_addr().unwrap().port();
+    let server = Server::files(vec![("/", Answer::ok("up"))]);
+    let url = server.url("/");
     let context = lab.dockerfile(&format!(
         "FROM busybox\nRUN --network=none ls /sys/class/net > /none; cat /etc/hosts > /hosts\n\
-         RUN --network=host nc -w 5 127.0.0.1 {port} </dev/null && echo up > /host\n\
+         RUN --network=host wget -q -O /host {url}\n\
          RUN --network=default cat /etc/resolv.conf > /resolv; ls /sys/class/net > /default\n"
     ));
     lab.build(&context)
