@@ -289,3 +289,6 @@ impl Target<'_> {
         Ok(())
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -94,7 +94,8 @@ impl RootDir {
 /// All attributes of a file that is open for reading or writing, sorted by name: one call where
 /// there are none, which is nearly always.
 pub fn list_open(fd: impl AsFd) -> Result<Vec<(Vec<u8>, Vec<u8>)>> {
-    match fs::flistxattr(&fd, &mut [0_u8; 0][..]) {
+    // One byte is too small for any name: `ERANGE` says that there are some.
+    match fs::flistxattr(&fd, &mut [0_u8; 1][..]) {
         Ok(0) | Err(Errno::OPNOTSUPP | Errno::NOSYS) => Ok(Vec::new()),
         _ => list(fd),
     }
