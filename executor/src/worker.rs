@@ -58,13 +58,8 @@ impl Worker for Engine {
     type Layer = NewLayer;
     type Flight = Flight;
 
-    async fn source(
-        &self,
-        op: &Source,
-        step: &Step,
-        ignore_cache: bool,
-    ) -> Result<Solved<Output>, PortError> {
-        Ok(self.bring_in(op, step, ignore_cache).await?)
+    async fn source(&self, op: &Source, step: &Step) -> Result<Solved<Output>, PortError> {
+        Ok(self.bring_in(op, step).await?)
     }
 
     async fn fingerprint_copy(
@@ -140,7 +135,11 @@ impl Worker for Engine {
     }
 
     fn discard(&self, made: Made<Output, NewLayer>) -> Result<(), PortError> {
-        Ok(self.s.store.drop_layer(&made.layer.id).map_err(Error::from)?)
+        Ok(self
+            .s
+            .store
+            .drop_layer(&made.layer.id)
+            .map_err(Error::from)?)
     }
 
     async fn merge(&self, inputs: &[Solved<Output>]) -> Result<Output, PortError> {

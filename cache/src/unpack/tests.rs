@@ -84,7 +84,8 @@ const PLAIN: fn() -> UnpackOptions<'static> = || UnpackOptions {
 #[test]
 fn hostile_archives_change_nothing_outside() {
     let device = EntryKind::CharDevice { major: 0, minor: 0 };
-    let cases: &[(&str, Vec<(Entry, Vec<u8>)>)] = &[
+    type Archive = Vec<(Entry, Vec<u8>)>;
+    let cases: &[(&str, Archive)] = &[
         (
             "file through an absolute link",
             vec![symlink("l", "/"), file("l/canary", "x")],
