@@ -52,8 +52,11 @@ type Handler = dyn Fn(&Request) -> Answer + Send + Sync;
 pub struct Server {
     port: u16,
     stop: Arc<AtomicBool>,
-    seen: Arc<Mutex<Vec<String>>>,
+    seen: Log,
+    authorizations: Log,
 }
+
+type Log = Arc<Mutex<Vec<String>>>;
 
 impl std::fmt::Debug for Server {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
@@ -83,25 +86,43 @@ impl Server {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let port = listener.local_addr().unwrap().port();
         let stop = Arc::new(AtomicBool::new(false));
-        let seen = Arc::new(Mutex::new(Vec::new()));
-        let (stopped, log) = (Arc::clone(&stop), Arc::clone(&seen));
+        let (seen, authorizations) = (Log::default(), Log::default());
+        let stopped = Arc::clone(&stop);
+        let logs = (Arc::clone(&seen), Arc::clone(&authorizations));
         std::thread::spawn(move || {
             for stream in listener.incoming().flatten() {
                 if stopped.load(Ordering::Relaxed) {
                     return;
                 }
-                let (handler, log) = (Arc::clone(&handler), Arc::clone(&log));
+                let (handler, logs) = (Arc::clone(&handler), logs.clone());
                 // A client that goes away is its own affair.
-                std::thread::spawn(move || drop(serve(stream, &*handler, &log)));
+                std::thread::spawn(move || drop(serve(stream, &*handler, &logs)));
             }
         });
-        Self { port, stop, seen }
+        Self {
+            port,
+            stop,
+            seen,
+            authorizations,
+        }
     }
 
     /// The address of a path.
     #[must_use]
     pub fn url(&self, path: &str) -> String {
         format!("http://127.0.0.1:{}{path}", self.port)
+    }
+
+    /// `127.0.0.1:port`.
+    #[must_use]
+    pub fn host(&self) -> String {
+        format!("127.0.0.1:{}", self.port)
+    }
+
+    /// Every `Authorization` header so far.
+    #[must_use]
+    pub fn authorizations(&self) -> Vec<String> {
+        self.authorizations.lock().unwrap().clone()
     }
 
     /// `METHOD /path` of every request so far.
@@ -119,7 +140,11 @@ impl Drop for Server {
     }
 }
 
-fn serve(stream: TcpStream, handler: &Handler, log: &Mutex<Vec<String>>) -> std::io::Result<()> {
+fn serve(
+    stream: TcpStream,
+    handler: &Handler,
+    (log, authorizations): &(Log, Log),
+) -> std::io::Result<()> {
     let mut reader = BufReader::new(stream.try_clone()?);
     let mut line = String::new();
     reader.read_line(&mut line)?;
@@ -161,6 +186,9 @@ fn serve(stream: TcpStream, handler: &Handler, log: &Mutex<Vec<String>>) -> std:
     log.lock()
         .unwrap()
         .push(format!("{} {}", request.method, request.path));
+    if let Some(authorization) = request.headers.get("authorization") {
+        authorizations.lock().unwrap().push(authorization.clone());
+    }
     let answer = handler(&request);
     let mut head = format!(
         "HTTP/1.1 {} -\r\nContent-Length: {}\r\nConnection: close\r\n",

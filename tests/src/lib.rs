@@ -21,6 +21,7 @@ mod kiln;
 mod lab;
 mod leaks;
 mod random;
+mod registry;
 mod tarball;
 mod tools;
 
@@ -32,6 +33,7 @@ pub use http::{Answer, Server};
 pub use kiln::{Kiln, Output, Running};
 pub use lab::Lab;
 pub use random::Random;
+pub use registry::{StoredImage, image_in_registry, registry_of};
 pub use tarball::Tarball;
 pub use tools::{holds, skopeo_inspect, tool};
 

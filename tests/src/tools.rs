@@ -1,7 +1,8 @@
 //! Other programs that read what kiln writes.
 
 use std::ffi::OsStr;
-use std::process::Command;
+use std::io::Write as _;
+use std::process::{Command, Stdio};
 
 /// Output of a program, which must succeed.
 pub fn tool<I, S>(program: &str, arguments: I) -> String
@@ -47,4 +48,26 @@ pub fn holds(place: &std::path::Path, bytes: &[u8]) -> bool {
     }
     metadata.is_file()
         && std::fs::read(place).is_ok_and(|all| all.windows(bytes.len()).any(|w| w == bytes))
+}
+
+/// `sha256:` and the digest of these bytes.
+pub(crate) fn sha256(bytes: &[u8]) -> String {
+    let sum = piped("sha256sum", &[], bytes);
+    format!("sha256:{}", sum.split(' ').next().unwrap())
+}
+
+/// These bytes in base64.
+pub(crate) fn base64(bytes: &[u8]) -> String {
+    piped("base64", &["-w0"], bytes)
+}
+
+fn piped(program: &str, arguments: &[&str], input: &[u8]) -> String {
+    let mut child = Command::new(program)
+        .args(arguments)
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    child.stdin.take().unwrap().write_all(input).unwrap();
+    String::from_utf8(child.wait_with_output().unwrap().stdout).unwrap()
 }
