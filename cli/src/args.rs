@@ -11,8 +11,9 @@ use crate::commands;
 #[command(name = "kiln", version, propagate_version = true, max_term_width = 100)]
 #[command(after_help = "\
 Exit codes: 0 success; 1 the command failed; 2 wrong usage; 130 interrupted.
-`kiln run` passes the container's own code on: 125 kiln could not start it, 126 its command cannot be
-executed, 127 its command was not found, 128+N it was killed by signal N.")]
+`kiln run` passes the container's own code on. It is 125 if the container could not be started,
+126 if its command cannot be executed, 127 if there is no such command, and 128+N if signal N
+killed it.")]
 pub(crate) struct Cli {
     #[command(flatten)]
     pub(crate) global: Global,
