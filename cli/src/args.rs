@@ -66,6 +66,12 @@ pub(crate) enum Command {
     Rmi(commands::rmi::Args),
     History(commands::history::Args),
     Inspect(commands::inspect::Args),
+    Save(commands::save::Args),
+    Load(commands::load::Args),
+    Import(commands::import::Args),
+    Completions(commands::completions::Args),
+    #[command(hide = true)]
+    Man(commands::completions::ManArgs),
     #[command(hide = true, name = "internal-upkeep")]
     Upkeep,
 }
@@ -73,7 +79,7 @@ pub(crate) enum Command {
 impl Command {
     /// Whether the command may leave something in the store that is not on the disk yet.
     pub(crate) fn needs_upkeep(&self) -> bool {
-        !matches!(self, Self::Upkeep)
+        !matches!(self, Self::Upkeep | Self::Completions(_) | Self::Man(_))
     }
 
     /// Whether the command starts sandboxes.

@@ -16,6 +16,7 @@ use kiln_solver::schedule::{self, Counts, SolveError};
 use tokio_util::sync::CancellationToken;
 
 use super::build_options as options;
+use super::output::Outputs;
 use crate::context::{self, DockerfileAt, Place, Unpacked};
 use crate::diagnostics::SourceText;
 use crate::engine::App;
@@ -153,7 +154,7 @@ pub(crate) fn run(app: &App, args: &Args) -> Result<ExitCode, Failure> {
         .iter()
         .map(|t| Reference::parse(t).map_err(|e| Failure::usage(format!("--tag `{t}`: {e}"))))
         .collect::<Result<Vec<_>, _>>()?;
-    let outputs = super::output::parse(&args.output)?;
+    let outputs = Outputs::parse(&args.output, &args.annotation)?;
     let mut inputs = BuildInputs::default();
     for text in &args.secret {
         let (id, source) = options::secret(text)?;
@@ -201,7 +202,9 @@ pub(crate) fn run(app: &App, args: &Args) -> Result<ExitCode, Failure> {
             return Err(error.explain(&model, &files.dockerfile, &engine));
         }
     };
-    let result = finish(&engine, args, &names, outputs, &image, counts, mode);
+    let result = outputs
+        .carry_out(&engine, &runtime, &image, &names)
+        .and_then(|()| finish(args, &names, &outputs, &image, counts, mode));
     // Blocking threads that still wait for something must not hold the result back.
     runtime.shutdown_background();
     result.map(|()| ExitCode::SUCCESS)
@@ -509,25 +512,15 @@ impl BuildError {
     }
 }
 
-/// Names the image and writes what was asked for.
+/// Tells what was built, in files and on the terminal.
 fn finish(
-    engine: &Engine,
     args: &Args,
     names: &[Reference],
-    outputs: Vec<super::output::Output>,
+    outputs: &Outputs,
     image: &Assembled,
     counts: Counts,
     mode: Mode,
 ) -> Result<(), Failure> {
-    let annotations = options::labels(&args.annotation);
-    let only_elsewhere =
-        !outputs.is_empty() && !outputs.iter().any(super::output::Output::is_image);
-    if !only_elsewhere {
-        engine.name_image(&image.id, names)?;
-    }
-    for output in outputs {
-        super::output::write(engine, &output, image, names, &annotations)?;
-    }
     if let Some(path) = &args.iidfile {
         write_file(path, image.id.as_str())?;
     }
@@ -544,7 +537,9 @@ fn finish(
         write_file(path, &serde_json::to_string_pretty(&facts)?)?;
     }
     if args.quiet {
-        ui::data(image.id.as_str());
+        if !outputs.use_stdout() {
+            ui::data(image.id.as_str());
+        }
     } else if mode == Mode::Rawjson {
         let built = serde_json::json!({
             "event": "built", "image": image.id.as_str(), "names": shown,

@@ -2,16 +2,22 @@
 
 pub(crate) mod build;
 mod build_options;
+pub(crate) mod completions;
 pub(crate) mod history;
 pub(crate) mod images;
+pub(crate) mod import;
 pub(crate) mod inspect;
+pub(crate) mod load;
 mod output;
 pub(crate) mod pull;
 pub(crate) mod rmi;
 pub(crate) mod run;
+pub(crate) mod save;
 pub(crate) mod tag;
 
 use std::process::ExitCode;
+
+use kiln_image::Platform;
 
 use crate::args::Command;
 use crate::engine::App;
@@ -28,6 +34,11 @@ pub(crate) fn run(app: &App, command: Command) -> Result<ExitCode, Failure> {
         Command::Rmi(args) => rmi::run(app, &args),
         Command::History(args) => history::run(app, &args),
         Command::Inspect(args) => inspect::run(app, &args),
+        Command::Save(args) => save::run(app, &args),
+        Command::Load(args) => load::run(app, &args),
+        Command::Import(args) => import::run(app, &args),
+        Command::Completions(args) => completions::run(&args),
+        Command::Man(args) => completions::man(&args),
         Command::Upkeep => {
             let store = app.store()?;
             store.discard_unrecorded()?;
@@ -36,5 +47,15 @@ pub(crate) fn run(app: &App, command: Command) -> Result<ExitCode, Failure> {
             store.promote()?;
             Ok(ExitCode::SUCCESS)
         }
+    }
+}
+
+/// The value of `--platform`; this machine's if it was not given.
+fn platform(text: Option<&str>) -> Result<Platform, Failure> {
+    match text {
+        None => Ok(Platform::host()),
+        Some(text) => text
+            .parse()
+            .map_err(|e| Failure::usage(format!("--platform `{text}`: {e}"))),
     }
 }

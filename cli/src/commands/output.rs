@@ -1,44 +1,565 @@
 //! `--output`: where a build's result goes.
 
 use std::collections::BTreeMap;
+use std::fs::File;
+use std::io::{IsTerminal as _, Write};
+use std::os::fd::AsFd as _;
+use std::path::{Path, PathBuf};
 
 use kiln_executor::Engine;
-use kiln_executor::export::Assembled;
-use kiln_image::Reference;
+use kiln_executor::export::{ArchiveForm, ArchiveTarget, Assembled, ExportImage, LayerForm};
+use kiln_image::{Compression, Reference};
+use tokio::runtime::Runtime;
 
 use crate::errors::Failure;
 
-/// One `--output`.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) enum Output {
-    /// The store.
-    Image,
+/// All of `--output` and `--annotation`.
+#[derive(Debug)]
+pub(crate) struct Outputs {
+    list: Vec<Output>,
+    annotations: Annotations,
 }
 
-impl Output {
-    /// Whether the image goes into the store.
-    pub(crate) fn is_image(&self) -> bool {
-        matches!(self, Self::Image)
+/// One `--output`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Output {
+    kind: Kind,
+    annotations: Annotations,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum Kind {
+    /// The store, under these names too.
+    Image(Vec<Reference>),
+    /// An archive, or a directory with an OCI layout.
+    Archive {
+        form: ArchiveForm,
+        layers: LayerForm,
+        names: Vec<Reference>,
+        dest: Dest,
+        directory: bool,
+    },
+    /// The files in a directory.
+    Local(PathBuf),
+    /// The files as a tar.
+    Tar(Dest),
+    /// Nowhere: the cache has it.
+    CacheOnly,
+}
+
+/// Where a stream goes.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Dest {
+    Stdout,
+    File(PathBuf),
+}
+
+/// Annotations of a manifest, and of its entry in the index.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+struct Annotations {
+    manifest: BTreeMap<String, String>,
+    entry: BTreeMap<String, String>,
+}
+
+impl Annotations {
+    /// Adds one. `place` is `manifest`, `manifest-descriptor` and so on, with an optional platform
+    /// in brackets.
+    fn add(&mut self, place: &str, key: &str, value: &str) -> Result<(), String> {
+        let place = place.split('[').next().unwrap_or_default();
+        if key.is_empty() {
+            return Err("it has no name".into());
+        }
+        match place {
+            "" | "manifest" => self.manifest.insert(key.to_owned(), value.to_owned()),
+            "manifest-descriptor" => self.entry.insert(key.to_owned(), value.to_owned()),
+            "index" | "index-descriptor" => {
+                return Err("an image for one platform has no index to annotate".into());
+            }
+            other => return Err(format!("`{other}` cannot be annotated")),
+        };
+        Ok(())
+    }
+
+    /// `[PLACE:]NAME=VALUE`.
+    fn option(&mut self, text: &str) -> Result<(), String> {
+        let (key, value) = text.split_once('=').ok_or("write NAME=VALUE")?;
+        let place = key.split_once(':').filter(|(place, _)| {
+            let place = place.split('[').next().unwrap_or_default();
+            [
+                "manifest",
+                "manifest-descriptor",
+                "index",
+                "index-descriptor",
+            ]
+            .contains(&place)
+        });
+        match place {
+            Some((place, key)) => self.add(place, key, value),
+            None => self.add("", key, value),
+        }
+    }
+
+    fn with(&self, more: &Self) -> Self {
+        let mut out = self.clone();
+        out.manifest.extend(more.manifest.clone());
+        out.entry.extend(more.entry.clone());
+        out
     }
 }
 
-/// Reads the options.
-pub(crate) fn parse(list: &[String]) -> Result<Vec<Output>, Failure> {
-    list.iter()
-        .map(|text| match text.as_str() {
-            "type=image" => Ok(Output::Image),
-            _ => Err(Failure::usage(format!("--output `{text}`: unknown type"))),
+/// Takes comma-separated fields apart; a field may be in double quotes, which are doubled inside.
+fn split_fields(text: &str) -> Result<Vec<String>, String> {
+    let mut out = vec![String::new()];
+    let (mut quoted, mut chars) = (false, text.chars().peekable());
+    while let Some(c) = chars.next() {
+        let field = out.last_mut().ok_or("it is empty")?;
+        match c {
+            '"' if quoted && chars.peek() == Some(&'"') => {
+                field.push('"');
+                chars.next();
+            }
+            '"' if quoted => quoted = false,
+            '"' if field.is_empty() => quoted = true,
+            ',' if !quoted => out.push(String::new()),
+            c => field.push(c),
+        }
+    }
+    if quoted {
+        Err("a quote is not closed".into())
+    } else {
+        Ok(out)
+    }
+}
+
+fn switch(key: &str, value: &str) -> Result<bool, String> {
+    match value {
+        "true" | "1" => Ok(true),
+        "false" | "0" => Ok(false),
+        _ => Err(format!("`{key}` is true or false, not `{value}`")),
+    }
+}
+
+fn compression(text: &str) -> Result<Compression, String> {
+    match text {
+        "gzip" => Ok(Compression::Gzip),
+        "zstd" => Ok(Compression::Zstd),
+        "uncompressed" => Ok(Compression::None),
+        _ => Err(format!(
+            "`{text}` is no compression: gzip, zstd or uncompressed"
+        )),
+    }
+}
+
+fn dest(text: &str) -> Dest {
+    if text == "-" {
+        Dest::Stdout
+    } else {
+        Dest::File(text.into())
+    }
+}
+
+/// Reads one `--output`.
+fn parse(text: &str) -> Result<Output, String> {
+    let fields = split_fields(text)?;
+    let plain = |kind| {
+        Ok(Output {
+            kind,
+            annotations: Annotations::default(),
         })
+    };
+    if let [only] = fields.as_slice()
+        && !only.contains('=')
+    {
+        return match only.as_str() {
+            "" => Err("it is empty".into()),
+            "-" => plain(Kind::Tar(Dest::Stdout)),
+            path => plain(Kind::Local(path.into())),
+        };
+    }
+    let mut values: BTreeMap<&str, &str> = BTreeMap::new();
+    let mut annotations = Annotations::default();
+    for field in &fields {
+        let (key, value) = field
+            .split_once('=')
+            .ok_or_else(|| format!("`{field}` is not NAME=VALUE"))?;
+        if let Some(rest) = key.strip_prefix("annotation") {
+            let (place, key) = rest.split_once('.').unwrap_or((rest, ""));
+            annotations.add(place.trim_start_matches('-'), key, value)?;
+        } else if values.insert(key, value).is_some() {
+            return Err(format!("`{key}` is there twice"));
+        }
+    }
+    let kind = values.remove("type").ok_or("it has no type")?;
+    let to = values.remove("dest").filter(|d| !d.is_empty());
+    let kind = match kind {
+        "image" => image(&mut values)?,
+        "oci" => archive(ArchiveForm::Oci, to, &mut values)?,
+        // Without a file it is for the local store of images, which is kiln's own.
+        "docker" if to.is_none() => image(&mut values)?,
+        "docker" => archive(ArchiveForm::Docker, to, &mut values)?,
+        "local" => match to {
+            None => return Err("it needs dest=DIRECTORY".into()),
+            Some("-") => {
+                return Err("a directory cannot go to standard output; use type=tar".into());
+            }
+            Some(to) => Kind::Local(to.into()),
+        },
+        "tar" => Kind::Tar(to.map_or(Dest::Stdout, dest)),
+        "cacheonly" => Kind::CacheOnly,
+        "registry" => return Err("build the image, then push it with its name".into()),
+        other => {
+            return Err(format!(
+                "unknown type `{other}`: image, oci, docker, local, tar or cacheonly"
+            ));
+        }
+    };
+    if let Some(key) = values.keys().next() {
+        return Err(format!("`{key}` is not an option of this type"));
+    }
+    Ok(Output { kind, annotations })
+}
+
+fn names(values: &mut BTreeMap<&str, &str>) -> Result<Vec<Reference>, String> {
+    let text = values.remove("name").unwrap_or_default();
+    text.split(',')
+        .filter(|n| !n.is_empty())
+        .map(|n| Reference::parse(n).map_err(|e| format!("name `{n}`: {e}")))
         .collect()
 }
 
-/// Writes the result.
-pub(crate) fn write(
-    _engine: &Engine,
-    _output: &Output,
-    _image: &Assembled,
-    _names: &[Reference],
-    _annotations: &BTreeMap<String, String>,
+fn image(values: &mut BTreeMap<&str, &str>) -> Result<Kind, String> {
+    if let Some(push) = values.remove("push")
+        && switch("push", push)?
+    {
+        return Err("build the image, then push it with its name".into());
+    }
+    Ok(Kind::Image(names(values)?))
+}
+
+fn archive(
+    form: ArchiveForm,
+    to: Option<&str>,
+    values: &mut BTreeMap<&str, &str>,
+) -> Result<Kind, String> {
+    let names = names(values)?;
+    let mut layers = LayerForm {
+        compression: Compression::Gzip,
+        level: None,
+        all: false,
+    };
+    if let Some(text) = values.remove("compression") {
+        layers.compression = compression(text)?;
+    }
+    if let Some(text) = values.remove("compression-level") {
+        let range = match layers.compression {
+            Compression::Gzip => 0..=9,
+            Compression::Zstd => -7..=22,
+            _ => return Err("nothing is compressed, so there is no compression-level".into()),
+        };
+        let level = text.parse().ok().filter(|level| range.contains(level));
+        let (from, to) = (range.start(), range.end());
+        layers.level = Some(
+            level.ok_or_else(|| format!("compression-level is {from} to {to}, not `{text}`"))?,
+        );
+    }
+    if let Some(text) = values.remove("force-compression") {
+        layers.all = switch("force-compression", text)?;
+    }
+    if let Some(text) = values.remove("oci-mediatypes")
+        && !switch("oci-mediatypes", text)?
+    {
+        return Err("archives are written with OCI's media types only".into());
+    }
+    let directory = match values.remove("tar") {
+        Some(text) => !switch("tar", text)?,
+        None => false,
+    };
+    let dest = to.map_or(Dest::Stdout, dest);
+    if directory && (form == ArchiveForm::Docker || dest == Dest::Stdout) {
+        return Err("tar=false is for type=oci with dest=DIRECTORY".into());
+    }
+    Ok(Kind::Archive {
+        form,
+        layers,
+        names,
+        dest,
+        directory,
+    })
+}
+
+impl Output {
+    fn uses_stdout(&self) -> bool {
+        matches!(
+            &self.kind,
+            Kind::Tar(Dest::Stdout)
+                | Kind::Archive {
+                    dest: Dest::Stdout,
+                    ..
+                }
+        )
+    }
+}
+
+impl Outputs {
+    /// Reads the options.
+    pub(crate) fn parse(list: &[String], annotations: &[String]) -> Result<Self, Failure> {
+        let mut all = Annotations::default();
+        for text in annotations {
+            all.option(text)
+                .map_err(|why| Failure::usage(format!("--annotation `{text}`: {why}")))?;
+        }
+        let list = list
+            .iter()
+            .map(|text| {
+                let output = parse(text)
+                    .map_err(|why| Failure::usage(format!("--output `{text}`: {why}")))?;
+                if output.uses_stdout() {
+                    refuse_terminal("-o type=…,dest=FILE")?;
+                }
+                Ok(output)
+            })
+            .collect::<Result<Vec<_>, Failure>>()?;
+        if list.iter().filter(|o| o.uses_stdout()).count() > 1 {
+            return Err(Failure::usage(
+                "only one --output can go to standard output",
+            ));
+        }
+        Ok(Self {
+            list,
+            annotations: all,
+        })
+    }
+
+    /// Whether standard output is taken by an output.
+    pub(crate) fn use_stdout(&self) -> bool {
+        self.list.iter().any(Output::uses_stdout)
+    }
+
+    /// Names the image and writes what was asked for. Without any output the image goes into the
+    /// store.
+    pub(crate) fn carry_out(
+        &self,
+        engine: &Engine,
+        runtime: &Runtime,
+        image: &Assembled,
+        names: &[Reference],
+    ) -> Result<(), Failure> {
+        if self.list.is_empty() {
+            return keep(engine, image, names, &self.annotations);
+        }
+        for output in &self.list {
+            let annotations = self.annotations.with(&output.annotations);
+            match &output.kind {
+                Kind::Image(own) => keep(engine, image, &[names, own].concat(), &annotations)?,
+                Kind::Archive {
+                    form,
+                    layers,
+                    names: own,
+                    dest,
+                    directory,
+                } => {
+                    let mut export = ExportImage::built(image, &[names, own].concat());
+                    export.annotations = annotations.manifest;
+                    export.entry_annotations = annotations.entry;
+                    let write = |target| {
+                        let work = engine.write_archive(vec![export], *form, Some(*layers), target);
+                        Ok(runtime.block_on(work)?)
+                    };
+                    match dest {
+                        Dest::File(path) if *directory => {
+                            write(ArchiveTarget::Directory(path.clone()))?;
+                        }
+                        dest => dest.write(|out| write(ArchiveTarget::Stream(out)))?,
+                    }
+                }
+                Kind::Local(path) => {
+                    runtime.block_on(engine.write_files(&image.layers, path, image.epoch))?;
+                }
+                Kind::Tar(dest) => dest.write(|out| {
+                    Ok(runtime.block_on(engine.write_tar(&image.layers, out, image.epoch))?)
+                })?,
+                Kind::CacheOnly => {}
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Puts the image into the store under these names; without any it is kept nameless.
+fn keep(
+    engine: &Engine,
+    image: &Assembled,
+    names: &[Reference],
+    annotations: &Annotations,
 ) -> Result<(), Failure> {
+    let manifest = if annotations.manifest.is_empty() {
+        None
+    } else {
+        Some(engine.annotate(image, &annotations.manifest)?)
+    };
+    Ok(engine.name_image(&image.id, names, manifest.as_ref())?)
+}
+
+/// Fails if standard output is a terminal.
+pub(super) fn refuse_terminal(instead: &str) -> Result<(), Failure> {
+    if std::io::stdout().is_terminal() {
+        return Err(
+            Failure::usage("an archive is not written to a terminal").with_hint(format!(
+                "give a file with {instead}, or pass standard output on"
+            )),
+        );
+    }
     Ok(())
+}
+
+impl Dest {
+    /// Gives `write` a stream. A file appears under its name only when it is complete.
+    pub(super) fn write(
+        &self,
+        write: impl FnOnce(Box<dyn Write + Send>) -> Result<(), Failure>,
+    ) -> Result<(), Failure> {
+        let path = match self {
+            Self::Stdout => {
+                let out = File::from(std::io::stdout().as_fd().try_clone_to_owned()?);
+                return write(Box::new(out));
+            }
+            Self::File(path) => path,
+        };
+        let bad =
+            |e: std::io::Error| Failure::new(format!("cannot write `{}`: {e}", path.display()));
+        match std::fs::metadata(path) {
+            Ok(there) if there.is_dir() => {
+                let text = format!("the destination `{}` is a directory", path.display());
+                return Err(Failure::new(text).with_hint("give the name of a file"));
+            }
+            // A pipe or device is written, not replaced.
+            Ok(there) if !there.is_file() => {
+                let out = File::options().write(true).open(path).map_err(bad)?;
+                return write(Box::new(out));
+            }
+            _ => {}
+        }
+        let partial = partial_name(path);
+        let out = File::create(&partial).map_err(bad)?;
+        let done = write(Box::new(out)).and_then(|()| std::fs::rename(&partial, path).map_err(bad));
+        if done.is_err() {
+            // The first error is the one to tell.
+            let _ = std::fs::remove_file(&partial);
+        }
+        done
+    }
+}
+
+fn partial_name(path: &Path) -> PathBuf {
+    let mut name = std::ffi::OsString::from(".");
+    name.push(path.file_name().unwrap_or_default());
+    name.push(format!(".{}.partial", std::process::id()));
+    path.with_file_name(name)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn kind(text: &str) -> Kind {
+        parse(text).unwrap_or_else(|e| panic!("{text}: {e}")).kind
+    }
+
+    #[test]
+    fn options_say_what_is_written_where() {
+        let file = |p: &str| Dest::File(p.into());
+        assert_eq!(kind("out"), Kind::Local("out".into()));
+        assert_eq!(kind("-"), Kind::Tar(Dest::Stdout));
+        assert_eq!(kind("type=local,dest=a b"), Kind::Local("a b".into()));
+        assert_eq!(kind("type=tar"), Kind::Tar(Dest::Stdout));
+        assert_eq!(kind("\"type=tar\",\"dest=a,b\""), Kind::Tar(file("a,b")));
+        assert_eq!(kind("type=cacheonly"), Kind::CacheOnly);
+        assert_eq!(kind("type=docker"), Kind::Image(vec![]));
+        let names = ["a:1", "b:2"]
+            .map(|n| Reference::parse(n).unwrap())
+            .to_vec();
+        assert_eq!(
+            kind("type=image,\"name=a:1,b:2\",push=false"),
+            Kind::Image(names.clone())
+        );
+        let layers = LayerForm {
+            compression: Compression::Zstd,
+            level: Some(9),
+            all: true,
+        };
+        let wanted = Kind::Archive {
+            form: ArchiveForm::Oci,
+            layers,
+            names: names[..1].to_vec(),
+            dest: file("d"),
+            directory: true,
+        };
+        let text = "type=oci,dest=d,tar=false,name=a:1,compression=zstd,compression-level=9";
+        assert_eq!(kind(&format!("{text},force-compression=true")), wanted);
+        let output = parse(
+            "type=oci,annotation.a=1,annotation-manifest.b=2,annotation-manifest-descriptor.c=3",
+        )
+        .unwrap();
+        assert_eq!(output.annotations.manifest.len(), 2);
+        assert_eq!(output.annotations.entry["c"], "3");
+    }
+
+    #[test]
+    fn what_is_not_understood_is_refused() {
+        for text in [
+            "",
+            "type=nonsense",
+            "dest=x",
+            "type=local",
+            "type=local,dest=-",
+            "type=oci,dest=x,compression=lzma",
+            "type=oci,dest=x,compression-level=10",
+            "type=oci,dest=x,compression=uncompressed,compression-level=1",
+            "type=oci,dest=x,tar=maybe",
+            "type=oci,tar=false",
+            "type=docker,dest=x,tar=false",
+            "type=tar,name=x",
+            "type=tar,dest=a,dest=b",
+            "type=image,name=A",
+            "type=image,push=true",
+            "type=registry,name=x",
+            "type=oci,annotation-index.a=b",
+            "type=oci,annotation-other.a=b",
+            "type=oci,annotation=b",
+            "type=\"tar",
+            "\"type=tar",
+        ] {
+            assert!(parse(text).is_err(), "{text}");
+        }
+        let mut all = Annotations::default();
+        for (text, good) in [
+            ("a=b", true),
+            ("manifest:c=d", true),
+            ("manifest[linux/amd64]:c=d", true),
+            ("manifest-descriptor:e=f", true),
+            ("example.com:8080/x=y", true),
+            ("index:a=b", false),
+            ("a", false),
+            ("=b", false),
+        ] {
+            assert_eq!(all.option(text).is_ok(), good, "{text}");
+        }
+        assert_eq!((all.manifest.len(), all.entry.len()), (3, 1));
+    }
+
+    #[test]
+    fn files_appear_when_they_are_complete() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("out.tar");
+        let dest = Dest::File(path.clone());
+        let fails = dest.write(|mut out| {
+            out.write_all(b"half")?;
+            Err(Failure::new("broken"))
+        });
+        assert!(fails.is_err());
+        assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 0);
+        dest.write(|mut out| Ok(out.write_all(b"all")?)).unwrap();
+        assert_eq!(std::fs::read(&path).unwrap(), b"all");
+        assert!(Dest::File(dir.path().into()).write(|_| Ok(())).is_err());
+    }
 }

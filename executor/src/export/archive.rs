@@ -116,27 +116,14 @@ struct Written {
 }
 
 impl Engine {
-    /// An image of the store as one to be written; all its names if none is given.
+    /// An image of the store as one to be written under these names.
     ///
     /// # Errors
     /// The store's data on it is gone or damaged.
-    pub fn exportable(&self, image: &StoredImage, name: Option<&Reference>) -> Result<ExportImage> {
-        let store = &self.s.store;
-        let reference = image
-            .row
-            .name
-            .clone()
-            .unwrap_or_else(|| image.row.config.to_string());
-        let layers = self.image_layers(&reference, image.row.config.as_str(), None)?;
-        let names = match name {
-            Some(name) => vec![name.clone()],
-            None => {
-                let all = store.names_of(&image.row.config)?;
-                all.iter()
-                    .filter_map(|n| Reference::parse(n).ok())
-                    .collect()
-            }
-        };
+    pub fn exportable(&self, image: &StoredImage, names: Vec<Reference>) -> Result<ExportImage> {
+        let config = image.row.config.to_string();
+        let reference = image.row.name.as_ref().unwrap_or(&config);
+        let layers = self.image_layers(reference, &config, None)?;
         Ok(ExportImage {
             id: image.row.config.clone(),
             layers,

@@ -131,16 +131,22 @@ impl Engine {
         Ok((known.diff_id, Some(known.created)))
     }
 
-    /// Gives an image its names; without any it is kept nameless.
+    /// Gives an image its names; without any it is kept nameless. `manifest` is a manifest of
+    /// it in the store, if there is one.
     ///
     /// # Errors
     /// The store failed.
-    pub fn name_image(&self, id: &Digest, names: &[Reference]) -> Result<()> {
+    pub fn name_image(
+        &self,
+        id: &Digest,
+        names: &[Reference],
+        manifest: Option<&Digest>,
+    ) -> Result<()> {
         if names.is_empty() {
-            self.s.store.put_image(None, id, None)?;
+            self.s.store.put_image(None, id, manifest)?;
         }
         for name in names {
-            self.s.store.put_image(Some(name), id, None)?;
+            self.s.store.put_image(Some(name), id, manifest)?;
         }
         Ok(())
     }

@@ -1,0 +1,71 @@
+//! `kiln completions` and `kiln man`.
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::CommandFactory as _;
+
+use crate::args::Cli;
+use crate::errors::Failure;
+use crate::ui;
+
+/// Print a shell's completion script
+#[derive(Debug, clap::Args)]
+#[command(after_help = "\
+Examples:
+  kiln completions bash > /etc/bash_completion.d/kiln
+  kiln completions fish > ~/.config/fish/completions/kiln.fish")]
+pub(crate) struct Args {
+    /// Shell
+    #[arg(value_enum)]
+    shell: clap_complete::Shell,
+}
+
+/// Runs the command.
+pub(crate) fn run(args: &Args) -> Result<ExitCode, Failure> {
+    let mut script = Vec::new();
+    clap_complete::generate(args.shell, &mut Cli::command(), "kiln", &mut script);
+    ui::data(String::from_utf8_lossy(&script).trim_end());
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Write the manual pages into a directory
+#[derive(Debug, clap::Args)]
+pub(crate) struct ManArgs {
+    /// Directory, made if need be
+    #[arg(value_name = "DIR")]
+    directory: PathBuf,
+}
+
+/// Writes one page for the command and one for each of its commands.
+pub(crate) fn man(args: &ManArgs) -> Result<ExitCode, Failure> {
+    let bad = |e: std::io::Error| {
+        Failure::new(format!(
+            "cannot write to `{}`: {e}",
+            args.directory.display()
+        ))
+    };
+    std::fs::create_dir_all(&args.directory).map_err(bad)?;
+    let mut top = Cli::command();
+    top.build();
+    let page = |command: clap::Command, name: String| {
+        let mut text = Vec::new();
+        clap_mangen::Man::new(command)
+            .title(name.to_uppercase())
+            .render(&mut text)?;
+        std::fs::write(args.directory.join(format!("{name}.1")), text)
+    };
+    for sub in top
+        .get_subcommands()
+        .filter(|s| !s.is_hide_set() && s.get_name() != "help")
+    {
+        let name = format!("kiln-{}", sub.get_name());
+        let command = sub
+            .clone()
+            .name(name.clone())
+            .bin_name(format!("kiln {}", sub.get_name()));
+        page(command, name).map_err(bad)?;
+    }
+    page(top, "kiln".into()).map_err(bad)?;
+    Ok(ExitCode::SUCCESS)
+}
