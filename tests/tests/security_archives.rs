@@ -548,7 +548,7 @@ fn cve_2026_42306_no_program_of_the_image_or_the_path_decompresses() {
                 .unwrap();
         }
         context.dockerfile(&format!(
-            "FROM busybox\nCOPY {program} /bin/{program}\nCOPY {program} /usr/local/bin/\nADD {name} /out/\nRUN cat /out/inner\n"
+            "FROM busybox\nCOPY {program} /usr/local/bin/\nADD {name} /out/\nRUN cat /out/inner\n"
         ));
         let built = lab
             .build(&context)
