@@ -164,10 +164,11 @@ fn config(
             Failure::usage(format!("--change `{change}`: {why}"))
                 .with_hint(format!("instructions are: {}", CHANGES.join(", ")))
         };
-        let parsed = kiln_parser::parse(change);
+        // On its own it would not be looked at: a Dockerfile starts with FROM.
+        let parsed = kiln_parser::parse(&format!("FROM scratch\n{change}\n"));
         match parsed.dockerfile.instructions.as_slice() {
-            [one] if CHANGES.contains(&one.keyword.value.to_uppercase().as_str()) => {}
-            [_] => return Err(bad("it cannot be used here")),
+            [_, one] if CHANGES.contains(&one.keyword.value.to_uppercase().as_str()) => {}
+            [_, _] => return Err(bad("it cannot be used here")),
             _ => return Err(bad("write one instruction")),
         }
         text.push_str(change.trim_end());
