@@ -114,6 +114,7 @@ impl Kiln {
         let words = words.map(|w| format!("'{}'", w.to_string_lossy().replace('\'', r"'\''")));
         let line = words.collect::<Vec<_>>().join(" ");
         let mut script = Command::new("script");
+        let line = format!("stty cols 120 rows 40; {line}");
         script.args(["-q", "-f", "-e", "-c", &line, "/dev/null"]);
         for (name, value) in self.command.get_envs() {
             match value {

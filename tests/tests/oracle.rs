@@ -9,7 +9,7 @@ use kiln_tests::{Context, Lab, Random};
 const DOCKERFILE: &str = "FROM busybox AS base\nCOPY lib /lib\nRUN cd /lib && find . | sort | while read f; do stat -c '%A %n %s' \"$f\"; done > /lib.txt\n\
     FROM base AS app\nCOPY *.conf app/*/ /app/\nRUN cat /app/* > /app.txt 2>/dev/null; true\n\
     FROM busybox\nCOPY --from=base /lib.txt /\nCOPY --from=app /app.txt /\nCOPY --exclude=*.tmp . /all\n\
-    RUN --mount=source=lib,target=/m find /m -type f -exec cat {} + | cksum > /sum\n";
+    RUN --mount=source=lib,target=/m find /m -type f -exec cat {} + | sha256sum > /sum\n";
 
 const NAMES: [&str; 10] = [
     "lib/a",
