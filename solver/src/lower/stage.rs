@@ -10,6 +10,7 @@ use kiln_parser::{
 use super::args::{BUILTIN_ARGS, Globals, PROXY_ARGS};
 use super::error::{LowerError, LowerWarning};
 use super::stages::{self, Base, Stage};
+use super::transfer::without_credentials;
 use super::{HistoryLine, Lowered, NamedContext, NoCache, Request};
 use crate::plan::{BuildPlatform, Lines, Op, Plan, Source, SourceKind, Vertex, VertexId};
 use crate::ports::ResolvedImage;
@@ -145,7 +146,9 @@ impl<'a> Build<'a> {
             None if place.stages.len() > 1 => format!("stage-{} ", place.stage),
             None => String::new(),
         };
-        let text = text.split_whitespace().collect::<Vec<_>>().join(" ");
+        // Names are shown and stored: a token in an address is not.
+        let words = text.split_whitespace().map(without_credentials);
+        let text = words.collect::<Vec<_>>().join(" ");
         format!("[{stage}{}/{}] {text}", place.number, place.total)
     }
 

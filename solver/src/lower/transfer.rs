@@ -384,10 +384,10 @@ fn remote_kind(word: &str, is_add: bool) -> Option<Remote> {
 }
 
 /// An address without user and password.
-fn without_credentials(address: &str) -> String {
+pub(super) fn without_credentials(address: &str) -> String {
     match address.split_once("://") {
         Some((scheme, rest)) => {
-            let host = rest.split('/').next().unwrap_or_default();
+            let host = rest.split(['/', '?', '#']).next().unwrap_or_default();
             match host.rsplit_once('@') {
                 Some((login, _)) => format!("{scheme}://{}", &rest[login.len() + 1..]),
                 None => address.to_owned(),
