@@ -14,7 +14,7 @@ use kiln_sys::cgroup::{Group, Hierarchies};
 use kiln_sys::process::{self, Child, Exit, Namespaces};
 use kiln_sys::{FsError, fdpass};
 use oci_spec::runtime::LinuxNamespaceType;
-use rustix::event::{PollFd, PollFlags, poll};
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
 use crate::error::{Error, Result};
 use crate::sandbox::{self, Launch, Report};
@@ -231,6 +231,8 @@ struct Helper {
     socket: OwnedFd,
     children: HashMap<u64, (Child, Option<Group>)>,
     groups: Option<std::path::PathBuf>,
+    /// Groups whose processes are on their way out: the next step does not wait for them.
+    emptying: Vec<Group>,
 }
 
 impl Helper {
@@ -242,12 +244,14 @@ impl Helper {
             socket,
             children: HashMap::new(),
             groups,
+            emptying: Vec::new(),
         }
     }
 
     fn serve(mut self) {
         let mut buffer = [0_u8; 64];
         loop {
+            self.emptying.retain(|group| !group.try_remove());
             let (asked, ended) = self.poll();
             for id in ended {
                 self.reap(id);
@@ -279,7 +283,13 @@ impl Helper {
             ids.push(*id);
             fds.push(PollFd::new(&child.pidfd, PollFlags::IN));
         }
-        if poll(&mut fds, None).is_err() {
+        // With groups to remove, look again soon.
+        let soon = Timespec {
+            tv_sec: 0,
+            tv_nsec: 2_000_000,
+        };
+        let patience = (!self.emptying.is_empty()).then_some(&soon);
+        if poll(&mut fds, patience).is_err() {
             return (false, Vec::new());
         }
         let ready: Vec<bool> = fds.iter().map(|fd| !fd.revents().is_empty()).collect();
@@ -313,7 +323,7 @@ impl Helper {
                 let _ = fdpass::send(&self.socket, &message(FAILED, id, errno), &[]);
             }
         }
-        drop(group);
+        self.emptying.extend(group);
     }
 
     fn handle(&mut self, bytes: &[u8], fds: Vec<OwnedFd>) {

@@ -102,6 +102,14 @@ impl Group {
         let _ = std::fs::write(self.path.join("cgroup.kill"), "1");
     }
 
+    /// Removes the group if nothing is in it any more; returns whether it is gone.
+    pub fn try_remove(&self) -> bool {
+        match std::fs::remove_dir(&self.path) {
+            Err(e) => e.raw_os_error() != Some(libc::EBUSY),
+            Ok(()) => true,
+        }
+    }
+
     /// The group's directory.
     pub fn path(&self) -> &Path {
         &self.path
@@ -112,12 +120,10 @@ impl Drop for Group {
     fn drop(&mut self) {
         // Processes may take a moment to leave.
         for _ in 0..50 {
-            match std::fs::remove_dir(&self.path) {
-                Err(e) if e.raw_os_error() == Some(libc::EBUSY) => {
-                    std::thread::sleep(std::time::Duration::from_millis(2));
-                }
-                _ => return,
+            if self.try_remove() {
+                return;
             }
+            std::thread::sleep(std::time::Duration::from_millis(2));
         }
     }
 }
