@@ -100,6 +100,23 @@ impl Store {
         }
     }
 
+    /// Reads a whole blob and tells whether it still has its digest.
+    ///
+    /// # Errors
+    /// It cannot be read.
+    pub fn is_intact(&self, digest: &Digest) -> Result<bool> {
+        let read = |e| Error::io(format!("read blob {digest}"), e);
+        let mut file = File::open(self.blob_path(digest)).map_err(read)?;
+        let (mut hasher, mut buffer) = (Hasher::new(digest.algorithm()), vec![0; 256 << 10]);
+        loop {
+            let n = file.read(&mut buffer).map_err(read)?;
+            if n == 0 {
+                return Ok(hasher.finish() == *digest);
+            }
+            hasher.update(&buffer[..n]);
+        }
+    }
+
     /// Removes a blob.
     ///
     /// # Errors

@@ -29,12 +29,19 @@ CREATE TABLE IF NOT EXISTS blobs (
     diff_id TEXT NOT NULL, digest TEXT NOT NULL, media_type TEXT NOT NULL, size INTEGER NOT NULL,
     PRIMARY KEY (diff_id, digest)
 ) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS origins (
+    diff_id TEXT NOT NULL, reference TEXT NOT NULL, digest TEXT NOT NULL, media_type TEXT NOT NULL,
+    size INTEGER NOT NULL, PRIMARY KEY (diff_id, reference, digest)
+) WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS fingerprints (
     identity TEXT NOT NULL, selection TEXT NOT NULL, fingerprint TEXT NOT NULL,
     PRIMARY KEY (identity, selection)
 ) WITHOUT ROWID;
-PRAGMA user_version = 2;
+PRAGMA user_version = 3;
 ";
+
+/// The version of [`SCHEMA`].
+const VERSION: i64 = 3;
 
 /// Opens the database and makes its tables.
 pub(crate) fn open(path: &Path) -> Result<Connection> {
@@ -53,21 +60,23 @@ pub(crate) fn open(path: &Path) -> Result<Connection> {
     } else {
         db.execute_batch("PRAGMA synchronous = NORMAL;")?;
     }
-    if version == 1 {
-        add_epoch(&mut db)?;
+    if (1..VERSION).contains(&version) {
+        migrate(&mut db)?;
     }
     Ok(db)
 }
 
-/// From version 1, whose layers did not remember the clamp of their times.
-fn add_epoch(db: &mut Connection) -> Result<()> {
+/// From version 1, whose layers did not remember the clamp of their times, and version 2, which
+/// did not know where layers come from.
+fn migrate(db: &mut Connection) -> Result<()> {
     write(db, |tx| {
         // Another process may have been faster.
         let version: i64 = tx.query_row("PRAGMA user_version", [], |row| row.get(0))?;
         if version == 1 {
-            tx.execute_batch(
-                "ALTER TABLE layers ADD COLUMN epoch INTEGER; PRAGMA user_version = 2;",
-            )?;
+            tx.execute_batch("ALTER TABLE layers ADD COLUMN epoch INTEGER")?;
+        }
+        if version < VERSION {
+            tx.execute_batch(SCHEMA)?;
         }
         Ok(())
     })
@@ -108,8 +117,9 @@ mod tests {
         let old = Connection::open(&path).unwrap();
         let schema = SCHEMA
             .replace(", epoch INTEGER", "")
-            .replace("user_version = 2", "user_version = 1");
+            .replace("user_version = 3", "user_version = 1");
         old.execute_batch(&schema).unwrap();
+        old.execute_batch("DROP TABLE origins").unwrap();
         old.execute_batch("INSERT INTO layers VALUES ('i', 'd', 't', 1, 2, 3, NULL)")
             .unwrap();
         drop(old);
@@ -121,10 +131,15 @@ mod tests {
                     .unwrap(),
                 None
             );
+            let origins = "SELECT count(*) FROM origins";
+            assert_eq!(
+                db.query_row(origins, [], |r| r.get::<_, i64>(0)).unwrap(),
+                0
+            );
             let version = db
                 .query_row("PRAGMA user_version", [], |r| r.get::<_, i64>(0))
                 .unwrap();
-            assert_eq!(version, 2);
+            assert_eq!(version, VERSION);
         }
     }
 }

@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
-use kiln_image::{Descriptor, DiffId};
+use kiln_image::{Descriptor, DiffId, Reference};
 use kiln_solver::key::TreeDigest;
 use rusqlite::OptionalExtension as _;
 
@@ -57,6 +57,16 @@ fn row_to_layer(row: &rusqlite::Row<'_>) -> rusqlite::Result<Option<Layer>> {
         created: time(row.get(5)?),
         epoch: row.get::<_, Option<i64>>(6)?.map(number),
     }))
+}
+
+/// A descriptor of digest, media type and size.
+fn to_descriptor(row: &rusqlite::Row<'_>) -> rusqlite::Result<Option<Descriptor>> {
+    let (digest, media_type, size): (String, String, i64) = (row.get(0)?, row.get(1)?, row.get(2)?);
+    let size = size.max(0).cast_unsigned();
+    Ok(digest
+        .parse()
+        .ok()
+        .map(|d| Descriptor::new(media_type, d, size)))
 }
 
 const COLUMNS: &str = "id, diff_id, tree, tar_size, bytes, created, epoch";
@@ -223,6 +233,62 @@ impl Store {
         })
     }
 
+    /// Remembers what an image's manifest says on its layers: which blob of which repository holds
+    /// the layer with this diff id. Only whoever has read the blob knows whether that is true.
+    ///
+    /// # Errors
+    /// The database refused.
+    pub fn note_origins(&self, from: &Reference, layers: &[(&DiffId, &Descriptor)]) -> Result<()> {
+        let new = |(diff_id, blob): &&(&DiffId, &Descriptor)| -> Result<bool> {
+            let known = self.origins_of(diff_id)?;
+            Ok(!known
+                .iter()
+                .any(|(r, b)| r == from && b.digest == blob.digest))
+        };
+        let mut missing = Vec::new();
+        for layer in layers {
+            if new(&layer)? {
+                missing.push(layer);
+            }
+        }
+        if missing.is_empty() {
+            return Ok(());
+        }
+        self.write(|tx| {
+            let mut insert = tx.prepare_cached(
+                "INSERT OR IGNORE INTO origins (diff_id, reference, digest, media_type, size)
+                 VALUES (?1, ?2, ?3, ?4, ?5)",
+            )?;
+            for (diff_id, blob) in missing {
+                insert.execute((
+                    diff_id.to_string(),
+                    from.to_string(),
+                    blob.digest.to_string(),
+                    &blob.media_type,
+                    blob.size.cast_signed(),
+                ))?;
+            }
+            Ok(())
+        })
+    }
+
+    /// Where the layer with this diff id may be fetched.
+    ///
+    /// # Errors
+    /// The database refused.
+    pub fn origins_of(&self, diff_id: &DiffId) -> Result<Vec<(Reference, Descriptor)>> {
+        let db = self.db();
+        let mut query = db.prepare_cached(
+            "SELECT digest, media_type, size, reference FROM origins WHERE diff_id = ?1
+             ORDER BY reference, digest",
+        )?;
+        let rows = query.query_map([diff_id.to_string()], |row| {
+            let from: String = row.get(3)?;
+            Ok(to_descriptor(row)?.and_then(|d| Some((from.parse().ok()?, d))))
+        })?;
+        Ok(rows.filter_map(|r| r.ok().flatten()).collect())
+    }
+
     /// Blobs in the store that hold the layer with this diff id.
     ///
     /// # Errors
@@ -233,14 +299,7 @@ impl Store {
             let mut query = db.prepare_cached(
                 "SELECT digest, media_type, size FROM blobs WHERE diff_id = ?1 ORDER BY digest",
             )?;
-            let rows = query.query_map([diff_id.to_string()], |row| {
-                let (digest, media_type, size): (String, String, i64) =
-                    (row.get(0)?, row.get(1)?, row.get(2)?);
-                Ok(digest
-                    .parse()
-                    .ok()
-                    .map(|d| Descriptor::new(media_type, d, size.max(0).cast_unsigned())))
-            })?;
+            let rows = query.query_map([diff_id.to_string()], to_descriptor)?;
             rows.filter_map(|r| r.ok().flatten()).collect()
         };
         Ok(all

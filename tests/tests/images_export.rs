@@ -366,3 +366,35 @@ fn shells_and_man_get_what_they_need() {
     );
     assert!(pages.join("kiln.1").exists() && !pages.join("kiln-internal-upkeep.1").exists());
 }
+
+#[test]
+fn layers_that_no_step_needed_come_when_they_are() {
+    let lab = Lab::new();
+    let context = lab.dockerfile("FROM busybox\nLABEL a=b\nONBUILD RUN echo child > /child\n");
+    lab.build(&context).tag("label").built();
+    assert_eq!(lab.run("label", &["echo", "1"]), "1");
+    // Without the unpacked layer, and with a blob that is damaged.
+    let store = lab.store();
+    std::fs::remove_dir_all(store.join("layers-v1")).unwrap();
+    std::fs::create_dir(store.join("layers-v1")).unwrap();
+    let blobs = || {
+        std::fs::read_dir(store.join("content-v1/sha256"))
+            .unwrap()
+            .map(|e| e.unwrap().path())
+    };
+    let largest = blobs().max_by_key(|p| p.metadata().unwrap().len()).unwrap();
+    let good = std::fs::read(&largest).unwrap();
+    let mut bytes = good.clone();
+    let middle = bytes.len() / 2;
+    bytes[middle] ^= 0x55;
+    std::fs::write(&largest, bytes).unwrap();
+    assert_eq!(lab.run("label", &["echo", "2"]), "2");
+    assert!(
+        std::fs::read(&largest).unwrap() == good,
+        "the blob was not fetched again"
+    );
+    lab.build(&lab.dockerfile("FROM label\n"))
+        .tag("child")
+        .built();
+    assert_eq!(lab.run("child", &["cat", "/child"]), "child");
+}

@@ -142,6 +142,7 @@ pub(super) fn take_oci(
         .map_err(|e| broken(&e))?;
     let config = kiln_image::validate::check_config(&image.value, &raw)
         .map_err(|e| Error::Image(format!("the archive: {e}")))?;
+    check_platform(&config)?;
     let mut layers = Vec::new();
     for (blob, diff_id) in image.value.layers.iter().zip(&config.rootfs.diff_ids) {
         if store.layer_by_diff(diff_id)?.is_none() && !store.has_blob(&blob.digest) {
@@ -167,6 +168,7 @@ pub(super) fn take_oci(
 }
 
 fn take_docker(store: &Store, archive: &DockerArchive, image: &DockerImage) -> Result<TakenIn> {
+    check_platform(&image.config)?;
     let mut layers = Vec::new();
     for layer in &image.layers {
         let blob = match store.layer_by_diff(&layer.diff_id)? {
@@ -182,6 +184,16 @@ fn take_docker(store: &Store, archive: &DockerArchive, image: &DockerImage) -> R
         config: image.config.clone(),
         layers,
     })
+}
+
+/// Any JSON object reads as a config; one without a platform is none.
+fn check_platform(config: &ImageConfig) -> Result<()> {
+    if config.os.is_empty() || config.architecture.is_empty() {
+        return Err(Error::Image(
+            "the archive has a config that names no platform".into(),
+        ));
+    }
+    Ok(())
 }
 
 fn lazy(diff_id: kiln_image::DiffId, blob: Option<Descriptor>) -> LazyLayer {

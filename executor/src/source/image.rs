@@ -101,6 +101,8 @@ impl Engine {
         let stored = store.try_image(&reference.to_string())?;
         let up_to_date = stored.is_some_and(|i| i.row.config == config_digest);
         store.put_blob(&manifest.raw)?;
+        let blobs = config.rootfs.diff_ids.iter().zip(&manifest.value.layers);
+        store.note_origins(reference, &blobs.collect::<Vec<_>>())?;
         store.put_image(Some(reference), &config_digest, Some(&manifest.digest))?;
         let reference = reference.clone();
         Ok(Pulled {

@@ -6,7 +6,7 @@ use std::time::{Duration, SystemTime};
 
 use kiln_cache::{LayerId, Packed, Store, UnpackOptions, View, unpack};
 use kiln_image::compression::decoder;
-use kiln_image::{Descriptor, DiffId, Hasher};
+use kiln_image::{Descriptor, DiffId, Hasher, Reference};
 use kiln_registry::FileSink;
 use kiln_solver::key::Key;
 use kiln_sys::RootDir;
@@ -59,37 +59,86 @@ impl Engine {
         if let Some(layer) = store.layer_by_diff(&lazy.diff_id)? {
             return Ok(layer.id);
         }
-        let blob = self.layer_blob(lazy).await?;
-        let (store, diff_id, below) = (store.clone(), lazy.diff_id.clone(), below.to_vec());
+        let mut failure = None;
+        for (from, blob) in self.places_of(lazy)? {
+            let brought = match self.download(from.as_ref(), &blob, lazy).await {
+                Ok(()) => {
+                    self.unpack_blob(blob, lazy.diff_id.clone(), below.to_vec())
+                        .await
+                }
+                Err(e) => Err(e),
+            };
+            match brought {
+                // Another place may have what this one only said that it had.
+                Err(e @ (Error::Registry(_) | Error::Image(_))) => failure = failure.or(Some(e)),
+                other => return other,
+            }
+        }
+        Err(failure.unwrap_or_else(|| Error::Missing {
+            text: format!("layer {} is not in the store", lazy.diff_id),
+            hint: "build or pull the image that it belongs to again".into(),
+        }))
+    }
+
+    async fn unpack_blob(
+        &self,
+        blob: Descriptor,
+        diff_id: DiffId,
+        below: Vec<LayerId>,
+    ) -> Result<LayerId> {
+        let store = self.s.store.clone();
         blocking(move || {
             let path = store.blob_path(&blob.digest);
             let file = std::fs::File::open(path).map_err(|e| Error::io("open layer blob", e))?;
             let id = unpack_layer(&store, Box::new(file), Some(&diff_id), &below);
-            if let Err(Error::Image(_)) = &id {
-                // A blob that does not hold what it should is fetched again next time.
-                store.remove_blob(&blob.digest)?;
-            }
-            let (id, _) = id?;
+            let (id, _) = match id {
+                // Not this blob's fault: layers below are wanted.
+                Err(e @ Error::Store(kiln_cache::Error::Entry { .. })) => return Err(e),
+                Err(e @ Error::Image(_)) => {
+                    // A blob that does not hold what it should is fetched again next time.
+                    store.remove_blob(&blob.digest)?;
+                    return Err(e);
+                }
+                Err(e) if !store.is_intact(&blob.digest)? => {
+                    tracing::warn!(blob = %blob.digest, error = %e, "a damaged blob is removed");
+                    store.remove_blob(&blob.digest)?;
+                    return Err(Error::Image(format!("blob {} was damaged", blob.digest)));
+                }
+                other => other?,
+            };
             store.note_blob(&diff_id, &blob)?;
             Ok(id)
         })
         .await
     }
 
-    /// A blob of the store that holds the layer; downloaded if there is none.
-    async fn layer_blob(&self, lazy: &LazyLayer) -> Result<Descriptor> {
+    /// Blobs that hold the layer, the nearest first, with the repository of those that may have to
+    /// be downloaded.
+    fn places_of(&self, lazy: &LazyLayer) -> Result<Vec<(Option<Reference>, Descriptor)>> {
         let store = &self.s.store;
-        if let Some(blob) = store.blobs_of(&lazy.diff_id)?.into_iter().next() {
-            return Ok(blob);
+        let known = store.blobs_of(&lazy.diff_id)?;
+        let mut places: Vec<_> = known.into_iter().map(|blob| (None, blob)).collect();
+        if let Some(blob) = &lazy.blob
+            && (lazy.from.is_some() || store.has_blob(&blob.digest))
+        {
+            places.push((lazy.from.clone(), blob.clone()));
         }
-        if let Some(blob) = lazy.blob.as_ref().filter(|b| store.has_blob(&b.digest)) {
-            return Ok(blob.clone());
-        }
-        let (Some(blob), Some(from)) = (&lazy.blob, &lazy.from) else {
-            return Err(Error::Missing {
-                text: format!("layer {} is not in the store", lazy.diff_id),
-                hint: "build or pull the image that it belongs to again".into(),
-            });
+        // An image that was built on another one has layers that only that one's manifest names.
+        let origins = store.origins_of(&lazy.diff_id)?;
+        places.extend(origins.into_iter().map(|(from, blob)| (Some(from), blob)));
+        Ok(places)
+    }
+
+    /// Makes sure that a blob is in the store.
+    async fn download(
+        &self,
+        from: Option<&Reference>,
+        blob: &Descriptor,
+        lazy: &LazyLayer,
+    ) -> Result<()> {
+        let store = &self.s.store;
+        let Some(from) = from.filter(|_| !store.has_blob(&blob.digest)) else {
+            return Ok(());
         };
         let path = store.partial_path(&blob.digest);
         let file = tokio::fs::OpenOptions::new()
@@ -116,8 +165,7 @@ impl Engine {
             .fetch_blob(from, blob, &mut sink, &progress)
             .await
             .map_err(|e| Error::Registry(format!("layer {}: {e}", blob.digest.short())))?;
-        store.adopt_partial(&blob.digest)?;
-        Ok(blob.clone())
+        Ok(store.adopt_partial(&blob.digest)?)
     }
 }
 
