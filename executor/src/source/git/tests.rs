@@ -68,15 +68,13 @@ impl Server {
             .local_addr()
             .unwrap()
             .port();
-        let daemon = Command::new("git")
-            .args([
-                "daemon",
-                "--export-all",
-                "--reuseaddr",
-                "--listen=127.0.0.1",
-            ])
+        // Not `git daemon`, which would be a process above the one to stop.
+        let programs = git(dir.path(), &["--exec-path"]);
+        let daemon = Command::new(Path::new(&programs).join("git-daemon"))
+            .args(["--export-all", "--reuseaddr", "--listen=127.0.0.1"])
             .arg(format!("--port={port}"))
             .arg(format!("--base-path={}", dir.path().display()))
+            .stdout(Stdio::null())
             .stdout(Stdio::null())
             .stderr(Stdio::null())
             .spawn()
