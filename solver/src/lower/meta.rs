@@ -75,12 +75,11 @@ impl Build<'_> {
             Kind::Volume(paths) => {
                 let mut all = Vec::new();
                 for path in paths {
-                    for word in self.words(path, state)? {
-                        if word.trim().is_empty() {
-                            return Err(LowerError::new("a volume needs a path", path.span));
-                        }
-                        all.push(word);
+                    let word = self.word(path, state)?;
+                    if word.trim().is_empty() {
+                        return Err(LowerError::new("a volume needs a path", path.span));
                     }
+                    all.push(word);
                 }
                 let line = format!("VOLUME [{}]", all.join(" "));
                 state.config.config.volumes.extend(all);

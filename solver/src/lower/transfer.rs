@@ -93,12 +93,12 @@ impl Build<'_> {
                     written.push((doc.name.clone(), content));
                 }
                 SourceArg::Path(text) => {
-                    for word in self.words(text, state)? {
-                        shown.push(word.clone());
-                        match remote_kind(&word, is_add) {
-                            Some(kind) => remote.push((kind, word, text.span)),
-                            None => paths.push(word),
-                        }
+                    // One path each, whatever spaces its variables bring in.
+                    let word = self.word(text, state)?;
+                    shown.push(word.clone());
+                    match remote_kind(&word, is_add) {
+                        Some(kind) => remote.push((kind, word, text.span)),
+                        None => paths.push(word),
                     }
                 }
             }
