@@ -1,6 +1,6 @@
 //! Which paths of a tree a source of COPY means.
 
-use std::path::{Component, Path};
+use std::path::{Component, Path, PathBuf};
 
 use kiln_solver::plan::{Glob, PathFilter, has_wildcard};
 use kiln_sys::{FileKind, RootDir};
@@ -105,15 +105,32 @@ fn resolve(
     }))
 }
 
-/// The path with every link resolved, the last one too, inside the root.
-pub(crate) fn real_path(root: &RootDir, path: &str) -> Result<Option<String>> {
+/// What is at a step on the way along a path.
+pub(super) enum Waypoint {
+    /// Nothing: the rest of the path is taken as it is written.
+    Nothing,
+    /// A link with this target.
+    Link(PathBuf),
+    /// Anything else.
+    Other,
+}
+
+/// The most links on one way, as in the kernel many times over.
+const MAX_LINKS: usize = 255;
+
+/// Follows `path` from the root of a tree, links in every component included, without leaving it.
+/// `look` says what is at a path without links. Gives the real path, and whether all of it exists.
+pub(super) fn follow(
+    path: &str,
+    mut look: impl FnMut(&str) -> Result<Waypoint>,
+) -> Result<(String, bool)> {
     let mut done: Vec<String> = Vec::new();
     let mut todo: Vec<String> = path
         .rsplit('/')
         .filter(|p| !p.is_empty())
         .map(Into::into)
         .collect();
-    let mut links = 0;
+    let (mut links, mut exists) = (0, true);
     while let Some(part) = todo.pop() {
         match part.as_str() {
             "." => continue,
@@ -121,20 +138,18 @@ pub(crate) fn real_path(root: &RootDir, path: &str) -> Result<Option<String>> {
                 done.pop();
                 continue;
             }
-            _ => {}
+            _ => done.push(part),
         }
-        done.push(part);
-        let here = done.join("/");
-        match root.try_lstat(Path::new(&here))? {
-            None => return Ok(None),
-            Some(st) if st.kind == FileKind::Symlink => {
+        match look(&done.join("/"))? {
+            Waypoint::Nothing => exists = false,
+            Waypoint::Other => {}
+            Waypoint::Link(target) => {
                 links += 1;
-                if links > 255 {
+                if links > MAX_LINKS {
                     return Err(Error::Other(format!(
                         "`{path}`: too many levels of symbolic links"
                     )));
                 }
-                let target = root.read_link(Path::new(&here))?;
                 done.pop();
                 if target.is_absolute() {
                     done.clear();
@@ -147,10 +162,22 @@ pub(crate) fn real_path(root: &RootDir, path: &str) -> Result<Option<String>> {
                     }
                 }
             }
-            Some(_) => {}
         }
     }
-    Ok(Some(done.join("/")))
+    Ok((done.join("/"), exists))
+}
+
+/// The path with every link resolved, the last one too, inside the root; none if it leads to
+/// nothing.
+pub(crate) fn real_path(root: &RootDir, path: &str) -> Result<Option<String>> {
+    let (real, exists) = follow(path, |here| match root.try_lstat(Path::new(here))? {
+        None => Ok(Waypoint::Nothing),
+        Some(st) if st.kind == FileKind::Symlink => {
+            Ok(Waypoint::Link(root.read_link(Path::new(here))?))
+        }
+        Some(_) => Ok(Waypoint::Other),
+    })?;
+    Ok(exists.then_some(real))
 }
 
 /// Walks along the segments of a pattern.

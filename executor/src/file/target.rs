@@ -4,11 +4,12 @@
 //! there again with the attributes that they have, as an overlay would copy them up.
 
 use std::collections::HashMap;
-use std::path::{Component, Path};
+use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use kiln_sys::{FileKind, RootDir, Stat};
 
+use super::select::{Waypoint, follow};
 use crate::error::{Error, Result};
 
 /// An owner and group.
@@ -72,47 +73,12 @@ impl<'a> Target<'a> {
 
     /// The real path of `at`: links followed in all components, also where the rest is missing.
     pub(crate) fn real_path(&self, at: &str) -> Result<String> {
-        let mut done: Vec<String> = Vec::new();
-        let mut todo: Vec<String> = at
-            .rsplit('/')
-            .filter(|p| !p.is_empty())
-            .map(Into::into)
-            .collect();
-        let mut links = 0;
-        while let Some(part) = todo.pop() {
-            match part.as_str() {
-                "." => continue,
-                ".." => {
-                    done.pop();
-                    continue;
-                }
-                _ => done.push(part),
-            }
-            let here = done.join("/");
-            if let Some(st) = self.lstat(&here)?
-                && st.kind == FileKind::Symlink
-            {
-                links += 1;
-                if links > 255 {
-                    return Err(Error::Other(format!(
-                        "`{at}`: too many levels of symbolic links"
-                    )));
-                }
-                let target = self.read_link(&here)?;
-                done.pop();
-                if target.is_absolute() {
-                    done.clear();
-                }
-                for part in target.components().rev() {
-                    match part {
-                        Component::Normal(name) => todo.push(name.to_string_lossy().into_owned()),
-                        Component::ParentDir => todo.push("..".into()),
-                        _ => {}
-                    }
-                }
-            }
-        }
-        Ok(done.join("/"))
+        let (real, _) = follow(at, |here| match self.lstat(here)? {
+            None => Ok(Waypoint::Nothing),
+            Some(st) if st.kind == FileKind::Symlink => Ok(Waypoint::Link(self.read_link(here)?)),
+            Some(_) => Ok(Waypoint::Other),
+        })?;
+        Ok(real)
     }
 
     /// The directory at the real path `at` in the new layer. Missing ones are made with `mode`
