@@ -52,7 +52,8 @@ impl Store {
                 std::fs::create_dir_all(root.join(folder)).map_err(|e| fail(e.to_string()))?;
             }
             let dir = RootDir::open_trusted(root)?;
-            dir.chmod(Path::new(""), 0o711)?;
+            // Layers hold programs with set-user-id bits: nobody else may reach them.
+            dir.chmod(Path::new(""), 0o700)?;
         }
         let root = root.canonicalize().map_err(|e| fail(e.to_string()))?;
         let boot = system::boot_id()?;

@@ -33,7 +33,15 @@ impl Store {
         if layers.is_empty() {
             return Ok(vec![self.empty_dir()?]);
         }
-        Ok(layers.iter().rev().map(|id| self.layer_dir(id)).collect())
+        // An overlay takes each directory once. A layer that comes again further up hides all
+        // that it brought in below.
+        let mut seen = std::collections::HashSet::new();
+        Ok(layers
+            .iter()
+            .rev()
+            .filter(|id| seen.insert(*id))
+            .map(|id| self.layer_dir(id))
+            .collect())
     }
 
     /// A view of a stack of layers, bottom layer first.

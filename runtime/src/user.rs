@@ -29,19 +29,19 @@ fn fail<T>(spec: &str, why: impl Into<String>) -> Result<T> {
     })
 }
 
-/// A part that looks like a number must be a valid id: it is never taken for a name, so that a
-/// number that is too large cannot become root.
+/// A part that starts like a number must be a valid id: it is never taken for a name, so that a
+/// number that is too large or oddly written cannot become root.
 fn number(spec: &str, part: &str) -> Result<Option<u32>> {
     let digits = part.strip_prefix(['+', '-']).unwrap_or(part);
-    if digits.is_empty() || !digits.bytes().next().is_some_and(|b| b.is_ascii_digit()) {
+    if !digits.starts_with(|c: char| c.is_ascii_digit()) {
         return Ok(None);
     }
     match part.parse::<u32>() {
         Ok(id) if id <= i32::MAX.cast_unsigned() && !part.starts_with('+') => Ok(Some(id)),
-        _ if digits.bytes().all(|b| b.is_ascii_digit()) => {
-            fail(spec, format!("id {part} is outside 0 to 2147483647"))
-        }
-        _ => Ok(None),
+        _ => fail(
+            spec,
+            format!("`{part}` is no id from 0 to 2147483647, and no name starts like a number"),
+        ),
     }
 }
 
@@ -192,7 +192,7 @@ mod tests {
         std::fs::create_dir_all(dir.join("etc")).unwrap();
         std::fs::write(
             dir.join("etc/passwd"),
-            "root:x:0:0:root:/root:/bin/sh\napp:x:1000:1001::/home/app:/bin/sh\n4294967296:x:0:0::/:\n",
+            "root:x:0:0:root:/root:/bin/sh\n0x0:x:0:0::/:\napp:x:1000:1001::/home/app:/bin/sh\n4294967296:x:0:0::/:\n",
         )
         .unwrap();
         std::fs::write(
