@@ -137,6 +137,7 @@ impl Bare {
             .arg(root)
             .capture()?;
         std::fs::copy("/etc/resolv.conf", root.join("etc/resolv.conf")).context("resolv.conf")?;
+        std::fs::create_dir_all(root.join("dev")).context("dev")?;
         for name in ["null", "zero", "urandom"] {
             let node = root.join("dev").join(name);
             if !node.exists() {
