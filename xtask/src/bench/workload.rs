@@ -47,9 +47,9 @@ impl Workload {
 
 /// One process that writes 34,000 files of 17.6 kB in 340 directories.
 const WRITE: &str = "mkdir /data && cd /data && \
-    mawk 'BEGIN { b = sprintf(\"%17600s\", \"\"); gsub(/ /, \"x\", b); \
+    mawk 'BEGIN { b = \"x\"; while (length(b) < 17600) b = b b; b = substr(b, 1, 17600); \
     for (d = 0; d < 340; d++) { system(\"mkdir \" d); \
-    for (f = 0; f < 100; f++) { n = d \"/\" f; printf \"%d %d %s\", d, f, b > n; close(n) } } }'";
+    for (f = 0; f < 100; f++) { n = d \"/\" f; print d, f, b > n; close(n) } } }'";
 
 const APT: &str = "apt-get update && \
     DEBIAN_FRONTEND=noninteractive apt-get install -y --no-install-recommends nginx-light curl";
