@@ -3,7 +3,8 @@
 use std::path::{Path, PathBuf};
 
 use kiln_sys::RootDir;
-use kiln_sys::mount::{Attrs, Detached, Overlay, overlay};
+use kiln_sys::mount::{Attrs, Detached};
+use kiln_sys::overlay::{Overlay, overlay};
 
 use crate::error::Result;
 use crate::layers::LayerId;

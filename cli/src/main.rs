@@ -6,6 +6,7 @@ mod context;
 mod diagnostics;
 mod engine;
 mod errors;
+mod interrupt;
 mod progress;
 mod settings;
 mod template;

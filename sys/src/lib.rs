@@ -13,6 +13,7 @@ mod error;
 pub mod fdpass;
 pub mod lock;
 pub mod mount;
+pub mod overlay;
 pub mod process;
 pub mod pty;
 mod root_dir;

@@ -39,7 +39,7 @@ impl Attrs {
         noexec: true,
     };
 
-    fn mount_flags(self) -> MountAttrFlags {
+    pub(crate) fn mount_flags(self) -> MountAttrFlags {
         let mut flags = MountAttrFlags::empty();
         flags.set(MountAttrFlags::MOUNT_ATTR_RDONLY, self.read_only);
         flags.set(MountAttrFlags::MOUNT_ATTR_NOSUID, self.nosuid);
@@ -51,7 +51,7 @@ impl Attrs {
 
 /// A mount that hangs on a descriptor and is attached nowhere yet.
 #[derive(Debug)]
-pub struct Detached(OwnedFd);
+pub struct Detached(pub(crate) OwnedFd);
 
 impl AsFd for Detached {
     fn as_fd(&self) -> BorrowedFd<'_> {
@@ -72,7 +72,7 @@ fn kernel_log(context: &OwnedFd) -> Option<String> {
     (!out.is_empty()).then(|| out.join("; "))
 }
 
-fn explain<T>(
+pub(crate) fn explain<T>(
     result: rustix::io::Result<T>,
     context: &OwnedFd,
     op: &'static str,
@@ -119,94 +119,6 @@ pub fn filesystem(fstype: &str, options: &[(&str, &str)], attrs: Attrs) -> Resul
         attrs.mount_flags(),
     );
     Ok(Detached(explain(mount, &context, "mount", fstype)?))
-}
-
-/// What an overlay is made of.
-#[derive(Clone, Debug)]
-pub struct Overlay<'a> {
-    /// Read-only directories, the topmost first.
-    pub lowers: &'a [&'a Path],
-    /// Upper and work directory, for a writable overlay.
-    pub upper: Option<(&'a Path, &'a Path)>,
-    /// Attributes live in `user.overlay.*`: needed inside a user namespace.
-    pub user_xattr: bool,
-}
-
-/// Whether the running kernel is older than this version.
-fn kernel_before(major: u32, minor: u32) -> bool {
-    let release = rustix::system::uname()
-        .release()
-        .to_string_lossy()
-        .into_owned();
-    let mut numbers = release
-        .split(|c: char| !c.is_ascii_digit())
-        .map(|n| n.parse().unwrap_or(0));
-    let running: (u32, u32) = (numbers.next().unwrap_or(0), numbers.next().unwrap_or(0));
-    running < (major, minor)
-}
-
-/// Mounts an overlay whose upper directory stands alone (no redirects, no metadata-only copies,
-/// no index), so that it can become a layer.
-pub fn overlay(spec: &Overlay<'_>, attrs: Attrs) -> Result<Detached> {
-    let context =
-        m::fsopen("overlay", FsOpenFlags::FSOPEN_CLOEXEC).ctx("open file system", "overlay")?;
-    let set = |key: &str, value: &Path| {
-        let done = m::fsconfig_set_string(context.as_fd(), key, value);
-        explain(
-            done,
-            &context,
-            "add overlay directory",
-            &value.to_string_lossy(),
-        )
-    };
-    for lower in spec.lowers {
-        set("lowerdir+", lower).map_err(|e| match e.source.raw_os_error() {
-            Some(libc::EINVAL) if kernel_before(6, 8) => {
-                let why = "this kernel is too old: layers are added one by one since Linux 6.8";
-                FsError::new("stack layers with", "overlayfs", std::io::Error::other(why))
-            }
-            _ => e,
-        })?;
-    }
-    if let Some((upper, work)) = spec.upper {
-        set("upperdir", upper)?;
-        set("workdir", work)?;
-    }
-    let options: &[(&str, &str)] = &[
-        ("redirect_dir", "off"),
-        ("metacopy", "off"),
-        ("index", "off"),
-        ("xino", "off"),
-    ];
-    for (key, value) in options {
-        let done = m::fsconfig_set_string(context.as_fd(), *key, *value);
-        explain(done, &context, "configure overlay", key)?;
-    }
-    if spec.upper.is_some() {
-        // Snapshots are made durable by one syncfs after the build, not by overlay's own fsyncs.
-        explain(
-            m::fsconfig_set_flag(context.as_fd(), "volatile"),
-            &context,
-            "configure overlay",
-            "volatile",
-        )?;
-    }
-    if spec.user_xattr {
-        let done = m::fsconfig_set_flag(context.as_fd(), "userxattr");
-        explain(done, &context, "configure overlay", "userxattr")?;
-    }
-    explain(
-        m::fsconfig_create(context.as_fd()),
-        &context,
-        "mount",
-        "overlay",
-    )?;
-    let mount = m::fsmount(
-        context.as_fd(),
-        FsMountFlags::FSMOUNT_CLOEXEC,
-        attrs.mount_flags(),
-    );
-    Ok(Detached(explain(mount, &context, "mount", "overlay")?))
 }
 
 impl Detached {

@@ -7,7 +7,8 @@ use kiln_cache::{UnpackOptions, unpack};
 use kiln_image::compression::{Compression, decoder};
 use kiln_runtime::sandbox::Rootfs;
 use kiln_solver::plan::Copy;
-use kiln_sys::mount::{Attrs, Overlay, overlay};
+use kiln_sys::mount::Attrs;
+use kiln_sys::overlay::{Overlay, overlay};
 
 use super::Changes;
 use super::select::Match;

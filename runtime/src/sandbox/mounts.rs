@@ -7,7 +7,8 @@ use std::io::Write as _;
 use std::os::fd::{AsRawFd as _, OwnedFd};
 use std::path::{Path, PathBuf};
 
-use kiln_sys::mount::{self, Attrs, Detached, Overlay};
+use kiln_sys::mount::{self, Attrs, Detached};
+use kiln_sys::overlay::{Overlay, overlay};
 use kiln_sys::{FileKind, FsError, RootDir, Stat};
 
 use super::{Launch, Mount, MountSource, Report, Rootfs};
@@ -68,7 +69,7 @@ fn layered(
         read_only,
         ..Attrs::default()
     };
-    mount::overlay(
+    overlay(
         &Overlay {
             lowers,
             upper,

@@ -46,10 +46,17 @@ pub(super) fn render(rows: &[Row], growth: &[Growth], bench: &Bench) -> Result<S
     }
     out.push_str("\n## Commands\n\n```\n");
     let mut seen: Vec<&String> = Vec::new();
+    // A result says how it was made, not on whose machine.
+    let root = bench.peer_root.to_string_lossy();
+    let root = root.trim_end_matches('/');
     for command in rows.iter().flat_map(|r| &r.commands) {
         if !seen.contains(&command) {
             seen.push(command);
-            writeln!(out, "{command}")?;
+            if root.is_empty() {
+                writeln!(out, "{command}")?;
+            } else {
+                writeln!(out, "{}", command.replace(root, "$KILN_BENCH_PEER_ROOT"))?;
+            }
         }
     }
     out.push_str("```\n");

@@ -1,5 +1,8 @@
 //! `kiln build`.
 
+mod inputs;
+mod report;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -8,21 +11,22 @@ use std::time::SystemTime;
 
 use clap::ValueEnum;
 use kiln_executor::export::{Assembled, Assembly};
-use kiln_executor::{BuildInputs, Context, Engine};
+use kiln_executor::{BuildInputs, Engine};
 use kiln_image::{Platform, Reference};
 use kiln_solver::lower::{self, Lowered, NamedContext, NoCache};
 use kiln_solver::plan::{Network, SourceKind};
 use kiln_solver::schedule::{self, Counts, SolveError};
+use tokio::runtime::Runtime;
 use tokio_util::sync::CancellationToken;
 
 use super::build_options as options;
 use super::output::Outputs;
-use crate::context::{self, DockerfileAt, Place, Unpacked};
 use crate::diagnostics::SourceText;
 use crate::engine::App;
 use crate::errors::Failure;
-use crate::progress::{Display, Mode, Model};
-use crate::ui;
+use crate::interrupt::Interrupt;
+use crate::progress::{Display, Mode};
+use inputs::Fetcher;
 
 /// Build an image from a Dockerfile
 #[derive(Debug, clap::Args)]
@@ -141,14 +145,17 @@ enum Allow {
     NetworkHost,
 }
 
-/// The files that a build works on.
-struct Files {
-    dockerfile: SourceText,
-    context: Option<Context>,
-}
-
 /// Runs the command.
 pub(crate) fn run(app: &App, args: &Args) -> Result<ExitCode, Failure> {
+    let runtime = app.runtime()?;
+    let interrupt = Interrupt::listen(&runtime);
+    let result = build(app, args, &runtime, &interrupt);
+    // Blocking threads that still wait for something must not hold the result back.
+    runtime.shutdown_background();
+    result.map(|()| ExitCode::SUCCESS)
+}
+
+fn build(app: &App, args: &Args, runtime: &Runtime, interrupt: &Interrupt) -> Result<(), Failure> {
     let names = args
         .tag
         .iter()
@@ -164,8 +171,12 @@ pub(crate) fn run(app: &App, args: &Args) -> Result<ExitCode, Failure> {
         let (id, agent) = options::ssh(text)?;
         inputs.ssh.insert(id, agent);
     }
-    let runtime = app.runtime()?;
-    let files = files(app, args, &runtime)?;
+    let fetcher = Fetcher {
+        app,
+        runtime,
+        interrupt,
+    };
+    let files = fetcher.files(args)?;
     let parsed = kiln_parser::parse(&files.dockerfile.text);
     if files.dockerfile.diagnostics(&parsed.diagnostics) {
         return Err(Failure::silent(1));
@@ -173,7 +184,7 @@ pub(crate) fn run(app: &App, args: &Args) -> Result<ExitCode, Failure> {
     if let Some(context) = files.context {
         inputs.contexts.insert("context".into(), context);
     }
-    let contexts = named_contexts(app, args, &runtime, &mut inputs)?;
+    let contexts = fetcher.named(&args.build_context, &mut inputs)?;
     let engine = app.engine(inputs, args.pull)?;
     let request = request(args, &parsed.dockerfile, &files.dockerfile.text, contexts)?;
     let mode = if args.quiet {
@@ -193,125 +204,14 @@ pub(crate) fn run(app: &App, args: &Args) -> Result<ExitCode, Failure> {
         quiet: args.quiet,
         squash: args.squash,
         epoch: request.epoch,
+        cancel: interrupt.token(),
     };
     let built = runtime.block_on(build.carry_out(&request, &display));
     let model = display.finish();
-    let (image, counts) = match built {
-        Ok(built) => built,
-        Err(error) => {
-            return Err(error.explain(&model, &files.dockerfile, &engine));
-        }
-    };
-    let result = outputs
-        .carry_out(&engine, &runtime, &image, &names)
-        .and_then(|()| finish(args, &names, &outputs, &image, counts, mode));
-    // Blocking threads that still wait for something must not hold the result back.
-    runtime.shutdown_background();
-    result.map(|()| ExitCode::SUCCESS)
-}
-
-/// Reads the Dockerfile and makes the context ready.
-fn files(app: &App, args: &Args, runtime: &tokio::runtime::Runtime) -> Result<Files, Failure> {
-    let at = match args.file.as_deref() {
-        None => DockerfileAt::Default,
-        Some("-") => DockerfileAt::Stdin,
-        Some(path) => DockerfileAt::File(path.into()),
-    };
-    match Place::parse(&args.context) {
-        Place::Directory(dir) => {
-            let (dockerfile, path) = context::dockerfile(&dir, &at, true)?;
-            let context = context::directory(&dir, path.as_deref())?;
-            Ok(Files {
-                dockerfile,
-                context: Some(context),
-            })
-        }
-        Place::Stdin => {
-            if matches!(at, DockerfileAt::Stdin) {
-                return Err(Failure::usage(
-                    "standard input cannot be both Dockerfile and context",
-                ));
-            }
-            let unpacked = context::archive(&app.store()?, std::io::stdin(), "standard input")?;
-            from_archive(unpacked, &at)
-        }
-        Place::Http(url) => {
-            let engine = app.engine(BuildInputs::default(), false)?;
-            let file = runtime.block_on(engine.download_file(&url))?;
-            from_archive(context::archive(&app.store()?, file, &url)?, &at)
-        }
-        Place::Git(url) => {
-            let engine = app.engine(BuildInputs::default(), false)?;
-            let keep = options::assignments(&args.build_arg)
-                .get("BUILDKIT_CONTEXT_KEEP_GIT_DIR")
-                .is_some_and(|v| matches!(v.as_str(), "1" | "true"));
-            let scratch = runtime.block_on(engine.git_checkout(&url, keep))?;
-            from_archive(Unpacked::Tree(scratch), &at)
-        }
-    }
-}
-
-fn from_archive(unpacked: Unpacked, at: &DockerfileAt) -> Result<Files, Failure> {
-    match unpacked {
-        Unpacked::Text(dockerfile) => Ok(Files {
-            dockerfile,
-            context: None,
-        }),
-        Unpacked::Tree(scratch) => {
-            let (dockerfile, path) = context::dockerfile(scratch.path(), at, false)?;
-            let context = context::unpacked(scratch, path.as_deref())?;
-            Ok(Files {
-                dockerfile,
-                context: Some(context),
-            })
-        }
-    }
-}
-
-/// `--build-context`.
-fn named_contexts(
-    app: &App,
-    args: &Args,
-    runtime: &tokio::runtime::Runtime,
-    inputs: &mut BuildInputs,
-) -> Result<BTreeMap<String, NamedContext>, Failure> {
-    let mut out = BTreeMap::new();
-    for text in &args.build_context {
-        let (name, value) = text
-            .split_once('=')
-            .ok_or_else(|| Failure::usage(format!("--build-context `{text}`: write NAME=VALUE")))?;
-        let name = name.to_lowercase();
-        let context = if let Some(reference) = value.strip_prefix("docker-image://") {
-            NamedContext::Image(reference.to_owned())
-        } else if value.starts_with("oci-layout://") {
-            NamedContext::Image(value.to_owned())
-        } else {
-            let context = match Place::parse(value) {
-                Place::Directory(dir) => context::directory(&dir, None)?,
-                Place::Git(url) => {
-                    let engine = app.engine(BuildInputs::default(), false)?;
-                    context::unpacked(runtime.block_on(engine.git_checkout(&url, false))?, None)?
-                }
-                Place::Http(url) => {
-                    let engine = app.engine(BuildInputs::default(), false)?;
-                    let file = runtime.block_on(engine.download_file(&url))?;
-                    match context::archive(&app.store()?, file, &url)? {
-                        Unpacked::Tree(scratch) => context::unpacked(scratch, None)?,
-                        Unpacked::Text(_) => {
-                            return Err(Failure::new(format!("`{url}` is no archive")));
-                        }
-                    }
-                }
-                Place::Stdin => {
-                    return Err(Failure::usage("--build-context cannot be standard input"));
-                }
-            };
-            inputs.contexts.insert(name.clone(), context);
-            NamedContext::Source(SourceKind::Context { name: name.clone() })
-        };
-        out.insert(name, context);
-    }
-    Ok(out)
+    let (image, counts) =
+        built.map_err(|error| error.explain(&model, &files.dockerfile, &engine))?;
+    outputs.carry_out(&engine, runtime, &image, &names)?;
+    report::finish(args, &names, &outputs, &image, counts, mode)
 }
 
 fn request<'a>(
@@ -395,6 +295,7 @@ struct Build<'a> {
     quiet: bool,
     squash: bool,
     epoch: Option<u64>,
+    cancel: CancellationToken,
 }
 
 enum BuildError {
@@ -409,8 +310,7 @@ impl Build<'_> {
         request: &lower::Request<'_>,
         display: &Display,
     ) -> Result<(Assembled, Counts), BuildError> {
-        let cancel = CancellationToken::new();
-        stop_on_signals(cancel.clone());
+        let cancel = self.cancel.clone();
         let lowered = tokio::select! {
             lowered = lower::lower(request, self.engine) => lowered.map_err(BuildError::Lower)?,
             () = cancel.cancelled() => return Err(BuildError::Solve(SolveError::Cancelled)),
@@ -452,115 +352,4 @@ impl Build<'_> {
             .map_err(BuildError::Engine)?;
         Ok((image, solution.counts))
     }
-}
-
-/// SIGINT and SIGTERM stop the build in order.
-fn stop_on_signals(cancel: CancellationToken) {
-    use tokio::signal::unix::{SignalKind, signal};
-    tokio::spawn(async move {
-        let (Ok(mut int), Ok(mut term), Ok(mut hup)) = (
-            signal(SignalKind::interrupt()),
-            signal(SignalKind::terminate()),
-            signal(SignalKind::hangup()),
-        ) else {
-            return;
-        };
-        tokio::select! {
-            _ = int.recv() => {}
-            _ = term.recv() => {}
-            _ = hup.recv() => {}
-        }
-        cancel.cancel();
-    });
-}
-
-impl BuildError {
-    /// Prints what went wrong, where, and what to do.
-    fn explain(self, model: &Model, source: &SourceText, engine: &Engine) -> Failure {
-        match self {
-            Self::Lower(error) => {
-                source.lower_error(&error);
-                Failure::silent(1)
-            }
-            Self::Engine(error) => error.into(),
-            Self::Solve(SolveError::Cancelled) => {
-                Failure::new("the build was interrupted").with_code(130)
-            }
-            Self::Solve(SolveError::Vertex { vertex, error }) => {
-                if let Some(step) = model.steps.get(&vertex) {
-                    ui::note("------");
-                    ui::note(&format!(" > {}:", step.name));
-                    for line in &step.output {
-                        ui::note(line);
-                    }
-                    ui::note("------");
-                    if let Some(lines) = step.lines {
-                        ui::note(&source.excerpt(lines));
-                    }
-                    let log = engine.step_log(vertex.index());
-                    if log.is_file() {
-                        ui::note(&format!("The step's whole output is in {}", log.display()));
-                    }
-                }
-                let failure = Failure::new(format!("failed to build: {}", error.message));
-                match error.hint {
-                    Some(hint) => failure.with_hint(hint),
-                    None => failure,
-                }
-            }
-        }
-    }
-}
-
-/// Tells what was built, in files and on the terminal.
-fn finish(
-    args: &Args,
-    names: &[Reference],
-    outputs: &Outputs,
-    image: &Assembled,
-    counts: Counts,
-    mode: Mode,
-) -> Result<(), Failure> {
-    if let Some(path) = &args.iidfile {
-        write_file(path, image.id.as_str())?;
-    }
-    let shown: Vec<String> = names.iter().map(Reference::familiar).collect();
-    if let Some(path) = &args.metadata_file {
-        let mut facts = serde_json::json!({
-            "containerimage.config.digest": image.id.as_str(),
-            "kiln.steps.cached": counts.cached,
-            "kiln.steps.ran": counts.ran,
-        });
-        if !names.is_empty() {
-            facts["image.name"] = shown.join(",").into();
-        }
-        write_file(path, &serde_json::to_string_pretty(&facts)?)?;
-    }
-    if args.quiet {
-        if !outputs.use_stdout() {
-            ui::data(image.id.as_str());
-        }
-    } else if mode == Mode::Rawjson {
-        let built = serde_json::json!({
-            "event": "built", "image": image.id.as_str(), "names": shown,
-            "cached": counts.cached, "ran": counts.ran,
-        });
-        ui::note(&built.to_string());
-    } else if mode != Mode::Quiet {
-        let names = if shown.is_empty() {
-            String::new()
-        } else {
-            format!(" {}", shown.join(", "))
-        };
-        ui::note(&format!(
-            "built{names} {} ({} cached, {} ran)",
-            image.id, counts.cached, counts.ran
-        ));
-    }
-    Ok(())
-}
-
-fn write_file(path: &std::path::Path, text: &str) -> Result<(), Failure> {
-    std::fs::write(path, text)
-        .map_err(|e| Failure::new(format!("cannot write `{}`: {e}", path.display())))
 }

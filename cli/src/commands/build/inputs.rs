@@ -1,0 +1,147 @@
+//! What a build works on: its Dockerfile, its context, and contexts with names.
+
+use std::collections::BTreeMap;
+
+use kiln_executor::{BuildInputs, Context};
+use kiln_solver::lower::NamedContext;
+use kiln_solver::plan::SourceKind;
+use tokio::runtime::Runtime;
+
+use super::{Args, options};
+use crate::context::{self, DockerfileAt, Place, Unpacked};
+use crate::diagnostics::SourceText;
+use crate::engine::App;
+use crate::errors::Failure;
+use crate::interrupt::Interrupt;
+
+/// The Dockerfile and its context.
+pub(super) struct Files {
+    pub(super) dockerfile: SourceText,
+    pub(super) context: Option<Context>,
+}
+
+/// Brings contexts here; a signal ends that.
+pub(super) struct Fetcher<'a> {
+    pub(super) app: &'a App,
+    pub(super) runtime: &'a Runtime,
+    pub(super) interrupt: &'a Interrupt,
+}
+
+impl Fetcher<'_> {
+    /// Reads the Dockerfile and makes the context ready.
+    pub(super) fn files(&self, args: &Args) -> Result<Files, Failure> {
+        let at = match args.file.as_deref() {
+            None => DockerfileAt::Default,
+            Some("-") => DockerfileAt::Stdin,
+            Some(path) => DockerfileAt::File(path.into()),
+        };
+        match Place::parse(&args.context) {
+            Place::Directory(dir) => {
+                let blocking = move || -> Result<Files, Failure> {
+                    let (dockerfile, path) = context::dockerfile(&dir, &at, true)?;
+                    let context = context::directory(&dir, path.as_deref())?;
+                    Ok(Files {
+                        dockerfile,
+                        context: Some(context),
+                    })
+                };
+                self.interrupt.wait_blocking(self.runtime, blocking)?
+            }
+            Place::Stdin => {
+                if matches!(at, DockerfileAt::Stdin) {
+                    return Err(Failure::usage(
+                        "standard input cannot be both Dockerfile and context",
+                    ));
+                }
+                let unpacked = self.unpack(std::io::stdin(), "standard input".into())?;
+                from_archive(unpacked, &at)
+            }
+            Place::Http(url) => from_archive(self.http(url)?, &at),
+            Place::Git(url) => {
+                let keep = options::assignments(&args.build_arg)
+                    .get("BUILDKIT_CONTEXT_KEEP_GIT_DIR")
+                    .is_some_and(|v| matches!(v.as_str(), "1" | "true"));
+                from_archive(Unpacked::Tree(self.git(&url, keep)?), &at)
+            }
+        }
+    }
+
+    /// `--build-context`.
+    pub(super) fn named(
+        &self,
+        list: &[String],
+        inputs: &mut BuildInputs,
+    ) -> Result<BTreeMap<String, NamedContext>, Failure> {
+        let mut out = BTreeMap::new();
+        for text in list {
+            let (name, value) = text.split_once('=').ok_or_else(|| {
+                Failure::usage(format!("--build-context `{text}`: write NAME=VALUE"))
+            })?;
+            let name = name.to_lowercase();
+            let is_image = value.starts_with("oci-layout://");
+            let context = if let Some(reference) = value.strip_prefix("docker-image://") {
+                NamedContext::Image(reference.to_owned())
+            } else if is_image {
+                NamedContext::Image(value.to_owned())
+            } else {
+                inputs.contexts.insert(name.clone(), self.tree(value)?);
+                NamedContext::Source(SourceKind::Context { name: name.clone() })
+            };
+            out.insert(name, context);
+        }
+        Ok(out)
+    }
+
+    fn tree(&self, place: &str) -> Result<Context, Failure> {
+        match Place::parse(place) {
+            Place::Directory(dir) => context::directory(&dir, None),
+            Place::Git(url) => context::unpacked(self.git(&url, false)?, None),
+            Place::Http(url) => match self.http(url.clone())? {
+                Unpacked::Tree(scratch) => context::unpacked(scratch, None),
+                Unpacked::Text(_) => Err(Failure::new(format!("`{url}` is no archive"))),
+            },
+            Place::Stdin => Err(Failure::usage("--build-context cannot be standard input")),
+        }
+    }
+
+    fn git(&self, url: &str, keep_git_dir: bool) -> Result<kiln_cache::Scratch, Failure> {
+        let engine = self.app.engine(BuildInputs::default(), false)?;
+        let checkout = engine.git_checkout(url, keep_git_dir);
+        Ok(self.interrupt.wait(self.runtime, checkout)??)
+    }
+
+    fn http(&self, url: String) -> Result<Unpacked, Failure> {
+        let engine = self.app.engine(BuildInputs::default(), false)?;
+        let file = self
+            .interrupt
+            .wait(self.runtime, engine.download_file(&url))??;
+        self.unpack(file, url)
+    }
+
+    fn unpack(
+        &self,
+        input: impl std::io::Read + Send + 'static,
+        what: String,
+    ) -> Result<Unpacked, Failure> {
+        let store = self.app.store()?;
+        let work = move || context::archive(&store, input, &what);
+        self.interrupt.wait_blocking(self.runtime, work)?
+    }
+}
+
+fn from_archive(unpacked: Unpacked, at: &DockerfileAt) -> Result<Files, Failure> {
+    match unpacked {
+        Unpacked::Text(dockerfile) => Ok(Files {
+            dockerfile,
+            context: None,
+        }),
+        Unpacked::Tree(scratch) => {
+            let (dockerfile, path) = context::dockerfile(scratch.path(), at, false)?;
+            let context = context::unpacked(scratch, path.as_deref())?;
+            Ok(Files {
+                dockerfile,
+                context: Some(context),
+            })
+        }
+    }
+}
