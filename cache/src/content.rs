@@ -2,7 +2,7 @@
 
 use std::fs::File;
 use std::io::{Read as _, Write};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use kiln_image::{Algorithm, Digest, Hasher};
 
@@ -97,6 +97,17 @@ impl Store {
             // Another process was faster with the same bytes.
             Err(_) if to.is_file() => Ok(()),
             Err(e) => Err(Error::io(format!("store blob {digest}"), e)),
+        }
+    }
+
+    /// Makes a checked file a blob too; it keeps its own name.
+    pub(crate) fn adopt_link(&self, file: &Path, digest: &Digest) -> Result<()> {
+        self.make_algorithm(digest)?;
+        match std::fs::hard_link(file, self.blob_path(digest)) {
+            Err(e) if e.kind() != std::io::ErrorKind::AlreadyExists => {
+                Err(Error::io(format!("store blob {digest}"), e))
+            }
+            _ => Ok(()),
         }
     }
 

@@ -37,11 +37,14 @@ CREATE TABLE IF NOT EXISTS fingerprints (
     identity TEXT NOT NULL, selection TEXT NOT NULL, fingerprint TEXT NOT NULL,
     PRIMARY KEY (identity, selection)
 ) WITHOUT ROWID;
-PRAGMA user_version = 3;
+CREATE TABLE IF NOT EXISTS downloads (
+    url TEXT PRIMARY KEY, etag TEXT, last_modified TEXT, digest TEXT NOT NULL
+) WITHOUT ROWID;
+PRAGMA user_version = 4;
 ";
 
 /// The version of [`SCHEMA`].
-const VERSION: i64 = 3;
+const VERSION: i64 = 4;
 
 /// Opens the database and makes its tables.
 pub(crate) fn open(path: &Path) -> Result<Connection> {
@@ -66,8 +69,8 @@ pub(crate) fn open(path: &Path) -> Result<Connection> {
     Ok(db)
 }
 
-/// From version 1, whose layers did not remember the clamp of their times, and version 2, which
-/// did not know where layers come from.
+/// From version 1, whose layers did not remember the clamp of their times, version 2, which did
+/// not know where layers come from, and version 3, which did not know of downloads.
 fn migrate(db: &mut Connection) -> Result<()> {
     write(db, |tx| {
         // Another process may have been faster.
@@ -117,7 +120,7 @@ mod tests {
         let old = Connection::open(&path).unwrap();
         let schema = SCHEMA
             .replace(", epoch INTEGER", "")
-            .replace("user_version = 3", "user_version = 1");
+            .replace("user_version = 4", "user_version = 1");
         old.execute_batch(&schema).unwrap();
         old.execute_batch("DROP TABLE origins").unwrap();
         old.execute_batch("INSERT INTO layers VALUES ('i', 'd', 't', 1, 2, 3, NULL)")

@@ -19,6 +19,7 @@
 
 mod content;
 mod db;
+mod downloads;
 mod error;
 pub mod fingerprint;
 mod flight;
@@ -33,6 +34,7 @@ mod unpack;
 mod view;
 
 pub use content::BlobWriter;
+pub use downloads::Download;
 pub use error::{Error, Result};
 pub use flight::Flight;
 pub use images::{ImageRow, StoredImage};

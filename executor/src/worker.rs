@@ -7,7 +7,7 @@ use kiln_cache::{Flight, LayerId, NewRecord, Packed, Store, pack};
 use kiln_solver::key::{Fingerprint, Identity, Key, LabelledInput};
 use kiln_solver::plan::{Copy, Exec, File, Source};
 use kiln_solver::ports::{
-    Committed, Hit, Made, Pending, PortError, Record, Selection, Solved, Step, Worker,
+    Committed, Hit, Made, Pending, PortError, Record, Selection, Solved, Sourced, Step, Worker,
 };
 
 use crate::engine::Engine;
@@ -58,7 +58,7 @@ impl Worker for Engine {
     type Layer = NewLayer;
     type Flight = Flight;
 
-    async fn source(&self, op: &Source, step: &Step) -> Result<Solved<Output>, PortError> {
+    async fn source(&self, op: &Source, step: &Step) -> Result<Sourced<Output>, PortError> {
         Ok(self.bring_in(op, step).await?)
     }
 

@@ -128,6 +128,15 @@ pub struct Solved<O> {
     pub identity: Pending,
 }
 
+/// The result of a source.
+#[derive(Clone, Debug)]
+pub struct Sourced<O> {
+    /// Output and identity.
+    pub solved: Solved<O>,
+    /// It had to be brought here; otherwise what was here already was used.
+    pub fetched: bool,
+}
+
 /// What a step is told besides its op.
 #[derive(Clone, Debug)]
 pub struct Step {
@@ -175,7 +184,7 @@ pub trait Worker: Send + Sync + 'static {
         &self,
         op: &Source,
         step: &Step,
-    ) -> impl Future<Output = Result<Solved<Self::Output>, PortError>> + Send;
+    ) -> impl Future<Output = Result<Sourced<Self::Output>, PortError>> + Send;
 
     /// The identity of what `copy` would take from `input`.
     fn fingerprint_copy(

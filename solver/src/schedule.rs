@@ -15,7 +15,7 @@ use tokio_util::sync::CancellationToken;
 use crate::event::{Event, Events, Outcome};
 use crate::key::{ContentKey, Encoder, Key, LabelledInput};
 use crate::plan::{Op, Plan, Vertex, VertexId};
-use crate::ports::{Committed, Made, Pending, PortError, Record, Solved, Step, Worker};
+use crate::ports::{Committed, Made, Pending, PortError, Record, Solved, Sourced, Step, Worker};
 
 /// How long a step waits for the hash of the layer below before it starts without.
 const SMALL_LAYER: Duration = Duration::from_millis(25);
@@ -280,8 +280,8 @@ impl<W: Worker> Run<W> {
     ) -> Result<(Done<W::Output>, Option<Key>), PortError> {
         match &vertex.op {
             Op::Source(op) => {
-                let solved = tokio::select! {
-                    solved = self.worker.source(op, step) => solved?,
+                let Sourced { solved, fetched } = tokio::select! {
+                    sourced = self.worker.source(op, step) => sourced?,
                     () = step.cancel.cancelled() => return Err(PortError::cancelled()),
                 };
                 let identity = solved.identity.wait().await?;
@@ -295,7 +295,11 @@ impl<W: Worker> Run<W> {
                         solved,
                         definition,
                         committed,
-                        outcome: Outcome::Cached,
+                        outcome: if fetched {
+                            Outcome::Ran
+                        } else {
+                            Outcome::Cached
+                        },
                     },
                     None,
                 ))

@@ -29,6 +29,21 @@ pub fn sync_filesystem(path: &Path) -> Result<()> {
     ))
 }
 
+/// Asks the file system to spread what is in this directory's folders over the disk. ext4 does
+/// not reuse the inodes of deleted files for minutes, and looks at each of them again and again:
+/// without this, a build that writes many files near deleted ones takes several times as long.
+/// Where the file system knows no such wish, nothing happens.
+pub fn spread_folders(dir: &Path) {
+    use rustix::fs::{IFlags, ioctl_getflags, ioctl_setflags};
+    let Ok(dir) = std::fs::File::open(dir) else {
+        return;
+    };
+    if let Ok(flags) = ioctl_getflags(&dir) {
+        // Only a wish: a refusal changes nothing.
+        let _ = ioctl_setflags(&dir, flags | IFlags::TOPDIR);
+    }
+}
+
 /// Whether this process runs as root of its user namespace.
 pub fn is_root() -> bool {
     rustix::process::geteuid().is_root()

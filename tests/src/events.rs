@@ -117,6 +117,17 @@ impl Built {
         self.with(Outcome::Cached)
     }
 
+    /// Names of the sources that were transferred.
+    #[must_use]
+    pub fn fetched(&self) -> Vec<&str> {
+        let steps = self
+            .steps
+            .values()
+            .filter(|s| s.outcome == Some(Outcome::Ran));
+        let names = steps.map(|s| s.name.as_str());
+        names.filter(|name| name.starts_with("fetch ")).collect()
+    }
+
     fn with(&self, outcome: Outcome) -> Vec<&str> {
         let is_instruction = |name: &str| {
             ["RUN ", "COPY ", "ADD ", "WORKDIR "]

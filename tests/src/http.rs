@@ -65,7 +65,8 @@ impl std::fmt::Debug for Server {
 }
 
 impl Server {
-    /// Serves these paths, and 404 for all others.
+    /// Serves these paths, and 404 for all others. Who has a file already, as its `ETag` or
+    /// `Last-Modified` says, is told so.
     #[must_use]
     pub fn files(files: Vec<(&str, Answer)>) -> Self {
         let files: HashMap<String, Answer> = files
@@ -78,7 +79,26 @@ impl Server {
             body: b"not here".to_vec(),
         };
         Self::start(Arc::new(move |r| {
-            files.get(&r.path).unwrap_or(&none).clone()
+            let answer = files.get(&r.path).unwrap_or(&none);
+            let asks = [
+                ("if-none-match", "etag"),
+                ("if-modified-since", "last-modified"),
+            ];
+            let unchanged = asks.iter().any(|(question, header)| {
+                let sent = answer
+                    .headers
+                    .iter()
+                    .find(|h| h.0.eq_ignore_ascii_case(header));
+                sent.is_some_and(|h| r.headers.get(*question) == Some(&h.1))
+            });
+            if unchanged {
+                return Answer {
+                    status: 304,
+                    headers: Vec::new(),
+                    body: Vec::new(),
+                };
+            }
+            answer.clone()
         }))
     }
 

@@ -14,6 +14,7 @@
 
 mod canary;
 mod context;
+pub mod corpus;
 mod events;
 mod git;
 mod http;

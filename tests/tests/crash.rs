@@ -144,3 +144,18 @@ fn damage_costs_time_not_builds() {
     assert_eq!(built.image, expected);
     assert_eq!(lab.run("x", &["cat", "/end"]), "end");
 }
+
+/// A context that never comes: the server takes the request and says nothing.
+#[test]
+fn a_signal_ends_the_wait_for_a_context() {
+    for scheme in ["http", "git"] {
+        let lab = Lab::new();
+        let server = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = format!("{scheme}://{}/c", server.local_addr().unwrap());
+        let build = lab.kiln(["build", &address]).start();
+        let _request = server.accept().unwrap();
+        build.signal(Signal::SIGINT);
+        let ended = build.wait().failed().says(&["interrupted"]);
+        assert_eq!(ended.code(), Some(130), "{scheme}");
+    }
+}

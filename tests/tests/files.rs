@@ -289,7 +289,11 @@ fn add_fetches_urls() {
             "/dir/file.txt",
             Answer::ok("from the web").header("Last-Modified", "Wed, 21 Oct 2015 07:28:00 GMT"),
         ),
-        ("/x.tar.gz", Answer::ok(gz.finish().unwrap())),
+        (
+            "/x.tar.gz",
+            Answer::ok(gz.finish().unwrap()).header("ETag", "\"1\""),
+        ),
+        ("/plain", Answer::ok("no way to ask for changes")),
     ]);
     let sum = "sha256:64a8a9d2f4a4f9d3a2a9d1e5f0d59c4ccd0f2ea6f6a3f4ad92f5e3b2c9d0a1b2";
     let context = lab.context("context", &[]);
@@ -308,7 +312,17 @@ fn add_fetches_urls() {
         "600 0 1445412480\n640 33 1445412480"
     );
     assert_eq!(lab.run("x", &["ls", "/kept"]), "x.tar.gz");
-    lab.build(&context).tag("x").built().assert_all_cached();
+    // The server says that nothing changed: nothing is transferred.
+    let again = lab.build(&context).tag("x").built();
+    again.assert_all_cached();
+    assert!(again.fetched().is_empty(), "{:?}", again.fetched());
+    // A server that cannot tell sends the file again, and no step runs for that.
+    let plain = server.url("/plain");
+    context.dockerfile(&format!("FROM busybox\nADD {plain} /f\n"));
+    lab.build(&context).built().assert_ran(&["ADD"]);
+    let again = lab.build(&context).built();
+    again.assert_all_cached();
+    assert_eq!(again.fetched().len(), 1, "{again:?}");
 
     context.dockerfile(&format!("FROM busybox\nADD --checksum={sum} {url} /f\n"));
     lab.build(&context).fails().says(&["checksum"]);

@@ -1,4 +1,4 @@
-//! The project's chores: `cargo xtask demo | test | bench | dist | fixtures | deps`.
+//! The project's chores: `cargo xtask demo | test | bench | conformance | dist | fixtures | deps`.
 
 #![allow(
     clippy::print_stdout,
@@ -7,6 +7,7 @@
 )]
 
 mod bench;
+mod conformance;
 mod demo;
 mod deps;
 mod dist;
@@ -34,6 +35,8 @@ enum Chore {
     Test(test::Options),
     /// Measure kiln beside its peers and write tests/bench/RESULTS.md.
     Bench(Box<bench::Options>),
+    /// Build the corpus with Docker and with kiln and compare.
+    Conformance(conformance::Options),
     /// Build the static binary and check that it is one.
     Dist,
     /// Make the base images that tests need.
@@ -47,6 +50,7 @@ fn main() -> Result<()> {
         Chore::Demo => demo::run(),
         Chore::Test(options) => test::run(&options),
         Chore::Bench(options) => bench::run(&options),
+        Chore::Conformance(options) => conformance::run(&options),
         Chore::Dist => dist::run().map(|path| println!("{}", path.display())),
         Chore::Fixtures => {
             deps::install(deps::FIXTURES)?;

@@ -10,7 +10,7 @@ mod layout;
 
 use kiln_solver::key::Encoder;
 use kiln_solver::plan::{Source, SourceKind};
-use kiln_solver::ports::{Pending, Solved, Step};
+use kiln_solver::ports::{Pending, Solved, Sourced, Step};
 
 use crate::engine::Engine;
 use crate::error::{Error, Result};
@@ -21,7 +21,11 @@ pub use image::Pulled;
 pub use import::Import;
 
 impl Engine {
-    pub(crate) async fn bring_in(&self, op: &Source, step: &Step) -> Result<Solved<Output>> {
+    pub(crate) async fn bring_in(&self, op: &Source, step: &Step) -> Result<Sourced<Output>> {
+        let here = |solved| Sourced {
+            solved,
+            fetched: false,
+        };
         let watch = Watch {
             events: step.events.clone(),
             vertex: step.vertex,
@@ -30,10 +34,10 @@ impl Engine {
             SourceKind::Image { reference, config } => {
                 let layers = self.image_layers(reference, config, Some(&watch))?;
                 let identity = Pending::ready(image::identity(&layers));
-                Ok(Solved {
+                Ok(here(Solved {
                     output: Output::Layers(layers),
                     identity,
-                })
+                }))
             }
             SourceKind::Context { name } => {
                 let context = self.s.inputs.contexts.get(name).ok_or_else(|| {
@@ -43,10 +47,10 @@ impl Engine {
                 let mut to = Encoder::new("context");
                 to.bytes(name.as_bytes());
                 let identity = Pending::ready(to.finish().into());
-                Ok(Solved {
+                Ok(here(Solved {
                     output: Output::Dir(context.tree.clone()),
                     identity,
-                })
+                }))
             }
             SourceKind::Http { url, checksum } => {
                 self.http_source(url, checksum.as_deref(), &watch).await
@@ -56,8 +60,11 @@ impl Engine {
                 keep_git_dir,
                 checksum,
             } => {
-                self.git_source(url, *keep_git_dir, checksum.as_deref(), step)
-                    .await
+                let source = self.git_source(url, *keep_git_dir, checksum.as_deref(), step);
+                Ok(Sourced {
+                    solved: source.await?,
+                    fetched: true,
+                })
             }
         }
     }

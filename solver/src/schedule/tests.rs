@@ -38,13 +38,17 @@ impl Worker for Arc<Memory> {
     type Layer = String;
     type Flight = ();
 
-    async fn source(&self, op: &Source, _: &Step) -> Result<Solved<Tree>, PortError> {
+    async fn source(&self, op: &Source, _: &Step) -> Result<Sourced<Tree>, PortError> {
         let SourceKind::Context { name } = &op.kind else {
             return Err(PortError::new("no source"));
         };
-        Ok(Solved {
+        let solved = Solved {
             output: vec![name.clone()],
             identity: Pending::ready(Identity::empty().with_layer(digest(name))),
+        };
+        Ok(Sourced {
+            solved,
+            fetched: false,
         })
     }
 

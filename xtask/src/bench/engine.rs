@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context as _, Result, bail};
 
 use super::clear;
-use super::measure::{Taken, timed};
+use super::measure::{Taken, settle, timed};
 use crate::shell::Run;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -152,13 +152,12 @@ impl Bare {
         })
     }
 
-    /// How long `command` takes, in seconds. What waits in the page cache is written first, so
-    /// that it is not counted.
+    /// How long `command` takes, in seconds.
     pub(super) fn run(&self, command: &str) -> Result<f64> {
-        Run::new("sync").arg("-f").arg(&self.root).capture()?;
         let run = Run::new("chroot")
             .arg(&self.root)
             .args(["/bin/sh", "-c", command]);
+        settle();
         let taken = timed(&run, false)?;
         if taken.seconds <= 0.0 {
             bail!("`{}` took no time", run.shown());

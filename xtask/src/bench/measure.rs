@@ -17,6 +17,41 @@ pub(super) struct Taken {
     pub(super) peak_kb: u64,
 }
 
+/// How many requests a disk that has nothing to do still gets in [`PAUSE`].
+const IDLE: u64 = 8;
+const PAUSE: Duration = Duration::from_millis(400);
+
+/// Waits until what ran before has reached the disk, what it deleted included: the next run must
+/// not pay for it. Gives up after two minutes.
+pub(super) fn settle() {
+    rustix::fs::sync();
+    let mut before = requests();
+    for _ in 0..300 {
+        std::thread::sleep(PAUSE);
+        let now = requests();
+        if now.saturating_sub(before) <= IDLE {
+            return;
+        }
+        before = now;
+    }
+}
+
+/// Requests that the disks have carried out, discards included, and those that wait.
+fn requests() -> u64 {
+    let stats = std::fs::read_to_string("/proc/diskstats").unwrap_or_default();
+    let field = |words: &[&str], n: usize| words.get(n).and_then(|w| w.parse().ok()).unwrap_or(0);
+    stats
+        .lines()
+        .map(|line| line.split_whitespace().collect::<Vec<_>>())
+        .map(|words| {
+            [3, 7, 11, 14]
+                .iter()
+                .map(|&n| field(&words, n))
+                .sum::<u64>()
+        })
+        .sum()
+}
+
 /// Runs it to its end.
 pub(super) fn timed(run: &Run, watch_memory: bool) -> Result<Taken> {
     let start = Instant::now();

@@ -51,6 +51,8 @@ struct Bench {
     runs: usize,
     kiln: Engine,
     peers: Vec<Engine>,
+    /// Where the peers' file system starts.
+    peer_root: PathBuf,
     /// Directories for contexts: this machine's path, below the peers' root.
     contexts: PathBuf,
     /// Scratch of this machine alone.
@@ -90,6 +92,7 @@ pub(crate) fn run(options: &Options) -> Result<()> {
         runs: options.runs.max(1),
         kiln: Engine::kiln(&binary, &store),
         peers: Engine::peers_from_environment(&peer_root),
+        peer_root,
         contexts,
         scratch,
         debian,
@@ -149,6 +152,7 @@ impl Bench {
                     self.runs
                 );
                 for (engine, times) in engines.iter().zip(&mut times) {
+                    measure::settle();
                     let taken = engine.build(&context, !limit.cached)?;
                     times.push(taken.seconds);
                     if engine.is_kiln() {
@@ -156,7 +160,9 @@ impl Bench {
                     }
                 }
                 if let (Some(command), Some(_)) = (workload.bare, limit.to_bare) {
-                    let root = Bare::prepare(&self.debian, &self.scratch.join("bare"))?;
+                    // A new one each time: removing the last one would slow this one down.
+                    let root = self.scratch.join(format!("bare-{}-{round}", workload.name));
+                    let root = Bare::prepare(&self.debian, &root)?;
                     bare.push(root.run(command)?);
                 }
             }

@@ -33,7 +33,7 @@ pub(super) fn render(rows: &[Row], growth: &[Growth], bench: &Bench) -> Result<S
     }
     writeln!(
         out,
-        "- each number is the median of {} runs in seconds, the engines one after the other in each round",
+        "- each number is the median of {} runs in seconds, the engines one after the other in each\n  round, each on a disk that has come to rest",
         bench.runs
     )?;
     writeln!(
