@@ -142,12 +142,12 @@ impl Worker for Engine {
             .map_err(Error::from)?)
     }
 
-    async fn merge(&self, inputs: &[Solved<Output>]) -> Result<Output, PortError> {
-        let mut layers = Vec::new();
-        for input in inputs {
-            layers.extend_from_slice(layers_of(&input.output)?);
-        }
-        Ok(Output::Layers(layers))
+    async fn merge(
+        &self,
+        lower: &Solved<Output>,
+        upper: &Solved<Output>,
+    ) -> Result<Option<Output>, PortError> {
+        Ok(self.stack(&lower.output, &upper.output).await?)
     }
 
     fn commit(

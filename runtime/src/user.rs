@@ -155,7 +155,8 @@ fn group_id(file: &str, group: &str, spec: &str) -> Result<u32> {
 }
 
 /// Owner and group of `--chown`: like [`resolve`], but a user without a group given means the
-/// group of the same number or the user's own.
+/// group of the same number or the user's own, and a name that the image does not have means
+/// root, as in Docker, with a warning.
 pub fn resolve_owner(root: &RootDir, spec: &str) -> Result<(u32, u32)> {
     let (user, group) = match spec.split_once(':') {
         Some((user, group)) => (user, group),
@@ -166,12 +167,21 @@ pub fn resolve_owner(root: &RootDir, spec: &str) -> Result<(u32, u32)> {
         None if user.is_empty() => 0,
         None => match passwd(&file(root, "etc/passwd", spec)?).find(|p| p.name == user) {
             Some(p) => p.uid,
-            None => return fail(spec, "no such user in the image's /etc/passwd"),
+            None => {
+                tracing::warn!("the image has no user `{user}`: `{spec}` is taken as root's");
+                0
+            }
         },
     };
     let gid = match number(spec, group)? {
         Some(gid) => gid,
-        None if !group.is_empty() => group_id(&file(root, "etc/group", spec)?, group, spec)?,
+        None if !group.is_empty() => {
+            let found = group_id(&file(root, "etc/group", spec)?, group, spec);
+            found.unwrap_or_else(|_| {
+                tracing::warn!("the image has no group `{group}`: `{spec}` is taken as root's");
+                0
+            })
+        }
         // As BuildKit: without a group, the number of the user is the group's too, unless the
         // user has an entry by name.
         None => match number(spec, user)? {

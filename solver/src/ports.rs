@@ -234,11 +234,12 @@ pub trait Worker: Send + Sync + 'static {
     /// Throws a new layer away.
     fn discard(&self, made: Made<Self::Output, Self::Layer>) -> Result<(), PortError>;
 
-    /// Stacks trees.
+    /// Stacks `upper` on `lower`; none if that is not what making `upper` on `lower` would give.
     fn merge(
         &self,
-        inputs: &[Solved<Self::Output>],
-    ) -> impl Future<Output = Result<Self::Output, PortError>> + Send;
+        lower: &Solved<Self::Output>,
+        upper: &Solved<Self::Output>,
+    ) -> impl Future<Output = Result<Option<Self::Output>, PortError>> + Send;
 
     /// Hashes the new layer and stores it under the key, once that is known. If an older result
     /// under the key has the same content, that one is kept and returned.

@@ -304,7 +304,18 @@ impl<W: Worker> Run<W> {
                     None,
                 ))
             }
-            Op::Merge(_) => self.merge(definition, inputs).await,
+            Op::Merge(merge) => match self.merge(definition, inputs).await? {
+                Some(done) => Ok((done, None)),
+                None => {
+                    let instead = Vertex {
+                        op: Op::File(merge.otherwise.clone()),
+                        ..vertex.clone()
+                    };
+                    let mut inputs = inputs.clone();
+                    inputs.remove(1);
+                    self.step(&instead, definition, &inputs, step).await
+                }
+            },
             Op::Exec(_) | Op::File(_) => self.step(vertex, definition, inputs, step).await,
         }
     }
@@ -313,13 +324,18 @@ impl<W: Worker> Run<W> {
         &self,
         definition: Key,
         inputs: &Inputs<W::Output>,
-    ) -> Result<(Done<W::Output>, Option<Key>), PortError> {
+    ) -> Result<Option<Done<W::Output>>, PortError> {
+        let (Some(lower), Some(upper)) = (inputs.first(), inputs.get(1)) else {
+            return Err(PortError::new("a merge needs two inputs"));
+        };
+        let Some(output) = self.worker.merge(lower, upper).await? else {
+            return Ok(None);
+        };
         let mut to = Encoder::new("merge");
-        for input in inputs {
+        for input in [lower, upper] {
             to.bytes(&input.identity.wait().await?.0);
         }
         let identity = to.finish().into();
-        let output = self.worker.merge(inputs).await?;
         let committed = Committed {
             output: output.clone(),
             identity,
@@ -329,15 +345,12 @@ impl<W: Worker> Run<W> {
             identity: Pending::ready(identity),
         };
         let committed = Later::now(committed);
-        Ok((
-            Done {
-                solved,
-                definition,
-                committed,
-                outcome: Outcome::Cached,
-            },
-            None,
-        ))
+        Ok(Some(Done {
+            solved,
+            definition,
+            committed,
+            outcome: Outcome::Cached,
+        }))
     }
 
     async fn step(

@@ -63,6 +63,8 @@ impl Engine {
             known.push(self.layer_facts(layer)?);
         }
         let mut config = assembly.config;
+        // What other tools wrote about how the base was made is not true of this image.
+        config.extra.clear();
         // Layers of the base come first, and only they have not been made here.
         let of_base = layers
             .iter()
@@ -80,7 +82,7 @@ impl Engine {
             config.history.push(History {
                 created: last,
                 created_by: Some(line.created_by),
-                comment: Some("kiln.dockerfile.v0".into()),
+                comment: Some("buildkit.dockerfile.v0".into()),
                 empty_layer: line.empty || squash,
                 ..History::default()
             });

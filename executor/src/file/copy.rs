@@ -45,12 +45,29 @@ impl Job<'_> {
         }
     }
 
+    /// The mode of directories that are made on the way to the destination, as BuildKit makes them.
+    fn mode_of_parents(&self) -> u32 {
+        mode_of_parents(self.chmod)
+    }
+
+    fn is_copied(&self, name: &[u8]) -> bool {
+        // Who may not set an owner may not set capabilities either: the kernel drops them with
+        // the owner.
+        is_copied(name) && !(self.reset_owner && name == b"security.capability")
+    }
+
     fn mode_of(&self, st: &Stat) -> u32 {
         match self.chmod {
             Some(change) => (change.apply)(st.mode, st.is_dir()) & 0o7777,
             None => st.mode,
         }
     }
+}
+
+/// An octal `--chmod` also gives the mode of directories that are made on the way.
+fn mode_of_parents(chmod: Option<&ModeChange>) -> u32 {
+    let octal = chmod.and_then(|c| u32::from_str_radix(&c.text, 8).ok());
+    octal.map_or(0o755, |mode| mode & 0o777)
 }
 
 /// Copies the matches of one COPY.
@@ -89,9 +106,6 @@ pub(super) fn copy_matches(
 }
 
 fn copy_match(job: &Job<'_>, copy: &Copy, one: &Match, owner: Owner) -> Result<()> {
-    if !one.path.is_empty() && job.filter.excludes(&one.path, one.is_dir) && !one.is_dir {
-        return Ok(());
-    }
     let (from_dir, from_name) = if one.path.is_empty() {
         (job.source.try_clone()?, std::ffi::OsString::new())
     } else {
@@ -106,13 +120,8 @@ fn copy_match(job: &Job<'_>, copy: &Copy, one: &Match, owner: Owner) -> Result<(
         let st = from_dir.lstat(Path::new(&from_name))?;
         let real = job.target.real_path(&dest)?;
         let existed = job.target.lstat(&real)?;
-        if existed.is_none() {
-            // A new directory looks like the one that its content comes from.
-            let parent = real.rsplit_once('/').map_or("", |(p, _)| p);
-            job.target.directory(parent, 0o755, owner)?;
-            let (uid, gid) = job.owner_of(&st);
-            job.target.directory(&real, job.mode_of(&st), (uid, gid))?;
-        }
+        // As BuildKit: only what is in the directory is copied, not what it looks like itself.
+        job.target.directory(&real, job.mode_of_parents(), owner)?;
         let from = if one.path.is_empty() {
             from_dir
         } else {
@@ -120,7 +129,8 @@ fn copy_match(job: &Job<'_>, copy: &Copy, one: &Match, owner: Owner) -> Result<(
         };
         copy_children(job, &from, &one.path, &real)?;
         if existed.is_none() {
-            finish_directory(job, &from, &real, &st)?;
+            let dir = job.target.directory(&real, 0o755, (0, 0))?;
+            dir.set_mtime(Path::new(""), st.mtime)?;
         }
         return Ok(());
     }
@@ -134,7 +144,8 @@ fn copy_match(job: &Job<'_>, copy: &Copy, one: &Match, owner: Owner) -> Result<(
         let (parent, name) = real.rsplit_once('/').unwrap_or(("", &real));
         (parent.to_owned(), name.to_owned())
     };
-    job.target.directory(&parent, 0o755, owner)?;
+    job.target
+        .directory(&parent, job.mode_of_parents(), owner)?;
     copy_object(job, &from_dir, &from_name, &one.path, &parent, &name)
 }
 
@@ -215,11 +226,18 @@ fn copy_object(
         format!("{parent}/{name}")
     };
     if st.is_dir() {
-        let real = job.target.real_path(&at)?;
-        let existed = job.target.lstat(&real)?;
+        let existed = job.target.lstat(&at)?;
+        if existed
+            .as_ref()
+            .is_some_and(|st| st.kind == FileKind::Symlink)
+        {
+            return Err(Error::Other(format!(
+                "cannot copy the directory `{path}` to `/{at}`, which is a link"
+            )));
+        }
         let dir = job
             .target
-            .directory(&real, job.mode_of(&st), job.owner_of(&st))?;
+            .directory(&at, job.mode_of(&st), job.owner_of(&st))?;
         let inside = from.sub_dir(source)?;
         if existed.is_some() {
             // The source's attributes win over those of a directory that was there.
@@ -227,8 +245,8 @@ fn copy_object(
             dir.chown(Path::new(""), uid, gid)?;
             dir.chmod(Path::new(""), job.mode_of(&st))?;
         }
-        copy_children(job, &inside, path, &real)?;
-        return finish_directory(job, &inside, &real, &st);
+        copy_children(job, &inside, path, &at)?;
+        return finish_directory(job, &inside, &at, &st);
     }
     let dir = job.target.directory(parent, 0o755, (0, 0))?;
     let to = Path::new(name);
@@ -314,7 +332,7 @@ fn finish_directory(job: &Job<'_>, from: &RootDir, at: &str, st: &Stat) -> Resul
     for (key, value) in from
         .xattrs(Path::new(""))?
         .iter()
-        .filter(|(k, _)| is_copied(k))
+        .filter(|(k, _)| job.is_copied(k))
     {
         dir.set_xattr(Path::new(""), key, value)?;
     }
@@ -367,7 +385,8 @@ fn copy_bytes(
     if (made.uid, made.gid) != (uid, gid) {
         dir.chown(to, uid, gid)?;
     }
-    for (key, value) in xattr::list_open(&fd)?.iter().filter(|(k, _)| is_copied(k)) {
+    let xattrs = xattr::list_open(&fd)?;
+    for (key, value) in xattrs.iter().filter(|(k, _)| job.is_copied(k)) {
         xattr::set(&out, key, value)?;
     }
     if mode != made.mode || (made.uid, made.gid) != (uid, gid) {
@@ -387,7 +406,7 @@ pub(super) fn write_file(target: &Target<'_>, write: &WriteFile) -> Result<()> {
         let (parent, name) = real.rsplit_once('/').unwrap_or(("", &real));
         (parent.to_owned(), name.to_owned())
     };
-    let dir = target.directory(&parent, 0o755, owner)?;
+    let dir = target.directory(&parent, mode_of_parents(write.chmod.as_ref()), owner)?;
     let to = Path::new(&name);
     dir.remove_all(to)?;
     let mode = write

@@ -2,6 +2,7 @@
 
 mod copy;
 mod select;
+mod stack;
 mod target;
 mod unpack;
 
@@ -97,7 +98,8 @@ impl Filter<'_> {
 impl Keep for Filter<'_> {
     fn excludes(&self, path: &str, _is_dir: bool) -> bool {
         self.ignore.is_some_and(|f| f.excludes(path))
-            || (path != self.source || !_is_dir)
+            // A source that is named is wanted: patterns are for what is below it.
+            || path != self.source
                 && self.exclude.is_some_and(|f| f.excludes(self.below(path)))
     }
 

@@ -62,7 +62,13 @@ impl Globals {
         let mut predefined = BTreeMap::new();
         platform_args("BUILD", &request.build_platform, &mut predefined);
         platform_args("TARGET", &request.platform, &mut predefined);
-        let stage = request.target.clone().unwrap_or_else(|| "default".into());
+        let mut backwards = request.dockerfile.instructions.iter().rev();
+        let last = backwards.find_map(|i| match &i.kind {
+            Kind::From { alias, .. } => Some(alias.as_ref().map(|a| a.value.to_lowercase())),
+            _ => None,
+        });
+        let stage = request.target.clone().or_else(|| last.flatten());
+        let stage = stage.unwrap_or_else(|| "default".into());
         predefined.insert("TARGETSTAGE".into(), stage);
         let mut globals = Self {
             declared: BTreeMap::new(),

@@ -51,6 +51,9 @@ impl Build<'_> {
         let Some(text) = self.flag(instruction, "chmod", state)? else {
             return Ok(None);
         };
+        if text.value.is_empty() {
+            return Ok(None);
+        }
         let spec = parse_chmod(&text.value)
             .map_err(|e| LowerError::new(e.message, text.span).with_help(e.help))?;
         let apply = std::sync::Arc::new(move |mode, is_dir| spec.apply(mode, is_dir));

@@ -137,6 +137,7 @@ impl Build<'_> {
         }
         for (key, value) in new {
             set_env(&mut state.config.config.env, &key, &value);
+            state.set(&key, &value);
         }
         Ok(format!("ENV {}", shown.join(" ")))
     }
@@ -148,9 +149,6 @@ impl Build<'_> {
             None => None,
         };
         self.used_args.insert(name.clone());
-        let shown = default
-            .as_ref()
-            .map_or_else(|| name.clone(), |d| format!("{name}={d}"));
         let given = self.request.build_args.get(&name).cloned();
         let global = self.globals.declared.get(&name).cloned().flatten();
         let predefined = self.globals.predefined.get(&name).cloned();
@@ -158,8 +156,10 @@ impl Build<'_> {
             .then(|| self.request.epoch.map(|e| e.to_string()))
             .flatten();
         let value = given.or(default).or(global).or(epoch).or(predefined);
-        state.args.retain(|(n, _)| *n != name);
-        state.args.push((name, value));
+        let shown = value
+            .as_ref()
+            .map_or_else(|| name.clone(), |v| format!("{name}={v}"));
+        state.declare(name, value);
         Ok(shown)
     }
 
@@ -215,7 +215,6 @@ impl Build<'_> {
             epoch: self.request.epoch,
         });
         state.tip = Some(self.add(place, instruction, op, state.tip.into_iter().collect()));
-        let created_by = format!("{created_by} # buildkit");
         state.history.push(HistoryLine {
             created_by,
             empty: false,

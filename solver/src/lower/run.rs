@@ -1,7 +1,7 @@
 //! RUN.
 
 use kiln_parser::flags::{MountSpec, MountType, Sharing as SpecSharing, parse_mount};
-use kiln_parser::{Command, Form, Instruction, Text};
+use kiln_parser::{Command, Form, Instruction, Lookup as _, Text};
 
 use super::HistoryLine;
 use super::args::PROXY_ARGS;
@@ -113,7 +113,7 @@ impl Build<'_> {
                 _ => {}
             }
         }
-        let env = run_env(state);
+        let env = state.scope.clone();
         let proxy_env = self.proxy_env(&env);
         let hostname = self.request.build_args.get("BUILDKIT_SANDBOX_HOSTNAME");
         let exec = Exec {
@@ -309,31 +309,15 @@ pub(super) fn resolve_path(base: &str, path: &str) -> String {
     format!("/{}", parts.join("/"))
 }
 
-/// The environment of a command: ENV over ARG.
-fn run_env(state: &State) -> Vec<(String, String)> {
-    let mut env: Vec<(String, String)> = Vec::new();
-    let mut put = |name: &str, value: &str| match env.iter_mut().find(|(n, _)| n == name) {
-        Some((_, old)) => value.clone_into(old),
-        None => env.push((name.to_owned(), value.to_owned())),
-    };
-    for (name, value) in &state.args {
-        if let Some(value) = value {
-            put(name, value);
-        }
-    }
-    for entry in &state.config.config.env {
-        let (name, value) = entry.split_once('=').unwrap_or((entry, ""));
-        put(name, value);
-    }
-    env
-}
-
 /// The line of the history, with the arguments that the command saw, as BuildKit writes it.
 fn created_by(state: &State, argv: &[String]) -> String {
     let given: Vec<String> = state
         .args
         .iter()
-        .filter_map(|(n, v)| v.as_ref().map(|v| format!("{n}={v}")))
+        .map(|(name, value)| {
+            let seen = state.get(name).or_else(|| value.clone());
+            format!("{name}={}", seen.unwrap_or_default())
+        })
         .collect();
     let args = if given.is_empty() {
         String::new()

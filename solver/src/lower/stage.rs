@@ -27,6 +27,8 @@ pub(super) struct State {
     pub(super) history: Vec<HistoryLine>,
     /// Declared arguments in order, with their values.
     pub(super) args: Vec<(String, Option<String>)>,
+    /// What steps and words see: of ENV and ARG of one name, the later counts.
+    pub(super) scope: Vec<(String, String)>,
     pub(super) platform: Platform,
     /// CMD was given in this stage, so that ENTRYPOINT does not clear it.
     pub(super) own_cmd: bool,
@@ -34,15 +36,27 @@ pub(super) struct State {
 
 impl Lookup for State {
     fn get(&self, name: &str) -> Option<String> {
-        env_value(&self.config.config.env, name)
-            .map(str::to_owned)
-            .or_else(|| {
-                self.args
-                    .iter()
-                    .rev()
-                    .find(|(n, _)| n == name)
-                    .and_then(|(_, v)| v.clone())
-            })
+        let found = self.scope.iter().find(|(n, _)| n == name);
+        found.map(|(_, value)| value.clone())
+    }
+}
+
+impl State {
+    /// Sets a variable for the instructions that follow; it comes last in their environment.
+    pub(super) fn set(&mut self, name: &str, value: &str) {
+        self.scope.retain(|(n, _)| n != name);
+        self.scope.push((name.to_owned(), value.to_owned()));
+    }
+
+    /// Declares an argument: a second time keeps its place.
+    pub(super) fn declare(&mut self, name: String, value: Option<String>) {
+        if let Some(value) = &value {
+            self.set(&name, value);
+        }
+        match self.args.iter_mut().find(|(n, _)| *n == name) {
+            Some((_, old)) => *old = value,
+            None => self.args.push((name, value)),
+        }
     }
 }
 
@@ -218,6 +232,7 @@ impl<'a> Build<'a> {
                 base: None,
                 history: Vec::new(),
                 args: Vec::new(),
+                scope: Vec::new(),
                 platform: stage.platform.clone(),
                 own_cmd: false,
             },
@@ -232,6 +247,7 @@ impl<'a> Build<'a> {
                         empty: false,
                     }],
                     args: Vec::new(),
+                    scope: Vec::new(),
                     platform: stage.platform.clone(),
                     own_cmd: false,
                 }
@@ -248,6 +264,7 @@ impl<'a> Build<'a> {
                     base: Some(image),
                     history: Vec::new(),
                     args: Vec::new(),
+                    scope: Vec::new(),
                     platform: stage.platform.clone(),
                     own_cmd: false,
                 }
@@ -255,6 +272,12 @@ impl<'a> Build<'a> {
         };
         if env_value(&state.config.config.env, "PATH").is_none() {
             state.config.config.env.push(DEFAULT_PATH.into());
+        }
+        if !matches!(stage.base, Base::Stage(_)) {
+            for entry in state.config.config.env.clone() {
+                let (name, value) = entry.split_once('=').unwrap_or((&entry, ""));
+                state.set(name, value);
+            }
         }
         Ok(state)
     }

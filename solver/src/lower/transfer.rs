@@ -2,15 +2,15 @@
 
 use std::sync::Arc;
 
-use kiln_parser::{Heredoc, Ignore, Instruction, SourceArg, Transfer};
+use kiln_parser::{Heredoc, Ignore, Instruction, SourceArg, Span, Transfer};
 
 use super::HistoryLine;
 use super::error::LowerError;
 use super::run::{cwd, resolve_path};
 use super::stage::{Build, Place, State};
 use crate::plan::{
-    Action, BuildPlatform, Copy, File, Merge, ModeChange, Op, PathFilter, Source, SourceKind,
-    Vertex, VertexId, WriteFile,
+    Action, BuildPlatform, Copy, File, Merge, Mkdir, ModeChange, Op, PathFilter, Source,
+    SourceKind, Vertex, VertexId, WriteFile,
 };
 
 /// `--exclude` patterns.
@@ -61,6 +61,21 @@ impl Manner {
     }
 }
 
+impl Manner {
+    /// `scratch`, or a stage with nothing in it: only its root can be copied.
+    fn copy_of_nothing(&self, sources: &[String], span: Span) -> Result<Action, LowerError> {
+        if let Some(source) = sources.iter().find(|s| resolve_path("/", s) != "/") {
+            let text = format!("`{source}` is not there: the source is empty");
+            return Err(LowerError::new(text, span));
+        }
+        Ok(Action::Mkdir(Mkdir {
+            path: self.dest.clone(),
+            mode: 0o755,
+            chown: self.chown.clone(),
+        }))
+    }
+}
+
 impl Build<'_> {
     pub(super) fn transfer(
         &mut self,
@@ -71,12 +86,11 @@ impl Build<'_> {
         state: &mut State,
     ) -> Result<(), LowerError> {
         let from = self.flag(instruction, "from", state)?;
+        let from = from.filter(|t| !t.value.is_empty());
         let link = self.switch(instruction, "link", state)?;
         let manner = self.manner(instruction, transfer, from.is_some(), state)?;
-        let mut inputs: Vec<VertexId> = Vec::new();
-        if !link {
-            inputs.extend(state.tip);
-        }
+        // Slots are counted as if the copy were made on what is below.
+        let mut inputs: Vec<VertexId> = state.tip.into_iter().collect();
         let mut paths = Vec::new();
         let mut shown = Vec::new();
         let mut remote = Vec::new();
@@ -111,13 +125,11 @@ impl Build<'_> {
             );
             return Err(LowerError::new(text, instruction.span));
         }
-        if sources > 1 && !manner.dest.ends_with('/') {
-            let text = format!(
-                "with more than one source the destination `{}` must be a directory",
-                transfer.dest.value
-            );
-            return Err(LowerError::new(text, transfer.dest.span)
-                .with_help(Some(format!("write `{}/`", transfer.dest.value))));
+        if let Some(checksum) = self.flag(instruction, "checksum", state)?
+            && remote.is_empty()
+        {
+            let text = "--checksum is for sources from the web or from git";
+            return Err(LowerError::new(text, checksum.span));
         }
         let unpack = self.unpack(instruction, is_add, state)?;
         let mut actions = Vec::new();
@@ -126,19 +138,14 @@ impl Build<'_> {
                 Some(text) => self.vertex_of_from(&text.value, place, text.span)?,
                 None => Some(self.context_vertex("", place)),
             };
-            let Some(vertex) = vertex else {
-                return Err(LowerError::new(
-                    "there is nothing in `scratch` to copy",
-                    instruction.span,
-                ));
-            };
-            inputs.push(vertex);
-            let local_archives = unpack.unwrap_or(is_add);
-            actions.push(Action::Copy(manner.copy(
-                inputs.len() - 1,
-                paths,
-                local_archives,
-            )));
+            if let Some(vertex) = vertex {
+                inputs.push(vertex);
+                let local_archives = unpack.unwrap_or(is_add);
+                let copy = manner.copy(inputs.len() - 1, paths, local_archives);
+                actions.push(Action::Copy(copy));
+            } else {
+                actions.push(manner.copy_of_nothing(&paths, instruction.span)?);
+            }
         }
         for (kind, address, span) in remote {
             let (kind, name) = self.remote(instruction, kind, &address, state, span)?;
@@ -164,28 +171,48 @@ impl Build<'_> {
             }));
         }
         let line = created_by(is_add, &manner, &shown, &self.word(&transfer.dest, state)?);
-        let on_base = !link && state.tip.is_some();
         let file = File {
             actions,
-            on_base,
+            on_base: state.tip.is_some(),
             epoch: self.request.epoch,
         };
-        let vertex = self.add(place, instruction, Op::File(file), inputs);
         state.tip = Some(match (link, state.tip) {
-            (true, Some(below)) => self.plan.add(Vertex {
-                op: Op::Merge(Merge {}),
-                inputs: vec![below, vertex],
-                name: format!("{} (link)", Self::name(place, &instruction.text)),
-                lines: Some(self.lines_of(instruction.span)),
-                ignore_cache: false,
-            }),
-            _ => vertex,
+            (true, Some(below)) => self.linked(place, instruction, below, file, &inputs),
+            _ => self.add(place, instruction, Op::File(file), inputs),
         });
         state.history.push(HistoryLine {
             created_by: line,
             empty: false,
         });
         Ok(())
+    }
+
+    /// `--link`: a layer of its own, which need not be made again when what is below changes.
+    fn linked(
+        &mut self,
+        place: Place<'_>,
+        instruction: &Instruction,
+        below: VertexId,
+        file: File,
+        inputs: &[VertexId],
+    ) -> VertexId {
+        let sources = inputs.get(1..).unwrap_or_default();
+        let mut alone = file.clone();
+        alone.on_base = false;
+        for action in &mut alone.actions {
+            if let Action::Copy(copy) = action {
+                copy.input -= 1;
+            }
+        }
+        let vertex = self.add(place, instruction, Op::File(alone), sources.to_vec());
+        let merge = Vertex {
+            op: Op::Merge(Merge { otherwise: file }),
+            inputs: [&[below, vertex], sources].concat(),
+            name: format!("{} (link)", Self::name(place, &instruction.text)),
+            lines: Some(self.lines_of(instruction.span)),
+            ignore_cache: false,
+        };
+        self.plan.add(merge)
     }
 
     fn manner(
@@ -195,14 +222,9 @@ impl Build<'_> {
         from_stage: bool,
         state: &State,
     ) -> Result<Manner, LowerError> {
+        // A destination that expands to nothing is the working directory.
         let dest = self.word(&transfer.dest, state)?;
-        if dest.is_empty() {
-            return Err(LowerError::new(
-                "the destination is empty after expansion",
-                transfer.dest.span,
-            ));
-        }
-        let slash = dest.ends_with('/') || dest.ends_with("/.") || dest == ".";
+        let slash = dest.ends_with('/') || dest.ends_with("/.") || matches!(&*dest, "" | ".");
         let mut absolute = resolve_path(&cwd(state), &dest);
         if slash && !absolute.ends_with('/') {
             absolute.push('/');
@@ -214,7 +236,8 @@ impl Build<'_> {
             .filter(|f| f.name.value == "exclude")
         {
             if let Some(value) = &flag.value {
-                patterns.push(self.word(value, state)?);
+                // Not expanded, as in BuildKit.
+                patterns.push(value.value.clone());
             }
         }
         let exclude: Option<Arc<dyn PathFilter>> = if patterns.is_empty() {

@@ -15,7 +15,7 @@ pub enum Op {
     Exec(Exec),
     /// Changes files of input 0.
     File(File),
-    /// Puts the layers of its inputs on top of each other.
+    /// Puts the layers of two inputs on top of each other.
     Merge(Merge),
 }
 
@@ -524,7 +524,12 @@ content_key!(WriteFile {
     chmod
 });
 
-/// Stacks the layers of its inputs.
+/// Puts input 1, made by a file op on nothing, on top of input 0.
 #[derive(Clone, Debug)]
-pub struct Merge {}
-content_key!(Merge {});
+pub struct Merge {
+    /// The op that makes the same on top of input 0, with the inputs after the first two: carried
+    /// out where stacking would give something else, since input 0 has links or directories with
+    /// other attributes in the places that input 1 has directories in.
+    pub otherwise: File,
+}
+content_key!(Merge { otherwise });

@@ -141,8 +141,12 @@ impl Worker for Arc<Memory> {
         Ok(())
     }
 
-    async fn merge(&self, inputs: &[Solved<Tree>]) -> Result<Tree, PortError> {
-        Ok(inputs.iter().flat_map(|i| i.output.clone()).collect())
+    async fn merge(
+        &self,
+        lower: &Solved<Tree>,
+        upper: &Solved<Tree>,
+    ) -> Result<Option<Tree>, PortError> {
+        Ok(Some([lower.output.clone(), upper.output.clone()].concat()))
     }
 
     fn commit(
@@ -212,15 +216,23 @@ impl Graph {
         })
     }
 
+    /// One on top of the other, all of them.
     fn merge(&mut self, inputs: &[VertexId]) -> VertexId {
-        let vertex = Vertex {
-            op: Op::Merge(Merge {}),
-            inputs: inputs.to_vec(),
-            name: "merge".into(),
-            lines: None,
-            ignore_cache: false,
+        let merge = |lower: VertexId, upper: &VertexId| {
+            let otherwise = File {
+                actions: vec![],
+                on_base: true,
+                epoch: None,
+            };
+            self.plan.add(Vertex {
+                op: Op::Merge(Merge { otherwise }),
+                inputs: vec![lower, *upper],
+                name: "merge".into(),
+                lines: None,
+                ignore_cache: false,
+            })
         };
-        self.plan.add(vertex)
+        inputs.iter().skip(1).fold(inputs[0], merge)
     }
 }
 

@@ -4,7 +4,8 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use anyhow::{Context as _, Result, bail};
-use kiln_tests::corpus::{self, Case, Facts};
+use kiln_tests::corpus::{self, Case, Facts, Tree};
+use serde_json::{Value, json};
 
 /// Something that builds images.
 pub(super) struct Engine {
@@ -15,10 +16,41 @@ pub(super) struct Engine {
 
 /// What a build gave.
 pub(super) enum Built {
-    Image(Box<Facts>),
+    /// Lines of the image's config, history and files.
+    Image([Vec<String>; 3]),
     Check(Vec<String>),
     /// It failed, and said this.
     Failed(String),
+}
+
+impl Built {
+    /// For a file that a later run reads instead of building again.
+    fn to_json(&self) -> Value {
+        match self {
+            Self::Image(lines) => json!({ "image": lines }),
+            Self::Check(lines) => json!({ "check": lines }),
+            Self::Failed(why) => json!({ "failed": why }),
+        }
+    }
+
+    fn from_json(value: &Value) -> Option<Self> {
+        let lines = |value: &Value| -> Option<Vec<String>> {
+            let list = value.as_array()?;
+            list.iter().map(|l| Some(l.as_str()?.to_owned())).collect()
+        };
+        if let Some(why) = value["failed"].as_str() {
+            return Some(Self::Failed(why.to_owned()));
+        }
+        if let Some(found) = lines(&value["check"]) {
+            return Some(Self::Check(found));
+        }
+        let image = &value["image"];
+        Some(Self::Image([
+            lines(&image[0])?,
+            lines(&image[1])?,
+            lines(&image[2])?,
+        ]))
+    }
 }
 
 impl Engine {
@@ -42,6 +74,10 @@ impl Engine {
 
     pub(super) fn title(&self) -> &'static str {
         self.title
+    }
+
+    pub(super) fn is_kiln(&self) -> bool {
+        self.title == "kiln"
     }
 
     pub(super) fn version(&self) -> Result<String> {
@@ -144,6 +180,33 @@ impl Engine {
         let facts = Facts::of_archive(&archive);
         std::fs::remove_file(&archive)?;
         self.succeed(&["rmi", &tag])?;
-        Ok(Built::Image(Box::new(facts)))
+        let files = facts.tree.lines(&Tree::default());
+        Ok(Built::Image([facts.config, facts.history, files]))
+    }
+
+    /// The same, but what an earlier run found in `kept` for the same case is taken.
+    pub(super) fn build_once(
+        &self,
+        case: &Case,
+        context: &Path,
+        scratch: &Path,
+        kept: Option<&Path>,
+    ) -> Result<Built> {
+        let Some(kept) = kept else {
+            return self.build(case, context, scratch);
+        };
+        let path = kept.join(format!("{}.json", case.name.replace('/', "-")));
+        let text = format!("{case:?}");
+        if let Ok(bytes) = std::fs::read(&path)
+            && let Ok(value) = serde_json::from_slice::<Value>(&bytes)
+            && value["case"] == text
+            && let Some(built) = Built::from_json(&value["built"])
+        {
+            return Ok(built);
+        }
+        let built = self.build(case, context, scratch)?;
+        let value = json!({ "case": text, "built": built.to_json() });
+        std::fs::write(&path, value.to_string())?;
+        Ok(built)
     }
 }

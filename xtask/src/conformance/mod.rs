@@ -3,13 +3,13 @@
 mod engine;
 mod report;
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use anyhow::{Context as _, Result, bail};
 use clap::Args;
-use kiln_tests::corpus::{self, Case, Tree};
+use kiln_tests::corpus::{self, Case};
 
 use crate::paths;
 use crate::shell::need_root;
@@ -32,6 +32,9 @@ use engine::{Built, Engine};
 pub(crate) struct Options {
     /// Only the cases whose name contains this; nothing is written then.
     only: Option<String>,
+    /// Keep Docker's results in this directory, and use those that are there.
+    #[arg(long, value_name = "DIR")]
+    kept: Option<PathBuf>,
 }
 
 /// How a case came out.
@@ -69,14 +72,15 @@ pub(crate) fn run(options: &Options) -> Result<()> {
     let next = AtomicUsize::new(0);
     let verdicts: Mutex<Vec<(usize, Verdict)>> = Mutex::default();
     std::thread::scope(|scope| {
-        for _ in 0..2 {
+        for _ in 0..3 {
             scope.spawn(|| {
                 while let Some((at, case)) = {
                     let at = next.fetch_add(1, Ordering::Relaxed);
                     cases.get(at).map(|c| (at, c))
                 } {
                     let dir = work.join(format!("case-{at}"));
-                    let verdict = match compare(case, &dir, &docker, &kiln) {
+                    let verdict = match compare(case, &dir, &docker, &kiln, options.kept.as_deref())
+                    {
                         Ok(verdict) => verdict,
                         Err(e) => Verdict::Different(vec![format!("{e:#}")]),
                     };
@@ -115,13 +119,20 @@ pub(crate) fn run(options: &Options) -> Result<()> {
     Ok(())
 }
 
-fn compare(case: &Case, dir: &std::path::Path, docker: &Engine, kiln: &Engine) -> Result<Verdict> {
+fn compare(
+    case: &Case,
+    dir: &Path,
+    docker: &Engine,
+    kiln: &Engine,
+    kept: Option<&Path>,
+) -> Result<Verdict> {
     let mut results = Vec::new();
     for engine in [docker, kiln] {
         // Each has its own copy: nothing that one does can be seen by the other.
         let context = dir.join(engine.title());
         case.write(&context);
-        results.push(engine.build(case, &context, dir)?);
+        let kept = kept.filter(|_| !engine.is_kiln());
+        results.push(engine.build_once(case, &context, dir, kept)?);
     }
     let (Some(ours), Some(theirs)) = (results.pop(), results.pop()) else {
         bail!("no result");
@@ -141,16 +152,11 @@ fn difference(theirs: &Built, ours: &Built) -> Vec<String> {
         (Built::Failed(why), _) => vec![format!("Docker fails: {}", last_lines(why))],
         (_, Built::Failed(why)) => vec![format!("kiln fails: {}", last_lines(why))],
         (Built::Check(theirs), Built::Check(ours)) => lines(theirs, ours),
-        (Built::Image(theirs), Built::Image(ours)) => {
-            let nothing = Tree::default();
-            let mut found = lines(&theirs.config, &ours.config);
-            found.extend(lines(&theirs.history, &ours.history));
-            found.extend(lines(
-                &theirs.tree.lines(&nothing),
-                &ours.tree.lines(&nothing),
-            ));
-            found
-        }
+        (Built::Image(theirs), Built::Image(ours)) => theirs
+            .iter()
+            .zip(ours)
+            .flat_map(|(theirs, ours)| lines(theirs, ours))
+            .collect(),
         _ => vec!["one built an image, the other did not".into()],
     }
 }
