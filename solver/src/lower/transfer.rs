@@ -4,10 +4,10 @@ use std::sync::Arc;
 
 use kiln_parser::{Heredoc, Ignore, Instruction, SourceArg, Transfer};
 
-use super::HistoryLine;
 use super::error::LowerError;
 use super::run::{cwd, resolve_path};
 use super::stage::{Build, Place, State};
+use crate::lint::files::check_source;
 use crate::plan::{
     Action, BuildPlatform, Copy, File, Merge, ModeChange, Op, PathFilter, Source, SourceKind,
     Vertex, VertexId, WriteFile,
@@ -98,7 +98,13 @@ impl Build<'_> {
                     shown.push(word.clone());
                     match remote_kind(&word, is_add) {
                         Some(kind) => remote.push((kind, word, text.span)),
-                        None => paths.push(word),
+                        None => {
+                            if from.is_none() {
+                                let at = state.spot.at(text.span);
+                                check_source(is_add, &word, at, self.findings);
+                            }
+                            paths.push(word);
+                        }
                     }
                 }
             }
@@ -181,10 +187,7 @@ impl Build<'_> {
             }),
             _ => vertex,
         });
-        state.history.push(HistoryLine {
-            created_by: line,
-            empty: false,
-        });
+        state.add_layer(line);
         Ok(())
     }
 
@@ -214,7 +217,7 @@ impl Build<'_> {
             .filter(|f| f.name.value == "exclude")
         {
             if let Some(value) = &flag.value {
-                patterns.push(self.word(value, state)?);
+                patterns.push(self.unchecked_word(value, state)?);
             }
         }
         let exclude: Option<Arc<dyn PathFilter>> = if patterns.is_empty() {
