@@ -84,6 +84,10 @@ impl Command {
 
     /// Whether the command starts sandboxes.
     pub(crate) fn needs_sandbox(&self) -> bool {
-        matches!(self, Self::Build(_) | Self::Run(_))
+        match self {
+            Self::Build(args) => args.builds(),
+            Self::Run(_) => true,
+            _ => false,
+        }
     }
 }

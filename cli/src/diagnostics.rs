@@ -1,7 +1,10 @@
-//! Errors in a Dockerfile, with the lines that they are about.
+//! Errors and findings in a Dockerfile, with the lines that they are about.
+
+use std::borrow::Cow;
 
 use annotate_snippets::{AnnotationKind, Level, Renderer, Snippet};
 use kiln_parser::{Diagnostic, LineIndex, Severity, Span};
+use kiln_solver::lint::Finding;
 use kiln_solver::lower::{LowerError, LowerWarning};
 use kiln_solver::plan::Lines;
 
@@ -26,15 +29,26 @@ fn renderer() -> Renderer {
 
 impl SourceText {
     fn render(&self, error: bool, message: &str, span: Option<Span>, help: Option<&str>) {
+        self.render_text(&self.text, error, message, span, help);
+    }
+
+    fn render_text(
+        &self,
+        text: &str,
+        error: bool,
+        message: &str,
+        span: Option<Span>,
+        help: Option<&str>,
+    ) {
         let level = if error { Level::ERROR } else { Level::WARNING };
         let mut group = level
             .primary_title(message)
             .elements(Vec::<Snippet<'_, annotate_snippets::Annotation<'_>>>::new());
         if let Some(span) = span {
-            let end = span.end.min(self.text.len());
+            let end = span.end.min(text.len());
             let start = span.start.min(end);
             group = group.element(
-                Snippet::source(&self.text)
+                Snippet::source(text)
                     .path(&self.name)
                     .annotation(AnnotationKind::Primary.span(start..end)),
             );
@@ -45,9 +59,11 @@ impl SourceText {
         ui::note(&renderer().render(&[group]).to_string());
     }
 
-    /// Prints what the parser found. Returns whether there was an error.
+    /// Prints what the parser found, but for what a check reports. Returns whether there was an
+    /// error.
     pub(crate) fn diagnostics(&self, list: &[Diagnostic]) -> bool {
-        for one in list {
+        let reported = |d: &&Diagnostic| d.code == Diagnostic::EMPTY_CONTINUATION;
+        for one in list.iter().filter(|d| !reported(d)) {
             let error = one.severity == Severity::Error;
             self.render(error, &one.message, Some(one.span), one.help.as_deref());
         }
@@ -64,9 +80,61 @@ impl SourceText {
         self.render(false, &warning.message, warning.span, None);
     }
 
+    /// Prints what a check found.
+    pub(crate) fn finding(&self, finding: &Finding) {
+        let title = format!("{} [{}]", finding.detail, finding.rule.name());
+        let url = finding.rule.url();
+        let text = self.showable(finding);
+        self.render_text(&text, false, &title, Some(finding.caret), url.as_deref());
+    }
+
+    /// The lines around a finding, with its own marked.
+    pub(crate) fn excerpt_of(&self, finding: &Finding) -> String {
+        self.excerpt_text(&self.showable(finding), self.lines_of(finding.about))
+    }
+
+    /// The text without what must not be shown; nothing moves.
+    fn showable(&self, finding: &Finding) -> Cow<'_, str> {
+        let Span { start, end } = finding.caret;
+        let parts = (
+            self.text.get(..start),
+            self.text.get(start..end),
+            self.text.get(end..),
+        );
+        let (true, (Some(before), Some(secret), Some(after))) = (finding.confidential, parts)
+        else {
+            return Cow::Borrowed(&self.text);
+        };
+        let hide = |c: char| {
+            let same = c.is_whitespace() || !c.is_ascii();
+            if same { c } else { '*' }
+        };
+        let hidden: String = secret.chars().map(hide).collect();
+        Cow::Owned([before, &hidden, after].concat())
+    }
+
+    /// The lines of a part of the text.
+    pub(crate) fn lines_of(&self, span: Span) -> Lines {
+        let index = LineIndex::new(&self.text);
+        Lines {
+            first: index.line(span.start),
+            last: index.line(span.end.max(span.start + 1) - 1),
+        }
+    }
+
+    /// Lines and columns of a part of the text: where it begins, and just after its end.
+    pub(crate) fn positions_of(&self, span: Span) -> [(usize, usize); 2] {
+        let index = LineIndex::new(&self.text);
+        [index.position(span.start), index.position(span.end)]
+    }
+
     /// The lines around a step that failed, with its own marked.
     pub(crate) fn excerpt(&self, lines: Lines) -> String {
-        let index = LineIndex::new(&self.text);
+        self.excerpt_text(&self.text, lines)
+    }
+
+    fn excerpt_text(&self, text: &str, lines: Lines) -> String {
+        let index = LineIndex::new(text);
         let first = lines.first.saturating_sub(2).max(1);
         let last = (lines.last + 2).min(index.line_count());
         let mut out = format!("{}:{}\n--------------------\n", self.name, lines.first);

@@ -72,6 +72,8 @@ pub enum Kind {
     From {
         /// Image reference or stage name.
         image: Text,
+        /// The word `AS` as typed.
+        as_word: Option<Text>,
         /// Stage name as typed (names compare without case).
         alias: Option<Text>,
     },

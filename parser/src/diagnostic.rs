@@ -27,6 +27,9 @@ pub struct Diagnostic {
 }
 
 impl Diagnostic {
+    /// The code of the warning about a blank line inside a continued instruction.
+    pub const EMPTY_CONTINUATION: &'static str = "empty-continuation";
+
     /// A finding that makes the build impossible.
     pub fn error(code: &'static str, message: impl Into<String>, span: Span) -> Self {
         Self {

@@ -24,6 +24,7 @@ pub use diagnostic::{Diagnostic, Severity};
 pub use expand::{ExpandError, Expanded, Lookup, expand_raw, expand_word, expand_words};
 pub use ignore::{Ignore, IgnoreError, Verdict};
 pub use span::{LineIndex, Span, Spanned, Text};
+pub use suggest::nearest;
 
 /// A syntax tree and what the parser found on the way.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -119,10 +119,11 @@ impl Logical {
             logical.pieces.push((logical.text.len(), line.start));
             logical.text.push_str(part);
         }
-        if let Some(span) = blank {
+        if let Some(first) = blank {
+            let span = Span::new(first.start, lines.last_end());
             diagnostics.push(
                 Diagnostic::warning(
-                    "empty-continuation",
+                    Diagnostic::EMPTY_CONTINUATION,
                     "a blank line stands inside a continued instruction",
                     span,
                 )

@@ -6,8 +6,10 @@ const LONGEST: usize = 32;
 /// More edits than this make another word.
 const FARTHEST: usize = 2;
 
-/// The candidate with the smallest edit distance, if that is small enough to be a typing error.
-pub(crate) fn nearest<'a>(name: &str, candidates: &[&'a str]) -> Option<&'a str> {
+/// The candidate with the smallest edit distance to `name`, if that is small enough to be a typing
+/// error. Case does not count.
+#[must_use]
+pub fn nearest<'a>(name: &str, candidates: &[&'a str]) -> Option<&'a str> {
     if name.is_empty() || name.len() > LONGEST {
         return None;
     }

@@ -7,6 +7,7 @@
 
 pub mod event;
 pub mod key;
+pub mod lint;
 pub mod lower;
 pub mod plan;
 pub mod ports;

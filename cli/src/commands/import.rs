@@ -8,6 +8,7 @@ use std::process::ExitCode;
 use kiln_executor::source::Import;
 use kiln_executor::{BuildInputs, Engine};
 use kiln_image::{ImageConfig, Platform, Reference};
+use kiln_solver::lint::Findings;
 use kiln_solver::lower::{self, NoCache};
 use kiln_solver::plan::{Network, SourceKind};
 use tokio::runtime::Runtime;
@@ -186,6 +187,7 @@ fn config(
         dockerfile: &parsed.dockerfile,
         source: &source.text,
         target: None,
+        every_stage: false,
         build_args: Default::default(),
         labels: Default::default(),
         platform: platform.clone(),
@@ -202,7 +204,7 @@ fn config(
         allow_insecure: false,
         epoch: None,
     };
-    match runtime.block_on(lower::lower(&request, engine)) {
+    match runtime.block_on(lower::lower(&request, engine, &Findings::default())) {
         Ok(lowered) => Ok(lowered.config),
         Err(error) => {
             source.lower_error(&error);

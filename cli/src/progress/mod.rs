@@ -12,7 +12,7 @@ use std::time::Duration;
 use clap::ValueEnum;
 use kiln_solver::event::{Event, Events};
 
-pub(crate) use model::Model;
+pub(crate) use model::{Model, bytes};
 
 /// `--progress`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]

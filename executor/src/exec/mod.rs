@@ -135,7 +135,8 @@ impl Engine {
     }
 }
 
-/// Makes the directories of an overlay in `scratch`; its root looks like the one below.
+/// Makes the directories of an overlay in `scratch`. Its root belongs to the owner of the one below;
+/// as with Docker, everybody may enter it, whatever mode an image gives its root.
 pub(crate) fn prepare_root(scratch: &Path, lowers: Vec<std::path::PathBuf>) -> Result<Rootfs> {
     let dir = RootDir::open_trusted(scratch)?;
     for name in ["upper", "work", "root", "spot"] {
@@ -145,7 +146,7 @@ pub(crate) fn prepare_root(scratch: &Path, lowers: Vec<std::path::PathBuf>) -> R
         let st = RootDir::open_trusted(top)?.lstat(Path::new(""))?;
         let upper = dir.sub_dir(Path::new("upper"))?;
         upper.chown(Path::new(""), st.uid, st.gid)?;
-        upper.chmod(Path::new(""), st.mode)?;
+        upper.chmod(Path::new(""), 0o755)?;
     }
     Ok(Rootfs {
         lowers,

@@ -4,12 +4,14 @@ mod archive;
 mod assemble;
 mod blobs;
 mod files;
+mod repeated;
 mod squash;
 
 pub use archive::{ArchiveForm, ArchiveTarget, ExportImage};
 pub(crate) use assemble::timestamp;
 pub use assemble::{Assembled, Assembly};
 pub use blobs::LayerForm;
+pub use repeated::Repeated;
 
 #[cfg(test)]
 mod tests;

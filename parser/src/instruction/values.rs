@@ -13,6 +13,7 @@ impl<'a> Builder<'a, '_> {
         match items.as_slice() {
             [image] => Some(Kind::From {
                 image: self.text(image),
+                as_word: None,
                 alias: None,
             }),
             [image, word, alias] if word.eq_ignore_ascii_case("as") => {
@@ -33,6 +34,7 @@ impl<'a> Builder<'a, '_> {
                 }
                 Some(Kind::From {
                     image: self.text(image),
+                    as_word: Some(self.text(word)),
                     alias: Some(alias),
                 })
             }

@@ -3,10 +3,11 @@
 use std::collections::BTreeMap;
 
 use kiln_image::Platform;
-use kiln_parser::{Kind, Lookup, expand_word};
+use kiln_parser::{Kind, Lookup, Span, expand_word};
 
 use super::Request;
 use super::error::LowerError;
+use crate::lint::description;
 
 /// Arguments that every RUN sees if they are given, without being declared, and that are no part
 /// of a key.
@@ -24,9 +25,10 @@ pub const PROXY_ARGS: [&str; 10] = [
 ];
 
 /// Arguments that steer the build itself.
-pub(super) const BUILTIN_ARGS: [&str; 6] = [
+pub(super) const BUILTIN_ARGS: [&str; 7] = [
     "BUILDKIT_CACHE_MOUNT_NS",
     "BUILDKIT_CONTEXT_KEEP_GIT_DIR",
+    "BUILDKIT_DOCKERFILE_CHECK",
     "BUILDKIT_INLINE_CACHE",
     "BUILDKIT_MULTI_PLATFORM",
     "BUILDKIT_SANDBOX_HOSTNAME",
@@ -40,6 +42,19 @@ pub(super) struct Globals {
     pub(super) declared: BTreeMap<String, Option<String>>,
     /// Platform arguments and those of the build itself.
     pub(super) predefined: BTreeMap<String, String>,
+    /// Where the declared ones come from.
+    pub(super) origins: BTreeMap<String, Origin>,
+}
+
+/// Where an argument before the first stage comes from.
+#[derive(Debug)]
+pub(super) struct Origin {
+    /// Its instruction.
+    pub(super) about: Span,
+    /// What the comment above says.
+    pub(super) description: Option<String>,
+    /// Arguments that its default uses.
+    pub(super) uses: Vec<String>,
 }
 
 /// `TARGETPLATFORM` and its like for one platform.
@@ -58,7 +73,11 @@ pub(super) fn platform_args(prefix: &str, p: &Platform, to: &mut BTreeMap<String
 }
 
 impl Globals {
-    pub(super) fn collect(request: &Request<'_>) -> Result<Self, LowerError> {
+    /// The arguments of a file when these values are given.
+    pub(super) fn collect(
+        request: &Request<'_>,
+        given: &BTreeMap<String, String>,
+    ) -> Result<Self, LowerError> {
         let mut predefined = BTreeMap::new();
         platform_args("BUILD", &request.build_platform, &mut predefined);
         platform_args("TARGET", &request.platform, &mut predefined);
@@ -73,6 +92,7 @@ impl Globals {
         let mut globals = Self {
             declared: BTreeMap::new(),
             predefined,
+            origins: BTreeMap::new(),
         };
         let escape = request.dockerfile.directives.escape;
         for instruction in &request.dockerfile.instructions {
@@ -83,15 +103,23 @@ impl Globals {
                         let name = expand_word(&arg.name.value, escape, &globals)
                             .map_err(|e| LowerError::expand(&e, arg.name.span))?
                             .text;
-                        let value = match (request.build_args.get(&name), &arg.default) {
+                        let mut uses = Vec::new();
+                        let value = match (given.get(&name), &arg.default) {
                             (Some(given), _) => Some(given.clone()),
-                            (None, Some(default)) => Some(
-                                expand_word(&default.value, escape, &globals)
-                                    .map_err(|e| LowerError::expand(&e, default.span))?
-                                    .text,
-                            ),
+                            (None, Some(default)) => {
+                                let expanded = expand_word(&default.value, escape, &globals)
+                                    .map_err(|e| LowerError::expand(&e, default.span))?;
+                                uses = expanded.used;
+                                Some(expanded.text)
+                            }
                             (None, None) => globals.predefined.get(&name).cloned(),
                         };
+                        let origin = Origin {
+                            about: instruction.span,
+                            description: description(&instruction.comments, &name),
+                            uses,
+                        };
+                        globals.origins.insert(name.clone(), origin);
                         globals.declared.insert(name, value);
                     }
                 }
@@ -99,6 +127,12 @@ impl Globals {
             }
         }
         Ok(globals)
+    }
+
+    /// Every name that `FROM` may use.
+    pub(super) fn names(&self) -> Vec<&str> {
+        let names = self.declared.keys().chain(self.predefined.keys());
+        names.map(String::as_str).collect()
     }
 }
 

@@ -2,13 +2,15 @@
 
 use kiln_image::Healthcheck as HealthcheckConfig;
 use kiln_parser::flags::parse_duration;
-use kiln_parser::{Command, Form, Healthcheck, Instruction, KeyValue, Kind, Text};
+use kiln_parser::{ArgDecl, Command, Form, Healthcheck, Instruction, KeyValue, Kind, Text};
 
 use super::HistoryLine;
 use super::error::LowerError;
 use super::flags::{find, flag_error};
+use super::ports::Parts;
 use super::run::{cwd, resolve_path, shell};
 use super::stage::{Build, Place, State};
+use crate::lint;
 use crate::plan::{Action, File, Mkdir, Op};
 
 impl Build<'_> {
@@ -38,7 +40,7 @@ impl Build<'_> {
             Kind::Arg(list) => {
                 let mut shown = Vec::new();
                 for arg in list {
-                    shown.push(self.arg(arg, state)?);
+                    shown.push(self.arg(place, instruction, arg, state)?);
                 }
                 format!("ARG {}", shown.join(" "))
             }
@@ -132,6 +134,8 @@ impl Build<'_> {
                 return Err(LowerError::new("a variable needs a name", pair.key.span));
             }
             let value = self.word(&pair.value, state)?;
+            let at = state.spot.at(pair.key.span);
+            lint::check_name("ENV", &key, at, self.findings);
             shown.push(format!("{key}={value}"));
             new.push((key, value));
         }
@@ -142,20 +146,32 @@ impl Build<'_> {
         Ok(format!("ENV {}", shown.join(" ")))
     }
 
-    fn arg(&mut self, arg: &kiln_parser::ArgDecl, state: &mut State) -> Result<String, LowerError> {
+    fn arg(
+        &mut self,
+        place: Place<'_>,
+        instruction: &Instruction,
+        arg: &ArgDecl,
+        state: &mut State,
+    ) -> Result<String, LowerError> {
         let name = self.word(&arg.name, state)?;
+        let at = state.spot.at(arg.name.span);
+        lint::check_name("ARG", &name, at, self.findings);
+        let given = self.request.build_args.get(&name).cloned();
         let default = match &arg.default {
+            // Nothing comes of a default that is not used.
+            Some(text) if given.is_some() => Some(self.unchecked_word(text, state)?),
             Some(text) => Some(self.word(text, state)?),
             None => None,
         };
         self.used_args.insert(name.clone());
-        let given = self.request.build_args.get(&name).cloned();
+        let own = given.or(default);
+        self.take_in_arg(place, instruction, arg, &name, own.as_deref());
         let global = self.globals.declared.get(&name).cloned().flatten();
         let predefined = self.globals.predefined.get(&name).cloned();
         let epoch = (name == "SOURCE_DATE_EPOCH")
             .then(|| self.request.epoch.map(|e| e.to_string()))
             .flatten();
-        let value = given.or(default).or(global).or(epoch).or(predefined);
+        let value = own.or(global).or(epoch).or(predefined);
         let shown = value
             .as_ref()
             .map_or_else(|| name.clone(), |v| format!("{name}={v}"));
@@ -167,11 +183,15 @@ impl Build<'_> {
         let mut all = Vec::new();
         for text in ports {
             for word in self.words(text, state)? {
-                let list = ports_of(&word).ok_or_else(|| {
-                    LowerError::new(format!("`{word}` is no port"), text.span)
+                let parts = Parts::of(&word);
+                let at = state.spot.at(text.span);
+                let mapped = parts.are_mapped();
+                lint::expose::check(&word, parts.protocol, mapped, at, self.findings);
+                let ports = parts.ports().map_err(|e| {
+                    LowerError::new(format!("`{word}` is no port: {e}"), text.span)
                         .with_help(Some("write 80, 80/udp or 8000-8010"))
                 })?;
-                all.extend(list);
+                all.extend(ports.all());
             }
         }
         let line = format!("EXPOSE [{}]", all.join(" "));
@@ -193,6 +213,8 @@ impl Build<'_> {
                 path.span,
             ));
         }
+        let at = state.spot.at(path.span);
+        state.seen.workdir(&text, at, self.findings);
         let dir = resolve_path(&cwd(state), &text);
         state.config.config.working_dir.clone_from(&dir);
         let created_by = format!("WORKDIR {dir}");
@@ -215,10 +237,7 @@ impl Build<'_> {
             epoch: self.request.epoch,
         });
         state.tip = Some(self.add(place, instruction, op, state.tip.into_iter().collect()));
-        state.history.push(HistoryLine {
-            created_by,
-            empty: false,
-        });
+        state.add_layer(created_by);
         Ok(())
     }
 
@@ -334,18 +353,6 @@ fn go_duration(nanos: i64) -> String {
         (0, minutes) => format!("{minutes}m{rest}"),
         (hours, minutes) => format!("{hours}h{minutes}m{rest}"),
     }
-}
-
-/// `80`, `80/udp`, `8000-8010/tcp`.
-fn ports_of(word: &str) -> Option<Vec<String>> {
-    let (range, protocol) = word.split_once('/').unwrap_or((word, "tcp"));
-    let protocol = protocol.to_lowercase();
-    if !matches!(protocol.as_str(), "tcp" | "udp" | "sctp") {
-        return None;
-    }
-    let (first, last) = range.split_once('-').unwrap_or((range, range));
-    let (first, last): (u16, u16) = (first.parse().ok()?, last.parse().ok()?);
-    (first <= last).then(|| (first..=last).map(|p| format!("{p}/{protocol}")).collect())
 }
 
 fn check_signal(text: &str, place: &Text) -> Result<(), LowerError> {

@@ -8,9 +8,12 @@ mod args;
 mod error;
 mod flags;
 mod meta;
+mod outline;
+mod ports;
 mod run;
 mod stage;
 mod stages;
+mod targets;
 #[cfg(test)]
 mod tests;
 mod transfer;
@@ -18,11 +21,14 @@ mod transfer;
 use std::collections::{BTreeMap, BTreeSet};
 
 use kiln_image::{ImageConfig, Platform};
-use kiln_parser::{Dockerfile, LineIndex};
+use kiln_parser::{Dockerfile, LineIndex, Span};
 
 pub use args::PROXY_ARGS;
 pub use error::{LowerError, LowerWarning};
+pub use outline::{Outline, OutlineArg, OutlineMount};
+pub use targets::{Target, targets};
 
+use crate::lint::{Findings, check_layers, check_order_of_copies};
 use crate::plan::{Network, Plan, SourceKind, Ulimit, VertexId};
 use crate::ports::{ResolvedImage, Resolver};
 
@@ -56,6 +62,8 @@ pub struct Request<'a> {
     pub source: &'a str,
     /// Name or number of the stage to build; none is the last.
     pub target: Option<String>,
+    /// Lower also stages that the target does not need, so that they are checked.
+    pub every_stage: bool,
     /// `--build-arg`.
     pub build_args: BTreeMap<String, String>,
     /// `--label`, which come after those of the Dockerfile.
@@ -106,18 +114,27 @@ pub struct Lowered {
     pub base: Option<ResolvedImage>,
     /// The history that this build adds.
     pub history: Vec<HistoryLine>,
+    /// The instructions of the layers that this build adds, in their order.
+    pub layers: Vec<Span>,
+    /// What can be given to the target.
+    pub outline: Outline,
     /// What a person should know.
     pub warnings: Vec<LowerWarning>,
 }
 
-/// Lowers `request`.
+/// Lowers `request`. Checks that need what is known meanwhile report to `findings`, also when
+/// lowering fails later.
 ///
 /// # Errors
 /// The first thing in the Dockerfile that makes no sense, with its place.
-pub async fn lower(request: &Request<'_>, resolver: &impl Resolver) -> Result<Lowered, LowerError> {
+pub async fn lower(
+    request: &Request<'_>,
+    resolver: &impl Resolver,
+    findings: &Findings,
+) -> Result<Lowered, LowerError> {
     let lines = LineIndex::new(request.source);
-    let globals = args::Globals::collect(request)?;
-    let mut found = stages::split(request, &globals)?;
+    let globals = args::Globals::collect(request, &request.build_args)?;
+    let mut found = stages::split(request, &globals, findings)?;
     let target = stages::target(&found, request)?;
     let mut images: BTreeMap<(String, String), ResolvedImage> = BTreeMap::new();
     let needed = loop {
@@ -144,11 +161,17 @@ pub async fn lower(request: &Request<'_>, resolver: &impl Resolver) -> Result<Lo
         // Triggers of a base image may need further stages and images.
         stages::add_triggers(&mut found, &images, request)?;
     };
-    let mut build = stage::Build::new(request, &globals, &lines, images);
+    stages::check_platforms(&found, &images, findings);
+    let mut build = stage::Build::new(request, &globals, &lines, images, findings);
     for index in 0..found.len() {
         if needed.stages.contains(&index) {
             build.stage(&found, index)?;
+            check_order_of_copies(found[index].own(), findings);
         }
     }
-    build.finish(target)
+    let chain = stages::bases(&found, target);
+    for index in &chain {
+        check_layers(found[*index].own(), findings);
+    }
+    build.finish(&found, &chain)
 }

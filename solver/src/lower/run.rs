@@ -3,7 +3,6 @@
 use kiln_parser::flags::{MountSpec, MountType, Sharing as SpecSharing, parse_mount};
 use kiln_parser::{Command, Form, Instruction, Lookup as _, Text};
 
-use super::HistoryLine;
 use super::args::PROXY_ARGS;
 use super::error::LowerError;
 use super::flags::flag_error;
@@ -137,10 +136,7 @@ impl Build<'_> {
         };
         let line = created_by(state, &argv);
         state.tip = Some(self.add(place, instruction, Op::Exec(exec), inputs));
-        state.history.push(HistoryLine {
-            created_by: line,
-            empty: false,
-        });
+        state.add_layer(line);
         Ok(())
     }
 
@@ -261,6 +257,7 @@ impl Build<'_> {
                 required: spec.required,
             }),
         };
+        self.take_in_mount(place, state.spot.about, spec, &kind);
         let target = match &kind {
             MountKind::Secret(secret) if target.is_none() => {
                 format!("/run/secrets/{}", base_name(&secret.id))

@@ -4,14 +4,18 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use kiln_image::{History, ImageConfig, Platform};
 use kiln_parser::{
-    Instruction, Kind, LineIndex, Lookup, Span, Text, expand_raw, expand_word, expand_words,
+    Expanded, Instruction, Kind, LineIndex, Lookup, Span, Text, expand_raw, expand_word,
+    expand_words,
 };
 
 use super::args::{BUILTIN_ARGS, Globals, PROXY_ARGS};
 use super::error::{LowerError, LowerWarning};
+use super::outline::Intake;
 use super::stages::{self, Base, Stage};
 use super::transfer::without_credentials;
 use super::{HistoryLine, Lowered, NamedContext, NoCache, Request};
+use crate::lint::seen::Seen;
+use crate::lint::{self, Findings, Spot};
 use crate::plan::{BuildPlatform, Lines, Op, Plan, Source, SourceKind, Vertex, VertexId};
 use crate::ports::ResolvedImage;
 
@@ -32,6 +36,42 @@ pub(super) struct State {
     pub(super) platform: Platform,
     /// CMD was given in this stage, so that ENTRYPOINT does not clear it.
     pub(super) own_cmd: bool,
+    /// The instructions of the layers so far, those of the base image not among them.
+    pub(super) layers: Vec<Span>,
+    /// What checks remember.
+    pub(super) seen: Seen,
+    /// The instruction that is lowered.
+    pub(super) spot: Spot,
+}
+
+impl State {
+    fn new(stage: &Stage, config: ImageConfig) -> Self {
+        Self {
+            tip: None,
+            config,
+            base: None,
+            history: Vec::new(),
+            args: Vec::new(),
+            scope: Vec::new(),
+            platform: stage.platform.clone(),
+            own_cmd: false,
+            layers: Vec::new(),
+            seen: Seen::default(),
+            spot: Spot {
+                about: stage.from.span,
+                trigger: false,
+            },
+        }
+    }
+
+    /// The history goes on with a layer.
+    pub(super) fn add_layer(&mut self, created_by: String) {
+        self.layers.push(self.spot.about);
+        self.history.push(HistoryLine {
+            created_by,
+            empty: false,
+        });
+    }
 }
 
 impl Lookup for State {
@@ -77,6 +117,9 @@ pub(super) struct Build<'a> {
     pub(super) states: BTreeMap<usize, State>,
     pub(super) warnings: Vec<LowerWarning>,
     pub(super) used_args: BTreeSet<String>,
+    pub(super) findings: &'a Findings,
+    /// What stages take from outside, for the outline.
+    pub(super) intake: BTreeMap<usize, Intake>,
 }
 
 /// Where an instruction stands: its stage and number.
@@ -94,6 +137,7 @@ impl<'a> Build<'a> {
         globals: &'a Globals,
         lines: &'a LineIndex<'a>,
         images: BTreeMap<(String, String), ResolvedImage>,
+        findings: &'a Findings,
     ) -> Self {
         Self {
             request,
@@ -104,6 +148,8 @@ impl<'a> Build<'a> {
             states: BTreeMap::new(),
             warnings: Vec::new(),
             used_args: BTreeSet::new(),
+            findings,
+            intake: BTreeMap::new(),
         }
     }
 
@@ -113,10 +159,17 @@ impl<'a> Build<'a> {
 
     /// Expands a word in the environment of a stage.
     pub(super) fn word(&self, text: &Text, state: &State) -> Result<String, LowerError> {
-        let expanded = expand_word(&text.value, self.escape(), state);
-        Ok(expanded
-            .map_err(|e| LowerError::expand(&e, text.span))?
-            .text)
+        let expanded = expand_word(&text.value, self.escape(), state)
+            .map_err(|e| LowerError::expand(&e, text.span))?;
+        self.check_variables(text, &expanded, state);
+        Ok(expanded.text)
+    }
+
+    /// Expands a word that may not count, and whose variables are not checked.
+    pub(super) fn unchecked_word(&self, text: &Text, state: &State) -> Result<String, LowerError> {
+        let expanded = expand_word(&text.value, self.escape(), state)
+            .map_err(|e| LowerError::expand(&e, text.span))?;
+        Ok(expanded.text)
     }
 
     /// Expands a word that may become several.
@@ -127,10 +180,26 @@ impl<'a> Build<'a> {
 
     /// Expands variables and keeps quotes.
     pub(super) fn raw(&self, text: &Text, state: &State) -> Result<String, LowerError> {
-        let expanded = expand_raw(&text.value, self.escape(), state);
-        Ok(expanded
-            .map_err(|e| LowerError::expand(&e, text.span))?
-            .text)
+        let expanded = expand_raw(&text.value, self.escape(), state)
+            .map_err(|e| LowerError::expand(&e, text.span))?;
+        self.check_variables(text, &expanded, state);
+        Ok(expanded.text)
+    }
+
+    fn check_variables(&self, text: &Text, expanded: &Expanded, state: &State) {
+        // A default in the word does not help: nothing can ever take its place.
+        let names = expanded.used.iter().map(String::as_str);
+        let unset: Vec<&str> = names.filter(|n| state.get(n).is_none()).collect();
+        if unset.is_empty() {
+            return;
+        }
+        let declared = |name: &str| state.args.iter().any(|(n, _)| n == name);
+        let env = state.config.config.env.iter();
+        let visible: Vec<&str> = env
+            .map(|entry| entry.split('=').next().unwrap_or_default())
+            .chain(state.args.iter().map(|(name, _)| name.as_str()))
+            .collect();
+        lint::variables::check(text, &unset, declared, &visible, state.spot, self.findings);
     }
 
     pub(super) fn lines_of(&self, span: Span) -> Lines {
@@ -186,13 +255,17 @@ impl<'a> Build<'a> {
     pub(super) fn stage(&mut self, stages: &[Stage], index: usize) -> Result<(), LowerError> {
         let stage = &stages[index];
         let mut body = stage.body.clone();
+        let mut triggers = stage.triggers;
         if let Base::Stage(base) = stage.base
             && let Some(base) = self.states.get(&base)
         {
             // A stage's own triggers fire in the stages that start from it.
             let own = &base.config.config.on_build;
-            body.splice(0..0, stages::triggers(own, self.request, stage.from.span)?);
+            let own = stages::triggers(own, self.request, stage.from.span)?;
+            triggers += own.len();
+            body.splice(0..0, own);
         }
+        self.take_in_from(stage, index);
         let steps = body.iter().filter(|i| makes_layer(&i.kind)).count();
         let mut place = Place {
             stages,
@@ -202,10 +275,17 @@ impl<'a> Build<'a> {
         };
         let mut state = self.base_state(stage, place)?;
         state.config.config.on_build.clear();
-        for instruction in &body {
+        for (number, instruction) in body.iter().enumerate() {
             if makes_layer(&instruction.kind) {
                 place.number += 1;
             }
+            state.spot = Spot {
+                about: instruction.span,
+                trigger: number < triggers,
+            };
+            let shell = !state.config.config.shell.is_empty();
+            let (spot, findings) = (state.spot, self.findings);
+            state.seen.instruction(instruction, spot, shell, findings);
             self.instruction(place, instruction, &mut state)?;
         }
         self.states.insert(index, state);
@@ -224,32 +304,20 @@ impl<'a> Build<'a> {
                     LowerError::new("the base stage was not lowered", stage.from.span)
                 })?;
                 state.own_cmd = false;
+                state.seen = state.seen.of_child();
                 state
             }
-            Base::Scratch => State {
-                tip: None,
-                config: scratch(&stage.platform),
-                base: None,
-                history: Vec::new(),
-                args: Vec::new(),
-                scope: Vec::new(),
-                platform: stage.platform.clone(),
-                own_cmd: false,
-            },
+            Base::Scratch => State::new(stage, scratch(&stage.platform)),
             Base::Context(name) => {
                 let tip = self.context_vertex(name, place);
                 State {
                     tip: Some(tip),
-                    config: scratch(&stage.platform),
-                    base: None,
                     history: vec![HistoryLine {
                         created_by: format!("FROM {name}"),
                         empty: false,
                     }],
-                    args: Vec::new(),
-                    scope: Vec::new(),
-                    platform: stage.platform.clone(),
-                    own_cmd: false,
+                    layers: vec![stage.from.span],
+                    ..State::new(stage, scratch(&stage.platform))
                 }
             }
             Base::Image(reference) => {
@@ -260,13 +328,8 @@ impl<'a> Build<'a> {
                 })?;
                 State {
                     tip: Some(tip),
-                    config: image.config.clone(),
-                    base: Some(image),
-                    history: Vec::new(),
-                    args: Vec::new(),
-                    scope: Vec::new(),
-                    platform: stage.platform.clone(),
-                    own_cmd: false,
+                    base: Some(image.clone()),
+                    ..State::new(stage, image.config)
                 }
             }
         };
@@ -362,10 +425,16 @@ impl<'a> Build<'a> {
         }
     }
 
-    pub(super) fn finish(mut self, target: usize) -> Result<Lowered, LowerError> {
-        let mut state = self
-            .states
-            .remove(&target)
+    /// The result for the first of `chain`, the stages that the target starts from.
+    pub(super) fn finish(
+        mut self,
+        stages: &[Stage],
+        chain: &[usize],
+    ) -> Result<Lowered, LowerError> {
+        let outline = self.outline(stages, chain);
+        let mut state = chain
+            .first()
+            .and_then(|target| self.states.remove(target))
             .ok_or_else(|| LowerError::nowhere("the target stage was not lowered"))?;
         let labels = &mut state.config.config.labels;
         labels.extend(
@@ -400,6 +469,8 @@ impl<'a> Build<'a> {
             config,
             base: state.base,
             history: state.history,
+            layers: state.layers,
+            outline,
             warnings: self.warnings,
         })
     }

@@ -4,11 +4,13 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use kiln_image::Platform;
 use kiln_parser::flags::{MountType, parse_mount};
-use kiln_parser::{Instruction, Kind, Severity, Span, expand_word, parse_instruction};
+use kiln_parser::{Instruction, Kind, Lookup, Severity, Span, expand_word, parse_instruction};
 
 use super::args::Globals;
 use super::error::LowerError;
 use super::{NamedContext, Request};
+use crate::lint::from::{FromWords, check_base_platform};
+use crate::lint::{At, Findings};
 use crate::ports::{PortError, ResolvedImage};
 
 /// What a stage starts from.
@@ -30,17 +32,48 @@ pub(super) struct Stage {
     /// Its instructions; triggers of the base come first.
     pub(super) body: Vec<Instruction>,
     pub(super) triggers_added: bool,
+    /// How many of the instructions are triggers of the base image.
+    pub(super) triggers: usize,
 }
 
-pub(super) fn split(request: &Request<'_>, globals: &Globals) -> Result<Vec<Stage>, LowerError> {
+impl Stage {
+    /// The instructions that the file itself has.
+    pub(super) fn own(&self) -> &[Instruction] {
+        self.body.get(self.triggers..).unwrap_or_default()
+    }
+}
+
+pub(super) fn split(
+    request: &Request<'_>,
+    globals: &Globals,
+    findings: &Findings,
+) -> Result<Vec<Stage>, LowerError> {
     let mut stages: Vec<Stage> = Vec::new();
     let escape = request.dockerfile.directives.escape;
+    let names = globals.names();
+    // What cannot be collected without values is reported when it is collected with them.
+    let defaults = Globals::collect(request, &BTreeMap::new()).ok();
     for instruction in &request.dockerfile.instructions {
         match (&instruction.kind, stages.last_mut()) {
-            (Kind::From { image, alias }, _) => {
-                let text = expand_word(&image.value, escape, globals)
-                    .map_err(|e| LowerError::expand(&e, image.span))?
-                    .text;
+            (Kind::From { image, alias, .. }, _) => {
+                let name = alias.as_ref().map(|a| a.value.to_lowercase());
+                let target = globals.get("TARGETPLATFORM");
+                let from = FromWords {
+                    about: instruction.span,
+                    declared: &names,
+                    stage: name.as_deref().unwrap_or_default(),
+                    target: target.as_deref(),
+                };
+                if let Some(defaults) = &defaults
+                    && let Ok(plain) = expand_word(&image.value, escape, defaults)
+                {
+                    from.default_name(image, &plain.text, findings);
+                }
+                let expanded = expand_word(&image.value, escape, globals)
+                    .map_err(|e| LowerError::expand(&e, image.span))?;
+                let set = |name: &str| globals.get(name).is_some();
+                from.word(image, &expanded, set, findings);
+                let text = expanded.text;
                 if text.is_empty() {
                     let help = "a global ARG before the first FROM can give it a default";
                     return Err(LowerError::new(
@@ -49,9 +82,8 @@ pub(super) fn split(request: &Request<'_>, globals: &Globals) -> Result<Vec<Stag
                     )
                     .with_help(Some(help)));
                 }
-                let name = alias.as_ref().map(|a| a.value.to_lowercase());
                 let base = base_of(&text, &stages, request);
-                let platform = platform_of(instruction, request, globals)?;
+                let platform = platform_of(instruction, request, globals, &from, findings)?;
                 stages.push(Stage {
                     name,
                     base,
@@ -59,6 +91,7 @@ pub(super) fn split(request: &Request<'_>, globals: &Globals) -> Result<Vec<Stag
                     platform,
                     body: Vec::new(),
                     triggers_added: false,
+                    triggers: 0,
                 });
             }
             (_, Some(stage)) => stage.body.push(instruction.clone()),
@@ -107,15 +140,21 @@ fn platform_of(
     from: &Instruction,
     request: &Request<'_>,
     globals: &Globals,
+    checks: &FromWords<'_>,
+    findings: &Findings,
 ) -> Result<Platform, LowerError> {
     let Some(flag) = from.flags.iter().find(|f| f.name.value == "platform") else {
         return Ok(request.platform.clone());
     };
-    let raw = flag.value.as_ref().map_or("", |v| v.value.as_str());
+    let Some(value) = &flag.value else {
+        return Ok(request.platform.clone());
+    };
     let escape = request.dockerfile.directives.escape;
-    let text = expand_word(raw, escape, globals)
-        .map_err(|e| LowerError::expand(&e, flag.span))?
-        .text;
+    let expanded = expand_word(&value.value, escape, globals)
+        .map_err(|e| LowerError::expand(&e, flag.span))?;
+    let set = |name: &str| globals.get(name).is_some();
+    checks.platform(value, &expanded, set, findings);
+    let text = expanded.text;
     if text.is_empty() {
         return Ok(request.platform.clone());
     }
@@ -197,6 +236,43 @@ pub(super) fn from_of(
     Ok(base_of(text, &[], request))
 }
 
+/// The stages that `target` starts from, itself first.
+pub(super) fn bases(stages: &[Stage], target: usize) -> Vec<usize> {
+    let mut chain = vec![target];
+    let mut at = target;
+    while let Some(Base::Stage(base)) = stages.get(at).map(|s| &s.base) {
+        at = *base;
+        chain.push(at);
+    }
+    chain
+}
+
+/// Checks that the images which stages start from are for the platforms of the stages.
+pub(super) fn check_platforms(
+    stages: &[Stage],
+    images: &BTreeMap<(String, String), ResolvedImage>,
+    findings: &Findings,
+) {
+    for stage in stages {
+        let (Base::Image(name), Kind::From { image, .. }) = (&stage.base, &stage.from.kind) else {
+            continue;
+        };
+        let key = (name.clone(), stage.platform.to_string());
+        if let Some(found) = images.get(&key) {
+            let at = At {
+                about: stage.from.span,
+                caret: image.span,
+            };
+            let found = found.config.platform();
+            // Some tools leave the platform out.
+            if found.os.is_empty() || found.architecture.is_empty() {
+                continue;
+            }
+            check_base_platform(name, &stage.platform, &found, at, findings);
+        }
+    }
+}
+
 /// What a target needs.
 #[derive(Debug, Default)]
 pub(super) struct Needed {
@@ -210,7 +286,11 @@ pub(super) fn reachable(
     request: &Request<'_>,
 ) -> Result<Needed, LowerError> {
     let mut needed = Needed::default();
-    let mut open = vec![target];
+    let mut open = if request.every_stage {
+        (0..stages.len()).collect()
+    } else {
+        vec![target]
+    };
     while let Some(index) = open.pop() {
         if !needed.stages.insert(index) {
             continue;
@@ -276,6 +356,7 @@ pub(super) fn add_triggers(
         }
         let span = stage.from.span;
         let triggers = triggers(&image.config.config.on_build, request, span)?;
+        stage.triggers = triggers.len();
         stage.body.splice(0..0, triggers);
     }
     Ok(())

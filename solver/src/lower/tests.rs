@@ -36,6 +36,7 @@ fn build(text: &str, change: impl FnOnce(&mut Request<'_>)) -> Result<Lowered, L
         dockerfile: &parsed.dockerfile,
         source: text,
         target: None,
+        every_stage: false,
         build_args: BTreeMap::new(),
         labels: BTreeMap::new(),
         platform: platform.clone(),
@@ -56,7 +57,7 @@ fn build(text: &str, change: impl FnOnce(&mut Request<'_>)) -> Result<Lowered, L
     tokio::runtime::Builder::new_current_thread()
         .build()
         .unwrap()
-        .block_on(lower(&request, &Images))
+        .block_on(lower(&request, &Images, &Findings::default()))
 }
 
 fn names(lowered: &Lowered) -> Vec<String> {
@@ -258,4 +259,115 @@ fn an_argument_that_nothing_uses_is_a_warning() {
         texts,
         ["build argument `UNUSED` was given and nothing uses it"]
     );
+}
+
+#[test]
+fn ports_of_the_host_are_left_out() {
+    let text = "FROM base\nEXPOSE 8080:80 127.0.0.1:1:81/UDP\n";
+    let ports = build(text, |_| {}).unwrap().config.config.exposed_ports;
+    assert_eq!(Vec::from_iter(ports), ["80/tcp", "81/udp"]);
+}
+
+#[test]
+fn an_outline_has_what_can_be_given_to_the_target() {
+    let text = "\
+# VERSION of the thing
+ARG VERSION=1.2
+ARG UNUSED=3
+ARG SUFFIX=
+ARG NAME=base${SUFFIX}
+# first is the first stage
+FROM ${NAME} AS first
+# URL of the service
+ARG URL=http://x
+ARG VERSION
+ARG NONE
+ARG TARGETARCH
+RUN --mount=type=secret,id=tok,required=true --mount=type=cache,target=/c x
+RUN --mount=type=ssh --mount=type=secret,id=tok x
+FROM base AS other
+ARG OTHER=1
+RUN --mount=type=secret,id=opt x
+FROM base AS unused
+ARG NOWHERE=1
+FROM first AS Last
+ARG URL=http://y
+COPY --from=other /x /x
+";
+    let args = |outline: &Outline| {
+        let show = |a: &OutlineArg| {
+            let value = a.value.as_deref().unwrap_or("-");
+            let description = a.description.as_deref().unwrap_or("-");
+            format!("{} {value} {description}", a.name)
+        };
+        outline.args.iter().map(show).collect::<Vec<_>>()
+    };
+    let ids = |mounts: &[OutlineMount]| {
+        let show = |m: &OutlineMount| format!("{} {}", m.id, m.required);
+        mounts.iter().map(show).collect::<Vec<_>>()
+    };
+    let given = |r: &mut Request<'_>| {
+        r.build_args = [("VERSION".to_owned(), "9".to_owned())].into();
+    };
+    let last = build(text, given).unwrap().outline;
+    assert_eq!(
+        (last.name.as_deref(), last.description.as_deref()),
+        (Some("last"), None)
+    );
+    assert_eq!(
+        args(&last),
+        [
+            "VERSION 9 of the thing",
+            "SUFFIX  -",
+            "NAME base -",
+            "NONE - -",
+            "OTHER 1 -",
+            "URL http://y -",
+        ]
+    );
+    assert_eq!(ids(&last.secrets), ["tok true", "opt false"]);
+    assert_eq!(ids(&last.ssh), ["default false"]);
+    assert_eq!(ids(&last.caches), ["/c false"]);
+    let first = build(text, |r| r.target = Some("first".into()))
+        .unwrap()
+        .outline;
+    assert_eq!(first.description.as_deref(), Some("is the first stage"));
+    assert_eq!(args(&first)[3], "URL http://x of the service");
+}
+
+#[test]
+fn targets_are_listed_as_written() {
+    let text = "# a is it\nFROM --platform=$P base AS A\nFROM a\n";
+    let list = targets(&kiln_parser::parse(text).dockerfile);
+    let shown: Vec<_> = list
+        .iter()
+        .map(|t| (t.name.as_deref(), t.description.as_deref(), t.base.as_str()))
+        .collect();
+    assert_eq!(
+        shown,
+        [(Some("a"), Some("is it"), "base"), (None, None, "a")]
+    );
+    assert_eq!(list[0].platform.as_deref(), Some("$P"));
+    assert_eq!([list[0].default, list[1].default], [false, true]);
+}
+
+#[test]
+fn layers_know_their_instructions() {
+    let text = "FROM base AS a\nRUN one\nENV A=b\nFROM a\nWORKDIR /x\nCOPY --link f /\nCMD c\n";
+    let lowered = build(text, |_| {}).unwrap();
+    let words: Vec<&str> = lowered
+        .layers
+        .iter()
+        .map(|s| &text[s.start..s.end])
+        .collect();
+    assert_eq!(words, ["RUN one", "WORKDIR /x", "COPY --link f /"]);
+    let layers = lowered.history.iter().filter(|h| !h.empty).count();
+    assert_eq!(layers, words.len());
+}
+
+#[test]
+fn stages_that_are_not_needed_are_lowered_when_asked() {
+    let text = "FROM nope AS a\nFROM base\n";
+    assert!(build(text, |_| {}).is_ok());
+    assert!(build(text, |r| r.every_stage = true).is_err());
 }

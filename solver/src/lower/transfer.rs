@@ -4,10 +4,10 @@ use std::sync::Arc;
 
 use kiln_parser::{Heredoc, Ignore, Instruction, SourceArg, Span, Transfer};
 
-use super::HistoryLine;
 use super::error::LowerError;
 use super::run::{cwd, resolve_path};
 use super::stage::{Build, Place, State};
+use crate::lint::files::check_source;
 use crate::plan::{
     Action, BuildPlatform, Copy, File, Merge, Mkdir, ModeChange, Op, PathFilter, Source,
     SourceKind, Vertex, VertexId, WriteFile,
@@ -112,7 +112,13 @@ impl Build<'_> {
                     shown.push(word.clone());
                     match remote_kind(&word, is_add) {
                         Some(kind) => remote.push((kind, word, text.span)),
-                        None => paths.push(word),
+                        None => {
+                            if from.is_none() {
+                                let at = state.spot.at(text.span);
+                                check_source(is_add, &word, at, self.findings);
+                            }
+                            paths.push(word);
+                        }
                     }
                 }
             }
@@ -180,10 +186,7 @@ impl Build<'_> {
             (true, Some(below)) => self.linked(place, instruction, below, file, &inputs),
             _ => self.add(place, instruction, Op::File(file), inputs),
         });
-        state.history.push(HistoryLine {
-            created_by: line,
-            empty: false,
-        });
+        state.add_layer(line);
         Ok(())
     }
 

@@ -1,5 +1,7 @@
 //! `kiln build`.
 
+mod call;
+mod checks;
 mod inputs;
 mod report;
 
@@ -13,6 +15,7 @@ use clap::ValueEnum;
 use kiln_executor::export::{Assembled, Assembly};
 use kiln_executor::{BuildInputs, Engine};
 use kiln_image::{Platform, Reference};
+use kiln_solver::lint::Findings;
 use kiln_solver::lower::{self, Lowered, NamedContext, NoCache};
 use kiln_solver::plan::{Network, SourceKind};
 use kiln_solver::schedule::{self, Counts, SolveError};
@@ -26,6 +29,7 @@ use crate::engine::App;
 use crate::errors::Failure;
 use crate::interrupt::Interrupt;
 use crate::progress::{Display, Mode};
+use call::{Call, CallArgs};
 use inputs::Fetcher;
 
 /// Build an image from a Dockerfile
@@ -120,6 +124,8 @@ pub(crate) struct Args {
     /// Print nothing but the image id
     #[arg(short, long)]
     quiet: bool,
+    #[command(flatten)]
+    call: CallArgs,
 }
 
 /// `--network`.
@@ -145,6 +151,13 @@ enum Allow {
     NetworkHost,
 }
 
+impl Args {
+    /// Whether anything is built, and not only told.
+    pub(crate) fn builds(&self) -> bool {
+        Call::of(&self.call).is_ok_and(Call::is_build)
+    }
+}
+
 /// Runs the command.
 pub(crate) fn run(app: &App, args: &Args) -> Result<ExitCode, Failure> {
     let runtime = app.runtime()?;
@@ -156,6 +169,7 @@ pub(crate) fn run(app: &App, args: &Args) -> Result<ExitCode, Failure> {
 }
 
 fn build(app: &App, args: &Args, runtime: &Runtime, interrupt: &Interrupt) -> Result<(), Failure> {
+    let call = Call::of(&args.call)?;
     let names = args
         .tag
         .iter()
@@ -177,8 +191,17 @@ fn build(app: &App, args: &Args, runtime: &Runtime, interrupt: &Interrupt) -> Re
         interrupt,
     };
     let files = fetcher.files(args)?;
-    let parsed = kiln_parser::parse(&files.dockerfile.text);
-    if files.dockerfile.diagnostics(&parsed.diagnostics) {
+    let source = &files.dockerfile;
+    let parsed = kiln_parser::parse(&source.text);
+    let build_args = options::assignments(&args.build_arg);
+    let findings = match checks::begin(&parsed, &build_args, files.context.as_ref()) {
+        Ok(findings) => findings,
+        Err(error) => return call.answer_broken(source, &error),
+    };
+    if let Some(answer) = call.answer_early(source, &parsed, &findings) {
+        return answer;
+    }
+    if source.diagnostics(&parsed.diagnostics) {
         return Err(Failure::silent(1));
     }
     if let Some(context) = files.context {
@@ -186,7 +209,12 @@ fn build(app: &App, args: &Args, runtime: &Runtime, interrupt: &Interrupt) -> Re
     }
     let contexts = fetcher.named(&args.build_context, &mut inputs)?;
     let engine = app.engine(inputs, args.pull)?;
-    let request = request(args, &parsed.dockerfile, &files.dockerfile.text, contexts)?;
+    let mut request = request(args, &parsed.dockerfile, &source.text, contexts)?;
+    if !call.is_build() {
+        request.every_stage = call.every_stage(request.target.as_deref());
+        let lowered = interrupt.wait(runtime, lower::lower(&request, &engine, &findings))?;
+        return call.answer(source, lowered.as_ref(), &findings);
+    }
     let mode = if args.quiet {
         Mode::Quiet
     } else {
@@ -200,7 +228,8 @@ fn build(app: &App, args: &Args, runtime: &Runtime, interrupt: &Interrupt) -> Re
     let build = Build {
         engine: &engine,
         parallelism: app.settings.parallelism,
-        source: &files.dockerfile,
+        source,
+        findings: &findings,
         quiet: args.quiet,
         squash: args.squash,
         epoch: request.epoch,
@@ -208,8 +237,8 @@ fn build(app: &App, args: &Args, runtime: &Runtime, interrupt: &Interrupt) -> Re
     };
     let built = runtime.block_on(build.carry_out(&request, &display));
     let model = display.finish();
-    let (image, counts) =
-        built.map_err(|error| error.explain(&model, &files.dockerfile, &engine))?;
+    checks::tell(&findings, source, mode);
+    let (image, counts) = built.map_err(|error| error.explain(&model, source, &engine))?;
     outputs.carry_out(&engine, runtime, &image, &names)?;
     report::finish(args, &names, &outputs, &image, counts, mode)
 }
@@ -258,6 +287,7 @@ fn request<'a>(
         dockerfile,
         source,
         target: args.target.clone().filter(|t| !t.is_empty()),
+        every_stage: false,
         build_args,
         labels: options::labels(&args.label),
         platform,
@@ -292,6 +322,7 @@ struct Build<'a> {
     engine: &'a Engine,
     parallelism: usize,
     source: &'a SourceText,
+    findings: &'a Findings,
     quiet: bool,
     squash: bool,
     epoch: Option<u64>,
@@ -300,6 +331,7 @@ struct Build<'a> {
 
 enum BuildError {
     Lower(lower::LowerError),
+    Checks(String),
     Solve(SolveError),
     Engine(kiln_executor::Error),
 }
@@ -312,7 +344,9 @@ impl Build<'_> {
     ) -> Result<(Assembled, Counts), BuildError> {
         let cancel = self.cancel.clone();
         let lowered = tokio::select! {
-            lowered = lower::lower(request, self.engine) => lowered.map_err(BuildError::Lower)?,
+            lowered = lower::lower(request, self.engine, self.findings) => {
+                lowered.map_err(BuildError::Lower)?
+            }
             () = cancel.cancelled() => return Err(BuildError::Solve(SolveError::Cancelled)),
         };
         if !self.quiet {
@@ -320,11 +354,15 @@ impl Build<'_> {
                 self.source.lower_warning(warning);
             }
         }
+        if checks::forbid(self.findings) {
+            return Err(BuildError::Checks(checks::summary(self.findings)));
+        }
         let Lowered {
             plan,
             target,
             config,
             history,
+            layers,
             ..
         } = lowered;
         let targets: Vec<_> = target.into_iter().collect();
@@ -339,6 +377,9 @@ impl Build<'_> {
             .await
             .map_err(BuildError::Solve)?;
         let output = solution.results.pop().map(|r| r.output);
+        if let Some(output) = &output {
+            checks::measure(self.engine, output, &layers, self.findings).await;
+        }
         let assembly = Assembly {
             config,
             history,

@@ -8,7 +8,7 @@ use kiln_image::Reference;
 use kiln_solver::schedule::{Counts, SolveError};
 
 use super::super::output::Outputs;
-use super::{Args, BuildError};
+use super::{Args, BuildError, checks};
 use crate::diagnostics::SourceText;
 use crate::errors::Failure;
 use crate::interrupt::Interrupt;
@@ -23,6 +23,7 @@ impl BuildError {
                 source.lower_error(&error);
                 Failure::silent(1)
             }
+            Self::Checks(summary) => Failure::new(summary).with_hint(checks::FORBIDDEN),
             Self::Engine(error) => error.into(),
             Self::Solve(SolveError::Cancelled) => Interrupt::failure(),
             Self::Solve(SolveError::Vertex { vertex, error }) => {

@@ -60,7 +60,7 @@ fn show(instruction: &Instruction) -> String {
         format!("{sources:?} > {}", t.dest.value)
     };
     match &instruction.kind {
-        Kind::From { image, alias } => format!(
+        Kind::From { image, alias, .. } => format!(
             "{} as {:?}",
             image.value,
             alias.as_ref().map(|a| a.value.as_str())

@@ -52,8 +52,13 @@ fn for_each_text<'a>(parsed: &'a Parsed, see: &mut dyn FnMut(&'a Text)) {
             flag.value.iter().for_each(&mut *see);
         }
         match &one.kind {
-            Kind::From { image, alias } => {
+            Kind::From {
+                image,
+                as_word,
+                alias,
+            } => {
                 see(image);
+                as_word.iter().for_each(&mut *see);
                 alias.iter().for_each(see);
             }
             Kind::Run(c)

@@ -1,0 +1,83 @@
+//! Stages, and what can be given to one, as text.
+
+use std::io::Write as _;
+
+use kiln_solver::lower::{Outline, OutlineMount, Target};
+
+/// Rows in columns; a row of one cell stands outside of them.
+fn columns(rows: &[Vec<String>]) -> String {
+    let mut writer = tabwriter::TabWriter::new(Vec::new()).padding(3);
+    for row in rows {
+        // Writing to memory does not fail.
+        let _ = writeln!(writer, "{}", row.join("\t").trim_end());
+    }
+    let bytes = writer.into_inner().unwrap_or_default();
+    String::from_utf8_lossy(&bytes).trim_end().to_owned()
+}
+
+fn row<const N: usize>(cells: [&str; N]) -> Vec<String> {
+    // A tab or line end in a value would begin another cell.
+    let clean = |cell: &str| cell.replace(['\t', '\n', '\r'], " ");
+    cells.into_iter().map(clean).collect()
+}
+
+/// The stages.
+pub(super) fn targets(list: &[Target]) -> String {
+    let mut rows = vec![row(["TARGET", "DESCRIPTION"])];
+    for (number, target) in list.iter().enumerate() {
+        let mut name = target.name.clone().unwrap_or_else(|| number.to_string());
+        if target.default {
+            name.push_str(" (default)");
+        }
+        rows.push(row([
+            &name,
+            target.description.as_deref().unwrap_or_default(),
+        ]));
+    }
+    columns(&rows)
+}
+
+/// What can be given to a stage.
+pub(super) fn outline(outline: &Outline) -> String {
+    let mut tables = Vec::new();
+    let mut head = Vec::new();
+    if let Some(name) = &outline.name {
+        head.push(row(["TARGET:", name]));
+    }
+    if let Some(description) = &outline.description {
+        head.push(row(["DESCRIPTION:", description]));
+    }
+    tables.push(head);
+    if !outline.args.is_empty() {
+        let mut rows = vec![row(["BUILD ARG", "VALUE", "DESCRIPTION"])];
+        for arg in &outline.args {
+            let value = arg.value.as_deref().unwrap_or_default();
+            rows.push(row([
+                &arg.name,
+                value,
+                arg.description.as_deref().unwrap_or_default(),
+            ]));
+        }
+        tables.push(rows);
+    }
+    for (title, list) in [("SECRET", &outline.secrets), ("SSH", &outline.ssh)] {
+        tables.push(mounts([title, "REQUIRED"], list));
+    }
+    tables.push(mounts(["CACHE MOUNT", ""], &outline.caches));
+    let tables = tables.iter().filter(|rows| !rows.is_empty());
+    tables
+        .map(|rows| columns(rows))
+        .collect::<Vec<_>>()
+        .join("\n\n")
+}
+
+fn mounts(head: [&str; 2], list: &[OutlineMount]) -> Vec<Vec<String>> {
+    if list.is_empty() {
+        return Vec::new();
+    }
+    let rows = list.iter().map(|mount| {
+        let required = if mount.required { "true" } else { "" };
+        row([&mount.id, required])
+    });
+    std::iter::once(row(head)).chain(rows).collect()
+}

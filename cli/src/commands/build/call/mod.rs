@@ -1,0 +1,202 @@
+//! `--call` and `--check`: answers about a Dockerfile, without building anything.
+
+mod check;
+mod facts;
+mod json;
+mod sarif;
+
+use kiln_parser::{Parsed, Severity};
+use kiln_solver::lint::Findings;
+use kiln_solver::lower::{LowerError, Lowered, targets};
+
+use crate::diagnostics::SourceText;
+use crate::errors::Failure;
+use crate::ui;
+
+/// What is asked for.
+#[derive(Debug, clap::Args)]
+pub(super) struct CallArgs {
+    /// Check the Dockerfile and build nothing; short for --call=check
+    #[arg(long, conflicts_with = "call")]
+    check: bool,
+    /// Build (the default), or tell something and build nothing: check finds likely mistakes in
+    /// all stages or in those of --target, outline shows what can be given to the target, targets
+    /// lists the stages. With ,format=json as JSON, and check with ,format=sarif as SARIF
+    #[arg(long, value_name = "build|check|outline|targets[,format=FORMAT]")]
+    call: Option<String>,
+}
+
+/// What is done.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Method {
+    Build,
+    Check,
+    Outline,
+    Targets,
+}
+
+/// How an answer is written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Format {
+    Text,
+    Json,
+    Sarif,
+}
+
+/// What is done, and how the answer is written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Call {
+    method: Method,
+    format: Format,
+}
+
+impl Call {
+    /// Reads the options.
+    pub(super) fn of(args: &CallArgs) -> Result<Self, Failure> {
+        if args.check {
+            return Self::parse("check");
+        }
+        Self::parse(args.call.as_deref().unwrap_or("build"))
+    }
+
+    fn parse(text: &str) -> Result<Self, Failure> {
+        let bad = |why: String| {
+            Failure::usage(format!("--call `{text}`: {why}")).with_hint(
+                "write --call=check, outline, targets or build, with ,format=text or json, or \
+                 sarif for check",
+            )
+        };
+        let mut parts = text.split(',');
+        let method = match parts.next().unwrap_or_default() {
+            "build" => Method::Build,
+            "check" | "lint" => Method::Check,
+            "outline" => Method::Outline,
+            "targets" => Method::Targets,
+            other => return Err(bad(format!("there is no method `{other}`"))),
+        };
+        let mut format = Format::Text;
+        for part in parts {
+            format = match part.split_once('=') {
+                Some(("format", "text" | "txt")) => Format::Text,
+                Some(("format", "json")) => Format::Json,
+                Some(("format", "sarif")) if method == Method::Check => Format::Sarif,
+                Some(("format", other)) => {
+                    return Err(bad(format!("no format `{other}` for this method")));
+                }
+                _ => return Err(bad(format!("unknown part `{part}`"))),
+            };
+        }
+        Ok(Self { method, format })
+    }
+
+    /// Nothing is asked, a build is wanted.
+    pub(super) fn is_build(self) -> bool {
+        self.method == Method::Build
+    }
+
+    /// Checks look at every stage unless a target is named.
+    pub(super) fn every_stage(self, target: Option<&str>) -> bool {
+        self.method == Method::Check && target.is_none_or(str::is_empty)
+    }
+
+    /// The answer where the options of checks make no sense.
+    pub(super) fn answer_broken(
+        self,
+        source: &SourceText,
+        error: &LowerError,
+    ) -> Result<(), Failure> {
+        match self.method {
+            Method::Check => check::answer(self.format, source, &Findings::default(), Some(error)),
+            Method::Build | Method::Outline | Method::Targets => {
+                source.lower_error(error);
+                Err(Failure::silent(1))
+            }
+        }
+    }
+
+    /// The answer as far as the text alone gives it: all of it for a list of stages, and for a
+    /// text with errors. None where it has to be lowered.
+    pub(super) fn answer_early(
+        self,
+        source: &SourceText,
+        parsed: &Parsed,
+        findings: &Findings,
+    ) -> Option<Result<(), Failure>> {
+        let error = parsed
+            .diagnostics
+            .iter()
+            .find(|d| d.severity == Severity::Error);
+        match (self.method, error) {
+            (Method::Build, _) => None,
+            (Method::Check, Some(error)) => {
+                let error = LowerError {
+                    message: error.message.clone(),
+                    span: Some(error.span),
+                    help: error.help.clone(),
+                };
+                Some(check::answer(self.format, source, findings, Some(&error)))
+            }
+            (_, Some(_)) => {
+                source.diagnostics(&parsed.diagnostics);
+                Some(Err(Failure::silent(1)))
+            }
+            (Method::Targets, None) => {
+                let list = targets(&parsed.dockerfile);
+                ui::data(&match self.format {
+                    Format::Json | Format::Sarif => json::targets(&list, source),
+                    Format::Text => facts::targets(&list),
+                });
+                Some(Ok(()))
+            }
+            (Method::Check | Method::Outline, None) => None,
+        }
+    }
+
+    /// The answer after the text was lowered, or could not be.
+    pub(super) fn answer(
+        self,
+        source: &SourceText,
+        lowered: Result<&Lowered, &LowerError>,
+        findings: &Findings,
+    ) -> Result<(), Failure> {
+        match (self.method, lowered) {
+            (Method::Check, lowered) => check::answer(self.format, source, findings, lowered.err()),
+            (_, Err(error)) => {
+                source.lower_error(error);
+                Err(Failure::silent(1))
+            }
+            (_, Ok(lowered)) => {
+                ui::data(&match self.format {
+                    Format::Json | Format::Sarif => json::outline(&lowered.outline, source),
+                    Format::Text => facts::outline(&lowered.outline),
+                });
+                Ok(())
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Call, Format, Method};
+
+    #[test]
+    fn calls_are_methods_with_formats() {
+        for (text, want) in [
+            ("build", Some((Method::Build, Format::Text))),
+            ("check", Some((Method::Check, Format::Text))),
+            ("lint,format=json", Some((Method::Check, Format::Json))),
+            ("check,format=sarif", Some((Method::Check, Format::Sarif))),
+            ("outline,format=text", Some((Method::Outline, Format::Text))),
+            ("targets,format=json", Some((Method::Targets, Format::Json))),
+            ("targets,format=sarif", None),
+            ("check,format=xml", None),
+            ("check,json", None),
+            ("", None),
+            ("Check", None),
+        ] {
+            let found = Call::parse(text).ok().map(|c| (c.method, c.format));
+            assert_eq!(found, want, "{text}");
+        }
+    }
+}

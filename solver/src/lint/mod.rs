@@ -1,0 +1,150 @@
+//! Build checks: what a Dockerfile may say, and probably should not.
+//!
+//! The rules are BuildKit's, by their names, and a few of kiln's own, whose names begin with `Kiln`.
+//! What the text alone tells is checked by [`check_text`]; rules that need values of variables,
+//! stages or base images are asked by `lower`, at the place where it knows the facts. All report to
+//! one [`Findings`].
+
+mod casing;
+mod copy_order;
+pub(crate) mod expose;
+pub(crate) mod files;
+pub(crate) mod from;
+mod layers;
+mod names;
+mod options;
+mod rules;
+mod secrets;
+pub(crate) mod seen;
+mod shell;
+#[cfg(test)]
+mod tests;
+mod text;
+pub(crate) mod variables;
+
+use std::sync::{Arc, Mutex, PoisonError};
+
+use kiln_parser::Span;
+
+pub use files::ContextFiles;
+pub use options::{Options, OptionsError};
+pub use rules::{Class, Rule};
+pub use text::{check_text, description};
+
+pub(crate) use copy_order::check_order_of_copies;
+pub(crate) use layers::check_layers;
+pub(crate) use secrets::check_name;
+
+/// Where in the text something was found.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct At {
+    /// The whole instruction: its lines are those of the finding.
+    pub(crate) about: Span,
+    /// The words in question.
+    pub(crate) caret: Span,
+}
+
+/// The instruction that is looked at.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Spot {
+    /// The instruction; of a trigger, the one that fired it.
+    pub(crate) about: Span,
+    /// The instruction comes from elsewhere, so that places in its text mean nothing here.
+    pub(crate) trigger: bool,
+}
+
+impl Spot {
+    /// Words of the instruction.
+    pub(crate) fn at(self, caret: Span) -> At {
+        At {
+            about: self.about,
+            caret: if self.trigger { self.about } else { caret },
+        }
+    }
+}
+
+/// What a rule has found.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Finding {
+    /// The rule.
+    pub rule: Rule,
+    /// One lower-case sentence on this very case.
+    pub detail: String,
+    /// The instruction that it is about.
+    pub about: Span,
+    /// The words in question, for a caret.
+    pub caret: Span,
+    /// The words in question must not be shown.
+    pub confidential: bool,
+}
+
+/// Collects what rules find. Rules that are off report in vain.
+#[derive(Debug, Default)]
+pub struct Findings {
+    options: Options,
+    context: Option<Arc<dyn ContextFiles>>,
+    list: Mutex<Vec<Finding>>,
+}
+
+impl Findings {
+    /// Nothing yet, under these options. Without a context, rules about its files are silent.
+    #[must_use]
+    pub fn new(options: Options, context: Option<Arc<dyn ContextFiles>>) -> Self {
+        Self {
+            options,
+            context,
+            list: Mutex::default(),
+        }
+    }
+
+    /// The options.
+    #[must_use]
+    pub fn options(&self) -> &Options {
+        &self.options
+    }
+
+    pub(crate) fn context(&self) -> Option<&dyn ContextFiles> {
+        self.context.as_deref()
+    }
+
+    /// Adds a finding, each only once.
+    pub(crate) fn report(&self, rule: Rule, at: At, detail: impl Into<String>) {
+        self.add(Finding {
+            rule,
+            detail: detail.into(),
+            about: at.about,
+            caret: at.caret,
+            confidential: false,
+        });
+    }
+
+    /// Adds a finding if its rule is on.
+    pub fn add(&self, finding: Finding) {
+        if !self.options.reports(finding.rule) {
+            return;
+        }
+        let mut list = self.list.lock().unwrap_or_else(PoisonError::into_inner);
+        if !list.contains(&finding) {
+            list.push(finding);
+        }
+    }
+
+    /// All findings in the order of the text.
+    #[must_use]
+    pub fn sorted(&self) -> Vec<Finding> {
+        let list = self.list.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut list = list.clone();
+        list.sort_by_key(|f| (f.about.start, f.caret.start, f.rule));
+        list
+    }
+
+    /// Rules that were broken and that count, each once.
+    #[must_use]
+    pub fn broken(&self) -> Vec<Rule> {
+        let list = self.list.lock().unwrap_or_else(PoisonError::into_inner);
+        let rules = list.iter().map(|f| f.rule);
+        let rules: std::collections::BTreeSet<Rule> =
+            rules.filter(|r| self.options.weighs(*r)).collect();
+        rules.into_iter().collect()
+    }
+}
