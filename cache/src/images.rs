@@ -185,7 +185,7 @@ impl Store {
         Ok(rows.filter_map(std::result::Result::ok).collect())
     }
 
-    /// Removes a name. Returns whether the image has no name left.
+    /// Removes a name, and the image with it if that was its last. Returns whether it was.
     ///
     /// # Errors
     /// The database refused.
@@ -197,6 +197,10 @@ impl Store {
                 [config.to_string()],
                 |r| r.get(0),
             )?;
+            if left == 0 {
+                // Before another process can give the image a name again.
+                self.remove_blob(config)?;
+            }
             Ok(left == 0)
         })
     }

@@ -52,6 +52,25 @@ pub struct Instruction {
     pub text: String,
 }
 
+impl Instruction {
+    /// The here-documents that its line opens, in their order; those of its trigger for ONBUILD.
+    pub fn heredocs(&self) -> Vec<&Heredoc> {
+        match &self.kind {
+            Kind::Run(command) => command.heredocs.iter().collect(),
+            Kind::Copy(transfer) | Kind::Add(transfer) => {
+                let sources = transfer.sources.iter();
+                let documents = sources.filter_map(|s| match s {
+                    SourceArg::Heredoc(document) => Some(document),
+                    SourceArg::Path(_) => None,
+                });
+                documents.collect()
+            }
+            Kind::Onbuild { instruction } => instruction.heredocs(),
+            _ => Vec::new(),
+        }
+    }
+}
+
 /// A `--name[=value]` flag.
 ///
 /// Unlike other text, flags have lost their quotes and escapes: an escaped `$` is expanded.

@@ -175,21 +175,25 @@ pub fn resolve_owner(root: &RootDir, spec: &str) -> Result<(u32, u32)> {
     };
     let gid = match number(spec, group)? {
         Some(gid) => gid,
-        None if !group.is_empty() => {
-            let found = group_id(&file(root, "etc/group", spec)?, group, spec);
-            found.unwrap_or_else(|_| {
-                tracing::warn!("the image has no group `{group}`: `{spec}` is taken as root's");
-                0
-            })
+        None => {
+            if !group.is_empty() {
+                let found = group_id(&file(root, "etc/group", spec)?, group, spec);
+                if let Ok(gid) = found {
+                    return Ok((uid, gid));
+                }
+                tracing::warn!(
+                    "the image has no group `{group}`: the user's is taken for `{spec}`"
+                );
+            }
+            // As BuildKit: without a group, the number of the user is the group's too, unless the
+            // user has an entry by name.
+            match number(spec, user)? {
+                Some(uid) => uid,
+                None => passwd(&file(root, "etc/passwd", spec)?)
+                    .find(|p| p.name == user)
+                    .map_or(uid, |p| p.gid),
+            }
         }
-        // As BuildKit: without a group, the number of the user is the group's too, unless the
-        // user has an entry by name.
-        None => match number(spec, user)? {
-            Some(uid) => uid,
-            None => passwd(&file(root, "etc/passwd", spec)?)
-                .find(|p| p.name == user)
-                .map_or(uid, |p| p.gid),
-        },
     };
     Ok((uid, gid))
 }

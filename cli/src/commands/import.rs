@@ -93,7 +93,7 @@ pub(crate) fn run(app: &App, args: &Args) -> Result<ExitCode, Failure> {
         .message
         .clone()
         .unwrap_or_else(|| format!("Imported from {shown}"));
-    let id = engine
+    let (id, config) = engine
         .import(
             input,
             Import {
@@ -109,7 +109,7 @@ pub(crate) fn run(app: &App, args: &Args) -> Result<ExitCode, Failure> {
                 ..failure
             }
         })?;
-    engine.name_image(&id, name.as_slice(), None)?;
+    engine.name_image(&id, &config, name.as_slice(), None)?;
     ui::data(id.as_str());
     Ok(ExitCode::SUCCESS)
 }

@@ -397,7 +397,7 @@ fn keep(
     } else {
         Some(engine.annotate(image, &annotations.manifest)?)
     };
-    Ok(engine.name_image(&image.id, names, manifest.as_ref())?)
+    Ok(engine.name_image(&image.id, &image.config, names, manifest.as_ref())?)
 }
 
 /// Fails if standard output is a terminal.

@@ -54,9 +54,10 @@ fn remove(store: &Store, text: &str, force: bool) -> Result<(), Failure> {
         Some(name) => {
             let last = store.remove_name(&name, id)?;
             ui::data(&format!("Untagged: {}", name.familiar()));
-            if !last {
-                return Ok(());
+            if last {
+                ui::data(&format!("Deleted: {id}"));
             }
+            return Ok(());
         }
         None if names.len() > 1 && !force => {
             return Err(Failure::new(format!("`{text}` has {} names", names.len()))

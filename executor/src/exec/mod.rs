@@ -47,7 +47,10 @@ impl Engine {
             .prepare_mounts(op, inputs, step, scratch.path())
             .await?;
         let mut env: Vec<String> = Vec::new();
-        for (name, value) in op.env.iter().chain(&op.proxy_env).chain(&prepared.env) {
+        // Proxy settings of the build stand above those of the image.
+        let is_proxy = |name: &str| op.proxy_env.iter().any(|(n, _)| n == name);
+        let own = op.env.iter().filter(|(name, _)| !is_proxy(name));
+        for (name, value) in own.chain(&op.proxy_env).chain(&prepared.env) {
             env.push(format!("{name}={value}"));
         }
         let launch = sandbox::describe(Request {

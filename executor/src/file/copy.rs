@@ -64,10 +64,11 @@ impl Job<'_> {
     }
 }
 
-/// An octal `--chmod` also gives the mode of directories that are made on the way.
+/// An octal `--chmod` also gives the mode of directories that are made on the way, as far as a
+/// umask of 022 lets it.
 fn mode_of_parents(chmod: Option<&ModeChange>) -> u32 {
     let octal = chmod.and_then(|c| u32::from_str_radix(&c.text, 8).ok());
-    octal.map_or(0o755, |mode| mode & 0o777)
+    octal.map_or(0o755, |mode| mode & 0o755)
 }
 
 /// Copies the matches of one COPY.
@@ -216,15 +217,16 @@ fn copy_object(
     let st = from.lstat(source)?;
     if job.filter.excludes(path, st.is_dir()) {
         if st.is_dir() && job.filter.may_include_below(path) {
-            return copy_partly(job, from, source, path, parent, name);
+            let way = Way {
+                at: join(parent, name),
+                st,
+                above: None,
+            };
+            return copy_partly(job, &from.sub_dir(source)?, path, &way);
         }
         return Ok(());
     }
-    let at = if parent.is_empty() {
-        name.to_owned()
-    } else {
-        format!("{parent}/{name}")
-    };
+    let at = join(parent, name);
     if st.is_dir() {
         let existed = job.target.lstat(&at)?;
         if existed
@@ -288,41 +290,50 @@ fn copy_object(
     }
 }
 
+/// A directory on the way to something that is copied, which is left out itself.
+struct Way<'a> {
+    at: String,
+    st: Stat,
+    above: Option<&'a Way<'a>>,
+}
+
+impl Way<'_> {
+    /// Makes it and those above it, all looking as in the source.
+    fn make(&self, job: &Job<'_>) -> Result<()> {
+        if let Some(above) = self.above {
+            above.make(job)?;
+        }
+        let (mode, owner) = (job.mode_of(&self.st), job.owner_of(&self.st));
+        job.target.directory(&self.at, mode, owner)?;
+        Ok(())
+    }
+}
+
+fn join(parent: &str, name: &str) -> String {
+    if parent.is_empty() {
+        name.to_owned()
+    } else {
+        format!("{parent}/{name}")
+    }
+}
+
 /// A directory that is left out and has something in it that is not.
-fn copy_partly(
-    job: &Job<'_>,
-    from: &RootDir,
-    source: &Path,
-    path: &str,
-    parent: &str,
-    name: &str,
-) -> Result<()> {
-    let inside = from.sub_dir(source)?;
+fn copy_partly(job: &Job<'_>, inside: &RootDir, path: &str, way: &Way<'_>) -> Result<()> {
     for entry in inside.read_dir(Path::new(""))? {
-        let below = format!("{path}/{}", entry.name.to_string_lossy());
-        let is_dir = inside.lstat(Path::new(&entry.name))?.is_dir();
-        let excluded = job.filter.excludes(&below, is_dir);
-        if excluded && !(is_dir && job.filter.may_include_below(&below)) {
-            continue;
+        let name = entry.name.to_string_lossy();
+        let below = format!("{path}/{name}");
+        let st = inside.lstat(Path::new(&entry.name))?;
+        if !job.filter.excludes(&below, st.is_dir()) {
+            way.make(job)?;
+            copy_object(job, inside, &entry.name, &below, &way.at, &name)?;
+        } else if st.is_dir() && job.filter.may_include_below(&below) {
+            let next = Way {
+                at: join(&way.at, &name),
+                st,
+                above: Some(way),
+            };
+            copy_partly(job, &inside.sub_dir(Path::new(&entry.name))?, &below, &next)?;
         }
-        let at = if parent.is_empty() {
-            name.to_owned()
-        } else {
-            format!("{parent}/{name}")
-        };
-        if !excluded {
-            let st = from.lstat(source)?;
-            job.target
-                .directory(&at, job.mode_of(&st), job.owner_of(&st))?;
-        }
-        copy_object(
-            job,
-            &inside,
-            &entry.name,
-            &below,
-            &at,
-            &entry.name.to_string_lossy(),
-        )?;
     }
     Ok(())
 }

@@ -4,7 +4,7 @@ use std::io::{Read, Seek as _};
 use std::path::{Path, PathBuf};
 
 use kiln_cache::{UnpackOptions, unpack};
-use kiln_image::compression::{Compression, decoder};
+use kiln_image::compression::decoder;
 use kiln_runtime::sandbox::Rootfs;
 use kiln_solver::plan::Copy;
 use kiln_sys::mount::Attrs;
@@ -110,7 +110,7 @@ fn open_archive(tree: &OpenTree, path: &str) -> Result<Option<Box<dyn Read + Sen
     }
     let mut file = std::fs::File::from(fd);
     let probe = file.try_clone().map_err(|e| Error::io("read archive", e))?;
-    let Ok((kind, mut start)) = decoder(Box::new(probe)) else {
+    let Ok((_, mut start)) = decoder(Box::new(probe)) else {
         return Ok(None);
     };
     let mut block = [0_u8; 512];
@@ -122,7 +122,7 @@ fn open_archive(tree: &OpenTree, path: &str) -> Result<Option<Box<dyn Read + Sen
         }
     }
     drop(start);
-    if !is_tar(&block[..filled], kind) {
+    if !is_tar(&block[..filled]) {
         return Ok(None);
     }
     file.rewind().map_err(|e| Error::io("read archive", e))?;
@@ -131,8 +131,9 @@ fn open_archive(tree: &OpenTree, path: &str) -> Result<Option<Box<dyn Read + Sen
 }
 
 /// Whether a block is the first header of a tar: its checksum is right.
-fn is_tar(block: &[u8], kind: Compression) -> bool {
-    if block.len() < 512 {
+fn is_tar(block: &[u8]) -> bool {
+    // An archive without entries is a file like any other, as in Docker.
+    if block.len() < 512 || block.iter().all(|b| *b == 0) {
         return false;
     }
     let sum: u32 = block
@@ -151,6 +152,5 @@ fn is_tar(block: &[u8], kind: Compression) -> bool {
         .map(|b| char::from(*b))
         .filter(char::is_ascii_digit)
         .collect();
-    let empty = block.iter().all(|b| *b == 0);
-    (empty && kind != Compression::None) || u32::from_str_radix(&field, 8) == Ok(sum)
+    u32::from_str_radix(&field, 8) == Ok(sum)
 }

@@ -29,7 +29,11 @@ impl Engine {
     ///
     /// # Errors
     /// The tar is broken, or the store failed.
-    pub fn import(&self, input: Box<dyn Read + Send>, import: Import) -> Result<Digest> {
+    pub fn import(
+        &self,
+        input: Box<dyn Read + Send>,
+        import: Import,
+    ) -> Result<(Digest, ImageConfig)> {
         let store = &self.s.store;
         let scratch = store.scratch()?;
         let dir = scratch.path().join("diff");
@@ -58,6 +62,6 @@ impl Engine {
             ..History::default()
         }];
         let raw = config.to_json().map_err(|e| Error::Image(e.to_string()))?;
-        Ok(store.put_blob(&raw)?)
+        Ok((store.put_blob(&raw)?, config))
     }
 }

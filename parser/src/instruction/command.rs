@@ -15,20 +15,31 @@ impl<'a> Builder<'a, '_> {
             _ => Vec::new(),
         };
         let form = form?;
-        if is_empty(&form) {
+        if matches!(&form, Form::Exec(words) if words.is_empty()) {
             self.error("missing-argument", "`RUN` requires a command", parts.span);
             return None;
         }
+        self.wonder_at_nothing(&form, parts);
         Some(Kind::Run(Command { form, heredocs }))
     }
 
     /// `CMD` and `ENTRYPOINT`, where an empty array is allowed: it resets.
     pub(super) fn resettable_command(&mut self, parts: &Parts<'a>) -> Option<Command> {
-        self.require(parts, "a command")?;
+        let form = self.form(parts.args)?;
+        self.wonder_at_nothing(&form, parts);
         Some(Command {
-            form: self.form(parts.args)?,
+            form,
             heredocs: Vec::new(),
         })
+    }
+
+    /// Docker takes a missing command for an empty one.
+    fn wonder_at_nothing(&mut self, form: &Form, parts: &Parts<'a>) {
+        if matches!(form, Form::Shell(text) if text.value.is_empty()) {
+            let message = "there is no command: the shell is given an empty one";
+            let found = Diagnostic::warning("missing-argument", message, parts.span);
+            self.diagnostics.push(found);
+        }
     }
 
     pub(super) fn shell(&mut self, parts: &Parts<'a>) -> Option<Kind> {

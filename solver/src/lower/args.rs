@@ -89,6 +89,11 @@ impl Globals {
         let stage = request.target.clone().or_else(|| last.flatten());
         let stage = stage.unwrap_or_else(|| "default".into());
         predefined.insert("TARGETSTAGE".into(), stage);
+        for (name, value) in &mut predefined {
+            if let Some(given) = given.get(name) {
+                value.clone_from(given);
+            }
+        }
         let mut globals = Self {
             declared: BTreeMap::new(),
             predefined,
@@ -100,9 +105,7 @@ impl Globals {
                 Kind::From { .. } => break,
                 Kind::Arg(list) => {
                     for arg in list {
-                        let name = expand_word(&arg.name.value, escape, &globals)
-                            .map_err(|e| LowerError::expand(&e, arg.name.span))?
-                            .text;
+                        let name = arg.name.value.clone();
                         let mut uses = Vec::new();
                         let value = match (given.get(&name), &arg.default) {
                             (Some(given), _) => Some(given.clone()),

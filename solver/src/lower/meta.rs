@@ -96,10 +96,10 @@ impl Build<'_> {
             Kind::Onbuild {
                 instruction: trigger,
             } => {
-                let text = trigger_text(instruction, trigger);
-                let line = format!("ONBUILD {text}");
+                // As BuildKit: a trigger is no step of this image's history.
+                let text = self.trigger_text(instruction, trigger);
                 state.config.config.on_build.push(text);
-                line
+                return Ok(());
             }
             Kind::Stopsignal(signal) => {
                 let text = self.word(signal, state)?;
@@ -117,6 +117,23 @@ impl Build<'_> {
         Ok(())
     }
 
+    /// The trigger as it was written, without ONBUILD, with its here-documents.
+    fn trigger_text(&self, instruction: &Instruction, trigger: &Instruction) -> String {
+        let full = instruction.text.trim_start();
+        let rest = full.get("ONBUILD".len()..).map_or("", str::trim);
+        let mut text = if rest.is_empty() {
+            trigger.text.clone()
+        } else {
+            rest.to_owned()
+        };
+        for document in trigger.heredocs() {
+            text.push('\n');
+            text.push_str(self.as_written(document));
+            text.push_str(&document.name);
+        }
+        text
+    }
+
     fn command(&self, command: &Command, state: &State) -> Vec<String> {
         match &command.form {
             Form::Exec(words) => words.iter().map(|w| w.value.clone()).collect(),
@@ -130,9 +147,6 @@ impl Build<'_> {
         // All values see the environment before the instruction.
         for pair in pairs {
             let key = self.word(&pair.key, state)?;
-            if key.is_empty() {
-                return Err(LowerError::new("a variable needs a name", pair.key.span));
-            }
             let value = self.word(&pair.value, state)?;
             let at = state.spot.at(pair.key.span);
             lint::check_name("ENV", &key, at, self.findings);
@@ -153,7 +167,8 @@ impl Build<'_> {
         arg: &ArgDecl,
         state: &mut State,
     ) -> Result<String, LowerError> {
-        let name = self.word(&arg.name, state)?;
+        // A name is neither expanded nor unquoted, as in BuildKit.
+        let name = arg.name.value.clone();
         let at = state.spot.at(arg.name.span);
         lint::check_name("ARG", &name, at, self.findings);
         let given = self.request.build_args.get(&name).cloned();
@@ -181,6 +196,9 @@ impl Build<'_> {
 
     fn expose(&self, ports: &[Text], state: &mut State) -> Result<String, LowerError> {
         let mut all = Vec::new();
+        // BuildKit sorts them as they are written.
+        let mut ports: Vec<&Text> = ports.iter().collect();
+        ports.sort_by(|a, b| a.value.cmp(&b.value));
         for text in ports {
             for word in self.words(text, state)? {
                 let parts = Parts::of(&word);
@@ -207,17 +225,13 @@ impl Build<'_> {
         state: &mut State,
     ) -> Result<(), LowerError> {
         let text = self.word(path, state)?;
-        if text.is_empty() {
-            return Err(LowerError::new(
-                "WORKDIR is empty after expansion",
-                path.span,
-            ));
-        }
         let at = state.spot.at(path.span);
         state.seen.workdir(&text, at, self.findings);
         let dir = resolve_path(&cwd(state), &text);
-        state.config.config.working_dir.clone_from(&dir);
-        let created_by = format!("WORKDIR {dir}");
+        // An absolute path stays as it is written, as in BuildKit.
+        let kept = if text.starts_with('/') { &text } else { &dir };
+        state.config.config.working_dir.clone_from(kept);
+        let created_by = format!("WORKDIR {kept}");
         if dir == "/" {
             state.history.push(HistoryLine {
                 created_by,
@@ -259,8 +273,10 @@ impl Build<'_> {
                 };
             }
         }
+        let is_check = matches!(check, Healthcheck::Cmd(_));
         let duration = |name: &str| -> Result<i64, LowerError> {
-            let Some(text) = self.flag(instruction, name, state)? else {
+            // Without a check its times mean nothing.
+            let Some(text) = self.flag(instruction, name, state)?.filter(|_| is_check) else {
                 return Ok(0);
             };
             let flag = find(instruction, name);
@@ -280,7 +296,9 @@ impl Build<'_> {
         config.timeout = duration("timeout")?;
         config.start_period = duration("start-period")?;
         config.start_interval = duration("start-interval")?;
-        if let Some(text) = self.flag(instruction, "retries", state)? {
+        if let Some(text) = self.flag(instruction, "retries", state)?
+            && is_check
+        {
             config.retries = text
                 .value
                 .parse()
@@ -294,27 +312,16 @@ impl Build<'_> {
                 })?;
         }
         let line = format!(
-            "HEALTHCHECK &{{{} \"{}\" \"{}\" \"{}\" \"{}\" '\\x{:02x}'}}",
+            "HEALTHCHECK &{{{} \"{}\" \"{}\" \"{}\" \"{}\" {}}}",
             quoted(&config.test),
             go_duration(config.interval),
             go_duration(config.timeout),
             go_duration(config.start_period),
             go_duration(config.start_interval),
-            config.retries,
+            go_char(config.retries),
         );
         state.config.config.healthcheck = Some(config);
         Ok(line)
-    }
-}
-
-/// The trigger as it was written, without ONBUILD.
-fn trigger_text(instruction: &Instruction, trigger: &Instruction) -> String {
-    let full = instruction.text.trim_start();
-    let rest = full.get("ONBUILD".len()..).map_or("", str::trim);
-    if rest.is_empty() {
-        trigger.text.clone()
-    } else {
-        rest.to_owned()
     }
 }
 
@@ -328,8 +335,48 @@ fn set_env(env: &mut Vec<String>, name: &str, value: &str) {
 
 /// A list as Go's `%q` prints it.
 fn quoted(list: &[String]) -> String {
-    let words: Vec<String> = list.iter().map(|w| format!("{w:?}")).collect();
+    let words: Vec<String> = list.iter().map(|w| go_quoted(w)).collect();
     format!("[{}]", words.join(" "))
+}
+
+/// A text as Go's `%q` prints it.
+fn go_quoted(text: &str) -> String {
+    let escaped: String = text
+        .chars()
+        .map(|c| {
+            if c == '\'' {
+                "'".into()
+            } else {
+                go_escape(c, '"')
+            }
+        })
+        .collect();
+    format!("\"{escaped}\"")
+}
+
+/// A number as Go's `%q` prints it: as the character that has it.
+fn go_char(number: i64) -> String {
+    let c = u32::try_from(number).ok().and_then(char::from_u32);
+    format!(
+        "'{}'",
+        go_escape(c.unwrap_or(char::REPLACEMENT_CHARACTER), '\'')
+    )
+}
+
+fn go_escape(c: char, quote: char) -> String {
+    match c {
+        '\x07' => "\\a".into(),
+        '\x08' => "\\b".into(),
+        '\x0b' => "\\v".into(),
+        '\x0c' => "\\f".into(),
+        '\n' => "\\n".into(),
+        '\r' => "\\r".into(),
+        '\t' => "\\t".into(),
+        '\\' => "\\\\".into(),
+        c if c == quote => format!("\\{c}"),
+        c if c < ' ' || c == '\x7f' => format!("\\x{:02x}", u32::from(c)),
+        c => c.to_string(),
+    }
 }
 
 /// A number of nanoseconds as Go prints a duration.
@@ -346,7 +393,8 @@ fn go_duration(nanos: i64) -> String {
     let rest = if fraction == 0 {
         format!("{rest}s")
     } else {
-        format!("{rest}.{fraction:03}s")
+        let digits = format!("{fraction:03}");
+        format!("{rest}.{}s", digits.trim_end_matches('0'))
     };
     match (seconds / 3600, seconds / 60 % 60) {
         (0, 0) => rest,
@@ -356,7 +404,7 @@ fn go_duration(nanos: i64) -> String {
 }
 
 fn check_signal(text: &str, place: &Text) -> Result<(), LowerError> {
-    let number = text.parse::<u32>().is_ok_and(|n| (1..=64).contains(&n));
+    let number = text.parse::<u32>().is_ok_and(|n| n > 0);
     let name = text.to_ascii_uppercase();
     let name = name.strip_prefix("SIG").unwrap_or(&name);
     let real_time = name.starts_with("RTMIN") || name.starts_with("RTMAX");
@@ -364,9 +412,8 @@ fn check_signal(text: &str, place: &Text) -> Result<(), LowerError> {
         return Ok(());
     }
     Err(
-        LowerError::new(format!("`{text}` is no signal"), place.span).with_help(Some(
-            "write a name such as SIGTERM, or a number from 1 to 64",
-        )),
+        LowerError::new(format!("`{text}` is no signal"), place.span)
+            .with_help(Some("write a name such as SIGTERM, or a number")),
     )
 }
 

@@ -1,7 +1,7 @@
 //! RUN.
 
 use kiln_parser::flags::{MountSpec, MountType, Sharing as SpecSharing, parse_mount};
-use kiln_parser::{Command, Form, Instruction, Lookup as _, Text};
+use kiln_parser::{Command, Form, Heredoc, Instruction, Lookup as _, Text};
 
 use super::args::PROXY_ARGS;
 use super::error::LowerError;
@@ -23,19 +23,8 @@ pub(super) fn shell(state: &State) -> Vec<String> {
     }
 }
 
-/// The text that a shell gets for a command with here-documents.
-fn shell_text(command: &Text, heredocs: &[kiln_parser::Heredoc]) -> String {
-    let mut text = command.value.clone();
-    for doc in heredocs {
-        text.push('\n');
-        text.push_str(&doc.content.value);
-        text.push_str(&doc.name);
-    }
-    text
-}
-
 /// Whether the command is nothing but one here-document, which then is the script.
-fn lone_heredoc(command: &Command) -> Option<&kiln_parser::Heredoc> {
+fn lone_heredoc(command: &Command) -> Option<&Heredoc> {
     match (&command.form, command.heredocs.as_slice()) {
         (Form::Shell(text), [doc]) => {
             let line = text.value.trim();
@@ -47,6 +36,36 @@ fn lone_heredoc(command: &Command) -> Option<&kiln_parser::Heredoc> {
 }
 
 impl Build<'_> {
+    /// The lines of a here-document with the tabs that `<<-` takes away. In the trigger of a base
+    /// image, whose text is not the Dockerfile's, without them.
+    pub(super) fn as_written<'d>(&'d self, document: &'d Heredoc) -> &'d str {
+        let span = document.content.span;
+        let written = self.request.source.get(span.start..span.end);
+        let without_tabs = |text: &str| -> String {
+            let lines = text.split_inclusive('\n');
+            lines.map(|line| line.trim_start_matches('\t')).collect()
+        };
+        match written {
+            Some(written)
+                if document.strip_tabs && without_tabs(written) == document.content.value =>
+            {
+                written
+            }
+            _ => &document.content.value,
+        }
+    }
+
+    /// The text that a shell gets for a command with here-documents.
+    fn shell_text(&self, command: &Text, heredocs: &[Heredoc]) -> String {
+        let mut text = command.value.clone();
+        for doc in heredocs {
+            text.push('\n');
+            text.push_str(self.as_written(doc));
+            text.push_str(&doc.name);
+        }
+        text
+    }
+
     pub(super) fn run(
         &mut self,
         place: Place<'_>,
@@ -57,8 +76,8 @@ impl Build<'_> {
         let mut mounts = Vec::new();
         let mut inputs: Vec<VertexId> = state.tip.into_iter().collect();
         let argv = match (&command.form, lone_heredoc(command)) {
-            (_, Some(doc)) if doc.content.value.starts_with("#!") => {
-                // The script itself is executed, by the interpreter that it names.
+            (_, Some(doc)) if self.as_written(doc).starts_with("#!") => {
+                // The shell executes the script, by the interpreter that it names.
                 let target = format!("/dev/pipes/{}", doc.name);
                 let script = self.script_vertex(place, instruction, doc);
                 inputs.push(script);
@@ -70,11 +89,11 @@ impl Build<'_> {
                         writable: false,
                     },
                 });
-                vec![target]
+                [shell(state), vec![target]].concat()
             }
             (_, Some(doc)) => [shell(state), vec![doc.content.value.clone()]].concat(),
             (Form::Shell(text), None) => {
-                [shell(state), vec![shell_text(text, &command.heredocs)]].concat()
+                [shell(state), vec![self.shell_text(text, &command.heredocs)]].concat()
             }
             (Form::Exec(words), None) => words.iter().map(|w| w.value.clone()).collect(),
         };
@@ -91,8 +110,9 @@ impl Build<'_> {
                     mounts.push(mount);
                 }
                 "network" => {
-                    network = match value.value.as_str() {
-                        "default" | "" => Network::Default,
+                    // Not expanded, as in BuildKit.
+                    network = match flag.value.as_ref().map_or("", |v| v.value.as_str()) {
+                        "default" => Network::Default,
                         "none" => Network::None,
                         "host" => Network::Host,
                         other => {
@@ -113,7 +133,7 @@ impl Build<'_> {
             }
         }
         let env = state.scope.clone();
-        let proxy_env = self.proxy_env(&env);
+        let proxy_env = self.proxy_env();
         let hostname = self.request.build_args.get("BUILDKIT_SANDBOX_HOSTNAME");
         let exec = Exec {
             argv: argv.clone(),
@@ -156,18 +176,17 @@ impl Build<'_> {
         }
     }
 
-    /// Proxy settings that were given and not declared.
-    fn proxy_env(&self, env: &[(String, String)]) -> Vec<(String, String)> {
-        PROXY_ARGS
-            .iter()
-            .filter(|name| !env.iter().any(|(n, _)| n == *name))
-            .filter_map(|name| {
-                self.request
-                    .build_args
-                    .get(*name)
-                    .map(|v| ((*name).to_owned(), v.clone()))
-            })
-            .collect()
+    /// Proxy settings that were given, under both of their names.
+    fn proxy_env(&self) -> Vec<(String, String)> {
+        let given = &self.request.build_args;
+        let mut env = Vec::new();
+        for names in PROXY_ARGS.chunks(2) {
+            let value = names.iter().find_map(|name| given.get(*name));
+            if let Some(value) = value.filter(|v| !v.is_empty()) {
+                env.extend(names.iter().map(|name| ((*name).to_owned(), value.clone())));
+            }
+        }
+        env
     }
 
     fn mount(

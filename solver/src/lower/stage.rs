@@ -16,7 +16,9 @@ use super::transfer::without_credentials;
 use super::{HistoryLine, Lowered, NamedContext, NoCache, Request};
 use crate::lint::seen::Seen;
 use crate::lint::{self, Findings, Spot};
-use crate::plan::{BuildPlatform, Lines, Op, Plan, Source, SourceKind, Vertex, VertexId};
+use crate::plan::{
+    Action, BuildPlatform, Copy, File, Lines, Op, Plan, Source, SourceKind, Vertex, VertexId,
+};
 use crate::ports::ResolvedImage;
 
 pub(super) const DEFAULT_PATH: &str =
@@ -309,9 +311,9 @@ impl<'a> Build<'a> {
             }
             Base::Scratch => State::new(stage, scratch(&stage.platform)),
             Base::Context(name) => {
-                let tip = self.context_vertex(name, place);
+                let context = self.context_vertex(name, place);
                 State {
-                    tip: Some(tip),
+                    tip: Some(self.tree_as_layer(context, stage, place)),
                     history: vec![HistoryLine {
                         created_by: format!("FROM {name}"),
                         empty: false,
@@ -343,6 +345,29 @@ impl<'a> Build<'a> {
             }
         }
         Ok(state)
+    }
+
+    /// A directory as the lowest layer of a stage.
+    fn tree_as_layer(&mut self, tree: VertexId, stage: &Stage, place: Place<'_>) -> VertexId {
+        let copy = Copy {
+            input: 0,
+            sources: vec!["/".into()],
+            dest: "/".into(),
+            chown: None,
+            chmod: None,
+            unpack: false,
+            exclude: None,
+            parents: false,
+            reset_owner: true,
+            rename_to: None,
+        };
+        let file = File {
+            actions: vec![Action::Copy(copy)],
+            on_base: false,
+            epoch: self.request.epoch,
+        };
+        let place = Place { number: 1, ..place };
+        self.add(place, &stage.from, Op::File(file), vec![tree])
     }
 
     /// The vertex of an image, for FROM, `COPY --from` and mounts.

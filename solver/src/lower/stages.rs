@@ -107,6 +107,10 @@ pub(super) fn split(
 }
 
 fn base_of(text: &str, stages: &[Stage], request: &Request<'_>) -> Base {
+    // A context that is given takes the place of a stage of that name.
+    if let Some(context) = context_of(text, request) {
+        return context;
+    }
     let lower = text.to_lowercase();
     if let Some(index) = stages
         .iter()
@@ -117,11 +121,14 @@ fn base_of(text: &str, stages: &[Stage], request: &Request<'_>) -> Base {
     if text == "scratch" {
         return Base::Scratch;
     }
-    match named_context(text, request) {
-        Some((_, NamedContext::Image(reference))) => Base::Image(reference.clone()),
-        Some((name, NamedContext::Source(_))) => Base::Context(name.clone()),
-        None => Base::Image(text.to_owned()),
-    }
+    Base::Image(text.to_owned())
+}
+
+fn context_of(text: &str, request: &Request<'_>) -> Option<Base> {
+    Some(match named_context(text, request)? {
+        (_, NamedContext::Image(reference)) => Base::Image(reference.clone()),
+        (name, NamedContext::Source(_)) => Base::Context(name.clone()),
+    })
 }
 
 /// A context of this name; names of images are compared in their canonical form too.
@@ -155,6 +162,10 @@ fn platform_of(
     let set = |name: &str| globals.get(name).is_some();
     checks.platform(value, &expanded, set, findings);
     let text = expanded.text;
+    if text.is_empty() && !value.value.is_empty() {
+        let text = format!("the platform `{}` is empty after expansion", value.value);
+        return Err(LowerError::new(text, flag.span));
+    }
     if text.is_empty() {
         return Ok(request.platform.clone());
     }
@@ -197,6 +208,9 @@ pub(super) fn from_of(
     request: &Request<'_>,
     span: Span,
 ) -> Result<Base, LowerError> {
+    if let Some(context) = context_of(text, request) {
+        return Ok(context);
+    }
     let lower = text.to_lowercase();
     if let Some(at) = stages
         .iter()

@@ -9,7 +9,7 @@ use super::run::{cwd, resolve_path};
 use super::stage::{Build, Place, State};
 use crate::lint::files::check_source;
 use crate::plan::{
-    Action, BuildPlatform, Copy, File, Merge, Mkdir, ModeChange, Op, PathFilter, Source,
+    Action, BuildPlatform, Copy, File, Glob, Merge, Mkdir, ModeChange, Op, PathFilter, Source,
     SourceKind, Vertex, VertexId, WriteFile,
 };
 
@@ -92,7 +92,7 @@ impl Build<'_> {
         // Slots are counted as if the copy were made on what is below.
         let mut inputs: Vec<VertexId> = state.tip.into_iter().collect();
         let mut paths = Vec::new();
-        let mut shown = Vec::new();
+        let (mut shown, mut documents) = (Vec::new(), Vec::new());
         let mut remote = Vec::new();
         let mut written = Vec::new();
         for source in &transfer.sources {
@@ -103,7 +103,7 @@ impl Build<'_> {
                     } else {
                         doc.content.value.clone()
                     };
-                    shown.push(format!("<<{}", doc.name));
+                    documents.push(format!("<<{}", doc.name));
                     written.push((doc.name.clone(), content));
                 }
                 SourceArg::Path(text) => {
@@ -144,6 +144,10 @@ impl Build<'_> {
                 Some(text) => self.vertex_of_from(&text.value, place, text.span)?,
                 None => Some(self.context_vertex("", place)),
             };
+            if let Some(bad) = paths.iter().find(|p| !Glob::is_valid(p)) {
+                let text = format!("`{bad}` is no pattern: a bracket or a backslash has no end");
+                return Err(LowerError::new(text, instruction.span));
+            }
             if let Some(vertex) = vertex {
                 inputs.push(vertex);
                 let local_archives = unpack.unwrap_or(is_add);
@@ -176,6 +180,7 @@ impl Build<'_> {
                 chmod: manner.chmod.clone(),
             }));
         }
+        shown.append(&mut documents);
         let line = created_by(is_add, &manner, &shown, &self.word(&transfer.dest, state)?);
         let file = File {
             actions,

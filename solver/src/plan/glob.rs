@@ -37,6 +37,26 @@ impl Glob {
         Self { segments }
     }
 
+    /// Whether every bracket and backslash of a pattern has an end.
+    pub fn is_valid(pattern: &str) -> bool {
+        pattern.split('/').all(|segment| {
+            let chars: Vec<char> = segment.chars().collect();
+            let mut rest = chars.as_slice();
+            loop {
+                rest = match rest.first() {
+                    None => return true,
+                    Some('[') => match class(rest, 'a') {
+                        Some((_, rest)) => rest,
+                        None => return false,
+                    },
+                    Some('\\') if rest.len() == 1 => return false,
+                    Some('\\') => &rest[2..],
+                    Some(_) => &rest[1..],
+                };
+            }
+        })
+    }
+
     /// The segments, from the root.
     pub fn segments(&self) -> &[String] {
         &self.segments

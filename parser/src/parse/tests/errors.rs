@@ -123,13 +123,6 @@ fn errors() {
             "",
         ),
         (
-            "FROM x\nRUN",
-            "missing-argument",
-            "`RUN` requires a command",
-            "RUN",
-            "",
-        ),
-        (
             "FROM x\nRUN []",
             "missing-argument",
             "`RUN` requires a command",
@@ -143,7 +136,6 @@ fn errors() {
             "[\"a\", 1]",
             "",
         ),
-        ("FROM x\nCMD", "missing-argument", "`CMD`", "CMD", ""),
         (
             "FROM x\nSHELL bash -c",
             "shell-not-json",
