@@ -152,7 +152,7 @@ impl Build<'_> {
         arg: &ArgDecl,
         state: &mut State,
     ) -> Result<String, LowerError> {
-        let name = self.word(&arg.name, state)?;
+        let name = self.unchecked_word(&arg.name, state)?;
         let at = state.spot.at(arg.name.span);
         lint::check_name("ARG", &name, at, self.findings);
         let given = self.request.build_args.get(&name).cloned();
