@@ -39,10 +39,18 @@ impl Engine {
             .iter()
             .take_while(|l| l.lazy_layer().is_some())
             .count();
-        let ids: Option<Vec<LayerId>> = layers.iter().map(|l| l.id().cloned()).collect();
-        let Some(ids) = ids else {
-            return Ok(Vec::new());
-        };
+        let mut ids: Vec<LayerId> = Vec::with_capacity(layers.len());
+        for layer in layers {
+            let id = match (layer.id(), layer.lazy_layer()) {
+                (Some(id), _) => Some(id.clone()),
+                (None, Some(lazy)) => self.s.store.layer_by_diff(&lazy.diff_id)?.map(|l| l.id),
+                (None, None) => None,
+            };
+            let Some(id) = id else {
+                return Ok(Vec::new());
+            };
+            ids.push(id);
+        }
         let store = self.s.store.clone();
         blocking(move || {
             let mut all = Vec::new();
@@ -80,14 +88,12 @@ fn compare(layer: &RootDir, below: &RootDir, found: &mut Repeated) -> Result<()>
                 open.push(path);
                 continue;
             }
-            // Names of one file are shipped once.
-            if !st.is_file() || st.size == 0 || (st.nlink > 1 && !linked.insert(st.ino)) {
-                continue;
-            }
-            if below
-                .try_lstat(&path)?
-                .is_some_and(|old| is_like(&old, &st))
+            let old = below.try_lstat(&path)?;
+            let alike = st.is_file() && st.size > 0 && old.is_some_and(|old| is_like(&old, &st));
+            // However many names a file has, it is shipped once.
+            if alike
                 && same_content(layer, below, &path)?
+                && (st.nlink == 1 || linked.insert(st.ino))
             {
                 found.files += 1;
                 found.bytes += st.size;

@@ -463,3 +463,47 @@ fn annotations_stay_with_a_stored_image() {
         assert_eq!(found.value.annotations, annotations);
     }
 }
+
+#[test]
+fn layers_are_compared_with_those_below() {
+    let (engine, _dir) = testing::engine();
+    let below = layer(
+        &engine,
+        &[
+            File("same", "content", 0o644),
+            File("other", "content", 0o644),
+            File("size", "content", 0o644),
+            Dir("d"),
+            File("d/deep", "larger content", 0o644),
+            File("gone", "content", 0o644),
+        ],
+        None,
+    );
+    let above = layer(
+        &engine,
+        &[
+            // Another mode, the same bytes.
+            File("same", "content", 0o600),
+            Hard("same-again", "same"),
+            File("other", "CONTENT", 0o644),
+            File("size", "contents", 0o644),
+            File("new", "content", 0o644),
+            Dir("d"),
+            File("d/deep", "larger content", 0o644),
+            Gone("gone"),
+        ],
+        None,
+    );
+    let compared = |layers: Vec<LayerRef>| {
+        let found = testing::runtime().block_on(engine.repeated(&Output::Layers(layers)));
+        let show = |r: &Repeated| (r.files, r.bytes, r.largest.clone());
+        found.unwrap().iter().map(show).collect::<Vec<_>>()
+    };
+    let nothing = (0, 0, String::new());
+    let again = (2, 21, "/d/deep".to_owned());
+    assert_eq!(
+        compared(vec![below.clone(), above.clone()]),
+        [nothing.clone(), again]
+    );
+    assert_eq!(compared(vec![above]), [nothing]);
+}

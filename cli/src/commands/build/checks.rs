@@ -174,8 +174,8 @@ pub(super) fn tell(findings: &Findings, source: &SourceText, mode: Mode) {
             }
             match found.len() {
                 0 => {}
-                1 => ui::note("1 warning by build checks"),
-                n => ui::note(&format!("{n} warnings by build checks")),
+                1 => ui::note("1 warning from build checks"),
+                n => ui::note(&format!("{n} warnings from build checks")),
             }
         }
     }

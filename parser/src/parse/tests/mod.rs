@@ -250,9 +250,10 @@ fn lines_join() {
         .iter()
         .map(|d| (d.severity, d.code, d.span))
         .collect();
+    // From the first blank line to the end of the instruction.
     assert_eq!(
         codes,
-        [(Severity::Warning, "empty-continuation", Span::new(15, 15))]
+        [(Severity::Warning, "empty-continuation", Span::new(15, 19))]
     );
     assert_eq!(parsed.dockerfile.instructions[1].text, "RUN a b");
     assert_eq!(parsed.dockerfile.instructions.len(), 3);

@@ -43,6 +43,7 @@ const ARGUMENTS: &[Case] = &[
         "",
         "UndefinedArgInFrom 3",
     ),
+    ("ARG S=a\nFROM busybox AS a\nFROM ${S}\n", "", ""),
 ];
 
 const PLATFORMS: &[Case] = &[
@@ -119,6 +120,17 @@ const PLATFORMS: &[Case] = &[
         "",
         "FromPlatformFlagConstDisallowed 1",
     ),
+    (
+        "FROM --platform=${X:-linux/amd64} busybox\n",
+        "",
+        "UndefinedArgInFrom 1",
+    ),
+    ("FROM --platform=linux/amd64${BUILDOS:+} busybox\n", "", ""),
+    (
+        "FROM --platform=$TARGETPLATFORM$TARGETVARIANT busybox\n",
+        "",
+        "",
+    ),
 ];
 
 const DEFAULTS: &[Case] = &[
@@ -156,6 +168,18 @@ const DEFAULTS: &[Case] = &[
         "T=",
         "InvalidDefaultArgInFrom 3",
     ),
+    ("FROM busybox@sha256:00\n", "", "InvalidDefaultArgInFrom 1"),
+    (
+        "FROM busybox AS a-\nFROM a-\n",
+        "",
+        "InvalidDefaultArgInFrom 2",
+    ),
+    (
+        "FROM busybox AS a..b\nFROM a..b\n",
+        "",
+        "InvalidDefaultArgInFrom 2",
+    ),
+    ("FROM scratch AS x\nFROM x\n", "", ""),
 ];
 
 #[test]

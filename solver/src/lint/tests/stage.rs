@@ -87,6 +87,18 @@ const COMMANDS: &[Case] = &[
         "",
         "MultipleInstructionsDisallowed 2-3",
     ),
+    (
+        "FROM busybox\nENTRYPOINT []\nCMD a\n",
+        "",
+        "JSONArgsRecommended 3",
+    ),
+    ("FROM busybox\nCMD  [ \"a\" , \"b\" ] \n", "", ""),
+    ("FROM busybox\nCMD [\"a\", 1]\n", "", ""),
+    (
+        "FROM busybox\nCMD []\nENTRYPOINT [\"a\"]\nENTRYPOINT []\n",
+        "",
+        "MultipleInstructionsDisallowed 3",
+    ),
 ];
 
 const DIRECTORIES: &[Case] = &[
@@ -118,6 +130,13 @@ const DIRECTORIES: &[Case] = &[
         "",
         "WorkdirRelativePath 3",
     ),
+    (
+        "FROM busybox\nWORKDIR c:\\\\x\n",
+        "",
+        "WorkdirRelativePath 2",
+    ),
+    ("FROM busybox\nWORKDIR .\n", "", "WorkdirRelativePath 2"),
+    ("FROM busybox\nARG D\nWORKDIR $D/\n", "", ""),
 ];
 
 const PAIRS: &[Case] = &[
@@ -189,6 +208,11 @@ const SECRETS: &[Case] = &[
         "target=b",
         "",
     ),
+    (
+        "FROM busybox\nARG PASSWORD\n",
+        "PASSWORD=x",
+        "SecretsUsedInArgOrEnv 2",
+    ),
 ];
 
 const PORTS: &[Case] = &[
@@ -258,6 +282,50 @@ const PORTS: &[Case] = &[
     ("FROM busybox\nEXPOSE 0 00080\n", "", ""),
 ];
 
+const PLACES: &[Case] = &[
+    (
+        "FROM busybox\nENV A b \\\n# c\n  c\nCMD a\n",
+        "",
+        "LegacyKeyValueFormat 2-4, JSONArgsRecommended 5",
+    ),
+    (
+        "FROM busybox\nENV A b \\\n# c\n",
+        "",
+        "LegacyKeyValueFormat 2-3",
+    ),
+    (
+        "FROM busybox\nENV A b \\\n\n",
+        "",
+        "LegacyKeyValueFormat 2-3, NoEmptyContinuation 3",
+    ),
+    (
+        "FROM busybox\nCOPY <<A <<B /x$y/\na\nA\nb\nB\nCMD a\n",
+        "",
+        "UndefinedVar 2-6, JSONArgsRecommended 7",
+    ),
+    (
+        "FROM busybox\r\nENV A b \\\r\n  c\r\nCMD a\r\n",
+        "",
+        "LegacyKeyValueFormat 2-3, JSONArgsRecommended 4",
+    ),
+    (
+        "# escape=`\nFROM busybox\nENV A b `\n  c\nCMD a\n",
+        "",
+        "LegacyKeyValueFormat 3-4, JSONArgsRecommended 5",
+    ),
+    ("\n\n\nFROM busybox\n\nCMD a\n", "", "JSONArgsRecommended 6"),
+    (
+        "FROM busybox AS a\nENV A b\nFROM busybox AS a\nCMD a\n",
+        "target=a",
+        "DuplicateStageName 3, JSONArgsRecommended 4",
+    ),
+    (
+        "FROM busybox AS a\nONBUILD ENV A b\nONBUILD CMD x\nFROM a AS b\nFROM b AS c\nCMD y\n",
+        "",
+        "JSONArgsRecommended 4, LegacyKeyValueFormat 4, JSONArgsRecommended 6",
+    ),
+];
+
 #[test]
 fn commands_are_arrays_and_come_once() {
     all(COMMANDS);
@@ -276,6 +344,11 @@ fn pairs_have_equals_signs() {
 #[test]
 fn names_of_secrets_are_no_arguments_or_variables() {
     all(SECRETS);
+}
+
+#[test]
+fn findings_have_the_lines_of_their_instructions() {
+    all(PLACES);
 }
 
 #[test]

@@ -121,6 +121,16 @@ const NAMES_AND_CASE: &[Case] = &[
         "target=b",
         "MaintainerDeprecated 2",
     ),
+    (
+        "FROM busybox\nHealthCheck NONE\nexpose 80\nUSER a\nUSER b\n",
+        "",
+        "ConsistentInstructionCasing 2, ConsistentInstructionCasing 3",
+    ),
+    (
+        "FROM busybox AS Context\n",
+        "",
+        "ReservedStageName 1, StageNameCasing 1",
+    ),
 ];
 
 const CONTINUATIONS: &[Case] = &[

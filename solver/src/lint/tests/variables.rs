@@ -175,6 +175,34 @@ const VARIABLES: &[Case] = &[
         "UndefinedVar 2, UndefinedVar 2, UndefinedVar 2, UndefinedVar 3",
     ),
     ("FROM busybox\nENV A=$ B=a$\n", "", ""),
+    ("FROM busybox\nARG $x=1\n", "", ""),
+    (
+        "FROM busybox\nADD https://github.com/moby/buildkit.git#$x /a\n",
+        "",
+        "UndefinedVar 2",
+    ),
+    (
+        "FROM busybox\nENV A=$x \\\n  B=$y\n",
+        "",
+        "UndefinedVar 2-3, UndefinedVar 2-3",
+    ),
+    (
+        "FROM busybox\nLABEL \"a$x\"=\"b $y\"\n",
+        "",
+        "UndefinedVar 2, UndefinedVar 2",
+    ),
+    ("FROM busybox\nWORKDIR ${d:-/x}\n", "", "UndefinedVar 2"),
+    ("FROM busybox\nARG p\nEXPOSE $p 80\n", "", ""),
+    (
+        "FROM busybox\nUSER $u:$g\n",
+        "",
+        "UndefinedVar 2, UndefinedVar 2",
+    ),
+    (
+        "# escape=`\nFROM busybox\nENV A=`$x B=\\$y\n",
+        "",
+        "UndefinedVar 3",
+    ),
 ];
 
 #[test]
