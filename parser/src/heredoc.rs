@@ -51,28 +51,40 @@ pub(crate) fn marker(word: &str) -> Option<Marker> {
     })
 }
 
-/// The markers on a line, from left to right. A line with open quotes has none.
-fn markers(line: &str) -> Vec<Marker> {
+/// The markers on a line, from left to right. A line with open quotes has none. In a command the
+/// delimiter may be a word of its own: `cat << EOF`.
+fn markers(line: &str, is_command: bool) -> Vec<Marker> {
     if !line.contains("<<") {
         return Vec::new();
     }
-    split_raw(line)
-        .unwrap_or_default()
-        .iter()
-        .filter_map(|word| marker(word))
-        .collect()
+    let mut found = Vec::new();
+    let mut open: Option<String> = None;
+    for word in split_raw(line).unwrap_or_default() {
+        let word = match open.take() {
+            Some(mark) => mark + &word,
+            None => word,
+        };
+        let mark = word.trim_start_matches(|c: char| c.is_ascii_digit());
+        if is_command && mark == "<<" {
+            open = Some(word);
+            continue;
+        }
+        found.extend(marker(&word));
+    }
+    found
 }
 
 /// Takes the lines of every heredoc that `line` opens. Without its end a heredoc reaches to the
 /// end of the file and is an error at `span`.
 pub(crate) fn read(
     line: &str,
+    is_command: bool,
     span: Span,
     lines: &mut Lines<'_>,
     diagnostics: &mut Vec<Diagnostic>,
 ) -> Option<Vec<Heredoc>> {
     let mut found = Vec::new();
-    for marker in markers(line) {
+    for marker in markers(line, is_command) {
         let mut value = String::new();
         let mut content: Option<Span> = None;
         let mut ended = false;
@@ -170,7 +182,7 @@ mod tests {
             ("RUN echo \\<<A", &[]),
             ("RUN a", &[]),
         ] {
-            let found: Vec<_> = markers(line).into_iter().map(|m| m.name).collect();
+            let found: Vec<_> = markers(line, true).into_iter().map(|m| m.name).collect();
             assert_eq!(found, want, "{line}");
         }
     }

@@ -112,6 +112,8 @@ impl Logical {
             }
             if content.is_empty() {
                 blank.get_or_insert(Span::new(line.start, line.body_end()));
+                // An empty line is one of the instruction's lines only with its end.
+                lines.last_end = line.start + line.text.len();
                 continue;
             }
             let (part, more) = strip_continuation(body, escape);

@@ -138,18 +138,12 @@ impl Engine {
     }
 }
 
-/// Makes the directories of an overlay in `scratch`. Its root belongs to the owner of the one below;
-/// as with Docker, everybody may enter it, whatever mode an image gives its root.
+/// Makes the directories of an overlay in `scratch`. As with Docker, its root is root's and open to
+/// everybody, whatever an image or the step before says.
 pub(crate) fn prepare_root(scratch: &Path, lowers: Vec<std::path::PathBuf>) -> Result<Rootfs> {
     let dir = RootDir::open_trusted(scratch)?;
     for name in ["upper", "work", "root", "spot"] {
         dir.mkdir(Path::new(name), 0o755)?;
-    }
-    if let Some(top) = lowers.first() {
-        let st = RootDir::open_trusted(top)?.lstat(Path::new(""))?;
-        let upper = dir.sub_dir(Path::new("upper"))?;
-        upper.chown(Path::new(""), st.uid, st.gid)?;
-        upper.chmod(Path::new(""), 0o755)?;
     }
     Ok(Rootfs {
         lowers,

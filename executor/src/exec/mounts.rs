@@ -77,10 +77,7 @@ impl Engine {
                     });
                 }
                 MountKind::Tmpfs { size } => {
-                    let source = MountSource::Tmpfs {
-                        size: *size,
-                        mode: 0o1777,
-                    };
+                    let source = MountSource::Tmpfs { size: *size };
                     out.mounts.push(Mount {
                         target,
                         source,
@@ -229,6 +226,9 @@ impl Engine {
                     hint: format!("add --secret id={},src=FILE", secret.id),
                 });
             }
+            // As BuildKit: the variable is there all the same.
+            let empty = secret.env.iter().map(|name| (name.clone(), String::new()));
+            out.env.extend(empty);
             return Ok(());
         };
         let bytes = match source {
@@ -277,6 +277,10 @@ impl Engine {
     }
 
     fn agent(&self, ssh: &SshMount, target: PathBuf, out: &mut Prepared) -> Result<()> {
+        out.env.push((
+            "SSH_AUTH_SOCK".into(),
+            target.to_string_lossy().into_owned(),
+        ));
         let Some(agent) = self.s.inputs.ssh.get(&ssh.id) else {
             if ssh.required {
                 return Err(Error::Missing {
@@ -286,10 +290,6 @@ impl Engine {
             }
             return Ok(());
         };
-        out.env.push((
-            "SSH_AUTH_SOCK".into(),
-            target.to_string_lossy().into_owned(),
-        ));
         let source = MountSource::Host {
             path: agent.socket.clone(),
             below: PathBuf::new(),

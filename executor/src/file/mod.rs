@@ -180,7 +180,7 @@ fn all_matches<'w>(tree: &OpenTree, wanted: &'w Wanted) -> Result<Vec<(Match, &'
     let ignore = tree.dir().and_then(|d| d.ignore.as_deref());
     let mut out = Vec::new();
     for source in &wanted.sources {
-        let found = select(tree.root(), ignore, source, wanted.one_path)?;
+        let found = select(tree.root(), ignore, source, wanted.one_path, wanted.parents)?;
         out.extend(found.into_iter().map(|m| (m, source.as_str())));
     }
     Ok(out)

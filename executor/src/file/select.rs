@@ -26,12 +26,18 @@ pub(crate) fn select(
     ignore: Option<&dyn PathFilter>,
     source: &str,
     one_path: bool,
+    deep: bool,
 ) -> Result<Vec<Match>> {
     let (pivot, _) = source
         .split_once("/./")
         .map_or(("", source), |(a, b)| (a, b));
     let skipped = Glob::new(pivot).segments().len();
-    let pattern = Glob::new(source);
+    // Only `--parents` goes to any depth; elsewhere two stars are no more than one.
+    let pattern = if deep {
+        Glob::new(source)
+    } else {
+        Glob::new(&source.replace("**", "*"))
+    };
     let wild = !one_path && has_wildcard(source);
     let mut found = Vec::new();
     if wild {

@@ -283,7 +283,7 @@ impl Lexer<'_> {
                 None if self.mode.keep_unset => format!("${{{name}}}"),
                 None => String::new(),
             }),
-            (Some(c @ ('-' | '+' | '?' | '#' | '%')), _) => {
+            (Some(c @ ('-' | '+' | '?')), _) | (Some(c @ ('#' | '%')), false) => {
                 self.conditional(&name, c, unless_empty)
             }
             (Some('/'), false) => self.replaced(&name),

@@ -40,7 +40,8 @@ impl Pattern {
             .map_err(|_| "it is too large".to_owned())
     }
 
-    /// Replaces the first match, or all.
+    /// Replaces the first match, or all. As in BuildKit, `$0` in what replaces all stands for the
+    /// match, and any other reference for nothing.
     pub(super) fn replace(&self, value: &str, with: &str, all: bool) -> String {
         let mut out = String::with_capacity(value.len());
         let mut end = 0;
@@ -50,7 +51,11 @@ impl Pattern {
             .take(if all { usize::MAX } else { 1 })
         {
             out.push_str(value.get(end..found.start()).unwrap_or(""));
-            out.push_str(with);
+            if all {
+                push_template(&mut out, with, value.get(found.range()).unwrap_or(""));
+            } else {
+                out.push_str(with);
+            }
             end = found.end();
         }
         out.push_str(value.get(end..).unwrap_or(""));
@@ -62,6 +67,33 @@ impl Pattern {
             .find(Input::new(value).anchored(Anchored::Yes))
             .map_or(0, |found| found.end())
     }
+}
+
+/// Adds `template` with its references: `$name`, `${name}`, and `$$` for a dollar.
+fn push_template(out: &mut String, template: &str, found: &str) {
+    let is_name = |c: char| c.is_alphanumeric() || c == '_';
+    let mut rest = template;
+    while let Some((before, after)) = rest.split_once('$') {
+        out.push_str(before);
+        let braced = after.strip_prefix('{').and_then(|a| a.split_once('}'));
+        let (name, behind) = match braced {
+            Some(parts) => parts,
+            None => after.split_at(after.find(|c| !is_name(c)).unwrap_or(after.len())),
+        };
+        if let Some(behind) = after.strip_prefix('$') {
+            out.push('$');
+            rest = behind;
+        } else if name.is_empty() || !name.chars().all(is_name) {
+            out.push('$');
+            rest = after;
+        } else {
+            if name == "0" {
+                out.push_str(found);
+            }
+            rest = behind;
+        }
+    }
+    out.push_str(rest);
 }
 
 /// Adds a character that stands for itself.

@@ -77,7 +77,6 @@ fn words_expand() {
         ("${path%/*}", "/usr/lib"),
         ("${path#z}", "/usr/lib/x.tar.gz"),
         ("${u#z}", ""),
-        ("${x:#v}", "alue"),
         ("${path/\\//_}", "_usr/lib/x.tar.gz"),
         ("${path//\\//_}", "_usr_lib_x.tar.gz"),
         ("${path/tar/zip}", "/usr/lib/x.zip.gz"),

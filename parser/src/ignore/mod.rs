@@ -137,27 +137,29 @@ impl Ignore {
         }
     }
 
-    /// The last rule that matches the path or a parent. A `!` rule before any exclusion decides
-    /// nothing.
+    /// The rule that decides on a path. As in Docker, rules are looked at for each parent in turn:
+    /// one that matched a parent matches what is below it, and a rule that could change nothing
+    /// there, as what it would include was not excluded, did not match.
     fn deciding(&self, path: &str) -> Option<(usize, &Rule)> {
         if path.is_empty() || path == "." {
             return None;
         }
-        let first = self.rules.iter().position(|rule| !rule.negated)?;
-        self.rules
-            .iter()
-            .enumerate()
-            .skip(first)
-            .rev()
-            .find(|(_, rule)| rule.pattern.matches_with_parents(path))
-            .filter(|(last, rule)| {
-                !rule.negated
-                    || self
-                        .rules
-                        .iter()
-                        .take(*last)
-                        .any(|rule| !rule.negated && rule.pattern.matches_with_parents(path))
-            })
+        let mut last = None;
+        let mut matched = vec![false; self.rules.len()];
+        let ends = path.match_indices('/').map(|(at, _)| at);
+        for end in ends.chain([path.len()]) {
+            let here = path.get(..end).unwrap_or(path);
+            let mut excluded = false;
+            last = None;
+            for (number, (rule, matched)) in self.rules.iter().zip(&mut matched).enumerate() {
+                *matched = *matched || (rule.negated == excluded && rule.pattern.matches(here));
+                if *matched {
+                    excluded = !rule.negated;
+                    last = Some((number, rule));
+                }
+            }
+        }
+        last
     }
 
     /// True when there is no pattern.

@@ -66,7 +66,8 @@ impl Pattern {
         &self.text
     }
 
-    fn matches(&self, path: &str) -> bool {
+    /// Whether the path itself matches.
+    pub(super) fn matches(&self, path: &str) -> bool {
         match &self.matcher {
             Matcher::Exact => path == self.text,
             Matcher::Prefix(prefix) => path.starts_with(prefix.as_str()),
@@ -76,15 +77,6 @@ impl Pattern {
             }
             Matcher::Regex { whole, .. } => whole.is_match(path),
         }
-    }
-
-    /// Whether the path or one of its parents matches.
-    pub(super) fn matches_with_parents(&self, path: &str) -> bool {
-        if self.matches(path) {
-            return true;
-        }
-        path.match_indices('/')
-            .any(|(at, _)| path.get(..at).is_some_and(|parent| self.matches(parent)))
     }
 
     /// Whether any path below `dir` matches.

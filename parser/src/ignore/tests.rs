@@ -203,15 +203,29 @@ fn cleaning() {
     }
 }
 
-/// The rule by its definition: pattern after pattern, path and parents.
-fn slow_verdict(ignore: &Ignore, path: &str) -> bool {
+/// Which rules match a path, by their definition: those that match its parent do, and the others
+/// are looked at unless they could change nothing.
+fn slow_matches(ignore: &Ignore, path: &str) -> Vec<bool> {
+    let parent = match path.rsplit_once('/') {
+        Some((parent, _)) => slow_matches(ignore, parent),
+        None => vec![false; ignore.rules.len()],
+    };
     let mut excluded = false;
-    for rule in &ignore.rules {
-        if rule.negated == excluded && rule.pattern.matches_with_parents(path) {
+    let mut found = Vec::new();
+    for (rule, above) in ignore.rules.iter().zip(parent) {
+        let matches = above || rule.negated == excluded && rule.pattern.matches(path);
+        if matches {
             excluded = !rule.negated;
         }
+        found.push(matches);
     }
-    excluded
+    found
+}
+
+fn slow_verdict(ignore: &Ignore, path: &str) -> bool {
+    let matches = slow_matches(ignore, path);
+    let last = ignore.rules.iter().zip(matches).rfind(|(_, m)| *m);
+    last.is_some_and(|(rule, _)| !rule.negated)
 }
 
 proptest! {

@@ -11,7 +11,7 @@ impl<'a> Builder<'a, '_> {
     pub(super) fn run(&mut self, parts: &Parts<'a>) -> Option<Kind> {
         let form = self.form(parts.args);
         let heredocs = match &form {
-            Some(Form::Shell(_)) => self.heredocs(parts)?,
+            Some(Form::Shell(_)) => self.heredocs(parts, true)?,
             _ => Vec::new(),
         };
         let form = form?;

@@ -166,7 +166,8 @@ impl<'a> Builder<'a, '_> {
     }
 
     /// Reads the heredocs that the line opens.
-    fn heredocs(&mut self, parts: &Parts<'_>) -> Option<Vec<Heredoc>> {
-        heredoc::read(&self.logical.text, parts.span, self.lines, self.diagnostics)
+    fn heredocs(&mut self, parts: &Parts<'_>, is_command: bool) -> Option<Vec<Heredoc>> {
+        let (text, span) = (&self.logical.text, parts.span);
+        heredoc::read(text, is_command, span, self.lines, self.diagnostics)
     }
 }

@@ -13,7 +13,7 @@ impl<'a> Builder<'a, '_> {
         let (mut args, heredocs): (Vec<Text>, _) = match self.strings(parts.args).ok()? {
             Some(strings) => (strings, Vec::new()),
             None => {
-                let heredocs = self.heredocs(parts)?;
+                let heredocs = self.heredocs(parts, false)?;
                 (
                     words::items(parts.args)
                         .into_iter()

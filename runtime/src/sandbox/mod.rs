@@ -77,12 +77,10 @@ pub enum MountSource {
         /// Untrusted path below it.
         below: PathBuf,
     },
-    /// An empty file system in memory.
+    /// An empty file system in memory, whose root has the mode of the directory that it covers.
     Tmpfs {
         /// Size limit in bytes; none is the kernel's default of half the memory.
         size: Option<u64>,
-        /// Mode of its root.
-        mode: u32,
     },
     /// A file that exists in memory only.
     Content {

@@ -212,11 +212,9 @@ fn source_of(source: &MountSource, read_only: bool, spot_dir: &Path) -> Result<(
             let dir = is_dir(&fd)?;
             Ok((Detached::clone_of(fd, false)?, dir))
         }
-        MountSource::Tmpfs { size, mode } => {
-            let mode = format!("{mode:o}");
+        MountSource::Tmpfs { size } => {
             let size = size.map(|s| s.to_string());
-            let mut options = vec![("mode", mode.as_str())];
-            options.extend(size.as_deref().map(|s| ("size", s)));
+            let options: Vec<_> = size.as_deref().map(|s| ("size", s)).into_iter().collect();
             let attrs = Attrs {
                 nosuid: true,
                 nodev: true,
@@ -282,6 +280,12 @@ fn bind(root: &RootDir, m: &Mount, spot_dir: &Path, made: &mut dyn FnMut(PathBuf
             m.target.display()
         ))
     })?;
+    if matches!(m.source, MountSource::Tmpfs { .. }) {
+        let covered = rustix::fs::fstat(&target);
+        let covered = covered.map_err(|e| FsError::new("stat", &m.target, e))?;
+        tree.root()?
+            .chmod(Path::new(""), covered.st_mode & 0o7777)?;
+    }
     tree.attach(target)?;
     Ok(())
 }

@@ -18,6 +18,10 @@ pub(crate) fn check_source(is_add: bool, source: &str, at: At, findings: &Findin
     let Some(context) = findings.context() else {
         return;
     };
+    // As BuildKit: a path with a slash in front is not looked up.
+    if source.starts_with('/') {
+        return;
+    }
     let path = clean(source);
     if context.leaves_out(&path) {
         let path = if path.is_empty() { "." } else { &path };

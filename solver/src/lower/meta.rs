@@ -375,8 +375,20 @@ fn go_escape(c: char, quote: char) -> String {
         '\\' => "\\\\".into(),
         c if c == quote => format!("\\{c}"),
         c if c < ' ' || c == '\x7f' => format!("\\x{:02x}", u32::from(c)),
+        // What Go does not print: other spaces and what only steers the layout of text.
+        c if c != ' ' && (c.is_whitespace() || c.is_control() || is_invisible(c)) => {
+            match u32::from(c) {
+                code @ 0x1_0000.. => format!("\\U{code:08x}"),
+                code => format!("\\u{code:04x}"),
+            }
+        }
         c => c.to_string(),
     }
+}
+
+/// Characters of Unicode's category Cf that occur in text.
+fn is_invisible(c: char) -> bool {
+    matches!(c, '\u{ad}' | '\u{200b}'..='\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2060}'..='\u{2064}' | '\u{feff}')
 }
 
 /// A number of nanoseconds as Go prints a duration.

@@ -28,6 +28,7 @@ fn lone_heredoc(command: &Command) -> Option<&Heredoc> {
     match (&command.form, command.heredocs.as_slice()) {
         (Form::Shell(text), [doc]) => {
             let line = text.value.trim();
+            let line = line.trim_start_matches(|c: char| c.is_ascii_digit());
             let mark = line.strip_prefix("<<")?.trim_start_matches('-').trim();
             (mark.trim_matches(['"', '\'']) == doc.name).then_some(doc)
         }
@@ -100,6 +101,8 @@ impl Build<'_> {
         let (mut network, mut security) = (self.request.network, Security::Sandbox);
         for flag in &instruction.flags {
             let value = match &flag.value {
+                // What has no variables is taken as it is: fields of a mount may be quoted.
+                Some(value) if !value.value.contains('$') => value.clone(),
                 Some(value) => Text::new(self.word(value, state)?, value.span),
                 None => Text::new(String::new(), flag.span),
             };
@@ -231,7 +234,8 @@ impl Build<'_> {
                 };
                 let target = target.clone().ok_or_else(needs_target)?;
                 let namespace = self.request.build_args.get("BUILDKIT_CACHE_MOUNT_NS");
-                let id = spec.id.clone().unwrap_or(target);
+                // The target as it is written, as in BuildKit.
+                let id = spec.id.clone().or(spec.target.clone()).unwrap_or(target);
                 MountKind::Cache(CacheMount {
                     id: namespace.map_or(id.clone(), |ns| format!("{ns}/{id}")),
                     sharing: match spec.sharing {

@@ -180,10 +180,10 @@ impl<'a> Build<'a> {
             .map_err(|e| LowerError::expand(&e, text.span))
     }
 
-    /// Expands variables and keeps quotes.
-    pub(super) fn raw(&self, text: &Text, state: &State) -> Result<String, LowerError> {
-        let expanded = expand_raw(&text.value, self.escape(), state)
-            .map_err(|e| LowerError::expand(&e, text.span))?;
+    /// Expands variables in a here-document and keeps quotes. Its escape is a backslash whatever the file's is.
+    pub(super) fn document(&self, text: &Text, state: &State) -> Result<String, LowerError> {
+        let expanded =
+            expand_raw(&text.value, '\\', state).map_err(|e| LowerError::expand(&e, text.span))?;
         self.check_variables(text, &expanded, state);
         Ok(expanded.text)
     }
@@ -338,11 +338,10 @@ impl<'a> Build<'a> {
         if env_value(&state.config.config.env, "PATH").is_none() {
             state.config.config.env.push(DEFAULT_PATH.into());
         }
-        if !matches!(stage.base, Base::Stage(_)) {
-            for entry in state.config.config.env.clone() {
-                let (name, value) = entry.split_once('=').unwrap_or((&entry, ""));
-                state.set(name, value);
-            }
+        // The image's environment counts anew, also over arguments of the stage that it is from.
+        for entry in state.config.config.env.clone() {
+            let (name, value) = entry.split_once('=').unwrap_or((&entry, ""));
+            state.set(name, value);
         }
         Ok(state)
     }

@@ -99,7 +99,7 @@ impl Build<'_> {
             match source {
                 SourceArg::Heredoc(doc) => {
                     let content = if doc.expand {
-                        self.raw(&doc.content, state)?
+                        self.document(&doc.content, state)?
                     } else {
                         doc.content.value.clone()
                     };
@@ -187,7 +187,10 @@ impl Build<'_> {
             on_base: state.tip.is_some(),
             epoch: self.request.epoch,
         };
-        state.tip = Some(match (link, state.tip) {
+        // Names of users are those of what is below.
+        let is_number = |c: &String| c.bytes().all(|b| b.is_ascii_digit() || b == b':');
+        let alone = link && manner.chown.as_ref().is_none_or(is_number);
+        state.tip = Some(match (alone, state.tip) {
             (true, Some(below)) => self.linked(place, instruction, below, file, &inputs),
             _ => self.add(place, instruction, Op::File(file), inputs),
         });

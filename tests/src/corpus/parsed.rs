@@ -58,7 +58,7 @@ fn write_instruction(out: &mut String, instruction: &Instruction) {
         }
     };
     match &instruction.kind {
-        Kind::From { image, alias } => {
+        Kind::From { image, alias, .. } => {
             let _ = write!(out, " {:?}", image.value);
             if let Some(alias) = alias {
                 let _ = write!(out, " as {:?}", alias.value);
