@@ -77,7 +77,8 @@ pub enum MountSource {
         /// Untrusted path below it.
         below: PathBuf,
     },
-    /// An empty file system in memory, whose root has the mode of the directory that it covers.
+    /// An empty file system in memory, whose root has the mode of the directory that it covers,
+    /// or is open to everybody where there is none.
     Tmpfs {
         /// Size limit in bytes; none is the kernel's default of half the memory.
         size: Option<u64>,

@@ -274,6 +274,7 @@ fn bind(root: &RootDir, m: &Mount, spot_dir: &Path, made: &mut dyn FnMut(PathBuf
         )?;
     }
     let at = below_root(&m.target);
+    let is_there = root.open_path(at).is_ok();
     let target = target_of(root, at, dir, made).map_err(|e| {
         Error::Setup(format!(
             "cannot make the mount point `{}`: {e}",
@@ -283,8 +284,8 @@ fn bind(root: &RootDir, m: &Mount, spot_dir: &Path, made: &mut dyn FnMut(PathBuf
     if matches!(m.source, MountSource::Tmpfs { .. }) {
         let covered = rustix::fs::fstat(&target);
         let covered = covered.map_err(|e| FsError::new("stat", &m.target, e))?;
-        tree.root()?
-            .chmod(Path::new(""), covered.st_mode & 0o7777)?;
+        let mode = if is_there { covered.st_mode } else { 0o1777 };
+        tree.root()?.chmod(Path::new(""), mode & 0o7777)?;
     }
     tree.attach(target)?;
     Ok(())

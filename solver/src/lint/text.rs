@@ -17,7 +17,7 @@ pub fn check_text(parsed: &Parsed, findings: &Findings) {
         // From the blank line to the end of the instruction, whose last line BuildKit reports.
         let Span { start, end } = diagnostic.span;
         let at = At {
-            about: Span::new(end, end),
+            about: Span::new(end.saturating_sub(1), end),
             caret: Span::new(start, start),
         };
         let detail = "a blank line stands inside a continued instruction";
