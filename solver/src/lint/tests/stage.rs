@@ -294,11 +294,6 @@ const PLACES: &[Case] = &[
         "LegacyKeyValueFormat 2-3",
     ),
     (
-        "FROM busybox\nENV A b \\\n\n",
-        "",
-        "LegacyKeyValueFormat 2-3, NoEmptyContinuation 3",
-    ),
-    (
         "FROM busybox\nCOPY <<A <<B /x$y/\na\nA\nb\nB\nCMD a\n",
         "",
         "UndefinedVar 2-6, JSONArgsRecommended 7",

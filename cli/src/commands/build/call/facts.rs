@@ -4,15 +4,17 @@ use std::io::Write as _;
 
 use kiln_solver::lower::{Outline, OutlineMount, Target};
 
-/// Rows in columns; a row of one cell stands outside of them.
+/// Rows in columns.
 fn columns(rows: &[Vec<String>]) -> String {
     let mut writer = tabwriter::TabWriter::new(Vec::new()).padding(3);
     for row in rows {
         // Writing to memory does not fail.
-        let _ = writeln!(writer, "{}", row.join("\t").trim_end());
+        let _ = writeln!(writer, "{}", row.join("\t"));
     }
     let bytes = writer.into_inner().unwrap_or_default();
-    String::from_utf8_lossy(&bytes).trim_end().to_owned()
+    let text = String::from_utf8_lossy(&bytes);
+    let lines = text.lines().map(str::trim_end);
+    lines.collect::<Vec<_>>().join("\n")
 }
 
 fn row<const N: usize>(cells: [&str; N]) -> Vec<String> {
