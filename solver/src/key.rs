@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 
 /// Version of the encoding. Raised whenever the same op would be encoded differently, or the
 /// result of an op changes.
-pub const VERSION: u32 = 1;
+pub const VERSION: u32 = 2;
 
 macro_rules! hash_id {
     ($(#[$meta:meta])* $name:ident) => {
