@@ -337,7 +337,7 @@ fn froms(instruction: &Instruction) -> Vec<(String, Span)> {
         let Some(value) = &flag.value else { continue };
         match (&instruction.kind, flag.name.value.as_str()) {
             (Kind::Copy(_), "from") if !value.value.is_empty() => {
-                out.push((value.value.clone(), value.span))
+                out.push((value.value.clone(), value.span));
             }
             (Kind::Run(_), "mount") => {
                 // A value that does not parse is reported when the step is lowered.

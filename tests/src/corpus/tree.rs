@@ -145,7 +145,7 @@ impl Tree {
                     line.push_str(&format!("-> {target}"));
                 }
                 What::Device(kind, major, minor) => {
-                    line.push_str(&format!("{kind} {major}:{minor}"))
+                    line.push_str(&format!("{kind} {major}:{minor}"));
                 }
                 What::Fifo => line.push_str("fifo"),
                 What::File {

@@ -47,7 +47,7 @@ pub(super) struct Fake {
 }
 
 impl Fake {
-    pub(super) fn new(
+    pub(super) fn context(
         ignore: &str,
         files: &[(&'static str, &'static str)],
     ) -> Arc<dyn ContextFiles> {

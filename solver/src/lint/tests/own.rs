@@ -13,7 +13,7 @@ type WithFiles = (
 #[track_caller]
 fn all_with_files(cases: &[WithFiles], options: &str) {
     for (text, ignore, files, want) in cases {
-        let (findings, _) = check(text, "", Some(options), Some(Fake::new(ignore, files)));
+        let (findings, _) = check(text, "", Some(options), Some(Fake::context(ignore, files)));
         assert_eq!(shown(text, &findings), *want, "{text}\nin {files:?}");
     }
 }
