@@ -4,7 +4,9 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use kiln_image::Platform;
 use kiln_parser::flags::{MountType, parse_mount};
-use kiln_parser::{Instruction, Kind, Lookup, Severity, Span, expand_word, parse_instruction};
+use kiln_parser::{
+    Instruction, Kind, Lookup, Severity, Span, expand_word, nearest, parse_instruction,
+};
 
 use super::args::Globals;
 use super::error::LowerError;
@@ -425,5 +427,11 @@ pub(super) fn unresolved(stages: &[Stage], reference: &str, error: PortError) ->
                 .flat_map(froms)
                 .find_map(|(text, span)| (text == reference).then_some(span))
         });
-    LowerError::port(error, span)
+    let failed = LowerError::port(error, span);
+    // Most names without a slash that are no image were meant for a stage.
+    let names: Vec<&str> = stages.iter().filter_map(|s| s.name.as_deref()).collect();
+    match nearest(reference, &names) {
+        Some(stage) => failed.with_help(Some(format!("did you mean the stage `{stage}`?"))),
+        None => failed,
+    }
 }

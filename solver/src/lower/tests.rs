@@ -239,6 +239,14 @@ fn what_makes_no_sense_is_an_error_at_its_place() {
     }
     let error = build("FROM base AS a\n", |r| r.target = Some("z".into())).unwrap_err();
     assert_eq!(error.help.as_deref(), Some("stages are: a"));
+    for text in [
+        "FROM base AS builder\nFROM base\nCOPY --from=bulider /x /\n",
+        "FROM base AS builder\nFROM bulider\n",
+    ] {
+        let error = build(text, |_| {}).unwrap_err();
+        let help = "did you mean the stage `builder`?";
+        assert_eq!(error.help.as_deref(), Some(help), "{text}");
+    }
 }
 
 #[test]
