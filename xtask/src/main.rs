@@ -1,4 +1,4 @@
-//! The project's chores: `cargo xtask demo | test | bench | dist | fixtures | deps`.
+//! The project's chores: `cargo xtask demo | test | bench | fuzz | dist | fixtures | deps`.
 
 #![allow(
     clippy::print_stdout,
@@ -11,6 +11,7 @@ mod demo;
 mod deps;
 mod dist;
 mod fixtures;
+mod fuzz;
 mod paths;
 mod registry;
 mod shell;
@@ -34,6 +35,8 @@ enum Chore {
     Test(test::Options),
     /// Measure kiln beside its peers and write tests/bench/RESULTS.md.
     Bench(Box<bench::Options>),
+    /// Run the fuzz targets.
+    Fuzz(fuzz::Options),
     /// Build the static binary and check that it is one.
     Dist,
     /// Make the base images that tests need.
@@ -47,6 +50,7 @@ fn main() -> Result<()> {
         Chore::Demo => demo::run(),
         Chore::Test(options) => test::run(&options),
         Chore::Bench(options) => bench::run(&options),
+        Chore::Fuzz(options) => fuzz::run(&options),
         Chore::Dist => dist::run().map(|path| println!("{}", path.display())),
         Chore::Fixtures => {
             deps::install(deps::FIXTURES)?;
