@@ -69,6 +69,8 @@ pub(crate) enum Command {
     Save(commands::save::Args),
     Load(commands::load::Args),
     Import(commands::import::Args),
+    Fmt(commands::fmt::Args),
+    ExplainContext(commands::explain_context::Args),
     Completions(commands::completions::Args),
     #[command(hide = true)]
     Man(commands::completions::ManArgs),
@@ -79,7 +81,14 @@ pub(crate) enum Command {
 impl Command {
     /// Whether the command may leave something in the store that is not on the disk yet.
     pub(crate) fn needs_upkeep(&self) -> bool {
-        !matches!(self, Self::Upkeep | Self::Completions(_) | Self::Man(_))
+        !matches!(
+            self,
+            Self::Upkeep
+                | Self::Fmt(_)
+                | Self::ExplainContext(_)
+                | Self::Completions(_)
+                | Self::Man(_)
+        )
     }
 
     /// Whether the command starts sandboxes.

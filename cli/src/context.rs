@@ -157,11 +157,20 @@ pub(crate) fn dockerfile(
     }
 }
 
-/// Ignore rules, and the name of the file that they are in.
-type Rules = (Arc<dyn PathFilter>, String);
+/// An ignore file.
+#[derive(Debug)]
+pub(crate) struct IgnoreFile {
+    /// The name that the user knows it by.
+    pub(crate) name: String,
+    pub(crate) text: String,
+    pub(crate) ignore: Ignore,
+}
 
-/// The ignore rules of a context: those named after the Dockerfile, else `.dockerignore`.
-fn ignore_rules(dir: &Path, dockerfile: Option<&Path>) -> Result<Option<Rules>, Failure> {
+/// The ignore file of a context: the one named after the Dockerfile, else `.dockerignore`.
+pub(crate) fn ignore_file(
+    dir: &Path,
+    dockerfile: Option<&Path>,
+) -> Result<Option<IgnoreFile>, Failure> {
     let root = RootDir::open_trusted(dir)?;
     let mut found = None;
     if let Some(file) = dockerfile {
@@ -184,9 +193,18 @@ fn ignore_rules(dir: &Path, dockerfile: Option<&Path>) -> Result<Option<Rules>, 
         return Ok(None);
     };
     let ignore = Ignore::parse(&text).map_err(|e| Failure::new(format!("`{name}`: {e}")))?;
-    if ignore.is_empty() {
+    Ok(Some(IgnoreFile { name, text, ignore }))
+}
+
+/// Ignore rules, and the name of the file that they are in.
+type Rules = (Arc<dyn PathFilter>, String);
+
+/// The ignore rules of a context.
+fn ignore_rules(dir: &Path, dockerfile: Option<&Path>) -> Result<Option<Rules>, Failure> {
+    let file = ignore_file(dir, dockerfile)?.filter(|file| !file.ignore.is_empty());
+    let Some(IgnoreFile { name, ignore, .. }) = file else {
         return Ok(None);
-    }
+    };
     let patterns = ignore
         .patterns()
         .map(|(p, negated, _)| {

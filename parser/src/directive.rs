@@ -6,7 +6,7 @@ use nom::combinator::recognize;
 use nom::{IResult, Parser};
 
 use crate::ast::Directives;
-use crate::diagnostic::Diagnostic;
+use crate::diagnostic::{Diagnostic, Findings};
 use crate::lines::{Physical, offset_in};
 use crate::span::{Span, Spanned};
 
@@ -19,6 +19,12 @@ fn directive(input: &str) -> IResult<&str, &str> {
     let (rest, (_, _, name, _, _, _)) =
         (char('#'), space(), name, space(), char('='), space()).parse(input)?;
     Ok((rest, name))
+}
+
+/// Whether a comment at the top of a file would be taken for a directive, or for the line of an
+/// interpreter that may stand before those.
+pub(crate) fn opens(comment: &str) -> bool {
+    comment.starts_with("#!") || directive(comment).is_ok()
 }
 
 /// Collects directives until the first line that is none.
@@ -46,28 +52,24 @@ impl Reader {
     }
 
     /// True when the line was a directive, good or bad.
-    pub(crate) fn take(&mut self, line: &Physical<'_>, diagnostics: &mut Vec<Diagnostic>) -> bool {
+    pub(crate) fn take(&mut self, line: &Physical<'_>, findings: &mut Findings) -> bool {
         if self.done {
             return false;
         }
-        let body = line.body();
+        let body = line.body;
         let first = !std::mem::replace(&mut self.first_passed, true);
         if first && body.starts_with("#!") {
             // An interpreter line may precede `syntax` and `check`, but not `escape`.
             self.after_shebang = true;
             return true;
         }
-        let taken = self.take_directive(line, body, diagnostics);
+        let taken = self.take_directive(line, findings);
         self.done = !taken;
         taken
     }
 
-    fn take_directive(
-        &mut self,
-        line: &Physical<'_>,
-        body: &str,
-        diagnostics: &mut Vec<Diagnostic>,
-    ) -> bool {
+    fn take_directive(&mut self, line: &Physical<'_>, findings: &mut Findings) -> bool {
+        let body = line.body;
         let Ok((value, name)) = directive(body.trim_start()) else {
             return false;
         };
@@ -91,25 +93,27 @@ impl Reader {
                     _ if duplicate => {}
                     "\\" => self.directives.escape = '\\',
                     "`" => self.directives.escape = '`',
-                    _ => diagnostics.push(
+                    _ => findings.error(|| {
                         Diagnostic::error(
                             "invalid-escape",
                             format!("the escape character cannot be {value:?}"),
                             at(value),
                         )
-                        .with_help("use a backslash or a backtick"),
-                    ),
+                        .with_help("use a backslash or a backtick")
+                    }),
                 }
                 duplicate
             }
             _ => return false,
         };
         if duplicate {
-            diagnostics.push(Diagnostic::error(
-                "duplicate-directive",
-                format!("the directive `{key}` is given twice"),
-                at(name),
-            ));
+            findings.error(|| {
+                Diagnostic::error(
+                    "duplicate-directive",
+                    format!("the directive `{key}` is given twice"),
+                    at(name),
+                )
+            });
         }
         true
     }

@@ -1,10 +1,10 @@
 //! Heredocs: their markers on a line and the lines that follow.
 
 use crate::ast::Heredoc;
-use crate::diagnostic::Diagnostic;
+use crate::diagnostic::{Diagnostic, Findings};
 use crate::expand::{split_raw, unquote_words};
 use crate::lines::Lines;
-use crate::span::{Span, Spanned};
+use crate::span::{Span, Spanned, Text};
 use crate::words::heredoc_marker;
 
 /// The end of a heredoc and how to read it.
@@ -28,14 +28,15 @@ pub(crate) fn marker(word: &str) -> Option<Marker> {
     } else {
         fd.parse().unwrap_or(u32::MAX)
     };
-    // Most delimiters are plain; only others need the lexer.
-    if delimiter
-        .bytes()
-        .all(|b| b.is_ascii_alphanumeric() || b == b'_')
-    {
+    // Most delimiters are plain words, or such in quotes; only others need the lexer.
+    let quoted = ['\'', '"']
+        .into_iter()
+        .find_map(|quote| delimiter.strip_prefix(quote)?.strip_suffix(quote));
+    let name = quoted.unwrap_or(delimiter);
+    if !name.is_empty() && name.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_') {
         return Some(Marker {
-            name: delimiter.to_owned(),
-            expand: true,
+            name: name.to_owned(),
+            expand: quoted.is_none(),
             strip_tabs,
             fd,
         });
@@ -57,21 +58,59 @@ fn markers(line: &str, is_command: bool) -> Vec<Marker> {
     if !line.contains("<<") {
         return Vec::new();
     }
+    // What is in `${...}` splits into words, too, and loses its escapes: that takes the lexer.
+    if line.contains("${") {
+        let words = split_raw(line).unwrap_or_default();
+        return markers_of(words.iter().map(String::as_str), is_command);
+    }
+    markers_of(split_plain(line).unwrap_or_default(), is_command)
+}
+
+fn markers_of<'w>(words: impl IntoIterator<Item = &'w str>, is_command: bool) -> Vec<Marker> {
     let mut found = Vec::new();
-    let mut open: Option<String> = None;
-    for word in split_raw(line).unwrap_or_default() {
-        let word = match open.take() {
-            Some(mark) => mark + &word,
-            None => word,
-        };
-        let mark = word.trim_start_matches(|c: char| c.is_ascii_digit());
-        if is_command && mark == "<<" {
-            open = Some(word);
-            continue;
+    let mut open: Option<&str> = None;
+    for word in words {
+        match open.take() {
+            Some(mark) => found.extend(marker(&format!("{mark}{word}"))),
+            None if is_command && word.trim_start_matches(|c: char| c.is_ascii_digit()) == "<<" => {
+                open = Some(word);
+            }
+            None => found.extend(marker(word)),
         }
-        found.extend(marker(&word));
     }
     found
+}
+
+/// Splits a line without `${` at unquoted white space; none when a quote is open.
+fn split_plain(line: &str) -> Option<Vec<&str>> {
+    let mut words = Vec::new();
+    let mut begin = None;
+    let mut quote = None;
+    let mut chars = line.char_indices();
+    while let Some((at, c)) = chars.next() {
+        if quote.is_none() && c.is_whitespace() {
+            words.extend(begin.take().and_then(|begin: usize| line.get(begin..at)));
+            continue;
+        }
+        begin.get_or_insert(at);
+        match (c, quote) {
+            ('"' | '\'', None) => quote = Some(c),
+            (_, Some(open)) if c == open => quote = None,
+            ('\\', None) => {
+                chars.next();
+            }
+            // In double quotes an escape only means something before these three.
+            ('\\', Some('"')) if chars.as_str().starts_with(['"', '$', '\\']) => {
+                chars.next();
+            }
+            _ => {}
+        }
+    }
+    if quote.is_some() {
+        return None;
+    }
+    words.extend(begin.and_then(|begin| line.get(begin..)));
+    Some(words)
 }
 
 /// Takes the lines of every heredoc that `line` opens. Without its end a heredoc reaches to the
@@ -81,53 +120,25 @@ pub(crate) fn read(
     is_command: bool,
     span: Span,
     lines: &mut Lines<'_>,
-    diagnostics: &mut Vec<Diagnostic>,
+    findings: &mut Findings,
 ) -> Option<Vec<Heredoc>> {
     let mut found = Vec::new();
     for marker in markers(line, is_command) {
-        let mut value = String::new();
-        let mut content: Option<Span> = None;
-        let mut ended = false;
-        for line in lines.by_ref() {
-            let body = line.body();
-            let text = if marker.strip_tabs {
-                line.text.trim_start_matches('\t')
-            } else {
-                line.text
-            };
-            let body = if marker.strip_tabs {
-                body.trim_start_matches('\t')
-            } else {
-                body
-            };
-            if body == marker.name {
-                let at = Span::new(line.start, line.start);
-                content.get_or_insert(at);
-                ended = true;
-                break;
-            }
-            value.push_str(text);
-            let here = Span::new(line.start, line.start + line.text.len());
-            content = Some(content.map_or(here, |before| before.to(here)));
-        }
-        if !ended {
-            diagnostics.push(
+        let Some(content) = content(&marker, lines) else {
+            findings.error(|| {
+                let shown: String = marker.name.chars().take(40).collect();
                 Diagnostic::error(
                     "unterminated-heredoc",
-                    format!("the heredoc `{}` has no end", marker.name),
+                    format!("the heredoc `{shown}` has no end"),
                     span,
                 )
-                .with_help(format!(
-                    "end it with a line that holds only `{}`",
-                    marker.name
-                )),
-            );
+                .with_help(format!("end it with a line that holds only `{shown}`"))
+            });
             return None;
-        }
-        let end = lines.last_end();
+        };
         found.push(Heredoc {
             name: marker.name,
-            content: Spanned::new(value, content.unwrap_or(Span::new(end, end))),
+            content,
             expand: marker.expand,
             strip_tabs: marker.strip_tabs,
             fd: marker.fd,
@@ -136,9 +147,30 @@ pub(crate) fn read(
     Some(found)
 }
 
+/// The lines up to the delimiter, which is taken; none when there is no delimiter.
+fn content(marker: &Marker, lines: &mut Lines<'_>) -> Option<Text> {
+    let mut value = String::new();
+    let mut start = None;
+    for line in lines {
+        let start = *start.get_or_insert(line.start);
+        let without_tabs = |text| {
+            if marker.strip_tabs {
+                str::trim_start_matches(text, '\t')
+            } else {
+                text
+            }
+        };
+        if without_tabs(line.body) == marker.name {
+            return Some(Spanned::new(value, Span::new(start, line.start)));
+        }
+        value.push_str(without_tabs(line.text));
+    }
+    None
+}
+
 #[cfg(test)]
 mod tests {
-    use super::{Marker, marker, markers};
+    use super::{Marker, marker, markers, split_plain, split_raw};
 
     fn expected(name: &str, expand: bool, strip_tabs: bool, fd: u32) -> Option<Marker> {
         Some(Marker {
@@ -174,6 +206,25 @@ mod tests {
     }
 
     #[test]
+    fn both_splitters_agree() {
+        let parts = [
+            "<<A", " ", "\"", "'", "\\", "$", "$x", "<<", "-", "\u{e9}", "\u{2003}",
+        ];
+        // Every line of five parts.
+        for n in 0..parts.len().pow(5) {
+            let line: String = (0..5)
+                .map(|place| parts[n / parts.len().pow(place) % parts.len()])
+                .collect();
+            let fast: Option<Vec<_>> =
+                split_plain(&line).map(|words| words.into_iter().filter_map(marker).collect());
+            let slow: Option<Vec<_>> = split_raw(&line)
+                .ok()
+                .map(|words| words.iter().filter_map(|w| marker(w)).collect());
+            assert_eq!(fast, slow, "{line:?}");
+        }
+    }
+
+    #[test]
     fn markers_of_lines() {
         for (line, want) in [
             ("RUN cat <<A 3<<B > f", &["A", "B"][..]),
@@ -181,6 +232,12 @@ mod tests {
             ("RUN echo it's <<A", &[]),
             ("RUN echo \\<<A", &[]),
             ("RUN a", &[]),
+            ("RUN \"a\\\" <<A\" <<B", &["B"]),
+            ("RUN 'a\\' <<A", &["A"]),
+            ("RUN \"a\\x <<A\" <<\"B\\x\"", &["B\\x"]),
+            ("RUN $x <<A $( <<B", &["A", "B"]),
+            ("RUN ${x:- <<A } <<B", &["A", "B"]),
+            ("RUN \u{2003}<<A\\", &["A"]),
         ] {
             let found: Vec<_> = markers(line, true).into_iter().map(|m| m.name).collect();
             assert_eq!(found, want, "{line}");

@@ -1,7 +1,9 @@
 //! The JSON array form of instructions.
 
+use std::borrow::Cow;
+
 use nom::branch::alt;
-use nom::bytes::complete::{tag, take_while, take_while_m_n, take_while1};
+use nom::bytes::complete::{tag, take_while, take_while_m_n};
 use nom::character::complete::{char, digit0, digit1, one_of};
 use nom::combinator::{opt, recognize, value};
 use nom::sequence::{delimited, preceded};
@@ -9,15 +11,6 @@ use nom::{IResult, Parser};
 
 /// Arrays and objects nested deeper than this are not taken as JSON.
 const DEEPEST: usize = 128;
-
-/// One element of an array.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) enum Element<'a> {
-    /// A string: as written, with quotes, and decoded.
-    String(&'a str, String),
-    /// Anything else.
-    Other,
-}
 
 /// What a text is.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -32,24 +25,30 @@ pub(crate) enum Array<'a> {
 
 /// Reads all of `text` as an array.
 pub(crate) fn array(text: &str) -> Array<'_> {
-    if !text.trim_start().starts_with('[') {
-        return Array::No;
-    }
     // White space before the array may be any; inside it, only what JSON knows.
-    let Ok((rest, elements)) = elements(text.trim_start(), 0) else {
-        return Array::No;
-    };
-    if !rest.trim_start_matches(is_space).is_empty() {
+    let text = text.trim_start();
+    if !text.starts_with('[') {
         return Array::No;
     }
-    let mut strings = Vec::with_capacity(elements.len());
-    for element in elements {
-        match element {
-            Element::String(raw, text) => strings.push((raw, text)),
-            Element::Other => return Array::Mixed,
+    let mut found = Found::default();
+    match elements(text, 0, Some(&mut found)) {
+        Ok((rest, ())) if rest.trim_start_matches(is_space).is_empty() => {
+            if found.other {
+                Array::Mixed
+            } else {
+                Array::Strings(found.strings)
+            }
         }
+        _ => Array::No,
     }
-    Array::Strings(strings)
+}
+
+/// The elements of the outermost array.
+#[derive(Default)]
+struct Found<'a> {
+    strings: Vec<(&'a str, String)>,
+    /// Something is no string.
+    other: bool,
 }
 
 fn is_space(c: char) -> bool {
@@ -67,21 +66,37 @@ fn fail<T>(input: &str) -> IResult<&str, T> {
     )))
 }
 
-fn elements(input: &str, depth: usize) -> IResult<&str, Vec<Element<'_>>> {
+/// An array. Only the elements of the outermost one are kept.
+fn elements<'a>(
+    input: &'a str,
+    depth: usize,
+    mut found: Option<&mut Found<'a>>,
+) -> IResult<&'a str, ()> {
     if depth > DEEPEST {
         return fail(input);
     }
     let (mut rest, _) = (char('['), space).parse(input)?;
-    let mut found = Vec::new();
     if let Some(after) = rest.strip_prefix(']') {
-        return Ok((after, found));
+        return Ok((after, ()));
     }
     loop {
-        let (after, (element, end)) =
-            (|i| element(i, depth), preceded(space, one_of(",]"))).parse(rest)?;
-        found.push(element);
+        let after = match &mut found {
+            Some(found) if rest.starts_with('"') => {
+                let (after, text) = string(rest)?;
+                let raw = rest.get(..rest.len() - after.len()).unwrap_or("");
+                found.strings.push((raw, text.into_owned()));
+                after
+            }
+            found => {
+                if let Some(found) = found {
+                    found.other = true;
+                }
+                element(rest, depth)?.0
+            }
+        };
+        let (after, end) = preceded(space, one_of(",]")).parse(after)?;
         if end == ']' {
-            return Ok((after, found));
+            return Ok((after, ()));
         }
         (rest, _) = space(after)?;
     }
@@ -96,7 +111,7 @@ fn members(input: &str, depth: usize) -> IResult<&str, ()> {
         return Ok((after, ()));
     }
     loop {
-        let (after, (_, _, _, end)) = (
+        let (after, (_, _, (), end)) = (
             string,
             delimited(space, char(':'), space),
             |i| element(i, depth),
@@ -110,20 +125,12 @@ fn members(input: &str, depth: usize) -> IResult<&str, ()> {
     }
 }
 
-fn element(input: &str, depth: usize) -> IResult<&str, Element<'_>> {
+fn element(input: &str, depth: usize) -> IResult<&str, ()> {
     match input.as_bytes().first() {
-        Some(b'"') => {
-            let (rest, text) = string(input)?;
-            let raw = input.get(..input.len() - rest.len()).unwrap_or("");
-            Ok((rest, Element::String(raw, text)))
-        }
-        Some(b'[') => elements(input, depth + 1).map(|(rest, _)| (rest, Element::Other)),
-        Some(b'{') => members(input, depth + 1).map(|(rest, ())| (rest, Element::Other)),
-        _ => value(
-            Element::Other,
-            alt((tag("true"), tag("false"), tag("null"), number)),
-        )
-        .parse(input),
+        Some(b'"') => string(input).map(|(rest, _)| (rest, ())),
+        Some(b'[') => elements(input, depth + 1, None),
+        Some(b'{') => members(input, depth + 1),
+        _ => value((), alt((tag("true"), tag("false"), tag("null"), number))).parse(input),
     }
 }
 
@@ -137,25 +144,25 @@ fn number(input: &str) -> IResult<&str, &str> {
     .parse(input)
 }
 
-fn string(input: &str) -> IResult<&str, String> {
-    let (mut rest, _) = char('"').parse(input)?;
-    let mut text = String::new();
+fn string(input: &str) -> IResult<&str, Cow<'_, str>> {
+    let (rest, _) = char('"').parse(input)?;
+    let (mut rest, head) = plain(rest)?;
+    let mut text = Cow::Borrowed(head);
     loop {
-        if let Ok((after, plain)) = plain(rest) {
-            text.push_str(plain);
-            rest = after;
-        }
         if let Some(after) = rest.strip_prefix('"') {
             return Ok((after, text));
         }
         let (after, c) = escaped(rest)?;
-        text.push(c);
+        text.to_mut().push(c);
+        let (after, more) = plain(after)?;
+        text.to_mut().push_str(more);
         rest = after;
     }
 }
 
+/// Text up to a quote, an escape or a control character.
 fn plain(input: &str) -> IResult<&str, &str> {
-    take_while1(|c: char| c != '"' && c != '\\' && c >= ' ').parse(input)
+    take_while(|c: char| c != '"' && c != '\\' && c >= ' ').parse(input)
 }
 
 fn escaped(input: &str) -> IResult<&str, char> {

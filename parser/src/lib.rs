@@ -9,6 +9,7 @@ mod diagnostic;
 mod directive;
 pub mod expand;
 pub mod flags;
+mod format;
 mod heredoc;
 pub mod ignore;
 mod instruction;
@@ -22,7 +23,8 @@ mod words;
 pub use ast::*;
 pub use diagnostic::{Diagnostic, Severity};
 pub use expand::{ExpandError, Expanded, Lookup, expand_raw, expand_word, expand_words};
-pub use ignore::{Ignore, IgnoreError, Verdict};
+pub use format::{FormatError, format};
+pub use ignore::{Ignore, IgnoreError, RuleMatch, Verdict};
 pub use span::{LineIndex, Span, Spanned, Text};
 pub use suggest::nearest;
 

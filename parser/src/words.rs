@@ -1,11 +1,11 @@
 //! How a logical line splits into keyword, flags and words.
 
-use nom::branch::alt;
-use nom::bytes::complete::{tag, take_till, take_till1, take_while, take_while1};
-use nom::character::complete::{anychar, char};
-use nom::combinator::{opt, recognize};
-use nom::multi::many1_count;
-use nom::sequence::preceded;
+use std::borrow::Cow;
+
+use nom::bytes::complete::{tag, take_till, take_while, take_while1};
+use nom::character::complete::char;
+use nom::combinator::opt;
+use nom::error::{Error, ErrorKind};
 use nom::{IResult, Parser};
 
 /// The white space that separates a keyword from its arguments and list items from each other.
@@ -33,40 +33,41 @@ pub(crate) struct RawFlag<'a> {
     /// All of it, with quotes.
     pub(crate) raw: &'a str,
     /// Name, raw and without quotes.
-    pub(crate) name: (&'a str, String),
+    pub(crate) name: (&'a str, Cow<'a, str>),
     /// Value, raw and without quotes and escapes.
-    pub(crate) value: Option<(&'a str, String)>,
+    pub(crate) value: Option<(&'a str, Cow<'a, str>)>,
 }
 
-/// A quoted part; a missing end quote lets it reach to the end of the text.
-fn quoted<'a>(quote: char, escape: Option<char>) -> impl Fn(&'a str) -> IResult<&'a str, &'a str> {
-    move |input| {
-        recognize((char(quote), |body: &'a str| {
-            let mut chars = body.char_indices();
-            while let Some((at, c)) = chars.next() {
-                if c == quote {
-                    return Ok((&body[at + c.len_utf8()..], &body[..at]));
-                }
-                if Some(c) == escape {
-                    chars.next();
-                }
-            }
-            Ok((&body[body.len()..], body))
-        }))
-        .parse(input)
-    }
-}
-
-/// A word: runs of plain text, escaped characters and quoted parts.
+/// A word: runs of plain text, escaped characters and quoted parts. A missing end quote lets it
+/// reach to the end of the text.
 fn word<'a>(escape: char, escape_in_single: bool) -> impl Fn(&'a str) -> IResult<&'a str, &'a str> {
     move |input| {
-        recognize(many1_count(alt((
-            recognize((char(escape), opt(anychar))),
-            quoted('"', Some(escape)),
-            quoted('\'', escape_in_single.then_some(escape)),
-            take_till1(move |c: char| c.is_whitespace() || c == '"' || c == '\'' || c == escape),
-        ))))
-        .parse(input)
+        let mut quote = None;
+        let mut chars = input.char_indices();
+        let mut end = input.len();
+        while let Some((at, c)) = chars.next() {
+            match quote {
+                Some(open) if c == open => quote = None,
+                Some(open) if c == escape && (open == '"' || escape_in_single) => {
+                    chars.next();
+                }
+                Some(_) => {}
+                None if c == escape => {
+                    chars.next();
+                }
+                None if c == '"' || c == '\'' => quote = Some(c),
+                None if c.is_whitespace() => {
+                    end = at;
+                    break;
+                }
+                None => {}
+            }
+        }
+        if end == 0 {
+            return Err(nom::Err::Error(Error::new(input, ErrorKind::TakeTill1)));
+        }
+        let (word, rest) = input.split_at(end);
+        Ok((rest, word))
     }
 }
 
@@ -93,6 +94,19 @@ pub(crate) fn flags(line: &str) -> (Vec<RawFlag<'_>>, &str) {
 
 /// Removes quotes and escapes of a flag and splits it at the first `=`.
 fn unquote_flag(raw: &str) -> RawFlag<'_> {
+    let dashes = |text: &str| if text.starts_with("--") { 2 } else { 0 };
+    if !raw.contains(['\\', '"', '\'']) {
+        let flag = raw.get(dashes(raw)..).unwrap_or(raw);
+        let (name, value) = match flag.split_once('=') {
+            Some((name, value)) => (name, Some((value, Cow::Borrowed(value)))),
+            None => (flag, None),
+        };
+        return RawFlag {
+            raw,
+            name: (name, Cow::Borrowed(name)),
+            value,
+        };
+    }
     let mut texts = [String::new(), String::new()];
     let mut equals = None;
     let mut quote = None;
@@ -119,33 +133,37 @@ fn unquote_flag(raw: &str) -> RawFlag<'_> {
             texts[usize::from(equals.is_some())].push(c);
         }
     }
-    let [name, value] = texts;
-    let name = name.strip_prefix("--").map(str::to_owned).unwrap_or(name);
-    let until = equals.unwrap_or(raw.len());
-    let raw_name = raw.get(..until).unwrap_or(raw);
+    let [mut name, value] = texts;
+    let skipped = dashes(&name);
+    name.drain(..skipped);
+    let raw_name = raw.get(..equals.unwrap_or(raw.len())).unwrap_or(raw);
     RawFlag {
         raw,
-        name: (raw_name.strip_prefix("--").unwrap_or(raw_name), name),
-        value: equals.map(|at| (raw.get(at + 1..).unwrap_or(""), value)),
+        name: (
+            raw_name.get(dashes(raw_name)..).unwrap_or(raw_name),
+            Cow::Owned(name),
+        ),
+        value: equals.map(|at| (raw.get(at + 1..).unwrap_or(""), Cow::Owned(value))),
     }
 }
 
 /// Words as `ENV`, `LABEL` and `ARG` split them: quotes and escapes bind white space.
-pub(crate) fn words(text: &str, escape: char) -> Vec<&str> {
-    let mut found = Vec::new();
+pub(crate) fn words(text: &str, escape: char) -> impl Iterator<Item = &str> {
     let mut rest = text.trim_start();
-    while let Ok((after, raw)) = word(escape, false)(rest) {
-        let complete = if after.is_empty() {
-            without_open_escape(raw, escape)
-        } else {
-            raw
-        };
-        if !complete.is_empty() {
-            found.push(complete);
+    std::iter::from_fn(move || {
+        loop {
+            let (after, raw) = word(escape, false)(rest).ok()?;
+            rest = after.trim_start();
+            let complete = if after.is_empty() {
+                without_open_escape(raw, escape)
+            } else {
+                raw
+            };
+            if !complete.is_empty() {
+                return Some(complete);
+            }
         }
-        rest = after.trim_start();
-    }
-    found
+    })
 }
 
 /// Drops an escape that has nothing left to escape.
@@ -167,17 +185,8 @@ fn without_open_escape(raw: &str, escape: char) -> &str {
 }
 
 /// Items between blanks, with no regard for quotes: `FROM`, `EXPOSE`, `COPY`, `VOLUME`.
-pub(crate) fn items(text: &str) -> Vec<&str> {
-    fn item(input: &str) -> IResult<&str, &str> {
-        preceded(take_while(is_blank), take_till1(is_blank)).parse(input)
-    }
-    let mut found = Vec::new();
-    let mut rest = text;
-    while let Ok((after, one)) = item(rest) {
-        found.push(one);
-        rest = after;
-    }
-    found
+pub(crate) fn items(text: &str) -> impl Iterator<Item = &str> {
+    text.split(is_blank).filter(|item| !item.is_empty())
 }
 
 /// Splits at the first run of blanks, as the old form of `ENV` does.
@@ -252,7 +261,7 @@ mod tests {
             let (found, after) = flags(line);
             let found: Vec<_> = found
                 .iter()
-                .map(|f| (f.name.1.as_str(), f.value.as_ref().map(|v| v.1.as_str())))
+                .map(|f| (f.name.1.as_ref(), f.value.as_ref().map(|v| v.1.as_ref())))
                 .collect();
             assert_eq!(found, want, "{line:?}");
             assert_eq!(after, rest, "{line:?}");
@@ -274,15 +283,16 @@ mod tests {
             ("", &[]),
         ];
         for (text, want) in cases {
-            assert_eq!(words(text, '\\'), want, "{text:?}");
+            assert_eq!(words(text, '\\').collect::<Vec<_>>(), want, "{text:?}");
         }
-        assert_eq!(words("a=b` c \\ d", '`'), ["a=b` c", "\\", "d"]);
+        let found: Vec<_> = words("a=b` c \\ d", '`').collect();
+        assert_eq!(found, ["a=b` c", "\\", "d"]);
     }
 
     #[test]
     fn lists_and_pairs() {
-        assert_eq!(items(" a\t b\x0bc "), ["a", "b", "c"]);
-        assert_eq!(items(""), [] as [&str; 0]);
+        assert_eq!(items(" a\t b\x0bc ").collect::<Vec<_>>(), ["a", "b", "c"]);
+        assert_eq!(items("").next(), None);
         assert_eq!(split_blank("a  b c"), Some(("a", "b c")));
         assert_eq!(split_blank("a"), None);
         assert_eq!(first_word("CMD\u{a0} x y"), ("CMD", "x y"));

@@ -134,8 +134,19 @@ fn help_and_version() {
     let lab = Lab::new();
     let help = lab.kiln(["--help"]).output().ok();
     for command in [
-        "build", "run", "pull", "import", "load", "save", "images", "tag", "rmi", "history",
+        "build",
+        "run",
+        "pull",
+        "import",
+        "load",
+        "save",
+        "images",
+        "tag",
+        "rmi",
+        "history",
         "inspect",
+        "fmt",
+        "explain-context",
     ] {
         assert!(
             help.stdout().contains(&format!("\n  {command} ")),

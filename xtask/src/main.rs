@@ -1,4 +1,4 @@
-//! The project's chores: `cargo xtask demo | test | bench | conformance | dist | fixtures | deps`.
+//! The project's chores: `cargo xtask demo | test | bench | conformance | fuzz | dist | fixtures | deps`.
 
 #![allow(
     clippy::print_stdout,
@@ -12,6 +12,7 @@ mod demo;
 mod deps;
 mod dist;
 mod fixtures;
+mod fuzz;
 mod paths;
 mod registry;
 mod shell;
@@ -37,6 +38,8 @@ enum Chore {
     Bench(Box<bench::Options>),
     /// Build the corpus with Docker and with kiln and compare.
     Conformance(conformance::Options),
+    /// Run the fuzz targets.
+    Fuzz(fuzz::Options),
     /// Build the static binary and check that it is one.
     Dist,
     /// Make the base images that tests need.
@@ -51,6 +54,7 @@ fn main() -> Result<()> {
         Chore::Test(options) => test::run(&options),
         Chore::Bench(options) => bench::run(&options),
         Chore::Conformance(options) => conformance::run(&options),
+        Chore::Fuzz(options) => fuzz::run(&options),
         Chore::Dist => dist::run().map(|path| println!("{}", path.display())),
         Chore::Fixtures => {
             deps::install(deps::FIXTURES)?;

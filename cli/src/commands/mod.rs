@@ -3,6 +3,8 @@
 pub(crate) mod build;
 mod build_options;
 pub(crate) mod completions;
+pub(crate) mod explain_context;
+pub(crate) mod fmt;
 pub(crate) mod history;
 pub(crate) mod images;
 pub(crate) mod import;
@@ -37,6 +39,8 @@ pub(crate) fn run(app: &App, command: Command) -> Result<ExitCode, Failure> {
         Command::Save(args) => save::run(app, &args),
         Command::Load(args) => load::run(app, &args),
         Command::Import(args) => import::run(app, &args),
+        Command::Fmt(args) => fmt::run(&args),
+        Command::ExplainContext(args) => explain_context::run(&args),
         Command::Completions(args) => completions::run(&args),
         Command::Man(args) => completions::man(&args),
         Command::Upkeep => {

@@ -1,6 +1,10 @@
 //! The state machine behind word expansion.
 
-use super::pattern::{self, Pattern};
+use std::borrow::Cow;
+use std::collections::HashMap;
+
+use super::fuel::Fuel;
+use super::pattern::{self, Pattern, PatternError};
 use super::{ExpandError, Expanded, Lookup};
 
 /// Substitutions in substitutions; deeper ones are refused, so that the stack stays bounded.
@@ -35,15 +39,15 @@ pub(super) fn run(
         env,
         mode,
         depth: 0,
-        used: Vec::new(),
-        unmatched: Vec::new(),
+        fuel: Fuel::default(),
+        names: Names::default(),
     };
     let (text, words) = lexer.until(None, mode.keep_escapes)?;
     Ok((
         Expanded {
             text,
-            used: lexer.used,
-            unmatched: lexer.unmatched,
+            used: lexer.names.used,
+            unmatched: lexer.names.unmatched,
         },
         words,
     ))
@@ -56,8 +60,29 @@ struct Lexer<'a> {
     env: &'a dyn Lookup,
     mode: Mode,
     depth: usize,
+    fuel: Fuel,
+    names: Names<'a>,
+}
+
+/// Names in the order in which they came, each once.
+#[derive(Default)]
+struct Names<'a> {
     used: Vec<String>,
     unmatched: Vec<String>,
+    /// Those that are used, and whether they are among the unmatched.
+    known: HashMap<&'a str, bool>,
+}
+
+impl<'a> Names<'a> {
+    fn add(&mut self, name: &'a str, is_unmatched: bool) {
+        let known = self.known.entry(name).or_insert_with(|| {
+            self.used.push(name.to_owned());
+            false
+        });
+        if is_unmatched && !std::mem::replace(known, true) {
+            self.unmatched.push(name.to_owned());
+        }
+    }
 }
 
 /// Words in the making.
@@ -69,16 +94,21 @@ struct Words {
 }
 
 impl Words {
-    /// Adds a character that may end the word.
-    fn push(&mut self, c: char) {
+    /// Adds text whose white space ends words.
+    fn push(&mut self, text: &str) {
         if !self.collect {
             return;
         }
-        if !c.is_whitespace() {
-            self.word.push(c);
-        } else if !self.word.is_empty() {
-            self.done.push(std::mem::take(&mut self.word));
+        let mut rest = text;
+        while let Some(end) = rest.find(char::is_whitespace) {
+            let (word, after) = rest.split_at(end);
+            self.word.push_str(word);
+            if !self.word.is_empty() {
+                self.done.push(std::mem::take(&mut self.word));
+            }
+            rest = after.trim_start();
         }
+        self.word.push_str(rest);
     }
 
     /// Adds quoted text.
@@ -96,17 +126,27 @@ impl Words {
     }
 }
 
-impl Lexer<'_> {
+impl<'a> Lexer<'a> {
+    fn rest(&self) -> &'a str {
+        self.source.get(self.at..).unwrap_or("")
+    }
+
     fn peek(&self) -> Option<char> {
-        self.source
-            .get(self.at..)
-            .and_then(|rest| rest.chars().next())
+        self.rest().chars().next()
     }
 
     fn next(&mut self) -> Option<char> {
         let c = self.peek()?;
         self.at += c.len_utf8();
         Some(c)
+    }
+
+    /// Takes the text before the first character that `ends` it.
+    fn take_until(&mut self, ends: impl Fn(char) -> bool) -> &'a str {
+        let rest = self.rest();
+        let end = rest.find(ends).unwrap_or(rest.len());
+        self.at += end;
+        rest.get(..end).unwrap_or("")
     }
 
     fn syntax(&self, reason: &'static str) -> ExpandError {
@@ -134,42 +174,39 @@ impl Lexer<'_> {
             collect: self.mode.split && stop.is_none(),
             ..Words::default()
         };
-        while let Some(c) = self.peek() {
+        let escape = self.escape;
+        let quotes = !self.mode.plain_quotes;
+        let is_quote = |c| quotes && matches!(c, '\'' | '"');
+        loop {
+            let plain =
+                self.take_until(|c| Some(c) == stop || c == '$' || c == escape || is_quote(c));
+            words.push(plain);
+            text.push_str(plain);
+            let Some(c) = self.peek() else { break };
             if Some(c) == stop {
                 self.next();
                 return Ok((text, words.finish()));
             }
-            match c {
-                '$' => {
-                    let value = self.dollar()?;
-                    value.chars().for_each(|c| words.push(c));
-                    text.push_str(&value);
+            if c == '$' {
+                let value = self.dollar()?;
+                words.push(&value);
+                text.push_str(&value);
+            } else if is_quote(c) {
+                let before = text.len();
+                if c == '"' {
+                    self.double_quoted(&mut text)?;
+                } else {
+                    self.single_quoted(&mut text)?;
                 }
-                '\'' | '"' if !self.mode.plain_quotes => {
-                    let quoted = if c == '"' {
-                        self.double_quoted()?
-                    } else {
-                        self.single_quoted()?
-                    };
-                    words.push_quoted(&quoted);
-                    text.push_str(&quoted);
-                }
-                _ if c == self.escape => {
-                    self.next();
-                    if self.mode.keep_escapes {
-                        text.push(c);
-                        words.push_quoted(c.encode_utf8(&mut [0; 4]));
-                    }
-                    if let Some(c) = self.next() {
-                        text.push(c);
-                        words.push_quoted(c.encode_utf8(&mut [0; 4]));
-                    }
-                }
-                _ => {
-                    self.next();
+                words.push_quoted(text.get(before..).unwrap_or(""));
+            } else {
+                let before = text.len();
+                self.next();
+                if self.mode.keep_escapes {
                     text.push(c);
-                    words.push(c);
                 }
+                text.extend(self.next());
+                words.push_quoted(text.get(before..).unwrap_or(""));
             }
         }
         match stop {
@@ -179,28 +216,29 @@ impl Lexer<'_> {
         }
     }
 
-    fn single_quoted(&mut self) -> Result<String, ExpandError> {
+    fn single_quoted(&mut self, text: &mut String) -> Result<(), ExpandError> {
+        let start = self.at;
         self.next();
-        let rest = self.source.get(self.at..).unwrap_or("");
-        let Some(end) = rest.find('\'') else {
+        let inner = self.take_until(|c| c == '\'');
+        if self.next().is_none() {
             return Err(self.open_quote("single"));
-        };
-        self.at += end + 1;
-        let inner = rest.get(..end).unwrap_or("");
-        Ok(if self.mode.keep_quotes {
-            format!("'{inner}'")
+        }
+        text.push_str(if self.mode.keep_quotes {
+            self.source.get(start..self.at).unwrap_or("")
         } else {
-            inner.to_owned()
-        })
+            inner
+        });
+        Ok(())
     }
 
-    fn double_quoted(&mut self) -> Result<String, ExpandError> {
-        let mut text = String::new();
+    fn double_quoted(&mut self, text: &mut String) -> Result<(), ExpandError> {
         self.next();
         if self.mode.keep_quotes {
             text.push('"');
         }
+        let escape = self.escape;
         loop {
+            text.push_str(self.take_until(|c| c == '"' || c == '$' || c == escape));
             match self.peek() {
                 None => return Err(self.open_quote("double")),
                 Some('"') => {
@@ -208,16 +246,16 @@ impl Lexer<'_> {
                     if self.mode.keep_quotes {
                         text.push('"');
                     }
-                    return Ok(text);
+                    return Ok(());
                 }
                 Some('$') => text.push_str(&self.dollar()?),
-                Some(c) if c == self.escape => {
+                Some(c) => {
                     self.next();
                     if self.mode.keep_escapes {
                         text.push(c);
                     }
                     match self.peek() {
-                        Some(next) if next == '"' || next == '$' || next == self.escape => {
+                        Some(next) if next == '"' || next == '$' || next == escape => {
                             self.next();
                             text.push(next);
                         }
@@ -225,10 +263,6 @@ impl Lexer<'_> {
                         Some(_) => text.push(c),
                         None => {}
                     }
-                }
-                Some(c) => {
-                    self.next();
-                    text.push(c);
                 }
             }
         }
@@ -242,29 +276,33 @@ impl Lexer<'_> {
     }
 
     /// Reads a substitution, or gives the dollar sign back when none follows.
-    fn dollar(&mut self) -> Result<String, ExpandError> {
+    fn dollar(&mut self) -> Result<Cow<'a, str>, ExpandError> {
+        let start = self.at;
         self.next();
         if self.peek() == Some('{') {
             self.depth += 1;
             if self.depth > DEEPEST {
                 return Err(ExpandError::Depth { limit: DEEPEST });
             }
-            let value = self.braced();
+            let value = self.braced(start)?;
             self.depth -= 1;
-            return value;
+            // What is nested is copied once for each level.
+            self.fuel.burn(value.len())?;
+            return Ok(value);
         }
         let name = self.name();
         if name.is_empty() {
-            return Ok("$".to_owned());
+            return Ok(Cow::Borrowed("$"));
         }
-        Ok(match self.plain(&name) {
-            Some(value) => value,
-            None if self.mode.keep_unset => format!("${name}"),
-            None => String::new(),
-        })
+        self.plain(name, start)
     }
 
-    fn braced(&mut self) -> Result<String, ExpandError> {
+    /// The text since `start`.
+    fn since(&self, start: usize) -> Cow<'a, str> {
+        Cow::Borrowed(self.source.get(start..self.at).unwrap_or(""))
+    }
+
+    fn braced(&mut self, start: usize) -> Result<Cow<'a, str>, ExpandError> {
         self.next();
         match self.peek() {
             None => return Err(self.syntax("a \"}\" is missing")),
@@ -278,27 +316,23 @@ impl Lexer<'_> {
         };
         match (modifier, unless_empty) {
             (None, _) => Err(self.syntax("a \"}\" is missing")),
-            (Some('}'), false) => Ok(match self.plain(&name) {
-                Some(value) => value,
-                None if self.mode.keep_unset => format!("${{{name}}}"),
-                None => String::new(),
-            }),
+            (Some('}'), false) => self.plain(name, start),
             (Some(c @ ('-' | '+' | '?')), _) | (Some(c @ ('#' | '%')), false) => {
-                self.conditional(&name, c, unless_empty)
+                self.conditional(name, c, unless_empty).map(Cow::Owned)
             }
-            (Some('/'), false) => self.replaced(&name),
+            (Some('/'), false) => self.replaced(name).map(Cow::Owned),
             _ => Err(self.syntax("the modifier is unknown")),
         }
     }
 
     fn conditional(
         &mut self,
-        name: &str,
+        name: &'a str,
         c: char,
         unless_empty: bool,
     ) -> Result<String, ExpandError> {
         let (word, _) = self.until(Some('}'), matches!(c, '#' | '%'))?;
-        let value = self.lookup(name);
+        let value = self.lookup(name, false)?;
         if self.mode.keep_unset && value.is_none() {
             let colon = if unless_empty { ":" } else { "" };
             return Ok(format!("${{{name}{colon}{c}{word}}}"));
@@ -332,56 +366,61 @@ impl Lexer<'_> {
                 } else {
                     pattern::cut_suffix
                 };
-                cut(pattern, &value, longest).map_err(|reason| bad_pattern(name, pattern, reason))
+                cut(pattern, &value, longest, &mut self.fuel)
+                    .map_err(|error| bad_pattern(name, pattern, error))
             }
         }
     }
 
-    fn replaced(&mut self, name: &str) -> Result<String, ExpandError> {
+    fn replaced(&mut self, name: &'a str) -> Result<String, ExpandError> {
         let all = self.peek() == Some('/');
         if all {
             self.next();
         }
         let (pattern, _) = self.until(Some('/'), true)?;
         let (with, _) = self.until(Some('}'), true)?;
-        let value = self.lookup(name);
+        let value = self.lookup(name, false)?;
         if self.mode.keep_unset && value.is_none() {
             let slashes = if all { "//" } else { "/" };
             return Ok(format!("${{{name}{slashes}{pattern}/{with}}}"));
         }
-        Pattern::new(&pattern, true, false)
-            .map(|compiled| compiled.replace(&value.unwrap_or_default(), &with, all))
-            .map_err(|reason| bad_pattern(name, &pattern, reason))
+        Pattern::new(&pattern)
+            .and_then(|compiled| {
+                compiled.replace(&value.unwrap_or_default(), &with, all, &mut self.fuel)
+            })
+            .map_err(|error| bad_pattern(name, &pattern, error))
     }
 
     /// Reads a name: letters, digits and `_`, or only digits, or one special character.
-    fn name(&mut self) -> String {
-        let rest = self.source.get(self.at..).unwrap_or("");
-        let end = match rest.chars().next() {
-            Some('@' | '*' | '#' | '?' | '-' | '$' | '!' | '0') => 1,
-            Some(c) if is_digit(c) => rest.find(|c| !is_digit(c)).unwrap_or(rest.len()),
-            _ => rest
-                .find(|c: char| !c.is_alphabetic() && !is_digit(c) && c != '_')
-                .unwrap_or(rest.len()),
-        };
-        self.at += end;
-        rest.get(..end).unwrap_or("").to_owned()
+    fn name(&mut self) -> &'a str {
+        match self.peek() {
+            Some('@' | '*' | '#' | '?' | '-' | '$' | '!' | '0') => {
+                self.at += 1;
+                self.source.get(self.at - 1..self.at).unwrap_or("")
+            }
+            Some(c) if is_digit(c) => self.take_until(|c| !is_digit(c)),
+            _ => self.take_until(|c| !c.is_alphabetic() && !is_digit(c) && c != '_'),
+        }
     }
 
-    fn lookup(&mut self, name: &str) -> Option<String> {
-        if !self.used.iter().any(|known| known == name) {
-            self.used.push(name.to_owned());
+    /// Looks up a variable; one that `must` have a value is reported when it has none.
+    fn lookup(&mut self, name: &'a str, must: bool) -> Result<Option<String>, ExpandError> {
+        let value = self.env.get(name);
+        // Nobody asks for the names when substitutions stay.
+        if !self.mode.keep_unset {
+            self.names.add(name, must && value.is_none());
         }
-        self.env.get(name)
+        self.fuel.burn(value.as_ref().map_or(0, String::len))?;
+        Ok(value)
     }
 
-    /// Looks up a variable that has no default.
-    fn plain(&mut self, name: &str) -> Option<String> {
-        let value = self.lookup(name);
-        if value.is_none() && !self.unmatched.iter().any(|known| known == name) {
-            self.unmatched.push(name.to_owned());
-        }
-        value
+    /// Looks up a variable that has no default; its substitution is written since `start`.
+    fn plain(&mut self, name: &'a str, start: usize) -> Result<Cow<'a, str>, ExpandError> {
+        Ok(match self.lookup(name, true)? {
+            Some(value) => Cow::Owned(value),
+            None if self.mode.keep_unset => self.since(start),
+            None => Cow::Borrowed(""),
+        })
     }
 }
 
@@ -390,11 +429,14 @@ fn is_digit(c: char) -> bool {
     c.is_ascii_digit() || (!c.is_ascii() && c.is_numeric() && !c.is_alphabetic())
 }
 
-fn bad_pattern(name: &str, pattern: &str, reason: String) -> ExpandError {
-    ExpandError::Pattern {
-        name: name.to_owned(),
-        pattern: shorten(pattern),
-        reason,
+fn bad_pattern(name: &str, pattern: &str, error: PatternError) -> ExpandError {
+    match error {
+        PatternError::Malformed(reason) => ExpandError::Pattern {
+            name: name.to_owned(),
+            pattern: shorten(pattern),
+            reason,
+        },
+        PatternError::Spent(error) => error,
     }
 }
 

@@ -1,5 +1,6 @@
 //! Expansion of variables in words, as Docker's shell lexer does it.
 
+mod fuel;
 mod lexer;
 mod pattern;
 #[cfg(test)]
@@ -92,6 +93,12 @@ pub enum ExpandError {
         pattern: String,
         /// What is wrong.
         reason: String,
+    },
+    /// Values and patterns make more of the word than can be handled.
+    #[error("the substitutions in the word handle more than {limit} MiB")]
+    TooLarge {
+        /// The limit in MiB.
+        limit: usize,
     },
     /// Substitutions are nested too deeply.
     #[error("the substitutions in the word are nested more than {limit} deep")]

@@ -5,8 +5,11 @@
 //! even below an excluded directory.
 
 mod pattern;
+mod program;
 #[cfg(test)]
 mod tests;
+
+use std::borrow::Cow;
 
 use pattern::Pattern;
 
@@ -33,6 +36,19 @@ pub struct Verdict {
     pub excluded: bool,
     /// 1-based line of the pattern that decided last.
     pub line: Option<usize>,
+}
+
+/// A rule that matches a path.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct RuleMatch<'a> {
+    /// The pattern as it was understood.
+    pub pattern: &'a str,
+    /// Written with `!`: it includes again.
+    pub negated: bool,
+    /// 1-based line of the pattern.
+    pub line: usize,
+    /// The path itself, or the first of its parents that the pattern matches.
+    pub matched: &'a str,
 }
 
 /// One line of the file.
@@ -68,18 +84,19 @@ impl Ignore {
                 None => (false, line),
             };
             let cleaned = if pattern.is_empty() {
-                String::new()
+                Cow::Borrowed("")
             } else {
                 clean(pattern)
             };
             let relative = match cleaned.strip_prefix('/') {
                 Some(rest) if !rest.is_empty() => rest,
-                _ => cleaned.as_str(),
+                _ => &cleaned,
             };
-            ignore.add(
-                &format!("{}{relative}", if negated { "!" } else { "" }),
-                index + 1,
-            )?;
+            if negated {
+                ignore.add(&format!("!{relative}"), index + 1)?;
+            } else {
+                ignore.add(relative, index + 1)?;
+            }
         }
         Ok(ignore)
     }
@@ -104,7 +121,7 @@ impl Ignore {
         let cleaned = clean(text);
         let (negated, pattern) = match cleaned.strip_prefix('!') {
             Some(rest) => (true, rest),
-            None => (false, cleaned.as_str()),
+            None => (false, &*cleaned),
         };
         let wrong = |reason: String| IgnoreError::Pattern {
             line,
@@ -114,7 +131,7 @@ impl Ignore {
         if pattern.is_empty() {
             return Err(wrong("nothing follows the `!`".to_owned()));
         }
-        let pattern = Pattern::new(pattern, negated).map_err(wrong)?;
+        let pattern = Pattern::new(pattern).map_err(wrong)?;
         self.rules.push(Rule {
             pattern,
             negated,
@@ -183,6 +200,23 @@ impl Ignore {
         }
     }
 
+    /// The rules that match a path or one of its parents, in order.
+    pub fn matches<'a>(&'a self, path: &'a str) -> impl Iterator<Item = RuleMatch<'a>> + 'a {
+        self.rules.iter().filter_map(move |rule| {
+            let matched = path
+                .match_indices('/')
+                .filter_map(|(at, _)| path.get(..at))
+                .chain(std::iter::once(path))
+                .find(|part| rule.pattern.matches(part))?;
+            Some(RuleMatch {
+                pattern: rule.pattern.text(),
+                negated: rule.negated,
+                line: rule.line,
+                matched,
+            })
+        })
+    }
+
     /// The patterns in order: text, negated by `!`, 1-based line.
     pub fn patterns(&self) -> impl Iterator<Item = (&str, bool, usize)> {
         self.rules
@@ -192,7 +226,10 @@ impl Ignore {
 }
 
 /// The shortest path of the same meaning: no `.`, no doubled `/`, `..` resolved where possible.
-fn clean(path: &str) -> String {
+fn clean(path: &str) -> Cow<'_, str> {
+    if path.split('/').all(|part| !matches!(part, "" | "." | "..")) {
+        return Cow::Borrowed(path);
+    }
     let rooted = path.starts_with('/');
     let mut parts: Vec<&str> = Vec::new();
     for part in path.split('/') {
@@ -208,9 +245,9 @@ fn clean(path: &str) -> String {
             _ => parts.push(part),
         }
     }
-    match (rooted, parts.is_empty()) {
+    Cow::Owned(match (rooted, parts.is_empty()) {
         (true, _) => format!("/{}", parts.join("/")),
         (false, true) => ".".to_owned(),
         (false, false) => parts.join("/"),
-    }
+    })
 }

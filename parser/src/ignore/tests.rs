@@ -69,6 +69,27 @@ fn single_patterns() {
         ("a]", "a]", true),
         ("a^b*", "a^bc", false),
         ("\\d", "7", true),
+        ("[\\d-z]x", "-x", true),
+        ("[\\d-z]x", "zx", true),
+        ("[\\d-z]x", "ax", false),
+        ("[^\\w]x", "-x", true),
+        ("[\\W]x", "_x", false),
+        ("[\\W]x", "\u{e9}x", true),
+        ("a\\sb", "a b", true),
+        ("a\\tb", "a\tb", true),
+        ("^a*", "ab", true),
+        ("*^a", "a", true),
+        ("**/^a*", "ab", true),
+        ("**/^a*", "b/ab", false),
+        ("a**b", "a/x/b", true),
+        ("a**b", "ab", true),
+        ("a**b", "axb", false),
+        ("**/**/a?", "x/ab", true),
+        ("**/a/**/b", "x/a/y/z/b/c", true),
+        ("**aa", "xaaa/b", true),
+        ("**aa", "xaab/b", false),
+        ("a\\*", "a*/b", true),
+        ("?", "\u{e9}/b", true),
         ("*", "a/b", true),
         ("a", "a/b/c", true),
         ("a/b", "a", false),
@@ -144,10 +165,33 @@ fn verdicts_name_the_line() {
 }
 
 #[test]
+fn all_rules_that_match_are_told() {
+    let ignore =
+        Ignore::parse("*.md\ndocs\n!docs/*/keep\nother\n**/keep/a\n").expect("well formed");
+    let found = |path| -> Vec<_> {
+        let matches = ignore.matches(path);
+        matches
+            .map(|m| (m.line, m.negated, m.matched.to_owned()))
+            .collect()
+    };
+    let text = str::to_owned;
+    assert_eq!(found("src/a"), []);
+    assert_eq!(found("a.md"), [(1, false, text("a.md"))]);
+    assert_eq!(
+        found("docs/x/keep/a/b"),
+        [
+            (2, false, text("docs")),
+            (3, true, text("docs/x/keep")),
+            (5, false, text("docs/x/keep/a")),
+        ]
+    );
+}
+
+#[test]
 fn malformed_patterns() {
     for pattern in [
         "!", "[", "[]a]", "[-]", "[x-]", "[-x]", "\\", "[a-b-c]", "[^", "[^bc", "a[", "[z-a]",
-        "\\q",
+        "\\q", "[a-\\d]",
     ] {
         let error = Ignore::parse(&format!("ok\n{pattern}")).expect_err(pattern);
         assert!(error.to_string().starts_with("line 2: "), "{error}");
@@ -228,7 +272,88 @@ fn slow_verdict(ignore: &Ignore, path: &str) -> bool {
     last.is_some_and(|(rule, _)| !rule.negated)
 }
 
+/// Whether a pattern matches, by the meaning of each character. Classes and escapes are left out.
+fn is_match(pattern: &[char], path: &[char]) -> bool {
+    match pattern {
+        [] => path.is_empty(),
+        ['*', '*', rest @ ..] => {
+            let rest = rest.strip_prefix(&['/']).unwrap_or(rest);
+            if rest.is_empty() {
+                return true;
+            }
+            let after_slashes = (0..path.len()).filter(|at| path[*at] == '/');
+            is_match(rest, path)
+                || after_slashes
+                    .into_iter()
+                    .any(|at| is_match(rest, &path[at + 1..]))
+        }
+        ['*', rest @ ..] => {
+            is_match(rest, path)
+                || path
+                    .split_first()
+                    .is_some_and(|(c, left)| *c != '/' && is_match(pattern, left))
+        }
+        ['?', rest @ ..] => path
+            .split_first()
+            .is_some_and(|(c, left)| *c != '/' && is_match(rest, left)),
+        [want, rest @ ..] => path
+            .split_first()
+            .is_some_and(|(c, left)| c == want && is_match(rest, left)),
+    }
+}
+
+/// The same, with what Docker makes of a pattern whose only wildcard are two stars in front.
+fn is_match_or_ends_so(pattern: &str, path: &str) -> bool {
+    let chars = |text: &str| text.chars().collect::<Vec<_>>();
+    match pattern.strip_prefix("**") {
+        Some(rest) if !rest.contains(['*', '?']) => {
+            path.ends_with(rest) || rest.strip_prefix('/') == Some(path)
+        }
+        _ => is_match(&chars(pattern), &chars(path)),
+    }
+}
+
+#[test]
+fn many_wildcards_take_little_time() {
+    let path = "a/".repeat(1000);
+    for unit in [
+        "**/", "*/", "**/a*", "a*", "*a", "?*", "[ab]*", "**a", "a**",
+    ] {
+        let pattern = format!("{}b", unit.repeat(1000));
+        let begin = std::time::Instant::now();
+        let ignore = of(&["x", &format!("!{pattern}")]);
+        assert!(!excluded(&[&pattern], &path), "{unit}");
+        let _ = ignore.may_reinclude_below(&path);
+        let took = begin.elapsed();
+        assert!(
+            took < std::time::Duration::from_secs(5),
+            "{unit} took {took:?}"
+        );
+    }
+    // More states than fit into one word.
+    let many = "?".repeat(100);
+    assert!(excluded(&[&many], &"x".repeat(100)));
+    assert!(excluded(
+        &[&format!("**/{many}")],
+        &format!("a/{}", "x".repeat(100))
+    ));
+    assert!(!excluded(&[&many], &"x".repeat(101)));
+}
+
 proptest! {
+    #[test]
+    fn matches_are_those_of_the_definition(
+        pattern in "[ab*?/]{1,7}",
+        path in "[ab]{1,2}(/[ab]{1,2}){0,3}",
+    ) {
+        let cleaned = clean(&pattern);
+        let parents = path.match_indices('/').map(|(at, _)| &path[..at]);
+        let want = parents
+            .chain(std::iter::once(path.as_str()))
+            .any(|part| is_match_or_ends_so(&cleaned, part));
+        prop_assert_eq!(excluded(&[&pattern], &path), want, "{}", cleaned);
+    }
+
     #[test]
     fn nothing_panics(text in "[!#*?\\[\\]^a-c/.\\-\\\\ \n\u{e9}]{0,40}", path in "[a-c/.\u{e9}]{0,12}") {
         if let Ok(ignore) = Ignore::parse(&text) {

@@ -16,7 +16,9 @@ impl<'a> Builder<'a, '_> {
         };
         let form = form?;
         if matches!(&form, Form::Exec(words) if words.is_empty()) {
-            self.error("missing-argument", "`RUN` requires a command", parts.span);
+            self.error("missing-argument", parts.span, || {
+                "`RUN` requires a command".to_owned()
+            });
             return None;
         }
         self.wonder_at_nothing(&form, parts);
@@ -37,8 +39,8 @@ impl<'a> Builder<'a, '_> {
     fn wonder_at_nothing(&mut self, form: &Form, parts: &Parts<'a>) {
         if matches!(form, Form::Shell(text) if text.value.is_empty()) {
             let message = "there is no command: the shell is given an empty one";
-            let found = Diagnostic::warning("missing-argument", message, parts.span);
-            self.diagnostics.push(found);
+            let found = || Diagnostic::warning("missing-argument", message, parts.span);
+            self.findings.warning(found);
         }
     }
 
@@ -46,19 +48,17 @@ impl<'a> Builder<'a, '_> {
         self.require(parts, "a JSON array")?;
         match self.form(parts.args)? {
             Form::Exec(words) if words.is_empty() => {
-                self.error(
-                    "missing-argument",
-                    "`SHELL` requires at least one word",
-                    parts.span,
-                );
+                self.error("missing-argument", parts.span, || {
+                    "`SHELL` requires at least one word".to_owned()
+                });
                 None
             }
             Form::Exec(words) => Some(Kind::Shell(words)),
             Form::Shell(text) => {
-                self.diagnostics.push(
+                self.findings.error(|| {
                     Diagnostic::error("shell-not-json", "`SHELL` requires a JSON array", text.span)
-                        .with_help("write it as [\"/bin/sh\", \"-c\"], with double quotes"),
-                );
+                        .with_help("write it as [\"/bin/sh\", \"-c\"], with double quotes")
+                });
                 None
             }
         }
@@ -71,22 +71,18 @@ impl<'a> Builder<'a, '_> {
             "NONE" if rest.is_empty() => Some(Kind::Healthcheck(Healthcheck::None)),
             "NONE" => {
                 let span = self.logical.span(rest);
-                self.error(
-                    "too-many-arguments",
-                    "`HEALTHCHECK NONE` takes no arguments",
-                    span,
-                );
+                self.error("too-many-arguments", span, || {
+                    "`HEALTHCHECK NONE` takes no arguments".to_owned()
+                });
                 None
             }
             "CMD" => {
                 let form = self.form(rest)?;
                 if is_empty(&form) {
                     let span = self.logical.span(kind);
-                    self.error(
-                        "missing-argument",
-                        "`HEALTHCHECK CMD` requires a command",
-                        span,
-                    );
+                    self.error("missing-argument", span, || {
+                        "`HEALTHCHECK CMD` requires a command".to_owned()
+                    });
                     return None;
                 }
                 Some(Kind::Healthcheck(Healthcheck::Cmd(Command {
@@ -96,15 +92,15 @@ impl<'a> Builder<'a, '_> {
             }
             _ => {
                 let span = self.logical.span(kind);
-                let shown: String = kind.chars().take(40).collect();
-                self.diagnostics.push(
+                self.findings.error(|| {
+                    let shown: String = kind.chars().take(40).collect();
                     Diagnostic::error(
                         "unknown-healthcheck",
                         format!("`HEALTHCHECK` knows `NONE` and `CMD`, not `{shown}`"),
                         span,
                     )
-                    .with_help("write `HEALTHCHECK CMD command`"),
-                );
+                    .with_help("write `HEALTHCHECK CMD command`")
+                });
                 None
             }
         }
@@ -133,25 +129,23 @@ impl<'a> Builder<'a, '_> {
             )),
             Array::Mixed => {
                 let span = self.logical.span(args);
-                self.error(
-                    "json-not-strings",
-                    "the JSON array holds something other than strings",
-                    span,
-                );
+                self.error("json-not-strings", span, || {
+                    "the JSON array holds something other than strings".to_owned()
+                });
                 Err(())
             }
             Array::No => {
                 // `[ -f x ]` is a fine shell command; `["x` is no command in any shell.
                 if args.starts_with("[\"") || args.starts_with("['") {
                     let span = self.logical.span(args);
-                    self.diagnostics.push(
+                    self.findings.warning(|| {
                         Diagnostic::warning(
                             "json-malformed",
                             "this looks like a JSON array but is none, and is taken as plain text",
                             span,
                         )
-                        .with_help("check the double quotes, commas and the closing bracket"),
-                    );
+                        .with_help("check the double quotes, commas and the closing bracket")
+                    });
                 }
                 Ok(None)
             }

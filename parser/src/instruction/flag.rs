@@ -1,6 +1,6 @@
 //! Flags of instructions: which exist, which may repeat, which need a value.
 
-use super::{Builder, MOST_ADVICE};
+use super::Builder;
 use crate::ast::Flag;
 use crate::diagnostic::Diagnostic;
 use crate::flags::{
@@ -13,49 +13,64 @@ use crate::words::RawFlag;
 /// The shortest time of a health check that is not zero, in nanoseconds.
 const SHORTEST: u64 = 1_000_000;
 
+/// The flags of one instruction: those that it may have, and those that it has had.
+struct Known {
+    keyword: &'static str,
+    allowed: &'static [&'static str],
+    seen: Vec<bool>,
+}
+
 impl Builder<'_, '_> {
-    /// Checks flags; the caller sees from the diagnostics whether all are good.
-    pub(super) fn flags(&mut self, keyword: &str, raw: &[RawFlag<'_>]) -> Vec<Flag> {
-        let mut flags: Vec<Flag> = Vec::new();
-        let mut seen = std::collections::BTreeSet::new();
-        for raw in raw {
-            let flag = Flag {
-                name: Spanned::new(raw.name.1.clone(), self.logical.span(raw.name.0)),
-                value: raw
-                    .value
-                    .as_ref()
-                    .map(|(raw, value)| Spanned::new(value.clone(), self.logical.span(raw))),
-                span: self.logical.span(raw.raw),
-            };
-            let first = seen.insert(raw.name.1.as_str());
-            self.check_flag(keyword, &flag, first);
-            flags.push(flag);
+    /// Checks flags; the caller sees from the findings whether all are good.
+    pub(super) fn flags(&mut self, keyword: &'static str, raw: Vec<RawFlag<'_>>) -> Vec<Flag> {
+        if raw.is_empty() {
+            return Vec::new();
         }
-        flags
+        let allowed = allowed_flags(keyword);
+        let mut known = Known {
+            keyword,
+            allowed,
+            seen: vec![false; allowed.len()],
+        };
+        raw.into_iter()
+            .map(|raw| {
+                let flag = Flag {
+                    name: Spanned::new(raw.name.1.into_owned(), self.logical.span(raw.name.0)),
+                    value: raw.value.map(|(raw, value)| {
+                        Spanned::new(value.into_owned(), self.logical.span(raw))
+                    }),
+                    span: self.logical.span(raw.raw),
+                };
+                self.check_flag(&mut known, &flag);
+                flag
+            })
+            .collect()
     }
 
-    fn check_flag(&mut self, keyword: &str, flag: &Flag, first: bool) {
+    fn check_flag(&mut self, known: &mut Known, flag: &Flag) {
         let name = flag.name.value.as_str();
-        let shown: String = name.chars().take(40).collect();
-        let allowed = allowed_flags(keyword);
-        if !allowed.contains(&name) {
-            let mut found = Diagnostic::error(
-                "unknown-flag",
-                format!("`{keyword}` has no flag `--{shown}`"),
-                flag.span,
-            );
-            if self.diagnostics.len() < MOST_ADVICE {
-                found.help = did_you_mean("--", name, allowed);
-            }
-            self.diagnostics.push(found);
+        let keyword = known.keyword;
+        let Some(index) = known.allowed.iter().position(|allowed| *allowed == name) else {
+            self.findings.error(|| {
+                let shown: String = name.chars().take(40).collect();
+                let mut found = Diagnostic::error(
+                    "unknown-flag",
+                    format!("`{keyword}` has no flag `--{shown}`"),
+                    flag.span,
+                );
+                found.help = did_you_mean("--", name, known.allowed);
+                found
+            });
             return;
-        }
-        if !first && !is_repeatable_flag(name) {
-            self.error(
-                "duplicate-flag",
-                format!("the flag `--{name}` is given twice"),
-                flag.span,
-            );
+        };
+        let seen = known
+            .seen
+            .get_mut(index)
+            .is_some_and(|seen| std::mem::replace(seen, true));
+        if seen && !is_repeatable_flag(name) {
+            self.error("duplicate-flag", flag.span, || {
+                format!("the flag `--{name}` is given twice")
+            });
         }
         let value = flag.value.as_ref().map(|v| v.value.as_str());
         if is_bool_flag(name) {
@@ -65,14 +80,14 @@ impl Builder<'_, '_> {
             return;
         }
         let Some(value) = value else {
-            self.diagnostics.push(
+            self.findings.error(|| {
                 Diagnostic::error(
                     "missing-flag-value",
                     format!("the flag `--{name}` needs a value"),
                     flag.span,
                 )
-                .with_help(format!("write `--{name}=value`")),
-            );
+                .with_help(format!("write `--{name}=value`"))
+            });
             return;
         };
         if keyword == "HEALTHCHECK" {
@@ -100,10 +115,8 @@ impl Builder<'_, '_> {
     }
 
     fn invalid(&mut self, name: &str, reason: &str, span: Span) {
-        self.error(
-            "invalid-flag-value",
-            format!("the value of `--{name}` is wrong: {reason}"),
-            span,
-        );
+        self.error("invalid-flag-value", span, || {
+            format!("the value of `--{name}` is wrong: {reason}")
+        });
     }
 }

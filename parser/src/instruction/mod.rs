@@ -6,7 +6,7 @@ mod transfer;
 mod values;
 
 use crate::ast::{Heredoc, Instruction, Kind};
-use crate::diagnostic::{Diagnostic, Severity};
+use crate::diagnostic::{Diagnostic, Findings};
 use crate::heredoc;
 use crate::lines::{Lines, Logical};
 use crate::span::{Span, Text};
@@ -35,15 +35,22 @@ pub(crate) const KEYWORDS: [&str; 18] = [
     "WORKDIR",
 ];
 
-/// With more findings than this, names are no longer compared: the file is no Dockerfile.
-const MOST_ADVICE: usize = 100;
-
 /// What the builders of the instructions share.
 pub(crate) struct Builder<'a, 'b> {
-    pub(crate) logical: &'a Logical,
+    pub(crate) logical: &'a Logical<'a>,
     pub(crate) lines: &'a mut Lines<'b>,
     pub(crate) escape: char,
-    pub(crate) diagnostics: &'a mut Vec<Diagnostic>,
+    pub(crate) findings: &'a mut Findings,
+}
+
+/// What a logical line turned out to be.
+pub(crate) struct Built {
+    /// The keyword in capitals; none when there is no such keyword.
+    pub(crate) keyword: Option<&'static str>,
+    /// Where the keyword is.
+    pub(crate) at: Span,
+    /// None when there is an error in it.
+    pub(crate) instruction: Option<Instruction>,
 }
 
 /// An instruction on the way: its keyword in capitals, where that is, and its arguments.
@@ -54,8 +61,8 @@ struct Parts<'t> {
 }
 
 impl<'a> Builder<'a, '_> {
-    /// Builds the instruction of the whole line; nothing comes back when it has an error.
-    pub(crate) fn build(&mut self) -> Option<Instruction> {
+    /// Builds the instruction of the whole line.
+    pub(crate) fn build(&mut self) -> Built {
         let logical = self.logical;
         self.instruction(&logical.text, false)
     }
@@ -64,65 +71,73 @@ impl<'a> Builder<'a, '_> {
         self.logical.spanned(slice)
     }
 
-    fn error(&mut self, code: &'static str, message: impl Into<String>, span: Span) {
-        self.diagnostics
-            .push(Diagnostic::error(code, message, span));
+    /// Reports an error; the message is only made when it is kept.
+    fn error(&mut self, code: &'static str, span: Span, message: impl FnOnce() -> String) {
+        self.findings
+            .error(|| Diagnostic::error(code, message(), span));
     }
 
-    fn instruction(&mut self, line: &'a str, trigger: bool) -> Option<Instruction> {
+    fn instruction(&mut self, line: &'a str, trigger: bool) -> Built {
         let line = line.trim();
-        let (keyword, rest) = words::keyword(line);
-        let span = self.logical.span(keyword);
-        let Some(upper) = KEYWORDS
+        let (word, rest) = words::keyword(line);
+        let at = self.logical.span(word);
+        let keyword = KEYWORDS
             .into_iter()
-            .find(|known| known.eq_ignore_ascii_case(keyword))
-        else {
-            let shown: String = keyword.chars().take(40).collect();
-            let mut found = Diagnostic::error(
-                "unknown-instruction",
-                format!("unknown instruction `{shown}`"),
-                span,
-            );
-            if self.diagnostics.len() < MOST_ADVICE {
-                found.help = did_you_mean("", keyword, &KEYWORDS);
+            .find(|known| known.eq_ignore_ascii_case(word));
+        let instruction = match keyword {
+            Some(upper) if trigger && matches!(upper, "ONBUILD" | "FROM" | "MAINTAINER") => {
+                self.error("forbidden-trigger", at, || {
+                    format!("`{upper}` cannot be a trigger of `ONBUILD`")
+                });
+                None
             }
-            self.diagnostics.push(found);
-            return None;
+            Some(upper) => self.known(line, upper, Text::new(word.to_owned(), at), rest),
+            None => {
+                self.findings.error(|| {
+                    let shown: String = word.chars().take(40).collect();
+                    let mut found = Diagnostic::error(
+                        "unknown-instruction",
+                        format!("unknown instruction `{shown}`"),
+                        at,
+                    );
+                    found.help = did_you_mean("", word, &KEYWORDS);
+                    found
+                });
+                None
+            }
         };
-        if trigger && matches!(upper, "ONBUILD" | "FROM" | "MAINTAINER") {
-            self.error(
-                "forbidden-trigger",
-                format!("`{upper}` cannot be a trigger of `ONBUILD`"),
-                span,
-            );
-            return None;
+        Built {
+            keyword,
+            at,
+            instruction,
         }
-        let before = self.diagnostics.len();
+    }
+
+    fn known(
+        &mut self,
+        line: &'a str,
+        upper: &'static str,
+        keyword: Text,
+        rest: &'a str,
+    ) -> Option<Instruction> {
+        let before = self.findings.errors();
         let (raw_flags, args) = words::flags(rest);
         let parts = Parts {
             keyword: upper,
-            span,
+            span: keyword.span,
             args,
         };
         let kind = self.kind(&parts);
-        let flags = self.flags(upper, &raw_flags);
+        let flags = self.flags(upper, raw_flags);
         let kind = kind?;
-        self.good_since(before).then(|| Instruction {
+        (self.findings.errors() == before).then(|| Instruction {
             span: self.logical.span(line),
-            keyword: self.text(keyword),
+            keyword,
             flags,
             kind,
             comments: Vec::new(),
             text: line.to_owned(),
         })
-    }
-
-    /// True when no error was added to the first `before` diagnostics.
-    fn good_since(&self, before: usize) -> bool {
-        self.diagnostics
-            .iter()
-            .skip(before)
-            .all(|d| d.severity != Severity::Error)
     }
 
     fn kind(&mut self, parts: &Parts<'a>) -> Option<Kind> {
@@ -146,8 +161,10 @@ impl<'a> Builder<'a, '_> {
             "WORKDIR" => self.single(parts).map(Kind::Workdir),
             _ => {
                 self.require(parts, "an instruction")?;
-                let instruction = Box::new(self.instruction(parts.args, true)?);
-                Some(Kind::Onbuild { instruction })
+                let instruction = self.instruction(parts.args, true).instruction?;
+                Some(Kind::Onbuild {
+                    instruction: Box::new(instruction),
+                })
             }
         }
     }
@@ -157,17 +174,15 @@ impl<'a> Builder<'a, '_> {
         if !parts.args.is_empty() {
             return Some(());
         }
-        self.error(
-            "missing-argument",
-            format!("`{}` requires {what}", parts.keyword),
-            parts.span,
-        );
+        self.error("missing-argument", parts.span, || {
+            format!("`{}` requires {what}", parts.keyword)
+        });
         None
     }
 
     /// Reads the heredocs that the line opens.
     fn heredocs(&mut self, parts: &Parts<'_>, is_command: bool) -> Option<Vec<Heredoc>> {
         let (text, span) = (&self.logical.text, parts.span);
-        heredoc::read(text, is_command, span, self.lines, self.diagnostics)
+        heredoc::read(text, is_command, span, self.lines, self.findings)
     }
 }

@@ -9,7 +9,7 @@ use crate::words;
 impl<'a> Builder<'a, '_> {
     pub(super) fn from(&mut self, parts: &Parts<'a>) -> Option<Kind> {
         self.require(parts, "an image")?;
-        let items = words::items(parts.args);
+        let items: Vec<&str> = words::items(parts.args).take(4).collect();
         match items.as_slice() {
             [image] => Some(Kind::From {
                 image: self.text(image),
@@ -19,8 +19,8 @@ impl<'a> Builder<'a, '_> {
             [image, word, alias] if word.eq_ignore_ascii_case("as") => {
                 let alias = self.text(alias);
                 if !is_stage_name(&alias.value) {
-                    let shown: String = alias.value.chars().take(40).collect();
-                    self.diagnostics.push(
+                    self.findings.error(|| {
+                        let shown: String = alias.value.chars().take(40).collect();
                         Diagnostic::error(
                             "invalid-stage-name",
                             format!("`{shown}` cannot name a stage"),
@@ -28,8 +28,8 @@ impl<'a> Builder<'a, '_> {
                         )
                         .with_help(
                             "begin with a letter, go on with letters, digits, `-`, `_` and `.`",
-                        ),
-                    );
+                        )
+                    });
                     return None;
                 }
                 Some(Kind::From {
@@ -40,14 +40,14 @@ impl<'a> Builder<'a, '_> {
             }
             _ => {
                 let span = self.logical.span(parts.args);
-                self.diagnostics.push(
+                self.findings.error(|| {
                     Diagnostic::error(
                         "from-arguments",
                         "`FROM` requires either one argument, or three with `AS`",
                         span,
                     )
-                    .with_help("write `FROM image` or `FROM image AS name`"),
-                );
+                    .with_help("write `FROM image` or `FROM image AS name`")
+                });
                 None
             }
         }
@@ -77,21 +77,21 @@ impl<'a> Builder<'a, '_> {
 
     pub(super) fn key_values(&mut self, parts: &Parts<'a>) -> Option<Vec<KeyValue>> {
         self.require(parts, "at least one pair")?;
-        let words = words::words(parts.args, self.escape);
-        let Some(first) = words.first() else {
+        let mut words = words::words(parts.args, self.escape).peekable();
+        let Some(first) = words.peek() else {
             return self.blank(parts, parts.args);
         };
         if !first.contains('=') {
             let Some((key, value)) = words::split_blank(parts.args) else {
                 let span = self.logical.span(parts.args);
-                self.diagnostics.push(
+                self.findings.error(|| {
                     Diagnostic::error(
                         "missing-value",
                         format!("`{}` requires a name and a value", parts.keyword),
                         span,
                     )
-                    .with_help(format!("write `{} name=value`", parts.keyword)),
-                );
+                    .with_help(format!("write `{} name=value`", parts.keyword))
+                });
                 return None;
             };
             return Some(vec![KeyValue {
@@ -100,15 +100,15 @@ impl<'a> Builder<'a, '_> {
                 legacy: true,
             }]);
         }
-        let mut pairs = Vec::with_capacity(words.len());
+        let mut pairs = Vec::new();
         for word in words {
             let Some((key, value)) = word.split_once('=') else {
                 let span = self.logical.span(word);
-                let shown: String = word.chars().take(40).collect();
-                self.diagnostics.push(
+                self.findings.error(|| {
+                    let shown: String = word.chars().take(40).collect();
                     Diagnostic::error("missing-equals", format!("`{shown}` has no `=`"), span)
-                        .with_help("write name=value, and quote values with spaces"),
-                );
+                        .with_help("write name=value, and quote values with spaces")
+                });
                 return None;
             };
             if key.is_empty() {
@@ -125,11 +125,9 @@ impl<'a> Builder<'a, '_> {
 
     fn blank<T>(&mut self, parts: &Parts<'_>, word: &str) -> Option<T> {
         let span = self.logical.span(word);
-        self.error(
-            "blank-name",
-            format!("a name of `{}` is blank", parts.keyword),
-            span,
-        );
+        self.error("blank-name", span, || {
+            format!("a name of `{}` is blank", parts.keyword)
+        });
         None
     }
 
@@ -137,7 +135,6 @@ impl<'a> Builder<'a, '_> {
         self.require(parts, "at least one argument")?;
         Some(
             words::items(parts.args)
-                .into_iter()
                 .map(|item| self.text(item))
                 .collect(),
         )
@@ -153,7 +150,9 @@ impl<'a> Builder<'a, '_> {
             let trimmed = path.value.trim();
             if trimmed.is_empty() {
                 let span = path.span;
-                self.error("blank-volume", "a path of `VOLUME` is blank", span);
+                self.error("blank-volume", span, || {
+                    "a path of `VOLUME` is blank".to_owned()
+                });
                 return None;
             }
             if trimmed.len() != path.value.len() {
@@ -161,11 +160,9 @@ impl<'a> Builder<'a, '_> {
             }
         }
         if paths.is_empty() {
-            self.error(
-                "missing-argument",
-                "`VOLUME` requires at least one path",
-                parts.span,
-            );
+            self.error("missing-argument", parts.span, || {
+                "`VOLUME` requires at least one path".to_owned()
+            });
             return None;
         }
         Some(Kind::Volume(paths))

@@ -3,60 +3,68 @@
 #[cfg(test)]
 mod tests;
 
-use crate::ast::{Dockerfile, Instruction, Kind};
-use crate::diagnostic::{Diagnostic, Severity};
+use crate::Parsed;
+use crate::ast::{Directives, Dockerfile, Instruction, Kind};
+use crate::diagnostic::{Diagnostic, Findings, Severity};
 use crate::directive::Reader;
-use crate::instruction::{Builder, KEYWORDS};
+use crate::instruction::{Builder, Built};
 use crate::lines::{Lines, Logical, offset_in};
 use crate::span::{Span, Spanned, Text};
-use crate::{Parsed, words};
 
 /// Parses a file.
 pub(crate) fn file(source: &str) -> Parsed {
-    let mut read = read(source, Reader::default());
-    check_order(&mut read, source);
-    let Read {
-        reader,
-        statements,
-        mut diagnostics,
-    } = read;
-    diagnostics.sort_by_key(|d| d.span.start);
-    let instructions = statements
-        .into_iter()
-        .filter_map(|s| s.instruction)
-        .collect();
+    let mut statements = Statements::new(source, Reader::default());
+    let mut head = Some(Head::default());
+    let mut instructions = Vec::new();
+    while let Some(statement) = statements.next() {
+        if statement.keyword == Some("FROM")
+            && let Some(head) = head.take()
+        {
+            head.report(&mut statements.findings, true);
+        }
+        let kept = head.as_mut().is_none_or(|head| head.keeps(&statement));
+        instructions.extend(statement.instruction.filter(|_| kept));
+    }
+    let (directives, mut findings) = statements.finish();
+    match head {
+        Some(head) if head.last.is_some() => head.report(&mut findings, false),
+        Some(_) if findings.errors() == 0 => findings.error(|| {
+            let span = Span::new(0, source.len());
+            Diagnostic::error("empty-file", "the file holds no instructions", span)
+                .with_help("begin with `FROM image`")
+        }),
+        _ => {}
+    }
     Parsed {
         dockerfile: Dockerfile {
-            directives: reader.directives,
+            directives,
             instructions,
         },
-        diagnostics,
+        diagnostics: findings.into_sorted(),
     }
 }
 
 /// Parses text that must hold one instruction.
 pub(crate) fn single(text: &str, escape: char) -> (Option<Instruction>, Vec<Diagnostic>) {
-    let Read {
-        statements,
-        mut diagnostics,
-        ..
-    } = read(text, Reader::closed(escape));
-    let mut statements = statements.into_iter();
+    let mut statements = Statements::new(text, Reader::closed(escape));
     let first = statements.next();
+    let second = statements.next();
+    while statements.next().is_some() {}
+    let (_, mut findings) = statements.finish();
     if first.is_none() {
-        diagnostics.push(Diagnostic::error(
-            "empty",
-            "the text holds no instruction",
-            Span::new(0, text.len()),
-        ));
+        let span = Span::new(0, text.len());
+        findings.error(|| Diagnostic::error("empty", "the text holds no instruction", span));
     }
-    if let Some(second) = statements.next() {
-        diagnostics.push(Diagnostic::error(
-            "several-instructions",
-            "the text holds more than one instruction",
-            second.span,
-        ));
+    if let Some(second) = second {
+        findings.error(|| {
+            Diagnostic::error(
+                "several-instructions",
+                "the text holds more than one instruction",
+                second.at,
+            )
+        });
     }
+    let diagnostics = findings.into_sorted();
     let good = diagnostics.iter().all(|d| d.severity != Severity::Error);
     (
         first.and_then(|s| s.instruction).filter(|_| good),
@@ -66,73 +74,84 @@ pub(crate) fn single(text: &str, escape: char) -> (Option<Instruction>, Vec<Diag
 
 /// One instruction as it stands in the file, whether it is good or not.
 struct Statement {
-    keyword: String,
-    span: Span,
+    /// In capitals; none when there is no such keyword.
+    keyword: Option<&'static str>,
+    /// Where the keyword is.
+    at: Span,
     instruction: Option<Instruction>,
 }
 
-struct Read {
+/// A cursor over the statements of a source.
+struct Statements<'a> {
+    lines: Lines<'a>,
     reader: Reader,
-    statements: Vec<Statement>,
-    diagnostics: Vec<Diagnostic>,
+    findings: Findings,
+    /// The comment lines since the last statement or blank line.
+    comments: Vec<Text>,
 }
 
-fn read(source: &str, mut reader: Reader) -> Read {
-    let mut lines = Lines::new(source);
-    let mut diagnostics = Vec::new();
-    let mut statements = Vec::new();
-    let mut comments: Vec<Text> = Vec::new();
-    while let Some(line) = lines.next() {
-        if reader.take(&line, &mut diagnostics) {
-            continue;
+impl<'a> Statements<'a> {
+    fn new(source: &'a str, reader: Reader) -> Self {
+        Self {
+            lines: Lines::new(source),
+            reader,
+            findings: Findings::default(),
+            comments: Vec::new(),
         }
-        let body = line.body();
-        let content = body.trim_start();
-        let start = line.start + offset_in(body, content);
-        if let Some(comment) = content.strip_prefix('#') {
-            let comment = comment.trim();
-            let at = line.start + offset_in(body, comment);
-            comments.push(Spanned::new(
-                comment.to_owned(),
-                Span::new(at, at + comment.len()),
-            ));
-            continue;
+    }
+
+    fn next(&mut self) -> Option<Statement> {
+        while let Some(line) = self.lines.next() {
+            if self.reader.take(&line, &mut self.findings) {
+                continue;
+            }
+            let content = line.body.trim_start();
+            let start = line.start + offset_in(line.body, content);
+            if let Some(comment) = content.strip_prefix('#') {
+                let comment = comment.trim();
+                let at = line.start + offset_in(line.body, comment);
+                self.comments.push(Spanned::new(
+                    comment.to_owned(),
+                    Span::new(at, at + comment.len()),
+                ));
+            } else if content.is_empty() {
+                self.comments.clear();
+            } else {
+                return Some(self.statement(content, start));
+            }
         }
-        if content.is_empty() {
-            comments.clear();
-            continue;
-        }
-        let escape = reader.directives.escape;
-        let logical = Logical::read(&mut lines, content, start, escape, &mut diagnostics);
+        None
+    }
+
+    /// Reads the statement whose first line is `content`.
+    fn statement(&mut self, content: &'a str, start: usize) -> Statement {
+        let escape = self.reader.directives.escape;
+        let logical = Logical::read(&mut self.lines, content, start, escape, &mut self.findings);
         let mut builder = Builder {
             logical: &logical,
-            lines: &mut lines,
+            lines: &mut self.lines,
             escape,
-            diagnostics: &mut diagnostics,
+            findings: &mut self.findings,
         };
-        let mut instruction = builder.build();
-        let span = Span::new(start, lines.last_end());
-        let comments = std::mem::take(&mut comments);
+        let Built {
+            keyword,
+            at,
+            mut instruction,
+        } = builder.build();
+        let comments = std::mem::take(&mut self.comments);
         if let Some(instruction) = &mut instruction {
-            set_end(instruction, start, span.end);
+            set_end(instruction, start, self.lines.last_end());
             instruction.comments = comments;
         }
-        let (keyword, _) = words::keyword(&logical.text);
-        let shown = logical.span(keyword);
-        statements.push(Statement {
-            keyword: keyword
-                .chars()
-                .take(40)
-                .collect::<String>()
-                .to_ascii_uppercase(),
-            span: shown,
+        Statement {
+            keyword,
+            at,
             instruction,
-        });
+        }
     }
-    Read {
-        reader,
-        statements,
-        diagnostics,
+
+    fn finish(self) -> (Directives, Findings) {
+        (self.reader.directives, self.findings)
     }
 }
 
@@ -144,49 +163,49 @@ fn set_end(instruction: &mut Instruction, start: usize, end: usize) {
     }
 }
 
-/// Drops what stands before the first `FROM` and is no `ARG`, and reports it once.
-fn check_order(read: &mut Read, source: &str) {
-    if read.statements.is_empty() {
-        if read
-            .diagnostics
-            .iter()
-            .all(|d| d.severity != Severity::Error)
-        {
-            let span = Span::new(0, source.len());
-            read.diagnostics.push(
-                Diagnostic::error("empty-file", "the file holds no instructions", span)
-                    .with_help("begin with `FROM image`"),
-            );
+/// What stands before the first `FROM`.
+#[derive(Default)]
+struct Head {
+    /// Some keyword is unknown: it may have been meant as `FROM`.
+    misspelt: bool,
+    /// The first good instruction that may not stand there.
+    misplaced: Option<(&'static str, Span)>,
+    /// Something other than `ARG` stands there.
+    other: bool,
+    /// The last statement.
+    last: Option<Span>,
+}
+
+impl Head {
+    /// Whether the instruction may stand before the first `FROM`. One with errors of its own has
+    /// been reported already.
+    fn keeps(&mut self, statement: &Statement) -> bool {
+        self.last = Some(statement.at);
+        match statement.keyword {
+            Some("ARG") => return true,
+            None => self.misspelt = true,
+            Some(keyword) if statement.instruction.is_some() => {
+                self.misplaced.get_or_insert((keyword, statement.at));
+            }
+            Some(_) => {}
         }
-        return;
+        self.other = true;
+        false
     }
-    let first = read.statements.iter().position(|s| s.keyword == "FROM");
-    let head = first.unwrap_or(read.statements.len());
-    // A misspelt keyword may have been meant as `FROM`.
-    let known = |s: &Statement| KEYWORDS.contains(&s.keyword.as_str());
-    let mut reported = !read.statements.iter().take(head).all(known);
-    for statement in read.statements.iter_mut().take(head) {
-        if statement.keyword == "ARG" {
-            continue;
+
+    /// Reports what is wrong, once; `closed` says that a `FROM` follows.
+    fn report(self, findings: &mut Findings, closed: bool) {
+        if let (Some((keyword, at)), false) = (self.misplaced, self.misspelt) {
+            findings.error(|| {
+                let message = format!("`{keyword}` stands before the first `FROM`");
+                Diagnostic::error("no-stage", message, at).with_help("only `ARG` may stand there")
+            });
         }
-        // An instruction with errors of its own has been reported already.
-        if statement.instruction.take().is_some() && !reported {
-            reported = true;
-            read.diagnostics.push(
-                Diagnostic::error(
-                    "no-stage",
-                    format!("`{}` stands before the first `FROM`", statement.keyword),
-                    statement.span,
-                )
-                .with_help("only `ARG` may stand there"),
-            );
+        if let (Some(last), false, false) = (self.last, self.other, closed) {
+            findings.error(|| {
+                Diagnostic::error("no-stage", "the file holds no `FROM`", last)
+                    .with_help("add `FROM image`")
+            });
         }
-    }
-    let only_args = read.statements.iter().all(|s| s.keyword == "ARG");
-    if let (None, true, Some(last)) = (first, only_args, read.statements.last()) {
-        read.diagnostics.push(
-            Diagnostic::error("no-stage", "the file holds no `FROM`", last.span)
-                .with_help("add `FROM image`"),
-        );
     }
 }

@@ -112,6 +112,13 @@ fn quoted_string(text: &str) -> Option<(String, &str)> {
 }
 
 #[cfg(test)]
+#[path = "../../../fuzz/checks/challenge.rs"]
+mod fuzzed;
+#[cfg(test)]
+#[path = "../../../fuzz/checks/replay.rs"]
+mod replay;
+
+#[cfg(test)]
 mod tests {
     use super::*;
 
@@ -162,5 +169,10 @@ mod tests {
             assert_eq!(parse(header), expected, "{header}");
         }
         assert!(parse(&format!("Bearer realm=\"{}\"", "x".repeat(MAX_HEADER))).is_empty());
+    }
+
+    #[test]
+    fn the_corpus_of_fuzzing() {
+        super::replay::replay("challenge", super::fuzzed::check);
     }
 }

@@ -287,6 +287,13 @@ fn scp_form(text: &str) -> Result<(), String> {
 }
 
 #[cfg(test)]
+#[path = "../../../../fuzz/checks/git_url.rs"]
+mod fuzzed;
+#[cfg(test)]
+#[path = "../../../../fuzz/checks/replay.rs"]
+mod replay;
+
+#[cfg(test)]
 mod tests {
     use super::*;
 
@@ -430,5 +437,10 @@ mod tests {
         for (text, shown) in cases {
             assert_eq!(without_login(text), shown);
         }
+    }
+
+    #[test]
+    fn the_corpus_of_fuzzing() {
+        super::replay::replay("git_url", super::fuzzed::check);
     }
 }

@@ -1,7 +1,6 @@
 //! Whole files: trees, diagnostics, spans.
 
 mod errors;
-mod spans;
 
 use crate::{
     Command, Form, Healthcheck, Heredoc, Instruction, Kind, Parsed, Severity, SourceArg, Span,

@@ -1,0 +1,43 @@
+//! Any text as the address of a git repository.
+
+use super::{GitUrl, without_login};
+
+/// Checks what holds for any text: nothing reaches `git` that it would take for an option, a
+/// helper program or a way out.
+pub(crate) fn check(data: &[u8]) {
+    let Ok(text) = std::str::from_utf8(data) else {
+        return;
+    };
+    let _ = without_login(text);
+    let Ok(url) = GitUrl::parse(text) else {
+        return;
+    };
+    let words = [
+        Some(&url.remote),
+        url.reference.as_ref(),
+        url.checksum.as_ref(),
+        Some(&url.subdir),
+    ];
+    for word in words.into_iter().flatten() {
+        assert!(!word.contains(|c: char| c.is_ascii_control()), "{word:?}");
+    }
+    assert!(
+        !url.remote.starts_with('-') && !url.remote.contains("::"),
+        "{}",
+        url.remote
+    );
+    let reference = url.reference.as_deref().unwrap_or("");
+    assert!(
+        !reference.starts_with('-') && !reference.contains(".."),
+        "{reference}"
+    );
+    assert!(!url.subdir.starts_with('/'), "{}", url.subdir);
+    assert!(
+        url.subdir.split('/').all(|part| part != ".."),
+        "{}",
+        url.subdir
+    );
+    for secret in url.login.iter().flat_map(|login| &login.secrets) {
+        assert!(secret.len() < 3 || !format!("{url:?}").contains(&format!(":{secret}@")));
+    }
+}

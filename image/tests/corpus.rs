@@ -1,0 +1,25 @@
+//! What fuzzing found worth keeping goes through the same checks.
+
+#[path = "../../fuzz/checks/image_json.rs"]
+mod image_json;
+#[path = "../../fuzz/checks/layer.rs"]
+mod layer;
+#[path = "../../fuzz/checks/reference.rs"]
+mod reference;
+#[path = "../../fuzz/checks/replay.rs"]
+mod replay;
+
+#[test]
+fn layers() {
+    replay::replay("layer", layer::check);
+}
+
+#[test]
+fn manifests_and_configs() {
+    replay::replay("image_json", image_json::check);
+}
+
+#[test]
+fn references() {
+    replay::replay("reference", reference::check);
+}
