@@ -79,7 +79,7 @@ fn every_path_has_its_rule() {
         assert!(found.iter().any(|r| r == row), "{row:?}: {out}");
     }
     assert!(!out.stdout().contains("y.js"), "{out}");
-    let ends = "\nin:  6 files, 121B\nout: 5 files, 21B\n";
+    let ends = "\nin:  6 files, 121B\nout: 5 files, 21B";
     assert!(out.stdout().ends_with(ends), "{out}");
     let all = lab
         .kiln(["explain-context", "--all"])

@@ -57,7 +57,7 @@ fn checks_and_diffs_write_nothing() {
         .dir(context.path())
         .fails();
     assert_eq!(check.code(), Some(1));
-    assert_eq!(check.stdout(), "Dockerfile\n");
+    assert_eq!(check.out, b"Dockerfile\n");
     let diff = lab
         .kiln(["fmt", "--diff"])
         .dir(context.path())
@@ -79,9 +79,9 @@ fn checks_and_diffs_write_nothing() {
 fn standard_input_goes_to_standard_output() {
     let lab = Lab::new();
     let out = lab.kiln(["fmt", "-"]).stdin(UGLY).output().ok();
-    assert_eq!(out.stdout(), PRETTY);
+    assert_eq!(out.out, PRETTY.as_bytes());
     let check = lab.kiln(["fmt", "--check", "-"]).stdin(UGLY).fails();
-    assert_eq!(check.stdout(), "<stdin>\n");
+    assert_eq!(check.out, b"<stdin>\n");
     // Nothing is written to a store.
     assert!(!lab.store().exists());
 }
