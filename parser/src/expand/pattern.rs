@@ -222,15 +222,17 @@ fn push_template(out: &mut String, template: &str, found: &str) {
     let mut rest = template;
     while let Some((before, after)) = rest.split_once('$') {
         out.push_str(before);
-        let braced = after.strip_prefix('{').and_then(|a| a.split_once('}'));
-        let (name, behind) = match braced {
-            Some(parts) => parts,
-            None => after.split_at(after.find(|c| !is_name(c)).unwrap_or(after.len())),
-        };
+        let split = |text: &'_ str| text.find(|c| !is_name(c)).unwrap_or(text.len());
+        // A brace is looked for behind the name only: the end may be far, for every `$`.
+        let braced = after.strip_prefix('{').and_then(|inside| {
+            let (name, behind) = inside.split_at(split(inside));
+            Some((name, behind.strip_prefix('}')?))
+        });
+        let (name, behind) = braced.unwrap_or_else(|| after.split_at(split(after)));
         if let Some(behind) = after.strip_prefix('$') {
             out.push('$');
             rest = behind;
-        } else if name.is_empty() || !name.chars().all(is_name) {
+        } else if name.is_empty() {
             out.push('$');
             rest = after;
         } else {

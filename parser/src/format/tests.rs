@@ -135,6 +135,9 @@ fn continuations() {
         ("RUN a \\", "RUN a \\"),
         ("RUN a \\\n  # c", "RUN a \\\n    # c"),
         ("RUN a\\\\  ", "RUN a\\\\"),
+        // What ends with a carriage return would lose it, and then the blanks before it.
+        ("RUN a \r\t", "RUN a"),
+        ("ENV a=b \r \r ", "ENV a=b"),
     ] {
         one(source, want);
     }

@@ -227,7 +227,8 @@ impl Writer<'_> {
         let mut end = piece.end;
         let mut mark = String::new();
         if is_last {
-            let trimmed = self.slice(content, end).trim_end_matches([' ', '\t']);
+            // A carriage return at the very end would be taken for a part of the line's end.
+            let trimmed = self.slice(content, end).trim_end_matches([' ', '\t', '\r']);
             // At the end of a line the escape would ask for one more.
             if !strip_continuation(trimmed, self.escape).1 {
                 end = content + trimmed.len();
