@@ -6,6 +6,9 @@ use std::path::{Path, PathBuf};
 
 use kiln_image::{Algorithm, Digest, Hasher};
 
+use rusqlite::OptionalExtension as _;
+
+use crate::db::nanos;
 use crate::error::{Error, Result};
 use crate::scratch::Scratch;
 use crate::store::Store;
@@ -26,9 +29,49 @@ impl Store {
         self.path("content-v1/partial").join(digest.hex())
     }
 
-    /// Whether a blob is there.
+    /// Whether a blob is there: it has its row, and a file of its size. It stays there until this
+    /// store is closed.
     pub fn has_blob(&self, digest: &Digest) -> bool {
-        self.blob_path(digest).is_file()
+        // No lease and no row are both "not there": what is missing is fetched or made again.
+        self.lease(digest.as_str()).is_ok() && self.find_blob(digest).is_ok_and(|found| found)
+    }
+
+    fn find_blob(&self, digest: &Digest) -> Result<bool> {
+        let size: Option<i64> = self
+            .db()
+            .prepare_cached("SELECT size FROM contents WHERE digest = ?1")?
+            .query_row([digest.as_str()], |row| row.get(0))
+            .optional()?;
+        let Some(size) = size else { return Ok(false) };
+        let meta = std::fs::metadata(self.blob_path(digest));
+        Ok(meta.is_ok_and(|m| m.is_file() && m.len() == size.cast_unsigned()))
+    }
+
+    /// Puts a file in the place of a blob by `place`, and then writes its row: a file without one
+    /// is nothing but rubbish, whoever left it. The lease keeps it from being taken for that.
+    fn enter_blob(
+        &self,
+        digest: &Digest,
+        size: u64,
+        place: impl FnOnce(&Path) -> std::io::Result<()>,
+    ) -> Result<()> {
+        self.lease(digest.as_str())?;
+        self.make_algorithm(digest)?;
+        place(&self.blob_path(digest)).map_err(|e| Error::io(format!("store blob {digest}"), e))?;
+        self.write(|tx| {
+            tx.prepare_cached(
+                "INSERT INTO contents (digest, size, created, boot) VALUES (?1, ?2, ?3, ?4)
+                 ON CONFLICT (digest) DO UPDATE SET
+                     size = excluded.size, created = excluded.created, boot = excluded.boot",
+            )?
+            .execute((
+                digest.as_str(),
+                size.cast_signed(),
+                nanos(std::time::SystemTime::now()),
+                self.boot(),
+            ))?;
+            Ok(())
+        })
     }
 
     /// Reads a small blob and checks it. A damaged one is removed.
@@ -36,8 +79,12 @@ impl Store {
     /// # Errors
     /// It is not there or does not have its digest.
     pub fn read_blob(&self, digest: &Digest) -> Result<Vec<u8>> {
-        let path = self.blob_path(digest);
-        let file = File::open(&path).map_err(|_| Error::BlobMissing(digest.clone()))?;
+        self.lease(digest.as_str())?;
+        if !self.find_blob(digest)? {
+            return Err(Error::BlobMissing(digest.clone()));
+        }
+        let file = File::open(self.blob_path(digest));
+        let file = file.map_err(|_| Error::BlobMissing(digest.clone()))?;
         let mut bytes = Vec::new();
         file.take(MAX_SMALL)
             .read_to_end(&mut bytes)
@@ -45,7 +92,8 @@ impl Store {
         if digest.matches(&bytes) {
             return Ok(bytes);
         }
-        let _ = std::fs::remove_file(&path);
+        tracing::warn!(blob = %digest, "a damaged blob is removed");
+        self.remove_blob(digest)?;
         Err(Error::BlobMissing(digest.clone()))
     }
 
@@ -55,9 +103,8 @@ impl Store {
     /// Writing failed.
     pub fn put_blob(&self, bytes: &[u8]) -> Result<Digest> {
         let digest = Digest::of(bytes);
-        if let Ok(meta) = std::fs::metadata(self.blob_path(&digest))
-            && meta.len() == bytes.len() as u64
-        {
+        // What is there may be damaged, and these bytes are not.
+        if self.read_blob(&digest).is_ok() {
             return Ok(digest);
         }
         let mut writer = self.blob_writer(Algorithm::Sha256)?;
@@ -85,30 +132,52 @@ impl Store {
         })
     }
 
+    /// Opens the unfinished download of a blob, which is made if there is none.
+    ///
+    /// # Errors
+    /// The file cannot be opened.
+    pub fn open_partial(&self, digest: &Digest) -> Result<File> {
+        File::options()
+            .read(true)
+            .write(true)
+            .create(true)
+            .truncate(false)
+            .open(self.partial_path(digest))
+            .map_err(|e| Error::io("open download", e))
+    }
+
     /// Takes in a finished download whose digest has been checked while it was written.
     ///
     /// # Errors
     /// The file cannot be moved.
     pub fn adopt_partial(&self, digest: &Digest) -> Result<()> {
-        self.make_algorithm(digest)?;
-        let (from, to) = (self.partial_path(digest), self.blob_path(digest));
-        match std::fs::rename(&from, &to) {
-            Ok(()) => Ok(()),
+        let from = self.partial_path(digest);
+        let size = match std::fs::metadata(&from) {
+            Ok(meta) => meta.len(),
             // Another process was faster with the same bytes.
+            Err(_) if self.has_blob(digest) => return Ok(()),
+            Err(e) => return Err(Error::io(format!("store blob {digest}"), e)),
+        };
+        self.enter_blob(digest, size, |to| match std::fs::rename(&from, to) {
             Err(_) if to.is_file() => Ok(()),
-            Err(e) => Err(Error::io(format!("store blob {digest}"), e)),
-        }
+            other => other,
+        })
     }
 
     /// Makes a checked file a blob too; it keeps its own name.
     pub(crate) fn adopt_link(&self, file: &Path, digest: &Digest) -> Result<()> {
-        self.make_algorithm(digest)?;
-        match std::fs::hard_link(file, self.blob_path(digest)) {
-            Err(e) if e.kind() != std::io::ErrorKind::AlreadyExists => {
-                Err(Error::io(format!("store blob {digest}"), e))
+        let meta = std::fs::metadata(file).map_err(|e| Error::io("store download", e))?;
+        self.enter_blob(digest, meta.len(), |to| {
+            // What is there may be damaged.
+            match std::fs::remove_file(to) {
+                Err(e) if e.kind() != std::io::ErrorKind::NotFound => return Err(e),
+                _ => {}
             }
-            _ => Ok(()),
-        }
+            match std::fs::hard_link(file, to) {
+                Err(e) if e.kind() != std::io::ErrorKind::AlreadyExists => Err(e),
+                _ => Ok(()),
+            }
+        })
     }
 
     /// Reads a whole blob and tells whether it still has its digest.
@@ -133,6 +202,15 @@ impl Store {
     /// # Errors
     /// The file cannot be removed.
     pub fn remove_blob(&self, digest: &Digest) -> Result<()> {
+        self.behind_gate(|_| {
+            self.write(|tx| forget_blob(tx, digest))?;
+            self.unlink_blob(digest)
+        })
+    }
+
+    /// Removes the file of a blob whose row is gone. Behind the gate, where nobody can store it
+    /// anew in between.
+    pub(crate) fn unlink_blob(&self, digest: &Digest) -> Result<()> {
         match std::fs::remove_file(self.blob_path(digest)) {
             Err(e) if e.kind() != std::io::ErrorKind::NotFound => {
                 Err(Error::io(format!("remove blob {digest}"), e))
@@ -145,6 +223,12 @@ impl Store {
         let dir = self.path("content-v1").join(algorithm(digest));
         std::fs::create_dir_all(dir).map_err(|e| Error::io("make folder", e))
     }
+}
+
+/// Deletes the row of a blob.
+pub(crate) fn forget_blob(tx: &rusqlite::Transaction<'_>, digest: &Digest) -> Result<()> {
+    tx.execute("DELETE FROM contents WHERE digest = ?1", [digest.as_str()])?;
+    Ok(())
 }
 
 fn algorithm(digest: &Digest) -> &'static str {
@@ -184,12 +268,9 @@ impl BlobWriter {
                 found,
             });
         }
-        self.store.make_algorithm(&found)?;
-        std::fs::rename(
-            self.scratch.path().join("blob"),
-            self.store.blob_path(&found),
-        )
-        .map_err(|e| Error::io(format!("store blob {found}"), e))?;
+        let from = self.scratch.path().join("blob");
+        let place = |to: &Path| std::fs::rename(from, to);
+        self.store.enter_blob(&found, self.size, place)?;
         Ok(found)
     }
 }

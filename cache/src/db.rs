@@ -40,11 +40,73 @@ CREATE TABLE IF NOT EXISTS fingerprints (
 CREATE TABLE IF NOT EXISTS downloads (
     url TEXT PRIMARY KEY, etag TEXT, last_modified TEXT, digest TEXT NOT NULL
 ) WITHOUT ROWID;
-PRAGMA user_version = 4;
 ";
 
-/// The version of [`SCHEMA`].
-const VERSION: i64 = 4;
+/// What came with version 5, for explanations: of which step a record is, the inputs of its key, and
+/// what fingerprints cover. Inputs are large, and a table without row numbers is slow with large rows.
+const EXPLANATIONS: &str = "
+ALTER TABLE records DROP COLUMN inputs;
+CREATE TABLE runs (
+    key TEXT PRIMARY KEY, project TEXT, step TEXT, instruction TEXT, inputs TEXT NOT NULL
+);
+CREATE INDEX runs_by_step ON runs (project, step);
+CREATE INDEX runs_by_instruction ON runs (instruction, project);
+CREATE TRIGGER runs_of_records AFTER DELETE ON records BEGIN
+    DELETE FROM runs WHERE key = old.key;
+END;
+CREATE TABLE listings (
+    fingerprint TEXT PRIMARY KEY, listing TEXT NOT NULL, written INTEGER NOT NULL
+);
+CREATE INDEX listings_by_time ON listings (written);
+";
+
+/// What came with version 6: what there is on the disk, how large it is, when it was last used. Sums of
+/// sizes are kept by triggers, so that a build can ask for them after each step.
+const ACCOUNTS: &str = "
+ALTER TABLE layers ADD COLUMN sum TEXT;
+CREATE TABLE IF NOT EXISTS contents (
+    digest TEXT PRIMARY KEY, size INTEGER NOT NULL, created INTEGER NOT NULL, boot TEXT
+) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS mounts (
+    home TEXT PRIMARY KEY, id TEXT NOT NULL, number INTEGER NOT NULL, sharing TEXT NOT NULL,
+    bytes INTEGER NOT NULL, measured INTEGER NOT NULL, created INTEGER NOT NULL,
+    used INTEGER NOT NULL, boot TEXT
+) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS uses (name TEXT PRIMARY KEY, used INTEGER NOT NULL) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS totals (class TEXT PRIMARY KEY, bytes INTEGER NOT NULL) WITHOUT ROWID;
+CREATE INDEX IF NOT EXISTS records_by_layer ON records (layer);
+CREATE INDEX IF NOT EXISTS blobs_by_digest ON blobs (digest);
+";
+
+/// The triggers of one table that keep its sum.
+fn sum_triggers(table: &str, column: &str) -> String {
+    let add = format!("UPDATE totals SET bytes = bytes + new.{column} WHERE class = '{table}';");
+    let take = format!("UPDATE totals SET bytes = bytes - old.{column} WHERE class = '{table}';");
+    format!(
+        "INSERT OR REPLACE INTO totals SELECT '{table}', coalesce(sum({column}), 0) FROM {table};
+         CREATE TRIGGER IF NOT EXISTS {table}_in AFTER INSERT ON {table} BEGIN {add} END;
+         CREATE TRIGGER IF NOT EXISTS {table}_out AFTER DELETE ON {table} BEGIN {take} END;
+         CREATE TRIGGER IF NOT EXISTS {table}_set AFTER UPDATE OF {column} ON {table}
+             BEGIN {take} {add} END;"
+    )
+}
+
+/// All of [`ACCOUNTS`].
+fn accounts() -> String {
+    let sums = [
+        ("layers", "bytes"),
+        ("contents", "size"),
+        ("mounts", "bytes"),
+    ];
+    let sums = sums.map(|(table, column)| sum_triggers(table, column));
+    format!("{ACCOUNTS}{}", sums.concat())
+}
+
+/// What came with version 7: results that another host made, and when.
+const SHARED: &str = "ALTER TABLE records ADD COLUMN made INTEGER;";
+
+/// The version of the tables: [`SCHEMA`] is version 4, and what came later is added to it.
+const VERSION: i64 = 7;
 
 /// Opens the database and makes its tables.
 pub(crate) fn open(path: &Path) -> Result<Connection> {
@@ -58,31 +120,67 @@ pub(crate) fn open(path: &Path) -> Result<Connection> {
     db.busy_timeout(Duration::from_secs(30))?;
     let version: i64 = db.query_row("PRAGMA user_version", [], |row| row.get(0))?;
     if version == 0 {
-        db.execute_batch("PRAGMA journal_mode = WAL; PRAGMA synchronous = NORMAL;")?;
-        db.execute_batch(&format!("BEGIN IMMEDIATE; {SCHEMA} COMMIT;"))?;
-    } else {
-        db.execute_batch("PRAGMA synchronous = NORMAL;")?;
+        db.execute_batch("PRAGMA journal_mode = WAL;")?;
     }
-    if (1..VERSION).contains(&version) {
-        migrate(&mut db)?;
+    db.execute_batch("PRAGMA synchronous = NORMAL;")?;
+    if (0..VERSION).contains(&version) {
+        migrate(&mut db, path.parent().unwrap_or(Path::new("")))?;
     }
     Ok(db)
 }
 
-/// From version 1, whose layers did not remember the clamp of their times, version 2, which did
-/// not know where layers come from, and version 3, which did not know of downloads.
-fn migrate(db: &mut Connection) -> Result<()> {
+/// From nothing, version 1, whose layers did not remember the clamp of their times, version 2,
+/// which did not know where layers come from, version 3, which did not know of downloads, version 4,
+/// which could not explain, version 5, for which every file of `content-v1` was a blob, and version 6,
+/// whose records were all made here.
+fn migrate(db: &mut Connection, root: &Path) -> Result<()> {
     write(db, |tx| {
         // Another process may have been faster.
         let version: i64 = tx.query_row("PRAGMA user_version", [], |row| row.get(0))?;
         if version == 1 {
             tx.execute_batch("ALTER TABLE layers ADD COLUMN epoch INTEGER")?;
         }
-        if version < VERSION {
+        if version < 4 {
             tx.execute_batch(SCHEMA)?;
+        }
+        if version < 5 {
+            tx.execute_batch(EXPLANATIONS)?;
+        }
+        if version < 6 {
+            tx.execute_batch(&accounts())?;
+            adopt_contents(tx, root)?;
+        }
+        if version < 7 {
+            tx.execute_batch(SHARED)?;
+        }
+        if version < VERSION {
+            tx.pragma_update(None, "user_version", VERSION)?;
         }
         Ok(())
     })
+}
+
+/// Enters the blobs that are there.
+fn adopt_contents(tx: &Transaction<'_>, root: &Path) -> Result<()> {
+    let mut insert = tx.prepare(
+        "INSERT OR IGNORE INTO contents (digest, size, created, boot) VALUES (?1, ?2, ?3, NULL)",
+    )?;
+    for algorithm in ["sha256", "sha512"] {
+        // A store that never held a blob of this algorithm has no such folder.
+        let Ok(folder) = std::fs::read_dir(root.join("content-v1").join(algorithm)) else {
+            continue;
+        };
+        for entry in folder.flatten() {
+            let (name, Ok(meta)) = (entry.file_name(), entry.metadata()) else {
+                continue;
+            };
+            let size = meta.len().cast_signed();
+            let created = nanos(meta.modified().unwrap_or(std::time::UNIX_EPOCH));
+            let digest = format!("{algorithm}:{}", name.to_string_lossy());
+            insert.execute((digest, size, created))?;
+        }
+    }
+    Ok(())
 }
 
 /// Runs `f` in a writing transaction.
@@ -117,32 +215,98 @@ mod tests {
     fn a_database_of_version_1_is_brought_up_to_date() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("meta-v1.db");
+        let blobs = dir.path().join("content-v1/sha256");
+        std::fs::create_dir_all(&blobs).unwrap();
+        std::fs::write(blobs.join("0123"), "content").unwrap();
         let old = Connection::open(&path).unwrap();
-        let schema = SCHEMA
-            .replace(", epoch INTEGER", "")
-            .replace("user_version = 4", "user_version = 1");
+        let schema = SCHEMA.replace(", epoch INTEGER", "");
         old.execute_batch(&schema).unwrap();
-        old.execute_batch("DROP TABLE origins").unwrap();
-        old.execute_batch("INSERT INTO layers VALUES ('i', 'd', 't', 1, 2, 3, NULL)")
-            .unwrap();
+        old.execute_batch(
+            "DROP TABLE origins; PRAGMA user_version = 1;
+             INSERT INTO layers VALUES ('i', 'd', 't', 1, 2, 3, NULL)",
+        )
+        .unwrap();
         drop(old);
         for _ in 0..2 {
             let db = open(&path).unwrap();
-            let row = "SELECT epoch FROM layers WHERE id = 'i'";
+            let one = |sql: &str| {
+                db.query_row(sql, [], |r| r.get::<_, Option<i64>>(0))
+                    .unwrap()
+            };
             assert_eq!(
-                db.query_row(row, [], |r| r.get::<_, Option<i64>>(0))
-                    .unwrap(),
+                one("SELECT epoch FROM layers WHERE id = 'i' AND sum IS NULL"),
                 None
             );
-            let origins = "SELECT count(*) FROM origins";
+            assert_eq!(one("SELECT count(*) FROM origins"), Some(0));
             assert_eq!(
-                db.query_row(origins, [], |r| r.get::<_, i64>(0)).unwrap(),
-                0
+                one("SELECT size FROM contents WHERE digest = 'sha256:0123'"),
+                Some(7)
             );
-            let version = db
-                .query_row("PRAGMA user_version", [], |r| r.get::<_, i64>(0))
-                .unwrap();
-            assert_eq!(version, VERSION);
+            assert_eq!(
+                one("SELECT bytes FROM totals WHERE class = 'layers'"),
+                Some(2)
+            );
+            assert_eq!(
+                one("SELECT bytes FROM totals WHERE class = 'contents'"),
+                Some(7)
+            );
+            assert_eq!(one("PRAGMA user_version"), Some(VERSION));
         }
+    }
+
+    #[test]
+    fn records_of_version_4_stay_and_are_of_no_step() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("meta-v1.db");
+        let old = Connection::open(&path).unwrap();
+        old.execute_batch(SCHEMA).unwrap();
+        old.execute_batch(
+            "INSERT INTO records VALUES ('k', 'l', 1, 2, 3, 'n', '[]', NULL);
+             PRAGMA user_version = 4",
+        )
+        .unwrap();
+        drop(old);
+        for _ in 0..2 {
+            let db = open(&path).unwrap();
+            let row = "SELECT layer FROM records WHERE key = 'k'";
+            let layer = db.query_row(row, [], |r| r.get::<_, String>(0));
+            assert_eq!(layer, Ok("l".into()));
+            for table in ["runs", "listings"] {
+                let count = format!("SELECT count(*) FROM {table}");
+                assert_eq!(db.query_row(&count, [], |r| r.get(0)), Ok(0_i64));
+            }
+        }
+    }
+
+    #[test]
+    fn what_is_known_of_a_run_goes_with_its_record() {
+        let dir = tempfile::tempdir().unwrap();
+        let db = open(&dir.path().join("meta-v1.db")).unwrap();
+        db.execute_batch(
+            "INSERT INTO records VALUES ('k', 'l', 1, 2, 3, 'n', NULL, NULL), ('o', 'l', 1, 2, 3, 'n', NULL, NULL);
+             INSERT INTO runs VALUES ('k', 'p', 's', 'i', '[]'), ('o', 'p', 's', 'i', '[]');
+             DELETE FROM records WHERE key = 'k'",
+        )
+        .unwrap();
+        let left = db.query_row("SELECT group_concat(key) FROM runs", [], |r| r.get(0));
+        assert_eq!(left, Ok("o".to_owned()));
+    }
+
+    #[test]
+    fn sums_follow_their_tables() {
+        let dir = tempfile::tempdir().unwrap();
+        let db = open(&dir.path().join("meta-v1.db")).unwrap();
+        let sum = || -> i64 {
+            let sql = "SELECT bytes FROM totals WHERE class = 'contents'";
+            db.query_row(sql, [], |r| r.get(0)).unwrap()
+        };
+        db.execute_batch("INSERT INTO contents VALUES ('a', 5, 0, NULL), ('b', 7, 0, NULL)")
+            .unwrap();
+        assert_eq!(sum(), 12);
+        db.execute_batch("UPDATE contents SET size = 1 WHERE digest = 'a'")
+            .unwrap();
+        assert_eq!(sum(), 8);
+        db.execute_batch("DELETE FROM contents").unwrap();
+        assert_eq!(sum(), 0);
     }
 }

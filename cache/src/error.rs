@@ -59,6 +59,9 @@ pub enum Error {
     /// An image is not in the store.
     #[error("no image `{0}`")]
     NoImage(String),
+    /// There is no such cache mount.
+    #[error("no cache mount `{0}`")]
+    NoMount(String),
     /// An id prefix stands for several images.
     #[error("`{0}` is the start of more than one image id")]
     Ambiguous(String),
@@ -78,15 +81,74 @@ impl Error {
         }
     }
 
-    /// Whether the disk is full.
-    pub fn is_no_space(&self) -> bool {
-        match self {
-            Self::System(e) => e.is_no_space(),
-            Self::Io { source, .. } => source.kind() == std::io::ErrorKind::StorageFull,
-            _ => false,
-        }
+    /// Whether the database is damaged.
+    pub fn is_damaged_database(&self) -> bool {
+        let Self::Database(rusqlite::Error::SqliteFailure(e, _)) = self else {
+            return false;
+        };
+        use rusqlite::ErrorCode::{DatabaseCorrupt, NotADatabase};
+        matches!(e.code, DatabaseCorrupt | NotADatabase)
     }
+
+    /// Whether the disk or the quota is full.
+    pub fn is_no_space(&self) -> bool {
+        is_no_space(self)
+    }
+}
+
+/// What SQLite says where its files in use cannot grow.
+const NO_ROOM: [i32; 2] = [
+    rusqlite::ffi::SQLITE_IOERR_SHMSIZE,
+    rusqlite::ffi::SQLITE_IOERR_WRITE,
+];
+
+/// Whether a full disk or quota is the reason of an error, however deep.
+pub fn is_no_space(error: &(dyn std::error::Error + 'static)) -> bool {
+    let mut next = Some(error);
+    while let Some(error) = next {
+        if let Some(io) = error.downcast_ref::<std::io::Error>() {
+            use std::io::ErrorKind::{QuotaExceeded, StorageFull};
+            if matches!(io.kind(), StorageFull | QuotaExceeded) {
+                return true;
+            }
+            // An error inside of an I/O error is not among its sources, only that one's are.
+            if let Some(inner) = io.get_ref()
+                && is_no_space(inner)
+            {
+                return true;
+            }
+        }
+        if let Some(rusqlite::Error::SqliteFailure(e, _)) = error.downcast_ref()
+            && (e.code == rusqlite::ErrorCode::DiskFull || NO_ROOM.contains(&e.extended_code))
+        {
+            return true;
+        }
+        next = error.source();
+    }
+    false
 }
 
 /// Result of a store operation.
 pub type Result<T> = std::result::Result<T, Error>;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_full_disk_is_seen_through_all_wrappings() {
+        let full = || std::io::Error::from_raw_os_error(28);
+        let sqlite = rusqlite::ffi::Error::new(rusqlite::ffi::SQLITE_FULL);
+        let full_errors = [
+            Error::io("write", full()),
+            Error::io("write", std::io::Error::from_raw_os_error(122)),
+            Error::io("copy", std::io::Error::other(Error::io("write", full()))),
+            Error::System(FsError::new("make", "x", full())),
+            Error::Database(rusqlite::Error::SqliteFailure(sqlite, None)),
+        ];
+        for error in full_errors {
+            assert!(error.is_no_space(), "{error}");
+        }
+        assert!(!Error::io("write", std::io::Error::from_raw_os_error(5)).is_no_space());
+    }
+}

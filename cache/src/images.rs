@@ -5,6 +5,7 @@ use std::time::SystemTime;
 use kiln_image::{Digest, ImageConfig, Reference};
 use rusqlite::OptionalExtension as _;
 
+use crate::content::forget_blob;
 use crate::db::{nanos, time};
 use crate::error::{Error, Result};
 use crate::store::Store;
@@ -190,18 +191,24 @@ impl Store {
     /// # Errors
     /// The database refused.
     pub fn remove_name(&self, name: &Reference, config: &Digest) -> Result<bool> {
-        self.write(|tx| {
-            tx.execute("DELETE FROM images WHERE name = ?1", [name.to_string()])?;
-            let left: i64 = tx.query_row(
-                "SELECT count(*) FROM images WHERE config = ?1",
-                [config.to_string()],
-                |r| r.get(0),
-            )?;
-            if left == 0 {
-                // Before another process can give the image a name again.
-                self.remove_blob(config)?;
+        self.behind_gate(|_| {
+            let last = self.write(|tx| {
+                tx.execute("DELETE FROM images WHERE name = ?1", [name.to_string()])?;
+                let left: i64 = tx.query_row(
+                    "SELECT count(*) FROM images WHERE config = ?1",
+                    [config.to_string()],
+                    |r| r.get(0),
+                )?;
+                if left == 0 {
+                    // Before another process can give the image a name again.
+                    forget_blob(tx, config)?;
+                }
+                Ok(left == 0)
+            })?;
+            if last {
+                self.unlink_blob(config)?;
             }
-            Ok(left == 0)
+            Ok(last)
         })
     }
 

@@ -42,13 +42,36 @@ pub struct Layer {
     pub epoch: Option<u64>,
 }
 
+impl Layer {
+    /// Tells a row that is what was written from one that has been damaged: what it says goes into
+    /// images.
+    fn sum(&self) -> String {
+        let text = format!(
+            "{} {} {} {} {} {} {:?}",
+            self.id.0,
+            self.diff_id,
+            self.tree.to_hex(),
+            self.tar_size,
+            self.bytes,
+            nanos(self.created),
+            self.epoch
+        );
+        blake3::hash(text.as_bytes()).to_hex()[..16].to_owned()
+    }
+}
+
+/// The tree digest that stands for a layer of an image: its content is known by its diff id.
+pub fn tree_of_image_layer(diff_id: &DiffId) -> TreeDigest {
+    blake3::hash(format!("diff {diff_id}").as_bytes()).into()
+}
+
 fn row_to_layer(row: &rusqlite::Row<'_>) -> rusqlite::Result<Option<Layer>> {
     let (diff_id, tree): (String, String) = (row.get(1)?, row.get(2)?);
     let (Ok(diff_id), Some(tree)) = (diff_id.parse(), TreeDigest::from_hex(&tree)) else {
         return Ok(None);
     };
     let number = |n: i64| n.max(0).cast_unsigned();
-    Ok(Some(Layer {
+    let layer = Layer {
         id: LayerId(row.get(0)?),
         diff_id,
         tree,
@@ -56,7 +79,10 @@ fn row_to_layer(row: &rusqlite::Row<'_>) -> rusqlite::Result<Option<Layer>> {
         bytes: number(row.get(4)?),
         created: time(row.get(5)?),
         epoch: row.get::<_, Option<i64>>(6)?.map(number),
-    }))
+    };
+    let sum: Option<String> = row.get(7)?;
+    // Rows of older versions have none.
+    Ok(sum.is_none_or(|s| s == layer.sum()).then_some(layer))
 }
 
 /// A descriptor of digest, media type and size.
@@ -69,7 +95,7 @@ fn to_descriptor(row: &rusqlite::Row<'_>) -> rusqlite::Result<Option<Descriptor>
         .map(|d| Descriptor::new(media_type, d, size)))
 }
 
-const COLUMNS: &str = "id, diff_id, tree, tar_size, bytes, created, epoch";
+const COLUMNS: &str = "id, diff_id, tree, tar_size, bytes, created, epoch, sum";
 
 impl Store {
     /// The directory of a layer's files.
@@ -100,6 +126,7 @@ impl Store {
         let random: String = random.iter().map(|b| format!("{b:02x}")).collect();
         // The maker is part of the name, so that what it left unfinished can be told.
         let id = LayerId(format!("{random}-{}", self.owner()));
+        self.lease(&id.0)?;
         let home = self.path("layers-v1").join(&id.0);
         std::fs::create_dir(&home).map_err(|e| Error::io("make layer", e))?;
         std::fs::rename(dir, home.join("diff")).map_err(|e| Error::io("name layer", e))?;
@@ -127,8 +154,8 @@ impl Store {
         };
         self.write(|tx| {
             tx.execute(
-                "INSERT OR REPLACE INTO layers (id, diff_id, tree, tar_size, bytes, created, boot, epoch)
-                 VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)",
+                "INSERT INTO layers (id, diff_id, tree, tar_size, bytes, created, boot, epoch, sum)
+                 VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9)",
                 (
                     &layer.id.0,
                     layer.diff_id.to_string(),
@@ -138,6 +165,7 @@ impl Store {
                     nanos(created),
                     self.boot(),
                     layer.epoch.map(u64::cast_signed),
+                    layer.sum(),
                 ),
             )?;
             Ok(())
@@ -145,11 +173,34 @@ impl Store {
         Ok(layer)
     }
 
-    /// A layer by its name, if its directory is there.
+    /// Writes down the digest of a layer's content, where only its tar was known.
+    ///
+    /// # Errors
+    /// The database refused.
+    pub fn note_tree(&self, id: &LayerId, tree: TreeDigest) -> Result<()> {
+        self.write(|tx| {
+            let layer = tx
+                .prepare_cached(&format!("SELECT {COLUMNS} FROM layers WHERE id = ?1"))?
+                .query_row([&id.0], row_to_layer)
+                .optional()?
+                .flatten();
+            // One that is gone meanwhile is a miss for whoever looks for it.
+            let Some(layer) = layer else { return Ok(()) };
+            let layer = Layer { tree, ..layer };
+            tx.execute(
+                "UPDATE layers SET tree = ?2, sum = ?3 WHERE id = ?1",
+                (&id.0, tree.to_hex(), layer.sum()),
+            )?;
+            Ok(())
+        })
+    }
+
+    /// A layer by its name, if its directory is there. It stays there until this store is closed.
     ///
     /// # Errors
     /// The database refused.
     pub fn layer(&self, id: &str) -> Result<Option<Layer>> {
+        self.lease(id)?;
         let layer = self
             .db()
             .prepare_cached(&format!("SELECT {COLUMNS} FROM layers WHERE id = ?1"))?
@@ -159,7 +210,7 @@ impl Store {
         Ok(layer.filter(|l| self.layer_dir(&l.id).is_dir()))
     }
 
-    /// A layer with this diff id, if one is unpacked.
+    /// A layer with this diff id, if one is unpacked. It stays there until this store is closed.
     ///
     /// # Errors
     /// The database refused.
@@ -171,7 +222,12 @@ impl Store {
             let rows = query.query_map([diff_id.to_string()], row_to_layer)?;
             rows.filter_map(|r| r.ok().flatten()).collect()
         };
-        Ok(found.into_iter().find(|l| self.layer_dir(&l.id).is_dir()))
+        for layer in found {
+            if let Some(layer) = self.layer(layer.id.as_str())? {
+                return Ok(Some(layer));
+            }
+        }
+        Ok(None)
     }
 
     /// Throws a layer away that nothing refers to.
@@ -191,6 +247,18 @@ impl Store {
     /// # Errors
     /// The folder cannot be listed, or the database refused.
     pub fn discard_unrecorded(&self) -> Result<()> {
+        self.discard_unknown(|owner| !crate::scratch::is_alive(owner))
+    }
+
+    /// Throws away layers that this process made and did not record. Nothing may be made meanwhile.
+    ///
+    /// # Errors
+    /// As above.
+    pub fn discard_own_unrecorded(&self) -> Result<()> {
+        self.discard_unknown(|owner| owner == self.owner())
+    }
+
+    fn discard_unknown(&self, is_done: impl Fn(&str) -> bool) -> Result<()> {
         let layers = kiln_sys::RootDir::open_trusted(&self.path("layers-v1"))?;
         for entry in layers.read_dir(Path::new(""))? {
             let name = entry.name.to_string_lossy();
@@ -198,7 +266,7 @@ impl Store {
                 continue;
             };
             // Alive first: a layer that is recorded in between has a living maker.
-            if crate::scratch::is_alive(owner) {
+            if !is_done(owner) {
                 continue;
             }
             let known: bool = self.db().query_row(

@@ -9,6 +9,7 @@
 //! work-v1/<owner>/          what a running process has not finished
 //! trash/                    renamed here first, unlinked afterwards
 //! locks                     byte ranges of it are locked while steps run
+//! leases                    byte ranges of it are locked by those who use layers and blobs
 //! meta-v1.db                SQLite: every record and reference
 //! ```
 //!
@@ -21,13 +22,20 @@ mod content;
 mod db;
 mod downloads;
 mod error;
+mod explanations;
 pub mod fingerprint;
 mod flight;
+mod fsck;
+mod full_disk;
+mod gc;
 mod images;
 mod layers;
+mod lease;
+mod mount_archive;
 mod mounts;
 mod pack;
 mod records;
+pub mod remote;
 mod scratch;
 mod store;
 mod unpack;
@@ -35,13 +43,15 @@ mod view;
 
 pub use content::BlobWriter;
 pub use downloads::Download;
-pub use error::{Error, Result};
+pub use error::{Error, Result, is_no_space};
 pub use flight::Flight;
+pub use fsck::{Finding, Part, Report};
+pub use gc::{Class, Held, Item, Policy, Prune, Removed};
 pub use images::{ImageRow, StoredImage};
-pub use layers::{Layer, LayerId};
-pub use mounts::{CacheMountDir, MountUse};
+pub use layers::{Layer, LayerId, tree_of_image_layer};
+pub use mounts::{CacheMountDir, MountRow, MountUse};
 pub use pack::{Packed, is_image_xattr, pack};
-pub use records::{NewRecord, StoredRecord};
+pub use records::{NewRecord, StoredRecord, StoredResult};
 pub use scratch::Scratch;
 pub use store::Store;
 pub use unpack::{UnpackOptions, unpack};

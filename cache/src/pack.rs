@@ -1,6 +1,7 @@
 //! From a layer's directory to its tar, diff id and tree digest, in one pass.
 //!
-//! One thread walks, reads and hashes file contents; another hashes the tar that comes out.
+//! One thread walks, reads and hashes file contents; another, for layers that are worth one, hashes
+//! the tar that comes out.
 
 use std::collections::HashMap;
 use std::ffi::OsStr;
@@ -9,6 +10,7 @@ use std::os::fd::OwnedFd;
 use std::os::unix::ffi::OsStrExt as _;
 use std::path::Path;
 use std::sync::mpsc;
+use std::thread::{Scope, ScopedJoinHandle};
 
 use kiln_image::layer::LayerWriter;
 use kiln_image::{DiffId, Digest, Entry, EntryKind, Hasher, Timestamp};
@@ -36,8 +38,10 @@ pub struct Packed {
 const CHUNK: usize = 1 << 20;
 /// Chunks that may be on their way.
 const IN_FLIGHT: usize = 6;
-/// Size of reads.
+/// The largest reads.
 const READ: usize = 256 << 10;
+/// The smallest reads.
+const SMALL_READ: usize = 4 << 10;
 
 /// Whether an attribute is part of an image: not those of the overlay or of the host's policy.
 pub fn is_image_xattr(name: &[u8]) -> bool {
@@ -47,27 +51,107 @@ pub fn is_image_xattr(name: &[u8]) -> bool {
         && !name.starts_with(b"system.")
 }
 
-/// Hands chunks to another thread.
-struct ChunkWriter {
-    full: mpsc::SyncSender<Vec<u8>>,
-    empty: mpsc::Receiver<Vec<u8>>,
+/// The digest of a tar and its bytes.
+type Tar = (Digest, u64);
+
+/// Hashes a tar and passes it on. What fits into one chunk is hashed at the end, the rest by a
+/// thread of its own.
+struct ChunkWriter<'scope, 'env> {
+    scope: &'scope Scope<'scope, 'env>,
+    sink: Option<&'env mut (dyn Write + Send)>,
+    thread: Option<HashingThread<'scope>>,
     chunk: Vec<u8>,
 }
 
-impl ChunkWriter {
+struct HashingThread<'scope> {
+    full: mpsc::SyncSender<Vec<u8>>,
+    empty: mpsc::Receiver<Vec<u8>>,
+    handle: ScopedJoinHandle<'scope, std::io::Result<Tar>>,
+}
+
+impl<'scope> ChunkWriter<'scope, '_> {
     fn pass_on(&mut self) -> std::io::Result<()> {
-        let next = self
-            .empty
-            .try_recv()
-            .unwrap_or_else(|_| Vec::with_capacity(CHUNK));
+        let broken = || std::io::Error::from(std::io::ErrorKind::BrokenPipe);
+        if self.thread.is_none() {
+            let sink = self.sink.take().ok_or_else(broken)?;
+            let (full, from_walker) = mpsc::sync_channel::<Vec<u8>>(IN_FLIGHT);
+            let (give_back, empty) = mpsc::channel();
+            let handle = self.scope.spawn(move || {
+                let mut tar = TarHasher::new(sink);
+                for mut chunk in from_walker {
+                    tar.write(&chunk)?;
+                    chunk.clear();
+                    // The walker may be done and not want it back.
+                    let _ = give_back.send(chunk);
+                }
+                tar.finish()
+            });
+            self.thread = Some(HashingThread {
+                full,
+                empty,
+                handle,
+            });
+        }
+        let thread = self.thread.as_ref().ok_or_else(broken)?;
+        let next = thread.empty.try_recv();
+        let next = next.unwrap_or_else(|_| Vec::with_capacity(CHUNK));
         let chunk = std::mem::replace(&mut self.chunk, next);
-        self.full
-            .send(chunk)
-            .map_err(|_| std::io::ErrorKind::BrokenPipe.into())
+        thread.full.send(chunk).map_err(|_| broken())
+    }
+
+    fn finish(mut self) -> std::io::Result<Tar> {
+        if let Some(sink) = self.sink.take() {
+            let mut tar = TarHasher::new(sink);
+            tar.write(&self.chunk)?;
+            return tar.finish();
+        }
+        let passed_on = match self.chunk.is_empty() {
+            true => Ok(()),
+            false => self.pass_on(),
+        };
+        self.join().and_then(|tar| passed_on.map(|()| tar))
+    }
+
+    /// The thread's result. Its error says more than that of a closed channel.
+    fn join(self) -> std::io::Result<Tar> {
+        let Some(HashingThread { full, handle, .. }) = self.thread else {
+            return Err(std::io::ErrorKind::BrokenPipe.into());
+        };
+        drop(full);
+        let joined = handle.join();
+        joined.unwrap_or_else(|_| Err(std::io::ErrorKind::Other.into()))
     }
 }
 
-impl Write for ChunkWriter {
+/// Hashes what is written to a sink.
+struct TarHasher<'a> {
+    sink: &'a mut (dyn Write + Send),
+    hasher: Hasher,
+    size: u64,
+}
+
+impl<'a> TarHasher<'a> {
+    fn new(sink: &'a mut (dyn Write + Send)) -> Self {
+        Self {
+            sink,
+            hasher: Hasher::sha256(),
+            size: 0,
+        }
+    }
+
+    fn write(&mut self, bytes: &[u8]) -> std::io::Result<()> {
+        self.hasher.update(bytes);
+        self.size += bytes.len() as u64;
+        self.sink.write_all(bytes)
+    }
+
+    fn finish(self) -> std::io::Result<Tar> {
+        self.sink.flush()?;
+        Ok((self.hasher.finish(), self.size))
+    }
+}
+
+impl Write for ChunkWriter<'_, '_> {
     fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
         if self.chunk.len() >= CHUNK {
             self.pass_on()?;
@@ -77,12 +161,9 @@ impl Write for ChunkWriter {
         Ok(n)
     }
 
+    /// What is left is passed on at the end: a thread for it may not be needed.
     fn flush(&mut self) -> std::io::Result<()> {
-        if self.chunk.is_empty() {
-            Ok(())
-        } else {
-            self.pass_on()
-        }
+        Ok(())
     }
 }
 
@@ -93,68 +174,54 @@ impl Write for ChunkWriter {
 /// A file cannot be read, or `sink` failed.
 pub fn pack(dir: &Path, epoch: Option<u64>, sink: &mut (dyn Write + Send)) -> Result<Packed> {
     let root = RootDir::open_trusted(dir)?;
-    let (full, from_walker) = mpsc::sync_channel::<Vec<u8>>(IN_FLIGHT);
-    let (give_back, empty) = mpsc::channel::<Vec<u8>>();
     std::thread::scope(|scope| {
-        let hashing = scope.spawn(move || -> std::io::Result<(Digest, u64)> {
-            let (mut hasher, mut size) = (Hasher::sha256(), 0);
-            for mut chunk in from_walker {
-                hasher.update(&chunk);
-                sink.write_all(&chunk)?;
-                size += chunk.len() as u64;
-                chunk.clear();
-                // The walker may be done and not want it back.
-                let _ = give_back.send(chunk);
-            }
-            sink.flush()?;
-            Ok((hasher.finish(), size))
-        });
-        let walked = walk_all(
-            &root,
-            epoch,
-            ChunkWriter {
-                full,
-                empty,
-                chunk: Vec::new(),
-            },
-        );
-        let hashed = hashing
-            .join()
-            .unwrap_or_else(|_| Err(std::io::ErrorKind::Other.into()));
-        match (walked, hashed) {
-            (Ok((tree, bytes)), Ok((digest, tar_size))) => Ok(Packed {
-                diff_id: DiffId::from(digest),
-                tree,
-                tar_size,
-                bytes,
-                epoch,
-            }),
+        let mut walk = Walk::new(LayerWriter::new(ChunkWriter {
+            scope,
+            sink: Some(sink),
+            thread: None,
+            chunk: Vec::new(),
+        }));
+        walk.tree.update(b"kiln layer 1");
+        walk.tar
+            .set_epoch_clamp(epoch.and_then(|e| i64::try_from(e).ok()));
+        let written = |e| Error::io("write layer", e);
+        if let Err(error) = walk.directory(&root, &mut Vec::new()) {
             // The sink's error is the cause if the walker only saw a closed channel.
-            (_, Err(e)) => Err(Error::io("write layer", e)),
-            (Err(e), Ok(_)) => Err(e),
+            let Walk { tar, .. } = walk;
+            return match tar.abandon().join() {
+                Err(cause) if cause.kind() != std::io::ErrorKind::BrokenPipe => Err(written(cause)),
+                _ => Err(error),
+            };
         }
+        let out = walk.tar.finish().map_err(written)?;
+        let (digest, tar_size) = out.finish().map_err(written)?;
+        Ok(Packed {
+            diff_id: DiffId::from(digest),
+            tree: walk.tree.finalize().into(),
+            tar_size,
+            bytes: walk.bytes,
+            epoch,
+        })
     })
 }
 
-fn walk_all(root: &RootDir, epoch: Option<u64>, out: ChunkWriter) -> Result<(TreeDigest, u64)> {
-    let mut tar = LayerWriter::new(out);
-    tar.set_epoch_clamp(epoch.and_then(|e| i64::try_from(e).ok()));
-    let mut walk = Walk {
-        tar,
-        tree: blake3::Hasher::new(),
-        links: HashMap::new(),
-        bytes: 0,
-        buffer: vec![0; READ],
-    };
-    walk.tree.update(b"kiln layer 1");
-    walk.directory(root, &mut Vec::new())?;
-    let mut out = walk.tar.finish().map_err(|e| Error::io("write layer", e))?;
-    out.flush().map_err(|e| Error::io("write layer", e))?;
-    Ok((walk.tree.finalize().into(), walk.bytes))
+/// Writes `first` and then everything below `dir` to `out`, as a tar.
+///
+/// # Errors
+/// A file cannot be read, or `out` failed.
+pub(crate) fn pack_below(dir: &Path, first: &Entry, out: &mut (dyn Write + Send)) -> Result<()> {
+    let mut walk = Walk::new(LayerWriter::new(out));
+    walk.put(first, None)?;
+    walk.directory(&RootDir::open_trusted(dir)?, &mut Vec::new())?;
+    let out = walk
+        .tar
+        .finish()
+        .map_err(|e| Error::io("write archive", e))?;
+    out.flush().map_err(|e| Error::io("write archive", e))
 }
 
-struct Walk {
-    tar: LayerWriter<ChunkWriter>,
+struct Walk<W: Write> {
+    tar: LayerWriter<W>,
     tree: blake3::Hasher,
     /// First name of files with several.
     links: HashMap<(u64, u64), Vec<u8>>,
@@ -185,7 +252,17 @@ impl Read for HashingReader<'_> {
     }
 }
 
-impl Walk {
+impl<W: Write> Walk<W> {
+    fn new(tar: LayerWriter<W>) -> Self {
+        Self {
+            tar,
+            tree: blake3::Hasher::new(),
+            links: HashMap::new(),
+            bytes: 0,
+            buffer: Vec::new(),
+        }
+    }
+
     fn directory(&mut self, dir: &RootDir, path: &mut Vec<u8>) -> Result<()> {
         let mut names = dir.read_dir(Path::new(""))?;
         names.sort_by(|a, b| a.name.cmp(&b.name));
@@ -304,6 +381,12 @@ impl Walk {
                 None
             }
             Some(fd) => {
+                // Most files are small, and a large buffer has to be cleared first.
+                let size = usize::try_from(entry.data_len()).unwrap_or(READ);
+                let size = size.next_power_of_two().clamp(SMALL_READ, READ);
+                if self.buffer.len() < size {
+                    self.buffer.resize(size, 0);
+                }
                 let mut reader = HashingReader {
                     file: fd.into(),
                     hasher: blake3::Hasher::new(),

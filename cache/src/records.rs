@@ -2,6 +2,7 @@
 
 use std::time::{Duration, SystemTime};
 
+use kiln_solver::explain::Origin;
 use kiln_solver::key::{Key, LabelledInput};
 use rusqlite::OptionalExtension as _;
 
@@ -17,6 +18,25 @@ pub struct StoredRecord {
     pub layer: Layer,
     /// When the step last ran.
     pub ran_at: SystemTime,
+    /// When the result was made, if another host made it; else the layer knows.
+    pub made: Option<SystemTime>,
+}
+
+/// All that is known of a result.
+#[derive(Clone, Debug)]
+pub struct StoredResult {
+    /// The layer.
+    pub layer: Layer,
+    /// When the result was made.
+    pub made: SystemTime,
+    /// When the step last ran.
+    pub ran_at: SystemTime,
+    /// How long it took.
+    pub took: Duration,
+    /// Its line for progress.
+    pub name: String,
+    /// The inputs of its key, for explanations.
+    pub inputs: Vec<LabelledInput>,
 }
 
 /// What is written down after a step ran.
@@ -26,6 +46,8 @@ pub struct NewRecord<'a> {
     pub key: Key,
     /// The layer that it made.
     pub layer: &'a LayerId,
+    /// When it was made, if another host made it.
+    pub made: Option<SystemTime>,
     /// When it started.
     pub ran_at: SystemTime,
     /// How long it took.
@@ -34,6 +56,8 @@ pub struct NewRecord<'a> {
     pub name: &'a str,
     /// The inputs of its key, for explanations.
     pub inputs: &'a [LabelledInput],
+    /// Of which step it is, for explanations.
+    pub origin: &'a Origin,
 }
 
 impl Store {
@@ -42,12 +66,14 @@ impl Store {
     /// # Errors
     /// The database refused.
     pub fn record(&self, key: Key) -> Result<Option<StoredRecord>> {
-        let row: Option<(String, i64)> = self
+        let row: Option<(String, i64, Option<i64>)> = self
             .db()
-            .prepare_cached("SELECT layer, ran_at FROM records WHERE key = ?1")?
-            .query_row([key.to_hex()], |row| Ok((row.get(0)?, row.get(1)?)))
+            .prepare_cached("SELECT layer, ran_at, made FROM records WHERE key = ?1")?
+            .query_row([key.to_hex()], |row| {
+                Ok((row.get(0)?, row.get(1)?, row.get(2)?))
+            })
             .optional()?;
-        let Some((layer, ran_at)) = row else {
+        let Some((layer, ran_at, made)) = row else {
             return Ok(None);
         };
         let Some(layer) = self.layer(&layer)? else {
@@ -56,6 +82,38 @@ impl Store {
         Ok(Some(StoredRecord {
             layer,
             ran_at: time(ran_at),
+            made: made.map(time),
+        }))
+    }
+
+    /// All that is known of the result of a key, if its layer is there.
+    ///
+    /// # Errors
+    /// The database refused.
+    pub fn result(&self, key: Key) -> Result<Option<StoredResult>> {
+        let Some(record) = self.record(key)? else {
+            return Ok(None);
+        };
+        let row: Option<(i64, String, String)> = self
+            .db()
+            .prepare_cached(
+                "SELECT took, name, runs.inputs FROM records
+                 JOIN runs ON runs.key = records.key WHERE records.key = ?1",
+            )?
+            .query_row([key.to_hex()], |row| {
+                Ok((row.get(0)?, row.get(1)?, row.get(2)?))
+            })
+            .optional()?;
+        let Some((took, name, inputs)) = row else {
+            return Ok(None);
+        };
+        Ok(Some(StoredResult {
+            made: record.made.unwrap_or(record.layer.created),
+            layer: record.layer,
+            ran_at: record.ran_at,
+            took: Duration::from_nanos(took.max(0).cast_unsigned()),
+            name,
+            inputs: serde_json::from_str(&inputs).unwrap_or_default(),
         }))
     }
 
@@ -65,22 +123,35 @@ impl Store {
     /// The database refused.
     pub fn put_record(&self, record: &NewRecord<'_>) -> Result<()> {
         let inputs = serde_json::to_string(record.inputs).unwrap_or_else(|_| "[]".into());
-        let now = nanos(SystemTime::now());
+        let (now, key) = (nanos(SystemTime::now()), record.key.to_hex());
+        // What has no name is nobody's earlier run.
+        let name = |text: &str| (!text.is_empty()).then(|| text.to_owned());
         self.write(|tx| {
             tx.prepare_cached(
                 "INSERT OR REPLACE INTO records
-                 (key, layer, ran_at, took, created, name, inputs, boot)
+                 (key, layer, ran_at, took, created, name, boot, made)
                  VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)",
             )?
             .execute((
-                record.key.to_hex(),
+                &key,
                 record.layer.as_str(),
                 nanos(record.ran_at),
                 i64::try_from(record.took.as_nanos()).unwrap_or(i64::MAX),
                 now,
                 record.name,
-                inputs,
                 self.boot(),
+                record.made.map(nanos),
+            ))?;
+            tx.prepare_cached(
+                "INSERT OR REPLACE INTO runs (key, project, step, instruction, inputs)
+                 VALUES (?1, ?2, ?3, ?4, ?5)",
+            )?
+            .execute((
+                &key,
+                name(&record.origin.project),
+                name(&record.origin.step),
+                name(&record.origin.instruction),
+                inputs,
             ))?;
             Ok(())
         })

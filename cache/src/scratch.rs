@@ -21,6 +21,16 @@ impl Scratch {
     }
 }
 
+impl Scratch {
+    /// Moves it out of sight, to be removed later by whoever empties the trash.
+    ///
+    /// # Errors
+    /// It cannot be moved.
+    pub fn discard(self) -> Result<()> {
+        self.store.discard(&self.path)
+    }
+}
+
 impl Drop for Scratch {
     fn drop(&mut self) {
         if let Err(error) = remove_tree(&self.path) {
@@ -112,6 +122,11 @@ impl Store {
         }
         Ok(())
     }
+}
+
+/// Whether there is a process with this number.
+pub(crate) fn is_running(pid: u32) -> bool {
+    system::process_start(pid).is_some()
 }
 
 /// Whether the process that a work directory is named after still runs.

@@ -1,6 +1,7 @@
 //! Opening the store, and what all its parts share.
 
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use kiln_sys::{RootDir, system};
@@ -8,6 +9,7 @@ use rusqlite::Connection;
 
 use crate::db;
 use crate::error::{Error, Result};
+use crate::lease::Leases;
 use crate::scratch;
 
 const FOLDERS: [&str; 8] = [
@@ -33,8 +35,11 @@ struct Inner {
     boot: String,
     owner: String,
     db: Mutex<Connection>,
-    scratch_count: std::sync::atomic::AtomicU64,
+    leases: Leases,
 }
+
+/// Numbers of directories of this process, which may have opened the store more than once.
+static NEXT_NUMBER: AtomicU64 = AtomicU64::new(0);
 
 impl Store {
     /// Opens the store at `root`, making it where it is missing, and clears up after processes
@@ -47,7 +52,8 @@ impl Store {
             path: root.to_path_buf(),
             why,
         };
-        if !root.join("meta-v1.db").exists() {
+        let is_new = !root.join("meta-v1.db").exists();
+        if is_new {
             for folder in FOLDERS {
                 std::fs::create_dir_all(root.join(folder)).map_err(|e| fail(e.to_string()))?;
             }
@@ -59,19 +65,22 @@ impl Store {
         let root = root.canonicalize().map_err(|e| fail(e.to_string()))?;
         let boot = system::boot_id()?;
         let db = Self::open_database(&root)?;
+        let leases = Leases::open(&root.join("leases"))?;
         let pid = std::process::id();
         let owner = format!("{pid}-{}", system::process_start(pid).unwrap_or(0));
-        let scratch_count = std::sync::atomic::AtomicU64::new(0);
         let inner = Inner {
             root,
             boot,
             owner,
             db: Mutex::new(db),
-            scratch_count,
+            leases,
         };
         let store = Self {
             inner: Arc::new(inner),
         };
+        if is_new {
+            store.restore_reserve()?;
+        }
         store.forget_other_boots()?;
         scratch::clear_dead(&store)?;
         Ok(store)
@@ -81,23 +90,30 @@ impl Store {
     fn open_database(root: &Path) -> Result<Connection> {
         let path = root.join("meta-v1.db");
         match db::open(&path) {
-            Err(Error::Database(rusqlite::Error::SqliteFailure(e, _)))
-                if matches!(
-                    e.code,
-                    rusqlite::ErrorCode::DatabaseCorrupt | rusqlite::ErrorCode::NotADatabase
-                ) =>
-            {
+            Err(e) if e.is_damaged_database() => {
                 tracing::warn!(path = %path.display(), "the database is damaged; a new one is made");
-                for suffix in ["", "-wal", "-shm"] {
-                    let from = root.join(format!("meta-v1.db{suffix}"));
-                    let to = root.join(format!("trash/damaged-{}{suffix}", std::process::id()));
-                    // What is not there needs no place in the trash.
-                    let _ = std::fs::rename(from, to);
-                }
+                Self::put_database_aside(root);
                 db::open(&path)
             }
             other => other,
         }
+    }
+
+    fn put_database_aside(root: &Path) {
+        for suffix in ["", "-wal", "-shm"] {
+            let from = root.join(format!("meta-v1.db{suffix}"));
+            let to = root.join(format!("trash/damaged-{}{suffix}", std::process::id()));
+            // What is not there needs no place in the trash.
+            let _ = std::fs::rename(from, to);
+        }
+    }
+
+    /// Makes a new database in the place of a damaged one.
+    pub(crate) fn replace_database(&self) -> Result<()> {
+        let mut db = self.db();
+        Self::put_database_aside(self.root());
+        *db = db::open(&self.path("meta-v1.db"))?;
+        Ok(())
     }
 
     /// Its directory.
@@ -120,10 +136,12 @@ impl Store {
         &self.inner.boot
     }
 
+    pub(crate) fn leases(&self) -> &Leases {
+        &self.inner.leases
+    }
+
     pub(crate) fn next_number(&self) -> u64 {
-        self.inner
-            .scratch_count
-            .fetch_add(1, std::sync::atomic::Ordering::Relaxed)
+        NEXT_NUMBER.fetch_add(1, Ordering::Relaxed)
     }
 
     pub(crate) fn db(&self) -> MutexGuard<'_, Connection> {
@@ -139,18 +157,24 @@ impl Store {
 
     /// Drops rows whose files may have been lost when the machine went down.
     fn forget_other_boots(&self) -> Result<()> {
-        let stale: bool = self.db().query_row(
-            "SELECT EXISTS (SELECT 1 FROM layers WHERE boot IS NOT NULL AND boot <> ?1)
-                 OR EXISTS (SELECT 1 FROM records WHERE boot IS NOT NULL AND boot <> ?1)
-                 OR EXISTS (SELECT 1 FROM images WHERE boot IS NOT NULL AND boot <> ?1)",
-            [self.boot()],
-            |row| row.get(0),
-        )?;
+        let of_other = |table: &str| {
+            format!("EXISTS (SELECT 1 FROM {table} WHERE boot IS NOT NULL AND boot <> ?1)")
+        };
+        let any = DURABLE.map(of_other).join(" OR ");
+        let stale: bool = self
+            .db()
+            .query_row(&format!("SELECT {any}"), [self.boot()], |row| row.get(0))?;
         if !stale {
             return Ok(());
         }
-        self.write(|tx| {
-            for table in ["layers", "records", "images"] {
+        let homes = self.write(|tx| {
+            let homes: Vec<String> = {
+                let sql = "SELECT home FROM mounts WHERE boot IS NOT NULL AND boot <> ?1";
+                let mut query = tx.prepare(sql)?;
+                let rows = query.query_map([self.boot()], |row| row.get(0))?;
+                rows.collect::<rusqlite::Result<_>>()?
+            };
+            for table in DURABLE {
                 let sql = format!("DELETE FROM {table} WHERE boot IS NOT NULL AND boot <> ?1");
                 tx.execute(&sql, [self.boot()])?;
             }
@@ -159,11 +183,20 @@ impl Store {
                 "DELETE FROM records WHERE layer NOT IN (SELECT id FROM layers)",
                 [],
             )?;
-            Ok(())
-        })
+            Ok(homes)
+        })?;
+        // The files of layers and blobs without rows are rubbish that nobody looks at; mounts are
+        // found by their directories.
+        for home in homes {
+            if let Some(_lock) = self.lock_mount(&home, false)? {
+                self.discard(&self.path("mounts-v1").join(home))?;
+            }
+        }
+        Ok(())
     }
 
-    /// Whether rows wait for [`Store::promote`], or the trash for [`Store::empty_trash`].
+    /// Whether rows wait for [`Store::promote`], the trash for [`Store::empty_trash`], or cache
+    /// mounts for [`Store::measure_mounts`].
     ///
     /// # Errors
     /// The database refused, or the trash cannot be listed.
@@ -172,13 +205,10 @@ impl Store {
         if !trash.read_dir(Path::new(""))?.is_empty() {
             return Ok(true);
         }
-        Ok(self.db().query_row(
-            "SELECT EXISTS (SELECT 1 FROM layers WHERE boot IS NOT NULL)
-                 OR EXISTS (SELECT 1 FROM records WHERE boot IS NOT NULL)
-                 OR EXISTS (SELECT 1 FROM images WHERE boot IS NOT NULL)",
-            [],
-            |row| row.get(0),
-        )?)
+        let waits = |table: &str| format!("EXISTS (SELECT 1 FROM {table} WHERE boot IS NOT NULL)");
+        let any = DURABLE.map(waits).join(" OR ");
+        let sql = format!("SELECT {any} OR EXISTS (SELECT 1 FROM mounts WHERE measured = 0)");
+        Ok(self.db().query_row(&sql, [], |row| row.get(0))?)
     }
 
     /// Writes the file system to the disk, then marks the rows that were there before as durable.
@@ -192,22 +222,40 @@ impl Store {
             return Ok(());
         };
         let before: i64 = db::nanos(std::time::SystemTime::now());
+        // What is in use now may be written to after the sync.
+        let mut idle = Vec::new();
+        for mount in self.mounts()? {
+            if !mount.in_use {
+                idle.push(mount.home);
+            }
+        }
+        let idle = serde_json::to_string(&idle).unwrap_or_else(|_| "[]".into());
         system::sync_filesystem(self.root())?;
         self.write(|tx| {
+            for (table, more) in [
+                ("layers", ""),
+                (
+                    "records",
+                    "AND layer IN (SELECT id FROM layers WHERE boot IS NULL)",
+                ),
+                ("images", ""),
+                ("contents", ""),
+            ] {
+                let sql = format!(
+                    "UPDATE {table} SET boot = NULL
+                     WHERE boot IS NOT NULL AND created < ?1 {more}"
+                );
+                tx.execute(&sql, [before])?;
+            }
             tx.execute(
-                "UPDATE layers SET boot = NULL WHERE boot IS NOT NULL AND created < ?1",
-                [before],
-            )?;
-            tx.execute(
-                "UPDATE records SET boot = NULL WHERE boot IS NOT NULL AND created < ?1
-                 AND layer IN (SELECT id FROM layers WHERE boot IS NULL)",
-                [before],
-            )?;
-            tx.execute(
-                "UPDATE images SET boot = NULL WHERE boot IS NOT NULL AND created < ?1",
-                [before],
+                "UPDATE mounts SET boot = NULL WHERE boot IS NOT NULL AND used < ?1
+                 AND home IN (SELECT value FROM json_each(?2))",
+                (before, idle),
             )?;
             Ok(())
         })
     }
 }
+
+/// Tables whose rows carry the boot that wrote them.
+const DURABLE: [&str; 5] = ["layers", "records", "images", "contents", "mounts"];

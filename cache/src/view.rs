@@ -10,6 +10,9 @@ use crate::error::Result;
 use crate::layers::LayerId;
 use crate::store::Store;
 
+/// The most directories that the kernel's overlay takes below.
+const MAX_LOWERS: usize = 500;
+
 /// A read-only view of a stack of layers. It ends when it is dropped.
 #[derive(Debug)]
 pub struct View {
@@ -43,6 +46,44 @@ impl Store {
             .filter(|id| seen.insert(*id))
             .map(|id| self.layer_dir(id))
             .collect())
+    }
+
+    /// The directories of the root of a sandbox: those of a stack and, below all, one with the files
+    /// of names that every sandbox mounts. An image without them needs none made in the layer then.
+    /// (/dev, /proc and /sys are made there and stay, as BuildKit has it.)
+    ///
+    /// # Errors
+    /// The directory of mount points cannot be made.
+    pub fn root_dirs(&self, layers: &[LayerId]) -> Result<Vec<PathBuf>> {
+        let mut dirs = match layers {
+            [] => Vec::new(),
+            layers => self.lower_dirs(layers)?,
+        };
+        // The deepest stacks have no room for one more; there, mount points are made in the layer.
+        if dirs.len() < MAX_LOWERS {
+            dirs.push(self.mount_points()?);
+        }
+        Ok(dirs)
+    }
+
+    fn mount_points(&self) -> Result<PathBuf> {
+        let dir = self.path("layers-v1/mountpoints");
+        if dir.is_dir() {
+            return Ok(dir);
+        }
+        let scratch = self.scratch()?;
+        let new = RootDir::open_trusted(scratch.path())?;
+        new.mkdir(Path::new("new"), 0o755)?;
+        new.mkdir(Path::new("new/etc"), 0o755)?;
+        for file in ["hosts", "resolv.conf"] {
+            drop(new.create_new(&Path::new("new/etc").join(file), 0o644)?);
+        }
+        match std::fs::rename(scratch.path().join("new"), &dir) {
+            // Another process was faster.
+            Err(_) if dir.is_dir() => Ok(dir),
+            Err(e) => Err(crate::Error::io("make mount points", e)),
+            Ok(()) => Ok(dir),
+        }
     }
 
     /// A view of a stack of layers, bottom layer first.

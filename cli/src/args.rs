@@ -23,6 +23,7 @@ pub(crate) struct Cli {
 
 /// Options of every command.
 #[derive(Debug, Args)]
+#[command(next_help_heading = "Options of every command")]
 pub(crate) struct Global {
     /// Directory of the store [default: /var/lib/kiln for root, $XDG_DATA_HOME/kiln otherwise]
     #[arg(long, global = true, env = "KILN_ROOT", value_name = "DIR")]
@@ -69,6 +70,10 @@ pub(crate) enum Command {
     Save(commands::save::Args),
     Load(commands::load::Args),
     Import(commands::import::Args),
+    Prune(commands::prune::Args),
+    System(commands::system::Args),
+    Cache(commands::cache::Args),
+    Fsck(commands::fsck::Args),
     Fmt(commands::fmt::Args),
     ExplainContext(commands::explain_context::Args),
     Completions(commands::completions::Args),

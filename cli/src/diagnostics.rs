@@ -40,19 +40,28 @@ impl SourceText {
         span: Option<Span>,
         help: Option<&str>,
     ) {
+        let Some(span) = span else {
+            if error {
+                ui::error(message);
+            } else {
+                ui::warning(message);
+            }
+            if let Some(help) = help {
+                ui::hint(help);
+            }
+            return;
+        };
         let level = if error { Level::ERROR } else { Level::WARNING };
         let mut group = level
             .primary_title(message)
             .elements(Vec::<Snippet<'_, annotate_snippets::Annotation<'_>>>::new());
-        if let Some(span) = span {
-            let end = span.end.min(text.len());
-            let start = span.start.min(end);
-            group = group.element(
-                Snippet::source(text)
-                    .path(&self.name)
-                    .annotation(AnnotationKind::Primary.span(start..end)),
-            );
-        }
+        let end = span.end.min(text.len());
+        let start = span.start.min(end);
+        group = group.element(
+            Snippet::source(text)
+                .path(&self.name)
+                .annotation(AnnotationKind::Primary.span(start..end)),
+        );
         if let Some(help) = help {
             group = group.element(Level::HELP.message(help));
         }

@@ -3,13 +3,18 @@
 use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use kiln_cache::Store;
+use kiln_cache::{Policy, Store};
 use kiln_executor::{BuildInputs, Engine, StepLogs};
 use kiln_registry::auth::{Anonymous, CredentialSource, DockerConfig, HelperOutput, HelperRunner};
 use kiln_runtime::Spawner;
 
+use crate::commands::images::size;
+use crate::commands::system::reclaimable;
 use crate::errors::{Failure, chain};
 use crate::settings::Settings;
+
+/// Bytes that stay free at most, where the config file does not say otherwise.
+const KEEP_FREE: u64 = 10 << 30;
 
 /// What commands are given.
 #[derive(Debug)]
@@ -62,7 +67,12 @@ impl App {
         Ok(Store::open(&self.settings.root)?)
     }
 
-    fn credentials(&self) -> Result<Arc<dyn CredentialSource>, Failure> {
+    /// Opens the store to remove things from it, which works on a full disk.
+    pub(crate) fn store_to_remove(&self) -> Result<Store, Failure> {
+        Ok(Store::open_to_remove(&self.settings.root)?)
+    }
+
+    pub(crate) fn credentials(&self) -> Result<Arc<dyn CredentialSource>, Failure> {
         let Some(path) = &self.settings.docker_config else {
             return Ok(Arc::new(Anonymous));
         };
@@ -101,6 +111,9 @@ impl App {
             always_pull,
             resolv_conf: std::fs::read_to_string("/etc/resolv.conf").unwrap_or_default(),
             logs: StepLogs::new(logs),
+            own_mounts: None,
+            gc: self.policy(),
+            share: None,
         }))
     }
 
@@ -109,7 +122,8 @@ impl App {
     pub(crate) fn upkeep(&self) {
         use std::os::unix::process::CommandExt as _;
         use std::process::{Command, Stdio};
-        let needed = Store::open(&self.settings.root).and_then(|store| store.needs_upkeep());
+        let needed = Store::open(&self.settings.root)
+            .and_then(|store| Ok(store.needs_upkeep()? || store.excess(&self.policy())? > 0));
         if !needed.unwrap_or(false) {
             return;
         }
@@ -127,6 +141,52 @@ impl App {
             .spawn();
         if let Err(error) = spawned {
             tracing::warn!(%error, "results are not written to the disk yet");
+        }
+    }
+
+    /// What the detached process does.
+    pub(crate) fn keep_up(&self) -> Result<(), Failure> {
+        let store = self.store()?;
+        store.discard_unrecorded()?;
+        store.discard_unknown_blobs()?;
+        store.reconcile_mounts()?;
+        store.prune_logs()?;
+        store.prune_listings()?;
+        store.measure_files()?;
+        if let Err(error) = store.collect(&self.policy(), false) {
+            // What is there can be made durable all the same.
+            tracing::warn!(%error, "nothing is removed from the store");
+        }
+        store.empty_trash()?;
+        store.promote()?;
+        store.restore_reserve()?;
+        Ok(())
+    }
+
+    /// How much the store may hold.
+    pub(crate) fn policy(&self) -> Policy {
+        let mut policy = self.settings.gc;
+        if policy.keep_free.is_none() {
+            // A disk that does not tell its size is no reason to fail.
+            let size = kiln_sys::system::disk_bytes(&self.settings.root).unwrap_or(0);
+            policy.keep_free = Some((size / 20).min(KEEP_FREE));
+        }
+        policy
+    }
+
+    /// Says what to do about a full disk.
+    pub(crate) fn full_disk_hint(&self) -> String {
+        let root = self.settings.root.display();
+        let free = Store::open(&self.settings.root).and_then(|s| reclaimable(&s));
+        match free {
+            Ok(bytes) if bytes > 0 => format!(
+                "no space left on the disk of {root}; `kiln prune` frees {}",
+                size(bytes)
+            ),
+            Ok(_) => format!(
+                "no space left on the disk of {root}; `kiln prune` frees nothing: images hold it                  all, and `kiln rmi` removes them"
+            ),
+            Err(_) => format!("no space left on the disk of {root}; `kiln prune` frees some"),
         }
     }
 

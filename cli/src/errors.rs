@@ -12,6 +12,8 @@ pub(crate) struct Failure {
     /// What to do about it.
     pub(crate) hint: Option<String>,
     pub(crate) code: u8,
+    /// A full disk or quota is the reason.
+    pub(crate) no_space: bool,
 }
 
 impl Failure {
@@ -20,6 +22,7 @@ impl Failure {
             message: message.into(),
             hint: None,
             code: 1,
+            no_space: false,
         }
     }
 
@@ -81,6 +84,7 @@ impl From<kiln_executor::Error> for Failure {
         let port = kiln_solver::ports::PortError::from(error);
         Self {
             hint: port.hint,
+            no_space: port.no_space,
             ..Self::new(message)
         }
     }
@@ -89,7 +93,10 @@ impl From<kiln_executor::Error> for Failure {
 macro_rules! from_error {
     ($($t:ty),* $(,)?) => { $(impl From<$t> for Failure {
         fn from(error: $t) -> Self {
-            Self::new(chain(&error))
+            Self {
+                no_space: kiln_cache::is_no_space(&error),
+                ..Self::new(chain(&error))
+            }
         }
     })* };
 }
@@ -106,13 +113,19 @@ impl From<kiln_cache::Error> for Failure {
     fn from(error: kiln_cache::Error) -> Self {
         let hint = match &error {
             kiln_cache::Error::NoImage(_) => Some("`kiln images` lists what there is"),
+            kiln_cache::Error::NoMount(_) => Some("`kiln cache ls` lists what there is"),
+            e if e.is_damaged_database() => {
+                Some("`kiln fsck --repair` puts it aside and makes a new one")
+            }
             kiln_cache::Error::Open { .. } => {
                 Some("choose another place with --root, or run kiln as a user that may write there")
             }
-            e if e.is_no_space() => Some("the disk is full: free some space and try again"),
             _ => None,
         };
-        let failure = Self::new(chain(&error));
+        let failure = Self {
+            no_space: error.is_no_space(),
+            ..Self::new(chain(&error))
+        };
         match hint {
             Some(hint) => failure.with_hint(hint),
             None => failure,

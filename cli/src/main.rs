@@ -7,6 +7,8 @@ mod diagnostics;
 mod engine;
 mod errors;
 mod interrupt;
+mod logging;
+mod missing;
 mod progress;
 mod settings;
 mod template;
@@ -23,6 +25,13 @@ fn main() -> ExitCode {
     let cli = match Cli::try_parse() {
         Ok(cli) => cli,
         Err(e) => {
+            let words: Vec<String> = std::env::args_os()
+                .skip(1)
+                .map(|word| word.to_string_lossy().into_owned())
+                .collect();
+            if let Some(failure) = missing::known_elsewhere(&e, &words) {
+                return failure.report();
+            }
             // Help and version go to stdout and are no failure; clap knows which is which.
             let _ = e.print();
             return ExitCode::from(u8::try_from(e.exit_code()).unwrap_or(2));
@@ -48,7 +57,10 @@ fn start(cli: Cli) -> Result<ExitCode, Failure> {
         spawner: spawner.clone(),
     };
     let upkeep = cli.command.needs_upkeep();
-    let result = commands::run(&app, cli.command);
+    let result = commands::run(&app, cli.command).map_err(|failure| match failure.no_space {
+        true => failure.with_hint(app.full_disk_hint()),
+        false => failure,
+    });
     if upkeep {
         app.upkeep();
     }

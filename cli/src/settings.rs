@@ -1,13 +1,20 @@
 //! Settings: command line, then environment, then config file, resolved into plain values.
 
+mod remotes;
+
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
+use kiln_cache::Policy;
 use kiln_registry::{RegistryConfig, TlsConfig};
 use serde::Deserialize;
 
 use crate::args::{Global, LogLevel};
+use crate::commands::build_options;
 use crate::errors::Failure;
+
+use remotes::CacheFile;
+pub(crate) use remotes::CacheSettings;
 
 /// What all commands work with.
 #[derive(Debug)]
@@ -22,6 +29,10 @@ pub(crate) struct Settings {
     pub(crate) docker_config: Option<PathBuf>,
     /// Steps at once.
     pub(crate) parallelism: usize,
+    /// How much the store may hold.
+    pub(crate) gc: Policy,
+    /// Remote caches of every build.
+    pub(crate) cache: CacheSettings,
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -33,6 +44,45 @@ struct File {
     registries: BTreeMap<String, RegistryFile>,
     #[serde(default)]
     build: BuildFile,
+    #[serde(default)]
+    gc: GcFile,
+    #[serde(default)]
+    cache: CacheFile,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+struct GcFile {
+    #[serde(default)]
+    max_size: Option<String>,
+    #[serde(default)]
+    keep_free: Option<String>,
+    #[serde(default)]
+    max_age: Option<String>,
+}
+
+impl GcFile {
+    fn policy(&self) -> Result<Policy, Failure> {
+        let wrong = |name: &str, text: &str, like: &str| {
+            Failure::new(format!("config file: gc.{name} = \"{text}\": write {like}"))
+        };
+        let size = |name: &str, text: &Option<String>| match text.as_deref() {
+            None => Ok(None),
+            Some("0") => Ok(Some(0)),
+            Some(text) => build_options::size(name, text)
+                .map(Some)
+                .map_err(|_| wrong(name, text, "20GB")),
+        };
+        let age = self.max_age.as_deref().map(|text| {
+            humantime::parse_duration(text).map_err(|_| wrong("max-age", text, "30d or 12h"))
+        });
+        Ok(Policy {
+            // No limit, as in other tools.
+            max_size: size("max-size", &self.max_size)?.filter(|n| *n > 0),
+            keep_free: size("keep-free", &self.keep_free)?,
+            max_age: age.transpose()?,
+        })
+    }
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -173,6 +223,16 @@ pub(crate) fn resolve(global: &Global) -> Result<Settings, Failure> {
         log_level,
         registries: registries(file.registries)?,
         docker_config,
-        parallelism: file.build.parallelism.unwrap_or((4 * cores).max(16)),
+        gc: file.gc.policy()?,
+        cache: file.cache.settings()?,
+        parallelism: match file.build.parallelism {
+            Some(0) => {
+                return Err(Failure::new(
+                    "config file, [build]: parallelism is at least 1",
+                ));
+            }
+            Some(n) => n,
+            None => (4 * cores).max(16),
+        },
     })
 }

@@ -99,6 +99,15 @@ impl Template {
         Ok(Self { parts, table })
     }
 
+    /// What `--format` asks for; none for the table that is printed without it, which the word
+    /// `table` alone asks for as well.
+    pub(crate) fn asked(format: Option<&str>) -> Result<Option<Self>, Failure> {
+        match format.map(str::trim) {
+            None | Some("" | "table") => Ok(None),
+            Some(text) => Self::parse(text).map(Some),
+        }
+    }
+
     /// The text for one value.
     pub(crate) fn render(&self, value: &Value) -> Result<String, Failure> {
         let mut out = String::new();
@@ -117,8 +126,13 @@ impl Template {
         Ok(out)
     }
 
-    /// The lines for a list: aligned with a head if the template asks for a table.
-    pub(crate) fn lines(&self, values: &[Value]) -> Result<Vec<String>, Failure> {
+    /// The lines for a list: aligned with a head if the template asks for a table. `heads` are the
+    /// heads of fields that are not simply their names in capitals.
+    pub(crate) fn lines(
+        &self,
+        values: &[Value],
+        heads: &[(&str, &str)],
+    ) -> Result<Vec<String>, Failure> {
         let rows = values
             .iter()
             .map(|v| self.render(v))
@@ -132,7 +146,9 @@ impl Template {
                 Part::Text(text) => head.push_str(text),
                 Part::Pipe(pipe) => {
                     if let Some(Word::Field(path)) = pipe.first().and_then(|c| c.last()) {
-                        head.push_str(&path.last().map_or(String::new(), |p| p.to_uppercase()));
+                        let field = path.last().map_or("", String::as_str);
+                        let known = heads.iter().find(|(of, _)| *of == field);
+                        head.push_str(&known.map_or_else(|| capitals(field), |(_, h)| (*h).into()));
                     }
                 }
             }
@@ -140,6 +156,20 @@ impl Template {
         let table: Vec<String> = std::iter::once(head).chain(rows).collect();
         Ok(align(&table))
     }
+}
+
+/// `CreatedAt` as `CREATED AT`.
+fn capitals(field: &str) -> String {
+    let mut out = String::new();
+    let mut last = None;
+    for c in field.chars() {
+        if c.is_uppercase() && last.is_some_and(char::is_lowercase) {
+            out.push(' ');
+        }
+        out.extend(c.to_uppercase());
+        last = Some(c);
+    }
+    out
 }
 
 /// Aligns tab-separated columns as docker's tables are.
@@ -292,13 +322,19 @@ mod tests {
 
     #[test]
     fn tables_have_a_head() {
-        let lines = Template::parse("table {{.ID}}\\t{{.N}}")
-            .unwrap()
-            .lines(&[
-                json!({"ID": "abcdefgh", "N": 1}),
-                json!({"ID": "x", "N": 2}),
-            ])
-            .unwrap();
-        assert_eq!(lines, ["ID         N", "abcdefgh   1", "x          2"]);
+        let values = [
+            json!({"ID": "abcdefgh", "CreatedAt": 1}),
+            json!({"ID": "x", "CreatedAt": 2}),
+        ];
+        let table = Template::asked(Some("table {{.ID}}\\t{{.CreatedAt}}"));
+        let table = table.unwrap().unwrap();
+        let heads = [("ID", "IMAGE ID")];
+        assert_eq!(
+            table.lines(&values, &heads).unwrap(),
+            ["IMAGE ID   CREATED AT", "abcdefgh   1", "x          2"]
+        );
+        for usual in [None, Some("table"), Some("table "), Some("")] {
+            assert!(Template::asked(usual).unwrap().is_none(), "{usual:?}");
+        }
     }
 }

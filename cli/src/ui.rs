@@ -5,9 +5,11 @@ use std::io::Write as _;
 use anstyle::{AnsiColor, Style};
 
 use crate::args::LogLevel;
+use crate::logging;
 use crate::settings::Settings;
 
-const RED: Style = AnsiColor::Red.on_default().bold();
+pub(crate) const RED: Style = AnsiColor::Red.on_default().bold();
+pub(crate) const YELLOW: Style = AnsiColor::Yellow.on_default().bold();
 const CYAN: Style = AnsiColor::Cyan.on_default().bold();
 
 /// Prints a line of data. A reader that has gone away is no error.
@@ -21,6 +23,11 @@ pub(crate) fn data(line: &str) {
 /// Prints an error.
 pub(crate) fn error(text: &str) {
     anstream::eprintln!("{RED}error:{RED:#} {text}");
+}
+
+/// Prints a warning.
+pub(crate) fn warning(text: &str) {
+    anstream::eprintln!("{YELLOW}warning:{YELLOW:#} {text}");
 }
 
 /// Prints what to do.
@@ -49,8 +56,7 @@ pub(crate) fn start_logging(settings: &Settings) {
         .with_env_filter(filter)
         .with_writer(std::io::stderr)
         .with_ansi(std::io::IsTerminal::is_terminal(&std::io::stderr()))
-        .with_target(false)
-        .without_time()
+        .event_format(logging::Lines)
         .try_init();
 }
 

@@ -4,14 +4,16 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use kiln_cache::{LayerId, Store};
+use kiln_cache::{LayerId, Policy, Scratch, Store};
 use kiln_registry::Client;
 use kiln_runtime::Spawner;
 use kiln_sys::RootDir;
 
 use crate::error::{Error, Result};
-use crate::exec::StepLogs;
+use crate::exec::{Common, StepLogs};
 use crate::output::{DirTree, LayerRef, Output};
+use crate::room::Room;
+use crate::share::Share;
 
 /// Where a secret comes from.
 #[derive(Clone, Debug)]
@@ -64,12 +66,20 @@ pub struct Settings {
     pub resolv_conf: String,
     /// Where the output of steps is kept.
     pub logs: StepLogs,
+    /// Cache mounts are made here, and not taken from the store.
+    pub own_mounts: Option<Arc<Scratch>>,
+    /// How much the store may hold.
+    pub gc: Policy,
+    /// Remote caches, if there are any.
+    pub share: Option<Share>,
 }
 
 /// Carries out ops.
 #[derive(Clone, Debug)]
 pub struct Engine {
     pub(crate) s: Arc<Settings>,
+    pub(crate) common: Arc<Common>,
+    pub(crate) room: Arc<Room>,
 }
 
 impl Engine {
@@ -77,7 +87,29 @@ impl Engine {
     pub fn new(settings: Settings) -> Self {
         Self {
             s: Arc::new(settings),
+            common: Arc::default(),
+            room: Room::new(),
         }
+    }
+
+    /// An engine like this one that has seen nothing: its cache mounts are empty, and go with it.
+    ///
+    /// # Errors
+    /// There is no room for them.
+    pub fn without_mounts(&self) -> Result<Self> {
+        let mut settings = Settings::clone(&self.s);
+        settings.own_mounts = Some(Arc::new(self.s.store.scratch()?));
+        Ok(Self::new(settings))
+    }
+
+    /// The same engine with remote caches.
+    #[must_use]
+    pub fn with_share(self, share: Share) -> Self {
+        let settings = Settings {
+            share: Some(share),
+            ..Settings::clone(&self.s)
+        };
+        Self::new(settings)
     }
 
     /// The store.
@@ -88,6 +120,11 @@ impl Engine {
     /// The registry client.
     pub fn registry(&self) -> &Client {
         &self.s.registry
+    }
+
+    /// The remote caches, if there are any.
+    pub fn share(&self) -> Option<&Share> {
+        self.s.share.as_ref()
     }
 
     /// The file that keeps the output of a step, by the number of its vertex.

@@ -36,6 +36,14 @@ pub enum Error {
         /// Its exit code.
         code: i32,
     },
+    /// A command failed on a full disk.
+    #[error("{text}")]
+    CommandNoSpace {
+        /// What happened.
+        text: String,
+        /// Its exit code.
+        code: i32,
+    },
     /// The work was stopped.
     #[error("cancelled")]
     Cancelled,
@@ -46,6 +54,14 @@ pub enum Error {
         text: String,
         /// What to do.
         hint: String,
+    },
+    /// A remote cache promised a layer and cannot give it. The same build works without it.
+    #[error("cache {remote}: {why}")]
+    Lost {
+        /// The remote.
+        remote: String,
+        /// What happened.
+        why: String,
     },
     /// Reading or writing failed.
     #[error("{what}: {source}")]
@@ -62,10 +78,27 @@ pub enum Error {
 }
 
 impl Error {
+    /// What a remote cache failed with, in its words.
+    pub(crate) fn of_remote(error: &kiln_cache::remote::RemoteError) -> Self {
+        Self::Registry(error.to_string())
+    }
+
     pub(crate) fn io(what: impl Into<String>, source: std::io::Error) -> Self {
         Self::Io {
             what: what.into(),
             source,
+        }
+    }
+
+    /// Whether a full disk or quota is the reason.
+    pub fn is_no_space(&self) -> bool {
+        match self {
+            Self::CommandNoSpace { .. } => true,
+            // What a registry's client says comes as text.
+            Self::Registry(text) => {
+                text.contains("(os error 28)") || text.contains("(os error 122)")
+            }
+            other => kiln_cache::is_no_space(other),
         }
     }
 }
@@ -76,18 +109,14 @@ pub type Result<T, E = Error> = std::result::Result<T, E>;
 impl From<Error> for PortError {
     fn from(error: Error) -> Self {
         let mut out = Self::new(error.to_string());
+        out.no_space = error.is_no_space();
         match error {
-            Error::Command { code, .. } => out.exit_code = Some(code),
+            Error::Command { code, .. } | Error::CommandNoSpace { code, .. } => {
+                out.exit_code = Some(code);
+            }
             Error::Cancelled => out.cancelled = true,
+            Error::Lost { .. } => out.lost = true,
             Error::Missing { hint, .. } => out.hint = Some(hint),
-            Error::Store(e) if e.is_no_space() => {
-                out.hint =
-                    Some("the disk is full: free some space and run the same command again".into());
-            }
-            Error::System(e) if e.is_no_space() => {
-                out.hint =
-                    Some("the disk is full: free some space and run the same command again".into());
-            }
             _ => {}
         }
         out

@@ -4,19 +4,24 @@
 //! neither Dockerfiles nor the terminal.
 #![forbid(unsafe_code)]
 
+mod compare;
 mod engine;
 mod error;
 mod exec;
 pub mod export;
 mod file;
 mod output;
+mod room;
+mod share;
 pub mod source;
 #[cfg(test)]
 mod testing;
 mod worker;
 
+pub use compare::Difference;
 pub use engine::{BuildInputs, Context, Engine, SecretSource, Settings, SshAgent};
 pub use error::{Error, Result};
 pub use exec::{RunRequest, Running, StepLogs};
 pub use output::{DirTree, LayerRef, LazyLayer, Output, Watch};
+pub use share::{Left, Share, SharedLayer, StepFlight};
 pub use worker::NewLayer;

@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::SystemTime;
 
 use kiln_cache::LayerId;
 use kiln_image::{Descriptor, DiffId};
@@ -10,6 +11,7 @@ use kiln_solver::plan::{PathFilter, VertexId};
 use tokio::sync::OnceCell;
 
 use crate::error::Result;
+use crate::share::SharedLayer;
 
 /// The result of a step or source.
 #[derive(Clone, Debug)]
@@ -33,7 +35,7 @@ pub struct DirTree {
     pub remember: bool,
     /// Removed when the last user is done.
     pub scratch: Option<kiln_cache::Scratch>,
-    /// Files are root's whatever the file system says.
+    /// Copies of the files are root's, whatever the file system says.
     pub reset_owner: bool,
 }
 
@@ -45,6 +47,7 @@ pub struct LayerRef(Arc<LayerState>);
 struct LayerState {
     lazy: Option<LazyLayer>,
     id: OnceCell<LayerId>,
+    made: Option<SystemTime>,
 }
 
 /// A layer of an image whose files are not unpacked yet.
@@ -58,6 +61,8 @@ pub struct LazyLayer {
     pub from: Option<kiln_image::Reference>,
     /// Who hears of the transfer.
     pub watch: Option<Watch>,
+    /// The layer is a step's result, promised by a remote cache; else it is an image's.
+    pub shared: Option<SharedLayer>,
 }
 
 /// Who hears of a transfer.
@@ -82,20 +87,39 @@ impl Watch {
 }
 
 impl LayerRef {
-    /// A layer of the store.
-    pub fn stored(id: LayerId) -> Self {
+    /// A layer of the store. `made` is when the step's result was made, if that is not when the
+    /// store got the layer.
+    pub fn stored(id: LayerId, made: Option<SystemTime>) -> Self {
         Self(Arc::new(LayerState {
             lazy: None,
             id: OnceCell::new_with(Some(id)),
+            made,
         }))
     }
 
     /// A layer of an image.
     pub fn lazy(layer: LazyLayer) -> Self {
+        let made = layer.shared.as_ref().map(|s| s.record.created);
         Self(Arc::new(LayerState {
             lazy: Some(layer),
             id: OnceCell::new(),
+            made,
         }))
+    }
+
+    /// Whether it belongs to an image that the build started from.
+    pub fn is_of_image(&self) -> bool {
+        self.0.lazy.as_ref().is_some_and(|l| l.shared.is_none())
+    }
+
+    /// Whether it is a step's result that a remote cache promised.
+    pub fn is_shared(&self) -> bool {
+        self.0.lazy.as_ref().is_some_and(|l| l.shared.is_some())
+    }
+
+    /// When the step's result was made, if that is known apart from the layer.
+    pub fn made(&self) -> Option<SystemTime> {
+        self.0.made
     }
 
     /// Its name in the store, if its files are there.
@@ -103,7 +127,7 @@ impl LayerRef {
         self.0.id.get()
     }
 
-    /// What it is fetched by, if it came with an image.
+    /// What it is fetched by, if it was not made here.
     pub fn lazy_layer(&self) -> Option<&LazyLayer> {
         self.0.lazy.as_ref()
     }

@@ -4,16 +4,19 @@ use std::sync::Arc;
 use std::time::SystemTime;
 
 use kiln_cache::{Flight, LayerId, NewRecord, Packed, Store, pack};
-use kiln_solver::key::{Fingerprint, Identity, Key, LabelledInput};
+use kiln_solver::explain::{Earlier, Found, Listing, Origin};
+use kiln_solver::key::{Fingerprint, Identity, Key, LabelledInput, TreeDigest};
 use kiln_solver::plan::{Copy, Exec, File, Source};
 use kiln_solver::ports::{
-    Committed, Hit, Made, Pending, PortError, Record, Selection, Solved, Sourced, Step, Worker,
+    Committed, Hit, Lookup, Made, Pending, PortError, Record, Solved, Sourced, Step, Worker,
 };
 
 use crate::engine::Engine;
 use crate::error::{Error, Result, blocking};
 use crate::file;
-use crate::output::{LayerRef, Output};
+use crate::output::{LayerRef, LazyLayer, Output, Watch};
+use crate::room::Unmeasured;
+use crate::share::{SharedLayer, StepFlight, Turn};
 
 /// A layer that a step has made.
 #[derive(Debug)]
@@ -21,20 +24,27 @@ pub struct NewLayer {
     pub(crate) id: LayerId,
     pub(crate) below: Vec<LayerRef>,
     pub(crate) epoch: Option<u64>,
+    pub(crate) unmeasured: Unmeasured,
 }
 
 impl Engine {
     /// The result of a step: `id` on top of `below`.
     pub(crate) fn made(
+        &self,
         below: Vec<LayerRef>,
         id: LayerId,
         epoch: Option<u64>,
     ) -> Made<Output, NewLayer> {
         let mut layers = below.clone();
-        layers.push(LayerRef::stored(id.clone()));
+        layers.push(LayerRef::stored(id.clone(), None));
         Made {
             output: Output::Layers(layers),
-            layer: NewLayer { id, below, epoch },
+            layer: NewLayer {
+                id,
+                below,
+                epoch,
+                unmeasured: self.room.unmeasured(),
+            },
         }
     }
 }
@@ -56,7 +66,7 @@ fn base_layers(base: Option<&Solved<Output>>) -> Result<Vec<LayerRef>> {
 impl Worker for Engine {
     type Output = Output;
     type Layer = NewLayer;
-    type Flight = Flight;
+    type Flight = StepFlight;
 
     async fn source(&self, op: &Source, step: &Step) -> Result<Sourced<Output>, PortError> {
         Ok(self.bring_in(op, step).await?)
@@ -66,10 +76,11 @@ impl Worker for Engine {
         &self,
         copy: &Copy,
         input: &Solved<Output>,
-    ) -> Result<Selection, PortError> {
+        listed: bool,
+    ) -> Result<Fingerprint, PortError> {
         let memo = memo_of(input, file::selection_id(copy));
         Ok(self
-            .fingerprint(input, memo, &file::Wanted::of_copy(copy))
+            .fingerprint(input, memo, &file::Wanted::of_copy(copy), listed)
             .await?)
     }
 
@@ -77,11 +88,21 @@ impl Worker for Engine {
         &self,
         input: &Solved<Output>,
         path: &str,
-    ) -> Result<Selection, PortError> {
+        listed: bool,
+    ) -> Result<Fingerprint, PortError> {
         let memo = memo_of(input, format!("path {path}"));
         Ok(self
-            .fingerprint(input, memo, &file::Wanted::of_path(path))
+            .fingerprint(input, memo, &file::Wanted::of_path(path), listed)
             .await?)
+    }
+
+    async fn listing(&self, fingerprint: Fingerprint) -> Result<Option<Listing>, PortError> {
+        let store = self.s.store.clone();
+        Ok(blocking(move || Ok(store.listing(fingerprint)?)).await?)
+    }
+
+    fn earlier(&self, origin: &Origin) -> Result<Vec<Earlier>, PortError> {
+        Ok(self.s.store.earlier(origin).map_err(Error::from)?)
     }
 
     async fn lookup(
@@ -89,31 +110,62 @@ impl Worker for Engine {
         key: Key,
         base: Option<&Solved<Output>>,
         not_before: Option<SystemTime>,
-    ) -> Result<Option<Hit<Output>>, PortError> {
+    ) -> Result<Lookup<Output>, PortError> {
         let found = self.s.store.record(key).map_err(Error::from)?;
-        let Some(record) = found else { return Ok(None) };
-        if not_before.is_some_and(|t| record.ran_at < t) {
-            return Ok(None);
+        let Some(record) = found else {
+            return Ok(Lookup::Miss);
+        };
+        let ran_at = record.ran_at;
+        if not_before.is_some_and(|t| ran_at < t) {
+            return Ok(Lookup::Expired { ran_at });
         }
-        let below = match base {
-            Some(base) => base.identity.wait().await?,
-            None => Identity::empty(),
-        };
-        let mut layers = base_layers(base)?;
-        let identity = below.with_layer(record.layer.tree);
-        layers.push(LayerRef::stored(record.layer.id));
-        let solved = Solved {
-            output: Output::Layers(layers),
-            identity: Pending::ready(identity),
-        };
-        Ok(Some(Hit {
-            solved,
-            ran_at: record.ran_at,
-        }))
+        self.leave(key, &record.layer.id, false, None);
+        let layer = LayerRef::stored(record.layer.id, record.made);
+        let hit = on_top(base, layer, record.layer.tree, ran_at, Found::Local).await?;
+        Ok(Lookup::Hit(hit))
     }
 
-    async fn flight(&self, definition: Key, step: &Step) -> Result<Flight, PortError> {
-        Ok(self.take_flight(definition, step).await?)
+    async fn lookup_shared(
+        &self,
+        key: Key,
+        base: Option<&Solved<Output>>,
+        step: &Step,
+        origin: &Origin,
+    ) -> Result<Option<Hit<Output>>, PortError> {
+        let Some(share) = &self.s.share else {
+            return Ok(None);
+        };
+        match share.find(key).await {
+            Some(found) => Ok(Some(shared_hit(base, found, step, origin).await?)),
+            None => Ok(None),
+        }
+    }
+
+    async fn flight(&self, definition: Key, step: &Step) -> Result<StepFlight, PortError> {
+        Ok(StepFlight {
+            _local: self.take_flight(definition, step).await?,
+            claim: None,
+        })
+    }
+
+    async fn claim(
+        &self,
+        key: Key,
+        flight: &mut StepFlight,
+        base: Option<&Solved<Output>>,
+        step: &Step,
+        origin: &Origin,
+    ) -> Result<Option<Hit<Output>>, PortError> {
+        let Some(share) = &self.s.share else {
+            return Ok(None);
+        };
+        match share.turn(key, &step.cancel).await? {
+            Turn::Ours(claim) => {
+                flight.claim = claim;
+                Ok(None)
+            }
+            Turn::Done(found) => Ok(Some(shared_hit(base, found, step, origin).await?)),
+        }
     }
 
     async fn exec(
@@ -154,10 +206,58 @@ impl Worker for Engine {
         &self,
         made: Made<Output, NewLayer>,
         record: Record<Output>,
+        flight: StepFlight,
     ) -> impl Future<Output = Result<Committed<Output>, PortError>> + Send + 'static {
-        let store = self.s.store.clone();
-        async move { Ok(commit(store, made, record).await?) }
+        let engine = self.clone();
+        async move { Ok(commit(&engine, made, record, flight).await?) }
     }
+}
+
+/// A result that was found: `layer` on top of `base`.
+async fn on_top(
+    base: Option<&Solved<Output>>,
+    layer: LayerRef,
+    tree: TreeDigest,
+    ran_at: SystemTime,
+    found: Found,
+) -> Result<Hit<Output>, PortError> {
+    let below = match base {
+        Some(base) => base.identity.wait().await?,
+        None => Identity::empty(),
+    };
+    let mut layers = base_layers(base)?;
+    layers.push(layer);
+    let solved = Solved {
+        output: Output::Layers(layers),
+        identity: Pending::ready(below.with_layer(tree)),
+    };
+    Ok(Hit {
+        solved,
+        ran_at,
+        found,
+    })
+}
+
+/// A result that a remote cache promised.
+async fn shared_hit(
+    base: Option<&Solved<Output>>,
+    found: SharedLayer,
+    step: &Step,
+    origin: &Origin,
+) -> Result<Hit<Output>, PortError> {
+    let record = found.record.clone();
+    let remote = Found::Remote(found.remote.label().into());
+    let layer = LayerRef::lazy(LazyLayer {
+        diff_id: record.diff_id.clone(),
+        blob: None,
+        from: None,
+        watch: Some(Watch {
+            events: step.events.clone(),
+            vertex: step.vertex,
+        }),
+        shared: Some(found.of_step(origin)),
+    });
+    on_top(base, layer, record.tree, record.ran_at, remote).await
 }
 
 /// Under what a fingerprint is remembered; directories of the user's are not.
@@ -174,26 +274,42 @@ impl Engine {
         input: &Solved<Output>,
         memo: Option<(String, String)>,
         wanted: &file::Wanted,
-    ) -> Result<Selection> {
+        listed: bool,
+    ) -> Result<Fingerprint> {
         if let Some((identity, selection)) = &memo
             && let Some(known) = self.s.store.known_fingerprint(identity, selection)?
             && let Some(fingerprint) = Fingerprint::from_hex(&known)
         {
-            return Ok(Selection {
-                fingerprint,
-                paths: Vec::new(),
-            });
+            return Ok(fingerprint);
+        }
+        // What another host says is believed while the files are not here, and never written down:
+        // once a step has used them, they are looked at.
+        if let (Some((identity, selection)), Some(share)) = (&memo, &self.s.share)
+            && layers_of(&input.output)?.iter().any(|l| l.id().is_none())
+            && let Some(fingerprint) = share.find_fingerprint(identity, selection).await
+        {
+            return Ok(fingerprint);
         }
         let tree = self.open(&input.output).await?;
         let (store, wanted) = (self.s.store.clone(), wanted.clone());
-        let (fingerprint, paths) =
-            blocking(move || file::fingerprint(&store, &tree, &wanted)).await?;
-        if let Some((identity, selection)) = &memo {
-            self.s
-                .store
-                .put_fingerprint(identity, selection, &fingerprint.to_hex())?;
+        // What layers hold is read once, so that is the time to list it.
+        let listed = listed || memo.is_some();
+        let remembered = memo.clone();
+        let fingerprint = blocking(move || {
+            let (fingerprint, listing) = file::fingerprint(&store, &tree, &wanted, listed)?;
+            if let Some((identity, selection)) = &remembered {
+                store.put_fingerprint(identity, selection, &fingerprint.to_hex())?;
+            }
+            if let Some(listing) = listing {
+                store.put_listing(fingerprint, &listing)?;
+            }
+            Ok(fingerprint)
+        })
+        .await?;
+        if let (Some((identity, selection)), Some(share)) = (&memo, &self.s.share) {
+            share.leave_fingerprint(identity, selection, fingerprint);
         }
-        Ok(Selection { fingerprint, paths })
+        Ok(fingerprint)
     }
 
     pub(crate) async fn take_flight(&self, definition: Key, step: &Step) -> Result<Flight> {
@@ -212,11 +328,19 @@ impl Engine {
 }
 
 async fn commit(
-    store: Store,
+    engine: &Engine,
     made: Made<Output, NewLayer>,
     record: Record<Output>,
+    flight: StepFlight,
 ) -> Result<Committed<Output>> {
-    let NewLayer { id, below, epoch } = made.layer;
+    let store = engine.s.store.clone();
+    let NewLayer {
+        id,
+        below,
+        epoch,
+        // Until it is recorded, or dropped.
+        unmeasured: _unmeasured,
+    } = made.layer;
     let dir = store.layer_dir(&id);
     let packed = blocking(move || Ok(pack(&dir, epoch, &mut std::io::sink())?)).await?;
     let base = match &record.base {
@@ -232,28 +356,36 @@ async fn commit(
         store.drop_layer(&id)?;
         return Err(Error::Cancelled);
     };
+    if record.unrecorded {
+        let mut layers = below;
+        layers.push(LayerRef::stored(id, None));
+        return Ok(Committed {
+            output: Output::Layers(layers),
+            identity: base.with_layer(packed.tree),
+        });
+    }
     let facts = Facts {
         name: record.name,
+        origin: record.origin,
         started: record.started,
         took: record.took,
         inputs,
         replaceable: record.replaceable,
     };
-    blocking(move || {
-        let id = settle(&store, key, id, &packed, &facts)?;
-        let mut layers = below;
-        layers.push(LayerRef::stored(id));
-        let identity = base.with_layer(packed.tree);
-        Ok(Committed {
-            output: Output::Layers(layers),
-            identity,
-        })
+    let tree = packed.tree;
+    let (id, made) = blocking(move || settle(&store, key, id, &packed, &facts)).await?;
+    engine.leave(key, &id, true, flight.claim.as_ref());
+    let mut layers = below;
+    layers.push(LayerRef::stored(id, made));
+    Ok(Committed {
+        output: Output::Layers(layers),
+        identity: base.with_layer(tree),
     })
-    .await
 }
 
 struct Facts {
     name: Arc<str>,
+    origin: Origin,
     started: SystemTime,
     took: std::time::Duration,
     inputs: Vec<LabelledInput>,
@@ -261,23 +393,31 @@ struct Facts {
 }
 
 /// Keeps the older layer of the key if its content is the same and nobody uses the new one yet.
-fn settle(store: &Store, key: Key, id: LayerId, packed: &Packed, facts: &Facts) -> Result<LayerId> {
+fn settle(
+    store: &Store,
+    key: Key,
+    id: LayerId,
+    packed: &Packed,
+    facts: &Facts,
+) -> Result<(LayerId, Option<SystemTime>)> {
     if facts.replaceable
         && let Some(older) = store.record(key)?
         && older.layer.tree == packed.tree
     {
         store.refresh_record(key, facts.started)?;
         store.drop_layer(&id)?;
-        return Ok(older.layer.id);
+        return Ok((older.layer.id, older.made));
     }
     store.record_layer(&id, packed, SystemTime::now())?;
     store.put_record(&NewRecord {
         key,
         layer: &id,
+        made: None,
         ran_at: facts.started,
         took: facts.took,
         name: &facts.name,
         inputs: &facts.inputs,
+        origin: &facts.origin,
     })?;
-    Ok(id)
+    Ok((id, None))
 }

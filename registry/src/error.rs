@@ -49,6 +49,14 @@ pub enum RegistryError {
         /// How long the registry asks us to wait.
         retry_after: Option<Duration>,
     },
+    /// Neither a mirror nor the registry itself has it.
+    #[error("cannot find `{reference}`: {}", places(.answers))]
+    Nowhere {
+        /// What was looked for, in its short form.
+        reference: String,
+        /// Who was asked, and why each has no answer; the registry itself is the last.
+        answers: Vec<(String, RegistryError)>,
+    },
     /// No answer, or an answer that broke off.
     #[error("{method} {url} failed")]
     Transport {
@@ -149,18 +157,54 @@ fn join(errors: &[ApiError]) -> String {
         .fold(String::new(), |text, error| format!("{text}: {error}"))
 }
 
+fn places(answers: &[(String, RegistryError)]) -> String {
+    let one = |(place, error): &(String, RegistryError)| match error {
+        error if error.is_not_found() => format!("{place}: not found"),
+        RegistryError::Transport { source, .. } => {
+            format!("{place}: cannot be reached ({})", innermost(source))
+        }
+        error => {
+            let cause = std::error::Error::source(error).map(innermost);
+            let cause = cause.map_or_else(String::new, |cause| format!(": {cause}"));
+            format!("{place}: {error}{cause}")
+        }
+    };
+    answers.iter().map(one).collect::<Vec<_>>().join("; ")
+}
+
+/// The last of an error's causes, which says most; but below a failed look-up of a name there are only
+/// the resolver's own notes.
+fn innermost(error: &(dyn std::error::Error + 'static)) -> String {
+    let mut at = error;
+    while let Some(cause) = at.source() {
+        at = cause;
+        if at.to_string() == "dns error" {
+            break;
+        }
+    }
+    at.to_string()
+}
+
 impl RegistryError {
+    /// What the registry itself said, where mirrors were asked too.
+    fn last(&self) -> &Self {
+        match self {
+            Self::Nowhere { answers, .. } => answers.last().map_or(self, |(_, error)| error),
+            error => error,
+        }
+    }
+
     /// Whether what was asked for does not exist (status 404).
     #[must_use]
-    pub const fn is_not_found(&self) -> bool {
-        matches!(self, Self::Status { status: 404, .. })
+    pub fn is_not_found(&self) -> bool {
+        matches!(self.last(), Self::Status { status: 404, .. })
     }
 
     /// Whether access was denied (status 401 or 403, or no usable credentials).
     #[must_use]
-    pub const fn is_denied(&self) -> bool {
+    pub fn is_denied(&self) -> bool {
         matches!(
-            self,
+            self.last(),
             Self::Status {
                 status: 401 | 403,
                 ..
@@ -170,8 +214,8 @@ impl RegistryError {
 
     /// Whether the same request may succeed later.
     #[must_use]
-    pub const fn is_temporary(&self) -> bool {
-        match self {
+    pub fn is_temporary(&self) -> bool {
+        match self.last() {
             Self::Status { status, .. } => crate::transport::is_temporary_status(*status),
             Self::Transport { .. } => true,
             _ => false,
@@ -217,6 +261,30 @@ pub(crate) fn redact(url: &Url) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn everybody_who_was_asked_is_named() {
+        let status = |status| RegistryError::Status {
+            method: "GET".into(),
+            url: "http://m/v2/x".into(),
+            status,
+            errors: Vec::new(),
+            retry_after: None,
+        };
+        let error = RegistryError::Nowhere {
+            reference: "x:latest".into(),
+            answers: vec![
+                ("mirror http://m".into(), status(500)),
+                ("docker.io".into(), status(404)),
+            ],
+        };
+        assert_eq!(
+            error.to_string(),
+            "cannot find `x:latest`: mirror http://m: GET http://m/v2/x failed with status 500; \
+             docker.io: not found"
+        );
+        assert!(error.is_not_found() && !error.is_temporary() && !error.is_denied());
+    }
 
     #[test]
     fn addresses_are_redacted() {

@@ -26,14 +26,14 @@ impl Client {
     /// `accept` lists the media types that will do; [`media_type::ACCEPT_MANIFESTS`] is for all.
     ///
     /// # Errors
-    /// When no mirror and not the registry itself has a usable answer; the registry's error.
+    /// When no mirror and not the registry itself has a usable answer; what each of them said.
     pub async fn resolve(
         &self,
         reference: &Reference,
         accept: &[&str],
     ) -> Result<Descriptor, RegistryError> {
         let endpoints = self.readable(reference.registry()).await?;
-        let mut last = None;
+        let mut answers = Vec::new();
         for endpoint in &endpoints {
             let result = match self.head_manifest(endpoint, reference, accept).await {
                 Ok(Some(descriptor)) => Ok(descriptor),
@@ -46,31 +46,31 @@ impl Client {
             };
             match result {
                 Ok(descriptor) => return Ok(descriptor),
-                Err(error) => last = Some(passed_over(endpoint, &endpoints, error)),
+                Err(error) => answers.push(passed_over(endpoint, &endpoints, error)),
             }
         }
-        Err(last.unwrap_or_else(|| nowhere(reference)))
+        Err(all_of(reference, &endpoints, answers))
     }
 
     /// Reads a manifest or index. Its digest is checked against the reference's, if that has one,
     /// and against what the registry says.
     ///
     /// # Errors
-    /// When no mirror and not the registry itself has a valid manifest; the registry's error.
+    /// When no mirror and not the registry itself has a valid manifest; what each of them said.
     pub async fn fetch_manifest(
         &self,
         reference: &Reference,
         accept: &[&str],
     ) -> Result<Manifest, RegistryError> {
         let endpoints = self.readable(reference.registry()).await?;
-        let mut last = None;
+        let mut answers = Vec::new();
         for endpoint in &endpoints {
             match self.get_manifest(endpoint, reference, accept).await {
                 Ok(manifest) => return Ok(manifest),
-                Err(error) => last = Some(passed_over(endpoint, &endpoints, error)),
+                Err(error) => answers.push(passed_over(endpoint, &endpoints, error)),
             }
         }
-        Err(last.unwrap_or_else(|| nowhere(reference)))
+        Err(all_of(reference, &endpoints, answers))
     }
 
     /// Whether the repository of a reference holds a blob.
@@ -466,6 +466,28 @@ fn passed_over(endpoint: &Endpoint, all: &[Endpoint], error: RegistryError) -> R
         );
     }
     error
+}
+
+/// The error of an image that no server has an answer for; `answers` are in the order of the servers.
+fn all_of(
+    reference: &Reference,
+    endpoints: &[Endpoint],
+    mut answers: Vec<RegistryError>,
+) -> RegistryError {
+    if answers.len() < 2 {
+        return answers.pop().unwrap_or_else(|| nowhere(reference));
+    }
+    let own = endpoints.len() - 1;
+    let places = endpoints.iter().enumerate().map(|(at, endpoint)| {
+        if at == own {
+            return reference.registry().to_owned();
+        }
+        format!("mirror {}", redact(&endpoint.base).trim_end_matches('/'))
+    });
+    RegistryError::Nowhere {
+        reference: reference.familiar(),
+        answers: places.zip(answers).collect(),
+    }
 }
 
 fn nowhere(reference: &Reference) -> RegistryError {

@@ -3,19 +3,55 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use crate::explain::{Found, Reason};
 use crate::plan::{Lines, VertexId};
 
-/// How a vertex was done.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+/// What became of a vertex.
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Outcome {
-    /// A result of an earlier build was used.
-    Cached,
+    /// A result of an earlier build was used; where it was found.
+    Cached(Found),
     /// It was carried out.
     Ran,
     /// It failed.
     Failed,
     /// Another step failed or the build was interrupted while it ran.
     Cancelled,
+    /// Another step failed or the build was interrupted before it began.
+    NotReached,
+}
+
+/// Numbers of vertices by what became of them.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Counts {
+    /// Taken from the store of this machine.
+    pub cached: usize,
+    /// Taken from a remote cache.
+    pub remote: usize,
+    /// Carried out.
+    pub ran: usize,
+    /// Failed.
+    pub failed: usize,
+    /// Stopped while they ran.
+    pub cancelled: usize,
+    /// Never begun.
+    pub not_reached: usize,
+    /// Steps of stages that the target does not need.
+    pub skipped: usize,
+}
+
+impl Counts {
+    /// Counts one more.
+    pub fn add(&mut self, outcome: &Outcome) {
+        *match outcome {
+            Outcome::Cached(Found::Local) => &mut self.cached,
+            Outcome::Cached(Found::Remote(_)) => &mut self.remote,
+            Outcome::Ran => &mut self.ran,
+            Outcome::Failed => &mut self.failed,
+            Outcome::Cancelled => &mut self.cancelled,
+            Outcome::NotReached => &mut self.not_reached,
+        } += 1;
+    }
 }
 
 /// Which stream a line of output came from.
@@ -44,7 +80,22 @@ pub enum Event {
         /// The vertex.
         vertex: VertexId,
     },
-    /// A vertex is done with.
+    /// A step that no vertex was made for, since the target does not need it.
+    Skipped {
+        /// Its line for progress.
+        name: Arc<str>,
+        /// Where it comes from.
+        lines: Lines,
+    },
+    /// Why a step ran or did not. It comes when that is known, which may be after the step is
+    /// done with.
+    Explained {
+        /// The vertex.
+        vertex: VertexId,
+        /// Why.
+        reason: Reason,
+    },
+    /// A vertex is done with, or will not be begun.
     Finished {
         /// The vertex.
         vertex: VertexId,

@@ -6,9 +6,11 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::explain::InputKind;
+
 /// Version of the encoding. Raised whenever the same op would be encoded differently, or the
 /// result of an op changes.
-pub const VERSION: u32 = 2;
+pub const VERSION: u32 = 3;
 
 macro_rules! hash_id {
     ($(#[$meta:meta])* $name:ident) => {
@@ -196,12 +198,14 @@ pub(crate) use content_key;
 /// One input of a key, for explaining a miss.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct LabelledInput {
-    /// What it is: `command`, `env PATH`, `file src/a.c`.
-    pub label: String,
-    /// A digest of its value, in hexadecimal.
+    /// What kind of thing it is.
+    pub kind: InputKind,
+    /// Which: the name of a variable, the target of a mount, the line of a step.
+    pub name: String,
+    /// Which part of it.
+    pub field: String,
+    /// A digest of its value, in hexadecimal. Values themselves may be secret.
     pub digest: String,
-    /// The value in short, where it may be shown.
-    pub shown: String,
 }
 
 /// A digest of any encodable value, in hexadecimal.

@@ -9,6 +9,7 @@ use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
 use crate::event::Events;
+use crate::explain::{Earlier, Found, Listing, Origin};
 use crate::key::{Fingerprint, Identity, Key, LabelledInput};
 use crate::plan::{Copy, Exec, File, Source, VertexId};
 
@@ -24,6 +25,10 @@ pub struct PortError {
     pub exit_code: Option<i32>,
     /// The work was stopped from outside, and is no failure of its own.
     pub cancelled: bool,
+    /// A full disk or quota is the reason.
+    pub no_space: bool,
+    /// A result that was found is gone: solving the same plan again works without it.
+    pub lost: bool,
 }
 
 impl PortError {
@@ -34,6 +39,8 @@ impl PortError {
             hint: None,
             exit_code: None,
             cancelled: false,
+            no_space: false,
+            lost: false,
         }
     }
 
@@ -157,6 +164,22 @@ pub struct Hit<O> {
     pub solved: Solved<O>,
     /// When the step ran whose result this is.
     pub ran_at: SystemTime,
+    /// In which cache it was.
+    pub found: Found,
+}
+
+/// What a lookup in the cache gave.
+#[derive(Clone, Debug)]
+pub enum Lookup<O> {
+    /// A result.
+    Hit(Hit<O>),
+    /// A result that is too old to count.
+    Expired {
+        /// When the step ran.
+        ran_at: SystemTime,
+    },
+    /// Nothing.
+    Miss,
 }
 
 /// What a step made: a layer of its own, not yet in the cache.
@@ -186,26 +209,48 @@ pub trait Worker: Send + Sync + 'static {
         step: &Step,
     ) -> impl Future<Output = Result<Sourced<Self::Output>, PortError>> + Send;
 
-    /// The identity of what `copy` would take from `input`.
+    /// The identity of what `copy` would take from `input`. If it is to be `listed`, what it
+    /// covers is kept, see [`Worker::listing`].
     fn fingerprint_copy(
         &self,
         copy: &Copy,
         input: &Solved<Self::Output>,
-    ) -> impl Future<Output = Result<Selection, PortError>> + Send;
+        listed: bool,
+    ) -> impl Future<Output = Result<Fingerprint, PortError>> + Send;
 
-    /// The identity of a path that is mounted into a command.
+    /// The identity of a path that is mounted into a command; `listed` likewise.
     fn fingerprint_path(
         &self,
         input: &Solved<Self::Output>,
         path: &str,
-    ) -> impl Future<Output = Result<Selection, PortError>> + Send;
+        listed: bool,
+    ) -> impl Future<Output = Result<Fingerprint, PortError>> + Send;
 
-    /// A result under `key` on top of `base`, if there is one that ran after `not_before`.
+    /// What a fingerprint covers, as far as that was kept.
+    fn listing(
+        &self,
+        fingerprint: Fingerprint,
+    ) -> impl Future<Output = Result<Option<Listing>, PortError>> + Send;
+
+    /// Earlier runs that may be of the step at `origin`: of its place, and of its text.
+    fn earlier(&self, origin: &Origin) -> Result<Vec<Earlier>, PortError>;
+
+    /// A result under `key` on top of `base`; one that ran before `not_before` does not count.
     fn lookup(
         &self,
         key: Key,
         base: Option<&Solved<Self::Output>>,
         not_before: Option<SystemTime>,
+    ) -> impl Future<Output = Result<Lookup<Self::Output>, PortError>> + Send;
+
+    /// A result under `key` that another host has shared. Asked after [`Worker::lookup`] found
+    /// nothing.
+    fn lookup_shared(
+        &self,
+        key: Key,
+        base: Option<&Solved<Self::Output>>,
+        step: &Step,
+        origin: &Origin,
     ) -> impl Future<Output = Result<Option<Hit<Self::Output>>, PortError>> + Send;
 
     /// Waits until no other process runs the step with this definition.
@@ -214,6 +259,17 @@ pub trait Worker: Send + Sync + 'static {
         definition: Key,
         step: &Step,
     ) -> impl Future<Output = Result<Self::Flight, PortError>> + Send;
+
+    /// Waits until no other host runs the step with this key; the result if one has made it
+    /// meanwhile.
+    fn claim(
+        &self,
+        key: Key,
+        flight: &mut Self::Flight,
+        base: Option<&Solved<Self::Output>>,
+        step: &Step,
+        origin: &Origin,
+    ) -> impl Future<Output = Result<Option<Hit<Self::Output>>, PortError>> + Send;
 
     /// Runs a command.
     fn exec(
@@ -242,11 +298,13 @@ pub trait Worker: Send + Sync + 'static {
     ) -> impl Future<Output = Result<Option<Self::Output>, PortError>> + Send;
 
     /// Hashes the new layer and stores it under the key, once that is known. If an older result
-    /// under the key has the same content, that one is kept and returned.
+    /// under the key has the same content, that one is kept and returned. The flight ends when
+    /// others can find the result.
     fn commit(
         &self,
         made: Made<Self::Output, Self::Layer>,
         record: Record<Self::Output>,
+        flight: Self::Flight,
     ) -> impl Future<Output = Result<Committed<Self::Output>, PortError>> + Send + 'static;
 }
 
@@ -259,6 +317,8 @@ pub struct Record<O> {
     pub base: Option<Solved<O>>,
     /// Its line for progress.
     pub name: Arc<str>,
+    /// What explanations call it.
+    pub origin: Origin,
     /// When it started.
     pub started: SystemTime,
     /// How long it took.
@@ -266,6 +326,9 @@ pub struct Record<O> {
     /// Nobody uses the new layer before the commit is done, so an older one of the same content
     /// can take its place.
     pub replaceable: bool,
+    /// The result is for this build alone: nothing is written down, and the layer stays the
+    /// caller's to throw away.
+    pub unrecorded: bool,
 }
 
 /// A layer that is in the store.
@@ -275,13 +338,4 @@ pub struct Committed<O> {
     pub output: O,
     /// Its identity.
     pub identity: Identity,
-}
-
-/// The identity of selected paths, with a few words on each for explanations.
-#[derive(Clone, Debug)]
-pub struct Selection {
-    /// The identity.
-    pub fingerprint: Fingerprint,
-    /// The paths, in order, with their own digests; empty where there would be too many.
-    pub paths: Vec<LabelledInput>,
 }

@@ -6,28 +6,26 @@
 //! key is filled in when the hash is there.
 
 use std::collections::HashMap;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant, SystemTime};
 
 use tokio::sync::{OnceCell, Semaphore, oneshot};
 use tokio_util::sync::CancellationToken;
 
-use crate::event::{Event, Events, Outcome};
-use crate::key::{ContentKey, Encoder, Key, LabelledInput};
+use crate::event::{Counts, Event, Events, Outcome};
+use crate::explain::Found;
+use crate::key::{ContentKey, Encoder, Key};
 use crate::plan::{Op, Plan, Vertex, VertexId};
-use crate::ports::{Committed, Made, Pending, PortError, Record, Solved, Sourced, Step, Worker};
+use crate::ports::{Committed, Pending, PortError, Solved, Sourced, Step, Worker};
 
-/// How long a step waits for the hash of the layer below before it starts without.
-const SMALL_LAYER: Duration = Duration::from_millis(25);
-
-/// How often a step is carried out again because a context changed meanwhile.
-const MAX_CHANGES: usize = 3;
+/// How long explanations may take after a failure.
+const LAST_WORDS: Duration = Duration::from_millis(200);
 
 mod reads;
+mod step;
+mod story;
 #[cfg(test)]
 mod tests;
-
-use reads::{Reads, base_of};
 
 /// How a plan is walked.
 #[derive(Clone, Debug)]
@@ -37,6 +35,14 @@ pub struct Options {
     /// When the build began: results older than this do not count for vertices that ignore the
     /// cache.
     pub started: SystemTime,
+    /// Results that are older than this when the build begins do not count.
+    pub ttl: Option<Duration>,
+    /// Every step runs, and nothing of that is written down: the layers stay until the caller
+    /// throws them away.
+    pub unrecorded: bool,
+    /// Results may come from other hosts: a step waits for the key that it is looked up by, however
+    /// long hashing what lies below takes.
+    pub shared: bool,
     /// Where events go.
     pub events: Events,
     /// Stops everything.
@@ -65,17 +71,10 @@ pub enum SolveError {
 pub struct Solution<O> {
     /// The results of the targets, in their order.
     pub results: Vec<Committed<O>>,
-    /// How many vertices were taken from the cache, and how many were carried out.
+    /// What was made of every vertex, inputs first.
+    pub made: Vec<(VertexId, O)>,
+    /// What became of the vertices.
     pub counts: Counts,
-}
-
-/// Numbers of vertices.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Counts {
-    /// Taken from the cache.
-    pub cached: usize,
-    /// Carried out.
-    pub ran: usize,
 }
 
 /// Carries out what `targets` need.
@@ -108,9 +107,11 @@ pub async fn solve<W: Worker>(
         options,
         cells,
         slots,
+        stories: Mutex::default(),
+        untold: Mutex::default(),
     });
     let mut tasks = tokio::task::JoinSet::new();
-    for id in order {
+    for id in order.iter().copied() {
         let run = run.clone();
         tasks.spawn(async move { (id, run.clone().vertex(id).await) });
     }
@@ -131,6 +132,17 @@ pub async fn solve<W: Worker>(
         }
         run.options.cancel.cancel();
     }
+    let mut stories = run.stories.lock().map_or_else(
+        |poisoned| std::mem::take(&mut *poisoned.into_inner()),
+        |mut stories| std::mem::take(&mut *stories),
+    );
+    let told = async { while stories.join_next().await.is_some() {} };
+    if run.options.cancel.is_cancelled() {
+        // Nobody waits long for what is said of a build that is over.
+        let _ = tokio::time::timeout(LAST_WORDS, told).await;
+    } else {
+        told.await;
+    }
     if let Some(failure) = failure {
         return Err(failure);
     }
@@ -147,17 +159,19 @@ pub async fn solve<W: Worker>(
         let committed = state.committed.wait().await;
         results.push(committed.map_err(|error| SolveError::Vertex { vertex: *id, error })?);
     }
-    let counts = run.cells.values().filter_map(|c| c.done.get()).fold(
-        Counts::default(),
-        |mut counts, state| {
-            match state.outcome {
-                Outcome::Cached => counts.cached += 1,
-                _ => counts.ran += 1,
-            }
-            counts
-        },
-    );
-    Ok(Solution { results, counts })
+    let mut counts = Counts::default();
+    let mut made = Vec::new();
+    for id in order {
+        if let Some(done) = run.cells.get(&id).and_then(|c| c.done.get()) {
+            counts.add(&done.outcome);
+            made.push((id, done.solved.output.clone()));
+        }
+    }
+    Ok(Solution {
+        results,
+        made,
+        counts,
+    })
 }
 
 /// A value that arrives once, for many.
@@ -209,6 +223,10 @@ struct Run<W: Worker> {
     options: Options,
     cells: HashMap<VertexId, Cell<W::Output>>,
     slots: Arc<Semaphore>,
+    /// Explanations on their way.
+    stories: Mutex<tokio::task::JoinSet<()>>,
+    /// Hear when the explanation of a vertex has been sent.
+    untold: Mutex<HashMap<VertexId, oneshot::Receiver<()>>>,
 }
 
 type Inputs<O> = Vec<Solved<O>>;
@@ -220,7 +238,11 @@ impl<W: Worker> Run<W> {
         let mut definition = Encoder::new("definition");
         vertex.op.encode(&mut definition);
         for input in &vertex.inputs {
-            let done = self.wait_for(*input).await?;
+            let done = self.wait_for(*input).await;
+            if done.is_err() {
+                self.finished(id, Outcome::NotReached, Duration::ZERO, None, None);
+            }
+            let done = done?;
             definition.bytes(&done.definition.0);
             inputs.push(done.solved);
         }
@@ -235,26 +257,43 @@ impl<W: Worker> Run<W> {
         self.options.events.send(Event::Started { vertex: id });
         let done = self.carry_out(vertex, definition, &inputs, &step).await;
         let (outcome, error, key) = match &done {
-            Ok((done, key)) => (done.outcome, None, key.map(Key::to_hex)),
-            Err(e) if e.cancelled => (Outcome::Cancelled, None, None),
+            Ok((done, key)) => (done.outcome.clone(), None, key.map(Key::to_hex)),
+            // A step that met a lost result failed at nothing: it is carried out again.
+            Err(e) if e.cancelled || e.lost => (Outcome::Cancelled, None, None),
             Err(e) => (Outcome::Failed, Some(e.message.clone()), None),
         };
         let took = begun.elapsed();
+        let committed = done.map(|(done, _)| {
+            let committed = done.committed.clone();
+            if let Some(cell) = self.cells.get(&id) {
+                let _ = cell.done.set(done);
+                cell.ready.notify_waiters();
+            }
+            committed
+        });
+        // What comes next has begun: only people wait here.
+        self.await_story(id).await;
+        self.finished(id, outcome, took, error, key);
+        let committed = committed?;
+        // What runs in the background belongs to the vertex: the build ends when it is done.
+        committed.wait().await.map(|_| ())
+    }
+
+    fn finished(
+        &self,
+        vertex: VertexId,
+        outcome: Outcome,
+        took: Duration,
+        error: Option<String>,
+        key: Option<String>,
+    ) {
         self.options.events.send(Event::Finished {
-            vertex: id,
+            vertex,
             outcome,
             took,
             error,
             key,
         });
-        let (done, _) = done?;
-        let committed = done.committed.clone();
-        if let Some(cell) = self.cells.get(&id) {
-            let _ = cell.done.set(done);
-            cell.ready.notify_waiters();
-        }
-        // What runs in the background belongs to the vertex: the build ends when it is done.
-        committed.wait().await.map(|_| ())
     }
 
     async fn wait_for(&self, id: VertexId) -> Result<Done<W::Output>, PortError> {
@@ -272,7 +311,7 @@ impl<W: Worker> Run<W> {
     }
 
     async fn carry_out(
-        &self,
+        self: &Arc<Self>,
         vertex: &Vertex,
         definition: Key,
         inputs: &Inputs<W::Output>,
@@ -298,7 +337,7 @@ impl<W: Worker> Run<W> {
                         outcome: if fetched {
                             Outcome::Ran
                         } else {
-                            Outcome::Cached
+                            Outcome::Cached(Found::Local)
                         },
                     },
                     None,
@@ -307,10 +346,11 @@ impl<W: Worker> Run<W> {
             Op::Merge(merge) => match self.merge(definition, inputs).await? {
                 Some(done) => Ok((done, None)),
                 None => {
-                    let instead = Vertex {
+                    let mut instead = Vertex {
                         op: Op::File(merge.otherwise.clone()),
                         ..vertex.clone()
                     };
+                    instead.inputs.remove(1);
                     let mut inputs = inputs.clone();
                     inputs.remove(1);
                     self.step(&instead, definition, &inputs, step).await
@@ -349,189 +389,7 @@ impl<W: Worker> Run<W> {
             solved,
             definition,
             committed,
-            outcome: Outcome::Cached,
+            outcome: Outcome::Cached(Found::Local),
         }))
-    }
-
-    async fn step(
-        &self,
-        vertex: &Vertex,
-        definition: Key,
-        inputs: &Inputs<W::Output>,
-        step: &Step,
-    ) -> Result<(Done<W::Output>, Option<Key>), PortError> {
-        let base = base_of(&vertex.op, inputs);
-        let fresh = vertex.ignore_cache.then_some(self.options.started);
-        let mut reads = Reads::of(&*self.worker, &vertex.op, inputs).await?;
-        let mut key = match base {
-            None => Some(reads.key(vertex, None)),
-            Some(base) => base.identity.now().map(|id| reads.key(vertex, Some(id))),
-        };
-        if let Some((key, _)) = &key
-            && let Some(done) = self.look(*key, base, fresh, definition).await?
-        {
-            return Ok((done, Some(*key)));
-        }
-        let flight = tokio::select! {
-            flight = self.worker.flight(definition, step) => flight?,
-            () = step.cancel.cancelled() => return Err(PortError::cancelled()),
-        };
-        // Another process may have done it while this one waited.
-        if let Some((key, _)) = &key
-            && let Some(done) = self.look(*key, base, fresh, definition).await?
-        {
-            return Ok((done, Some(*key)));
-        }
-        let slot = tokio::select! {
-            slot = self.slots.acquire() => slot.map_err(|_| PortError::cancelled())?,
-            () = step.cancel.cancelled() => return Err(PortError::cancelled()),
-        };
-        let mut tries = 0;
-        let (made, started, took) = loop {
-            let (started, begun) = (SystemTime::now(), Instant::now());
-            let made = match &vertex.op {
-                Op::Exec(op) => self.worker.exec(op, inputs, step).await?,
-                Op::File(op) => self.worker.file(op, inputs, step).await?,
-                _ => return Err(PortError::new("this kind of op has no step")),
-            };
-            let took = begun.elapsed();
-            if reads.is_empty() {
-                break (made, started, took);
-            }
-            let after = Reads::of(&*self.worker, &vertex.op, inputs).await?;
-            if after.same_as(&reads) {
-                break (made, started, took);
-            }
-            self.worker.discard(made)?;
-            reads = after;
-            key = base
-                .and_then(|b| b.identity.now())
-                .map(|id| reads.key(vertex, Some(id)));
-            if base.is_none() {
-                key = Some(reads.key(vertex, None));
-            }
-            tries += 1;
-            if tries > MAX_CHANGES {
-                return Err(PortError::new("the files of the context keep changing")
-                    .with_hint("build from a copy that nobody writes to"));
-            }
-        };
-        drop(slot);
-        let report_key = key.as_ref().map(|(k, _)| *k);
-        let done = self
-            .commit(
-                vertex,
-                definition,
-                inputs,
-                made,
-                (key, reads),
-                (started, took),
-                flight,
-                step,
-            )
-            .await?;
-        Ok((done, report_key))
-    }
-
-    async fn look(
-        &self,
-        key: Key,
-        base: Option<&Solved<W::Output>>,
-        fresh: Option<SystemTime>,
-        definition: Key,
-    ) -> Result<Option<Done<W::Output>>, PortError> {
-        let Some(hit) = self.worker.lookup(key, base, fresh).await? else {
-            return Ok(None);
-        };
-        let identity = hit.solved.identity.wait().await?;
-        let committed = Committed {
-            output: hit.solved.output.clone(),
-            identity,
-        };
-        let committed = Later::now(committed);
-        let outcome = Outcome::Cached;
-        Ok(Some(Done {
-            solved: hit.solved,
-            definition,
-            committed,
-            outcome,
-        }))
-    }
-
-    /// Has the new layer hashed and stored; waits for it only where that is worth it.
-    #[expect(
-        clippy::too_many_arguments,
-        reason = "one call, and a struct would say no more"
-    )]
-    async fn commit(
-        &self,
-        vertex: &Vertex,
-        definition: Key,
-        inputs: &Inputs<W::Output>,
-        made: Made<W::Output, W::Layer>,
-        (key, reads): (Option<(Key, Vec<LabelledInput>)>, Reads),
-        (started, took): (SystemTime, Duration),
-        flight: W::Flight,
-        step: &Step,
-    ) -> Result<Done<W::Output>, PortError> {
-        let (send_key, receive_key) = oneshot::channel();
-        let output = made.output.clone();
-        let record = Record {
-            key: receive_key,
-            base: base_of(&vertex.op, inputs).cloned(),
-            name: step.name.clone(),
-            started,
-            took,
-            replaceable: vertex.ignore_cache,
-        };
-        match key {
-            Some(key) => {
-                let _ = send_key.send(key);
-            }
-            None => {
-                // The identity of the tree below is on its way.
-                let (vertex, base) = (vertex.clone(), record.base.clone());
-                tokio::spawn(async move {
-                    let identity = match &base {
-                        Some(base) => base.identity.wait().await.map(Some),
-                        None => Ok(None),
-                    };
-                    // Without it the layer is thrown away: the build has failed meanwhile.
-                    if let Ok(identity) = identity {
-                        let _ = send_key.send(reads.key(&vertex, identity));
-                    }
-                });
-            }
-        }
-        let (to, from) = tokio::sync::watch::channel(None);
-        let (promise, identity) = Pending::new();
-        let commit = self.worker.commit(made, record);
-        tokio::spawn(async move {
-            let committed = commit.await;
-            // Only now may others look for the result and not find themselves too early.
-            drop(flight);
-            promise.deliver(committed.as_ref().map(|c| c.identity).map_err(Clone::clone));
-            to.send_replace(Some(committed));
-        });
-        let committed = Later(from);
-        // A re-run may turn out to have made what was there before: then all that follows stays
-        // cached, so the answer is worth waiting for. Otherwise wait only as long as a small
-        // layer takes.
-        let patience = if vertex.ignore_cache {
-            Duration::MAX
-        } else {
-            SMALL_LAYER
-        };
-        let output = match tokio::time::timeout(patience, committed.wait()).await {
-            Ok(committed) => committed?.output,
-            Err(_) => output,
-        };
-        let solved = Solved { output, identity };
-        Ok(Done {
-            solved,
-            definition,
-            committed,
-            outcome: Outcome::Ran,
-        })
     }
 }

@@ -67,6 +67,12 @@ pub fn free_bytes(path: &Path) -> Result<u64> {
     Ok(st.f_bavail.saturating_mul(st.f_frsize))
 }
 
+/// Bytes of the file system that holds `path`, used or not.
+pub fn disk_bytes(path: &Path) -> Result<u64> {
+    let st = rustix::fs::statvfs(path).ctx("stat file system of", path)?;
+    Ok(st.f_blocks.saturating_mul(st.f_frsize))
+}
+
 /// Copies a regular file's bytes inside the kernel, sharing blocks where the file system can.
 /// Returns the number of bytes copied.
 pub fn copy_file(from: impl AsFd, to: impl AsFd, size: u64) -> Result<u64> {

@@ -18,6 +18,8 @@ pub enum Outcome {
     Failed,
     /// It was stopped.
     Cancelled,
+    /// It was never begun.
+    NotReached,
 }
 
 /// One step of a build.
@@ -31,6 +33,10 @@ pub struct Step {
     pub log: String,
     /// Its cache key.
     pub key: Option<String>,
+    /// Why it ran or did not, in one word.
+    pub reason: String,
+    /// In what it differs from an earlier run.
+    pub changes: Vec<String>,
 }
 
 /// A build's events.
@@ -44,6 +50,10 @@ pub struct Built {
     pub image: String,
     /// Steps that were cached, and those that ran.
     pub counts: (u64, u64),
+    /// Names of steps that the target does not need.
+    pub skipped: Vec<String>,
+    /// Results that were sent to remote caches, and those that were there.
+    pub shared: Option<(u64, u64)>,
     /// How long the build took.
     pub wall: Duration,
     /// Lines of stderr that are no events.
@@ -76,6 +86,15 @@ impl Built {
             self.warnings.push(text("text"));
             return;
         }
+        if event["event"] == "skipped" {
+            self.skipped.push(text("name"));
+            return;
+        }
+        if event["event"] == "shared" {
+            let number = |name: &str| event[name].as_u64().unwrap_or_default();
+            self.shared = Some((number("sent"), number("there")));
+            return;
+        }
         if event["event"] == "built" {
             self.image = text("image");
             self.counts = (
@@ -90,6 +109,12 @@ impl Built {
         let step = self.steps.entry(vertex).or_default();
         match event["event"].as_str() {
             Some("planned") => step.name = text("name"),
+            Some("explained") => {
+                step.reason = text("reason");
+                let changes = event["changes"].as_array().into_iter().flatten();
+                let texts = changes.filter_map(|c| c["text"].as_str());
+                step.changes = texts.map(str::to_owned).collect();
+            }
             Some("log") => step.log.push_str(&text("text")),
             Some("finished") => {
                 step.key = event["key"].as_str().map(str::to_owned);
@@ -98,6 +123,7 @@ impl Built {
                     Some("ran") => Some(Outcome::Ran),
                     Some("failed") => Some(Outcome::Failed),
                     Some("cancelled") => Some(Outcome::Cancelled),
+                    Some("not-reached") => Some(Outcome::NotReached),
                     other => panic!("unknown outcome {other:?}"),
                 };
             }

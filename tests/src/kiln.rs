@@ -116,24 +116,36 @@ impl Kiln {
         let mut script = Command::new("script");
         let line = format!("stty cols 120 rows 40; {line}");
         script.args(["-q", "-f", "-e", "-c", &line, "/dev/null"]);
+        self.started_by(script)
+    }
+
+    /// Starts it from a shell that has carried out `script`, in a mount namespace of its own.
+    #[must_use]
+    pub fn after(self, script: &str) -> Self {
+        let mut shell = Command::new("unshare");
+        shell.args(["-m", "/bin/sh", "-ec"]);
+        shell.args([&format!("{script}\nexec \"$@\""), "sh"]);
+        shell.arg(self.command.get_program());
+        shell.args(self.command.get_args());
+        self.started_by(shell)
+    }
+
+    /// `command`, which runs it, with what it was to get from outside.
+    fn started_by(self, mut command: Command) -> Self {
         for (name, value) in self.command.get_envs() {
             match value {
-                Some(value) => script.env(name, value),
-                None => script.env_remove(name),
+                Some(value) => command.env(name, value),
+                None => command.env_remove(name),
             };
         }
         if let Some(dir) = self.command.get_current_dir() {
-            script.current_dir(dir);
+            command.current_dir(dir);
         }
-        script
+        command
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
             .stderr(Stdio::piped());
-        Self {
-            command: script,
-            last: Vec::new(),
-            stdin: self.stdin,
-        }
+        Self { command, ..self }
     }
 
     /// Starts it.

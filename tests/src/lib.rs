@@ -21,8 +21,10 @@ mod http;
 mod kiln;
 mod lab;
 mod leaks;
+mod proxy;
 mod random;
 mod registry;
+pub mod servers;
 mod tarball;
 mod tools;
 
@@ -33,6 +35,7 @@ pub use git::Repository;
 pub use http::{Answer, Server};
 pub use kiln::{Kiln, Output, Running};
 pub use lab::Lab;
+pub use proxy::{Fault, Proxy};
 pub use random::Random;
 pub use registry::{StoredImage, image_in_registry, registry_of};
 pub use tarball::Tarball;

@@ -28,6 +28,28 @@ fn warnings(answer: &Value) -> Vec<String> {
     list.iter().map(show).collect()
 }
 
+/// A text that cannot be read has as many errors for a check as for a build.
+#[test]
+fn a_check_shows_all_errors_of_a_text() {
+    let lab = Lab::new();
+    let context = lab.dockerfile("FROM busybox as base\nFOO x\nCOPY a\n");
+    let errors = [
+        "unknown instruction `FOO`",
+        "Dockerfile:2:1",
+        "Dockerfile:3:1",
+    ];
+    lab.build(&context).fails().says(&errors);
+    let check = call(&lab, "check", &context).fails();
+    assert_eq!(check.code(), Some(1));
+    let check = check.says(&errors);
+    let check = check.says(&["Check incomplete: 2 errors, 1 warning"]);
+    assert!(check.stdout().contains("WARNING: FromAsCasing"), "{check}");
+    let sarif = call(&lab, "check,format=sarif", &context).fails();
+    let sarif: serde_json::Value = serde_json::from_str(sarif.stdout()).unwrap();
+    let told = &sarif["runs"][0]["invocations"][0]["toolExecutionNotifications"];
+    assert_eq!(told.as_array().unwrap().len(), 2, "{told}");
+}
+
 #[test]
 fn a_check_says_what_it_found_and_builds_nothing() {
     let lab = Lab::new();

@@ -30,6 +30,8 @@ pub(crate) const TESTS: &[Need] = &[
     ("bzip2", "bzip2"),
     ("zstd", "zstd"),
     ("setfattr", "attr"),
+    ("openssl", "openssl"),
+    ("", "python3-venv"),
 ];
 
 /// What the demonstration takes where Docker Hub cannot be reached.

@@ -26,6 +26,7 @@ pub(crate) fn run(options: &Options) -> Result<()> {
     deps::install(deps::FIXTURES)?;
     deps::install(deps::TESTS)?;
     let fixtures = fixtures::make()?;
+    let s3 = fixtures::s3_server()?;
     let kiln = paths::kiln("dev")?;
 
     let scratch = fixtures.root.join(format!("run-{}", std::process::id()));
@@ -46,6 +47,7 @@ pub(crate) fn run(options: &Options) -> Result<()> {
         .dir(paths::workspace())
         .env("KILN_TEST_BIN", kiln)
         .env("KILN_TEST_REGISTRY", registry.address())
+        .env("KILN_TEST_S3", s3)
         .env("KILN_TEST_CONFIG", &config)
         .env("KILN_CONFIG", &config)
         .run();

@@ -5,6 +5,7 @@ use std::os::unix::ffi::OsStrExt as _;
 use std::path::Path;
 use std::time::SystemTime;
 
+use kiln_solver::explain::PathFacts;
 use kiln_sys::{FileKind, RootDir, Stat, xattr};
 use rayon::prelude::*;
 
@@ -33,6 +34,8 @@ pub struct Node<'a> {
     pub owners: bool,
     /// Modes of files and directories are part of the identity.
     pub modes: bool,
+    /// Told what counts of each path; costs a look at the attributes of every file.
+    pub list: Option<&'a (dyn Fn(PathFacts) + Sync)>,
 }
 
 impl std::fmt::Debug for Node<'_> {
@@ -67,6 +70,7 @@ fn hash_object(
     if excluded && !(is_dir && node.keep.is_some_and(|k| k.may_include_below(path))) {
         return Ok(None);
     }
+    let mut facts = PathFacts::default();
     let mut hasher = blake3::Hasher::new();
     let kind = st.kind as u8;
     hasher.update(&[kind]);
@@ -81,27 +85,89 @@ fn hash_object(
     match st.kind {
         FileKind::Directory => {
             let inside = dir.sub_dir(name)?;
-            attributes(&mut hasher, &xattr::list(&inside)?);
+            let list = xattr::list(&inside)?;
+            attributes(&mut hasher, &list);
+            if node.list.is_some() {
+                facts.xattrs = short_digest(&list);
+            }
             let any = hash_children(node, &inside, path, &mut hasher)?;
             if excluded && !any {
                 return Ok(None);
             }
         }
         FileKind::File => {
-            hasher.update(hash_file(node, dir, name, &st)?.as_bytes());
+            let digest = hash_file(node, dir, name, &st)?;
+            hasher.update(digest.as_bytes());
+            if node.list.is_some() {
+                list_file(dir, name, &digest, &mut facts)?;
+            }
         }
         FileKind::Symlink => {
-            hasher.update(dir.read_link(name)?.as_os_str().as_bytes());
+            let target = dir.read_link(name)?;
+            hasher.update(target.as_os_str().as_bytes());
+            facts.link = short(&blake3::hash(target.as_os_str().as_bytes()));
         }
         FileKind::CharDevice | FileKind::BlockDevice => {
             hasher
                 .update(&st.rdev.0.to_le_bytes())
                 .update(&st.rdev.1.to_le_bytes());
+            facts.content = format!("{}:{}", st.rdev.0, st.rdev.1);
         }
         FileKind::Fifo => {}
         FileKind::Socket => return Ok(None),
     }
+    if let Some(list) = node.list {
+        facts.path = path.to_owned();
+        facts.kind = kind_name(st.kind).to_owned();
+        facts.mode = (node.modes && st.kind != FileKind::Symlink).then_some(st.mode);
+        facts.owner = node.owners.then_some((st.uid, st.gid));
+        list(facts);
+    }
     Ok(Some(hasher.finalize()))
+}
+
+fn kind_name(kind: FileKind) -> &'static str {
+    match kind {
+        FileKind::Directory => "directory",
+        FileKind::File => "file",
+        FileKind::Symlink => "link",
+        FileKind::CharDevice => "character device",
+        FileKind::BlockDevice => "block device",
+        FileKind::Fifo => "pipe",
+        FileKind::Socket => "socket",
+    }
+}
+
+/// Enough of a digest to tell two values apart that stood in the same place.
+fn short(digest: &blake3::Hash) -> String {
+    digest.to_hex()[..16].to_owned()
+}
+
+fn short_digest(list: &[(Vec<u8>, Vec<u8>)]) -> String {
+    if !list.iter().any(|(name, _)| is_image_xattr(name)) {
+        return String::new();
+    }
+    let mut hasher = blake3::Hasher::new();
+    attributes(&mut hasher, list);
+    short(&hasher.finalize())
+}
+
+/// The digest of a file is one of attributes and content. Where there are attributes, the content
+/// is hashed once more, so that it is clear which of the two has changed.
+fn list_file(
+    dir: &RootDir,
+    name: &Path,
+    digest: &blake3::Hash,
+    facts: &mut PathFacts,
+) -> Result<()> {
+    let fd = dir.open_read_nofollow(name)?;
+    facts.xattrs = short_digest(&xattr::list_open(&fd)?);
+    facts.content = if facts.xattrs.is_empty() {
+        short(digest)
+    } else {
+        short(&hash_content(blake3::Hasher::new(), fd.into(), name)?)
+    };
+    Ok(())
 }
 
 /// Directories with fewer names are walked by one thread.
@@ -168,8 +234,19 @@ fn hash_file(node: &Node<'_>, dir: &RootDir, name: &Path, st: &Stat) -> Result<b
     let before = kiln_sys::RootDir::stat_of(&fd)?;
     let mut hasher = blake3::Hasher::new();
     attributes(&mut hasher, &xattr::list_open(&fd)?);
+    let digest = hash_content(hasher, fd.into(), name)?;
+    if let Some(cache) = node.cache {
+        cache.put(&before, &digest, started);
+    }
+    Ok(digest)
+}
+
+fn hash_content(
+    mut hasher: blake3::Hasher,
+    mut file: std::fs::File,
+    name: &Path,
+) -> Result<blake3::Hash> {
     hasher.update(b"content");
-    let mut file = std::fs::File::from(fd);
     let mut buffer = [0_u8; 64 << 10];
     loop {
         let n = file
@@ -180,9 +257,5 @@ fn hash_file(node: &Node<'_>, dir: &RootDir, name: &Path, st: &Stat) -> Result<b
         }
         hasher.update(&buffer[..n]);
     }
-    let digest = hasher.finalize();
-    if let Some(cache) = node.cache {
-        cache.put(&before, &digest, started);
-    }
-    Ok(digest)
+    Ok(hasher.finalize())
 }

@@ -2,30 +2,48 @@
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
+use std::time::Duration;
 
 use kiln_executor::{SecretSource, SshAgent};
+use kiln_solver::lower::StepChoice;
 use kiln_solver::plan::Ulimit;
 
 use crate::errors::Failure;
 
-/// `NAME=value`; a bare name takes its value from the environment, and is dropped if unset.
-pub(crate) fn assignments(list: &[String]) -> BTreeMap<String, String> {
-    list.iter()
+/// Refuses `NAME=value` of `flag` without a name, as Docker does.
+pub(crate) fn named(flag: &str, list: &[String]) -> Result<(), Failure> {
+    match list.iter().find(|e| e.is_empty() || e.starts_with('=')) {
+        Some(entry) => Err(
+            Failure::usage(format!("{flag} `{entry}`: the name is empty"))
+                .with_hint(format!("write {flag} NAME=VALUE")),
+        ),
+        None => Ok(()),
+    }
+}
+
+/// `--build-arg NAME=value`; a bare name takes its value from the environment, and is dropped if
+/// unset.
+pub(crate) fn assignments(list: &[String]) -> Result<BTreeMap<String, String>, Failure> {
+    named("--build-arg", list)?;
+    Ok(list
+        .iter()
         .filter_map(|entry| match entry.split_once('=') {
             Some((name, value)) => Some((name.to_owned(), value.to_owned())),
             None => Some((entry.clone(), std::env::var(entry).ok()?)),
         })
-        .collect()
+        .collect())
 }
 
-/// `NAME=value` where the value may be left out.
-pub(crate) fn labels(list: &[String]) -> BTreeMap<String, String> {
-    list.iter()
+/// `--label NAME=value` where the value may be left out.
+pub(crate) fn labels(list: &[String]) -> Result<BTreeMap<String, String>, Failure> {
+    named("--label", list)?;
+    Ok(list
+        .iter()
         .map(|entry| {
             let (name, value) = entry.split_once('=').unwrap_or((entry, ""));
             (name.to_owned(), value.to_owned())
         })
-        .collect()
+        .collect())
 }
 
 /// `key=value,…` as a list; a part without `=` has an empty key.
@@ -48,6 +66,7 @@ pub(crate) fn secret(text: &str) -> Result<(String, SecretSource), Failure> {
             "src" | "source" => file = Some(PathBuf::from(value)),
             "env" => env = Some(value.to_owned()),
             "type" if matches!(value, "file" | "env") => kind = Some(value),
+            "" => return Err(bad(&format!("`{value}` has no `=`"))),
             _ => return Err(bad(&format!("unknown part `{key}={value}`"))),
         }
     }
@@ -174,8 +193,8 @@ pub(crate) fn ulimit(text: &str) -> Result<Ulimit, Failure> {
     Ok(Ulimit { name, soft, hard })
 }
 
-/// A size in bytes: `64m`, `1g`, `1024`.
-pub(crate) fn size(text: &str) -> Result<u64, Failure> {
+/// A size in bytes, given to `flag`: `64m`, `1g`, `1024`.
+pub(crate) fn size(flag: &str, text: &str) -> Result<u64, Failure> {
     let lower = text.trim().to_lowercase();
     let digits = lower.trim_end_matches(|c: char| c.is_ascii_alphabetic());
     let factor = match &lower[digits.len()..] {
@@ -183,18 +202,93 @@ pub(crate) fn size(text: &str) -> Result<u64, Failure> {
         "k" | "kb" | "kib" => 1 << 10,
         "m" | "mb" | "mib" => 1 << 20,
         "g" | "gb" | "gib" => 1 << 30,
+        "t" | "tb" | "tib" => 1 << 40,
         _ => 0,
     };
     let number: Option<u64> = digits.parse().ok();
     number
         .and_then(|n| n.checked_mul(factor))
         .filter(|n| *n > 0)
-        .ok_or_else(|| Failure::usage(format!("`{text}` is no size; write 64m or 1g")))
+        .ok_or_else(|| {
+            Failure::usage(format!("{flag} `{text}`: that is no size"))
+                .with_hint(format!("write {flag} 64m or {flag} 1g"))
+        })
+}
+
+/// `--rerun LINE` or `STAGE:N`.
+pub(crate) fn step(text: &str) -> Result<StepChoice, Failure> {
+    let bad = || {
+        Failure::usage(format!("--rerun `{text}` names no step")).with_hint(
+            "write a line of the Dockerfile, or STAGE:N for the step that is shown as [STAGE N/M]",
+        )
+    };
+    let number = |text: &str| {
+        text.parse::<usize>()
+            .ok()
+            .filter(|n| *n > 0)
+            .ok_or_else(bad)
+    };
+    match text.rsplit_once(':') {
+        None => Ok(StepChoice::Line(number(text)?)),
+        Some((stage, n)) => Ok(StepChoice::Number {
+            stage: stage.to_owned(),
+            number: number(n)?,
+        }),
+    }
+}
+
+/// `--cache-ttl`: `12h`, `7d`, `1h 30m`.
+pub(crate) fn duration(text: &str) -> Result<Duration, Failure> {
+    humantime::parse_duration(text).map_err(|e| {
+        Failure::usage(format!("--cache-ttl `{text}`: {e}")).with_hint("write it as 12h or 7d")
+    })
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn steps_and_durations() {
+        assert_eq!(step("7").unwrap(), StepChoice::Line(7));
+        let (stage, number) = ("a:b".to_owned(), 3);
+        assert_eq!(step("a:b:3").unwrap(), StepChoice::Number { stage, number });
+        for bad in ["", "0", "test", "test:", "test:x", "-1"] {
+            assert!(step(bad).is_err(), "{bad}");
+        }
+        assert_eq!(duration("7d").unwrap().as_secs(), 7 * 86_400);
+        assert!(duration("soon").is_err());
+    }
+
+    #[test]
+    fn names_are_not_empty() {
+        for bad in ["=x", "=", ""] {
+            let list = ["A=1".to_owned(), bad.to_owned()];
+            for failure in [assignments(&list).unwrap_err(), labels(&list).unwrap_err()] {
+                let expected = format!("`{bad}`: the name is empty");
+                assert!(failure.message.ends_with(&expected), "{failure:?}");
+                assert_eq!(failure.code, 2);
+            }
+        }
+        // As Docker: a blank is part of a name.
+        let list = ["a b=1".to_owned(), "c=".to_owned()];
+        assert_eq!(labels(&list).unwrap()["a b"], "1");
+        assert_eq!(assignments(&list).unwrap()["c"], "");
+    }
+
+    #[test]
+    fn secrets_say_what_they_miss() {
+        for (text, why) in [
+            ("foo", "`foo` has no `=`"),
+            ("id=a,x=b", "unknown part `x=b`"),
+            ("src=a", "it has no id"),
+            ("id=a,src=b,env=C", "it has both a file and a variable"),
+        ] {
+            let failure = secret(text).unwrap_err();
+            assert_eq!(failure.message, format!("--secret `{text}`: {why}"));
+            assert!(failure.hint.is_some_and(|h| h.contains("id=NAME,src=FILE")));
+        }
+    }
 
     #[test]
     fn limits_sizes_and_hosts() {
@@ -204,10 +298,11 @@ mod tests {
         for bad in ["nofile", "nofile=a", "nofile=3:2", "speed=1"] {
             assert!(ulimit(bad).is_err(), "{bad}");
         }
-        assert_eq!(size("64m").unwrap(), 64 << 20);
-        assert_eq!(size("1024").unwrap(), 1024);
-        for bad in ["", "x", "0", "5t", "99999999999999999999g"] {
-            assert!(size(bad).is_err(), "{bad}");
+        assert_eq!(size("--shm-size", "64m").unwrap(), 64 << 20);
+        assert_eq!(size("--shm-size", "1024").unwrap(), 1024);
+        assert_eq!(size("--shm-size", "20GB").unwrap(), 20 << 30);
+        for bad in ["", "x", "0", "5p", "99999999999999999999g"] {
+            assert!(size("--shm-size", bad).is_err(), "{bad}");
         }
         assert_eq!(
             host("db:10.0.0.1").unwrap(),

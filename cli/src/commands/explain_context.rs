@@ -68,6 +68,15 @@ pub(crate) fn run(args: &Args) -> Result<ExitCode, Failure> {
     };
     let root = dir.canonicalize().map_err(missing)?;
     let dockerfile = args.file.clone().unwrap_or_else(|| "Dockerfile".into());
+    if let Some(file) = &args.file
+        && !root.join(file).is_file()
+        && !Path::new(file).is_file()
+    {
+        return Err(Failure::new(format!(
+            "there is no Dockerfile `{}`",
+            file.display()
+        )));
+    }
     let rules = Rules {
         file: context::ignore_file(&root, Some(&dockerfile))?,
     };

@@ -76,8 +76,8 @@ pub(crate) fn run(app: &App, args: &Args) -> Result<ExitCode, Failure> {
 }
 
 fn print(args: &Args, values: &[Value]) -> Result<(), Failure> {
-    if let Some(format) = &args.format {
-        for line in Template::parse(format)?.lines(values)? {
+    if let Some(template) = Template::asked(args.format.as_deref())? {
+        for line in template.lines(values, &[("ID", "IMAGE"), ("CreatedSince", "CREATED")])? {
             ui::data(&line);
         }
         return Ok(());

@@ -5,6 +5,7 @@ use std::time::SystemTime;
 
 use kiln_cache::{ImageRow, Store};
 use kiln_image::{ImageConfig, Reference};
+use kiln_solver::plan::{Glob, has_wildcard};
 use serde_json::{Value, json};
 
 use crate::engine::App;
@@ -17,6 +18,7 @@ use crate::ui;
 #[command(after_help = "\
 Examples:
   kiln images
+  kiln images 'web*'
   kiln images -q --filter dangling=true
   kiln images --format '{{.Repository}}:{{.Tag}} {{.Size}}'")]
 pub(crate) struct Args {
@@ -32,13 +34,14 @@ pub(crate) struct Args {
     /// Show the digests that images were pulled by
     #[arg(long)]
     digests: bool,
-    /// Show only some: dangling=true|false, label=NAME[=VALUE], reference=NAME
+    /// Show only some: dangling=true|false, label=NAME[=VALUE],
+    /// reference=PATTERN
     #[arg(short, long, value_name = "FILTER")]
     filter: Vec<String>,
     /// Go template, or `json`
     #[arg(long, value_name = "TEMPLATE")]
     format: Option<String>,
-    /// Only images of this name
+    /// Only images of this name; `*`, `?` and `[a-z]` stand for what they do in a shell
     #[arg(value_name = "NAME[:TAG]")]
     name: Option<String>,
 }
@@ -135,11 +138,15 @@ fn keep(
     Ok(true)
 }
 
-/// Whether an image has this name: with a tag exactly, without one any tag.
+/// Whether an image has this name: with a tag exactly, without one any tag. As Docker has it, a
+/// pattern is for the short name, or for the short name with its tag.
 fn names_match(row: &ImageRow, wanted: &str) -> bool {
     let Some(own) = row.name.as_deref().and_then(|n| Reference::parse(n).ok()) else {
         return false;
     };
+    if has_wildcard(wanted) {
+        return fits(wanted, &own.familiar_name()) || fits(wanted, &own.familiar());
+    }
     let Ok(reference) = Reference::parse(wanted) else {
         return false;
     };
@@ -148,6 +155,15 @@ fn names_match(row: &ImageRow, wanted: &str) -> bool {
         .next()
         .is_some_and(|last| last.contains(':'));
     own.name() == reference.name() && (!tagged || own.tag() == reference.tag())
+}
+
+/// Whether a pattern such as `web*` or `team/*:1.?` fits a name; a star does not go past a slash.
+fn fits(pattern: &str, name: &str) -> bool {
+    let (patterns, parts) = (pattern.split('/'), name.split('/'));
+    patterns.clone().count() == parts.clone().count()
+        && patterns
+            .zip(parts)
+            .all(|(p, part)| Glob::segment_matches(p, part))
 }
 
 /// Runs the command.
@@ -210,8 +226,8 @@ fn describe(
 }
 
 fn print(args: &Args, values: &[Value]) -> Result<(), Failure> {
-    if let Some(format) = &args.format {
-        for line in Template::parse(format)?.lines(values)? {
+    if let Some(template) = Template::asked(args.format.as_deref())? {
+        for line in template.lines(values, &[("ID", "IMAGE ID"), ("CreatedSince", "CREATED")])? {
             ui::data(&line);
         }
         return Ok(());
@@ -257,6 +273,31 @@ fn print(args: &Args, values: &[Value]) -> Result<(), Failure> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn patterns_fit_short_names_and_tags() {
+        for (pattern, name, fitting) in [
+            ("w*", "docker.io/library/web:1", true),
+            ("*:1", "docker.io/library/web:1", true),
+            ("web:?", "docker.io/library/web:1", true),
+            ("we[a-c]", "docker.io/library/web:1", true),
+            ("w*", "docker.io/team/web:1", false),
+            ("team/w*", "docker.io/team/web:1", true),
+            ("*/w*:1", "docker.io/team/web:1", true),
+            ("*", "docker.io/team/web:1", false),
+            ("x*", "docker.io/library/web:1", false),
+            ("web", "docker.io/library/web:1", true),
+            ("web:2", "docker.io/library/web:1", false),
+        ] {
+            let row = ImageRow {
+                name: Some(name.into()),
+                config: kiln_image::Digest::of(b""),
+                manifest: None,
+                added: SystemTime::UNIX_EPOCH,
+            };
+            assert_eq!(names_match(&row, pattern), fitting, "{pattern} {name}");
+        }
+    }
 
     #[test]
     fn sizes_and_ages_read_as_in_docker() {

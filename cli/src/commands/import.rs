@@ -196,7 +196,8 @@ fn config(
         context: SourceKind::Context {
             name: "context".into(),
         },
-        no_cache: NoCache::Off,
+        no_cache: NoCache::default(),
+        project: String::new(),
         network: Network::None,
         extra_hosts: Vec::new(),
         ulimits: Vec::new(),

@@ -1,20 +1,24 @@
 //! One file per command: its arguments, whose comments are its help, and what it does.
 
 pub(crate) mod build;
-mod build_options;
+pub(crate) mod build_options;
+pub(crate) mod cache;
 pub(crate) mod completions;
 pub(crate) mod explain_context;
 pub(crate) mod fmt;
+pub(crate) mod fsck;
 pub(crate) mod history;
 pub(crate) mod images;
 pub(crate) mod import;
 pub(crate) mod inspect;
 pub(crate) mod load;
 mod output;
+pub(crate) mod prune;
 pub(crate) mod pull;
 pub(crate) mod rmi;
 pub(crate) mod run;
 pub(crate) mod save;
+pub(crate) mod system;
 pub(crate) mod tag;
 
 use std::process::ExitCode;
@@ -39,16 +43,16 @@ pub(crate) fn run(app: &App, command: Command) -> Result<ExitCode, Failure> {
         Command::Save(args) => save::run(app, &args),
         Command::Load(args) => load::run(app, &args),
         Command::Import(args) => import::run(app, &args),
+        Command::Prune(args) => prune::run(app, &args),
+        Command::System(args) => system::run(app, &args),
+        Command::Cache(args) => cache::run(app, &args),
+        Command::Fsck(args) => fsck::run(app, &args),
         Command::Fmt(args) => fmt::run(&args),
         Command::ExplainContext(args) => explain_context::run(&args),
         Command::Completions(args) => completions::run(&args),
         Command::Man(args) => completions::man(&args),
         Command::Upkeep => {
-            let store = app.store()?;
-            store.discard_unrecorded()?;
-            store.prune_logs()?;
-            store.empty_trash()?;
-            store.promote()?;
+            app.keep_up()?;
             Ok(ExitCode::SUCCESS)
         }
     }

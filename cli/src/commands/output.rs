@@ -191,28 +191,32 @@ fn parse(text: &str) -> Result<Output, String> {
     }
     let kind = values.remove("type").ok_or("it has no type")?;
     let to = values.remove("dest").filter(|d| !d.is_empty());
-    let kind = match kind {
-        "image" => image(&mut values)?,
-        "oci" => archive(ArchiveForm::Oci, to, &mut values)?,
-        // Without a file it is for the local store of images, which is kiln's own.
-        "docker" if to.is_none() => image(&mut values)?,
-        "docker" => archive(ArchiveForm::Docker, to, &mut values)?,
-        "local" => match to {
-            None => return Err("it needs dest=DIRECTORY".into()),
-            Some("-") => {
-                return Err("a directory cannot go to standard output; use type=tar".into());
+    let kind =
+        match kind {
+            "image" => image(&mut values)?,
+            "oci" => archive(ArchiveForm::Oci, to, &mut values)?,
+            // Without a file it is for the local store of images, which is kiln's own.
+            "docker" if to.is_none() => image(&mut values)?,
+            "docker" => archive(ArchiveForm::Docker, to, &mut values)?,
+            "local" => match to {
+                None => return Err("it needs dest=DIRECTORY".into()),
+                Some("-") => {
+                    return Err("a directory cannot go to standard output; use type=tar".into());
+                }
+                Some(to) => Kind::Local(to.into()),
+            },
+            "tar" => Kind::Tar(to.map_or(Dest::Stdout, dest)),
+            "cacheonly" => Kind::CacheOnly,
+            "registry" => return Err(
+                "kiln cannot push images yet; `type=oci` writes an archive that others can push"
+                    .into(),
+            ),
+            other => {
+                return Err(format!(
+                    "unknown type `{other}`: image, oci, docker, local, tar or cacheonly"
+                ));
             }
-            Some(to) => Kind::Local(to.into()),
-        },
-        "tar" => Kind::Tar(to.map_or(Dest::Stdout, dest)),
-        "cacheonly" => Kind::CacheOnly,
-        "registry" => return Err("build the image, then push it with its name".into()),
-        other => {
-            return Err(format!(
-                "unknown type `{other}`: image, oci, docker, local, tar or cacheonly"
-            ));
-        }
-    };
+        };
     if let Some(key) = values.keys().next() {
         return Err(format!("`{key}` is not an option of this type"));
     }
@@ -231,7 +235,9 @@ fn image(values: &mut BTreeMap<&str, &str>) -> Result<Kind, String> {
     if let Some(push) = values.remove("push")
         && switch("push", push)?
     {
-        return Err("build the image, then push it with its name".into());
+        return Err(
+            "kiln cannot push images yet; `type=oci` writes an archive that others can push".into(),
+        );
     }
     Ok(Kind::Image(names(values)?))
 }
@@ -333,6 +339,12 @@ impl Outputs {
     /// Whether standard output is taken by an output.
     pub(crate) fn use_stdout(&self) -> bool {
         self.list.iter().any(Output::uses_stdout)
+    }
+
+    /// Whether the names of the image are kept anywhere.
+    pub(crate) fn use_names(&self) -> bool {
+        let named = |o: &Output| matches!(o.kind, Kind::Image(_) | Kind::Archive { .. });
+        self.list.is_empty() || self.list.iter().any(named)
     }
 
     /// Names the image and writes what was asked for. Without any output the image goes into the

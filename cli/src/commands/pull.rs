@@ -6,6 +6,7 @@ use std::sync::Arc;
 use kiln_executor::{BuildInputs, Watch};
 use kiln_image::{Platform, Reference};
 use kiln_solver::event::{Event, Outcome};
+use kiln_solver::explain::Found;
 use kiln_solver::plan::VertexId;
 
 use crate::engine::App;
@@ -56,7 +57,7 @@ pub(crate) fn run(app: &App, args: &Args) -> Result<ExitCode, Failure> {
     } else {
         args.progress
     };
-    let display = Display::start(mode, format!("Pulling {}", reference.familiar()));
+    let display = Display::start(mode, format!("Pulling {}", reference.familiar()), false);
     let (events, vertex) = (display.events(), VertexId::default());
     let name: Arc<str> = format!("pull {reference}").into();
     events.send(Event::Planned {
@@ -74,9 +75,13 @@ pub(crate) fn run(app: &App, args: &Args) -> Result<ExitCode, Failure> {
         .runtime()?
         .block_on(engine.pull(&reference, &platform, Some(watch)));
     let (outcome, error) = match &pulled {
-        Ok(pulled) if pulled.up_to_date => (Outcome::Cached, None),
+        Ok(pulled) if pulled.up_to_date => (Outcome::Cached(Found::Local), None),
         Ok(_) => (Outcome::Ran, None),
-        Err(e) => (Outcome::Failed, Some(e.to_string())),
+        // It is printed at the end, so only who reads events needs it here as well.
+        Err(e) => (
+            Outcome::Failed,
+            (mode == Mode::Rawjson).then(|| e.to_string()),
+        ),
     };
     events.send(Event::Finished {
         vertex,

@@ -3,6 +3,8 @@
 use std::os::fd::{AsFd as _, OwnedFd};
 use std::path::PathBuf;
 use std::process::ExitCode;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use clap::ValueEnum;
 use kiln_executor::{BuildInputs, RunRequest, Running};
@@ -17,6 +19,7 @@ use crate::errors::Failure;
 
 /// Run a command in a new container
 #[derive(Debug, clap::Args)]
+#[command(args_override_self = true)]
 #[command(after_help = "\
 Examples:
   kiln run --rm busybox echo hello
@@ -65,11 +68,20 @@ pub(crate) struct Args {
     /// When to look the image up in its registry
     #[arg(long, value_enum, default_value_t)]
     pull: Pull,
-    /// Image
-    image: String,
-    /// Command and its arguments [default: the image's CMD]
-    #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
-    command: Vec<String>,
+    /// Image, then a command and its arguments [default: the image's CMD]
+    // One list: a `--` after the image belongs to the command.
+    #[arg(required = true, trailing_var_arg = true, value_names = ["IMAGE", "COMMAND"], num_args = 1..)]
+    image_and_command: Vec<String>,
+}
+
+impl Args {
+    fn image(&self) -> &str {
+        self.image_and_command.first().map_or("", String::as_str)
+    }
+
+    fn command(&self) -> &[String] {
+        self.image_and_command.get(1..).unwrap_or_default()
+    }
 }
 
 /// `--network`.
@@ -123,6 +135,8 @@ fn volume(text: &str) -> Result<(PathBuf, PathBuf, bool), Failure> {
         match option {
             "ro" => read_only = true,
             "rw" => read_only = false,
+            // Labels of SELinux, which kiln never sets.
+            "z" | "Z" => {}
             other => return Err(bad(&format!("unknown option `{other}`"))),
         }
     }
@@ -151,8 +165,19 @@ fn environment(args: &Args) -> Result<Vec<String>, Failure> {
             .lines()
             .map(str::trim)
             .filter(|l| !l.is_empty() && !l.starts_with('#'));
-        all.extend(lines.map(str::to_owned));
+        for line in lines {
+            let name = line.split('=').next().unwrap_or_default();
+            // As Docker: `-e` may have what a file may not.
+            if name.is_empty() || name.contains(char::is_whitespace) {
+                let path = path.display();
+                return Err(Failure::usage(format!(
+                    "--env-file `{path}`: `{line}`: the name is empty or has blanks"
+                )));
+            }
+            all.push(line.to_owned());
+        }
     }
+    options::named("--env", &args.env)?;
     all.extend(args.env.iter().cloned());
     let assigned = all.into_iter().filter_map(|entry| {
         if entry.contains('=') {
@@ -189,11 +214,11 @@ fn start(app: &App, args: &Args) -> Result<Exit, Failure> {
         .collect::<Result<Vec<_>, _>>()?;
     let engine = app.engine(BuildInputs::default(), args.pull == Pull::Always)?;
     if args.pull == Pull::Never {
-        engine.store().find_image(&args.image)?;
+        engine.store().find_image(args.image())?;
     }
     let runtime = app.runtime()?;
     let exit = runtime.block_on(async {
-        let image = engine.find_or_pull(&args.image, &platform).await?;
+        let image = engine.find_or_pull(args.image(), &platform).await?;
         let layers = engine.image_layers(&image.reference, &image.config_digest, None)?;
         let (stdio, console) = streams(args)?;
         let running = engine.running()?;
@@ -208,7 +233,7 @@ fn start(app: &App, args: &Args) -> Result<Exit, Failure> {
             config: image.config,
             layers,
             entrypoint: args.entrypoint.clone().map(|e| vec![e]),
-            command: args.command.clone(),
+            command: args.command().to_vec(),
             env,
             workdir: args.workdir.clone(),
             user: args.user.clone(),
@@ -267,6 +292,9 @@ fn streams(args: &Args) -> Result<(Stdio, Option<OwnedFd>), Failure> {
     ))
 }
 
+/// Requests to end after which a container is killed, as Docker's client gives up then.
+const PATIENCE: usize = 3;
+
 /// Passes on the signals that a foreground program gets.
 fn forward_signals(running: &Running, tty: bool) {
     use tokio::signal::unix::{SignalKind, signal};
@@ -275,14 +303,19 @@ fn forward_signals(running: &Running, tty: bool) {
     if !tty {
         numbers.push(2);
     }
+    let asked = Arc::new(AtomicUsize::new(0));
     for number in numbers {
-        let running = running.clone();
+        let (running, asked) = (running.clone(), asked.clone());
         let Ok(mut stream) = signal(SignalKind::from_raw(number)) else {
             continue;
         };
         tokio::spawn(async move {
             while stream.recv().await.is_some() {
                 running.signal(number);
+                let ends = matches!(number, 2 | 15);
+                if ends && asked.fetch_add(1, Ordering::Relaxed) + 1 >= PATIENCE {
+                    running.signal(9);
+                }
             }
         });
     }

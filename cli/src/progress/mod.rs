@@ -3,6 +3,7 @@
 mod model;
 mod plain;
 mod rawjson;
+mod reason;
 mod tty;
 
 use std::sync::mpsc;
@@ -13,6 +14,7 @@ use clap::ValueEnum;
 use kiln_solver::event::{Event, Events};
 
 pub(crate) use model::{Model, bytes};
+pub(crate) use reason::printable;
 
 /// `--progress`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
@@ -59,9 +61,11 @@ impl View for Quiet {
 }
 
 impl Display {
-    /// Starts to show what happens, in this mode.
-    pub(crate) fn start(mode: Mode, title: String) -> Self {
+    /// Starts to show what happens, in this mode; with `explain` also why every step ran or not.
+    pub(crate) fn start(mode: Mode, title: String, explain: bool) -> Self {
         let tty = std::io::IsTerminal::is_terminal(&std::io::stderr());
+        // A dumb terminal cannot move its cursor.
+        let tty = tty && std::env::var_os("TERM").is_none_or(|t| t != "dumb");
         let mode = match mode {
             Mode::Auto if tty => Mode::Tty,
             Mode::Auto => Mode::Plain,
@@ -79,10 +83,10 @@ impl Display {
         });
         let thread = std::thread::spawn(move || {
             let mut view: Box<dyn View> = match mode {
-                Mode::Tty => Box::new(tty::Tty::new(title)),
+                Mode::Tty => Box::new(tty::Tty::new(title, explain)),
                 Mode::Quiet => Box::new(Quiet),
                 Mode::Rawjson => Box::new(rawjson::RawJson),
-                Mode::Plain | Mode::Auto => Box::new(plain::Plain::default()),
+                Mode::Plain | Mode::Auto => Box::new(plain::Plain::new(explain)),
             };
             let mut model = Model::default();
             loop {

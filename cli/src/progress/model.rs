@@ -4,7 +4,8 @@ use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use kiln_solver::event::{Event, Outcome};
+use kiln_solver::event::{Counts, Event, Outcome};
+use kiln_solver::explain::Reason;
 use kiln_solver::plan::{Lines, VertexId};
 
 /// Lines of output that are kept of each step.
@@ -23,6 +24,8 @@ pub(crate) struct Step {
     pub(crate) outcome: Option<Outcome>,
     pub(crate) took: Duration,
     pub(crate) error: Option<String>,
+    /// Why it runs, or did not.
+    pub(crate) reason: Option<Reason>,
     /// The last lines of its output.
     pub(crate) output: VecDeque<String>,
     partial: Vec<u8>,
@@ -37,6 +40,10 @@ pub(crate) struct Model {
     pub(crate) order: Vec<VertexId>,
     planned: BTreeMap<VertexId, (Arc<str>, Option<Lines>)>,
     pub(crate) began: Option<Instant>,
+    /// What became of the steps so far.
+    pub(crate) counts: Counts,
+    /// Steps that the target does not need.
+    pub(crate) skipped: Vec<Arc<str>>,
 }
 
 impl Model {
@@ -75,6 +82,7 @@ impl Model {
                     outcome: None,
                     took: Duration::ZERO,
                     error: None,
+                    reason: None,
                     output: VecDeque::new(),
                     partial: Vec::new(),
                     moved: BTreeMap::new(),
@@ -88,9 +96,10 @@ impl Model {
                 error,
                 ..
             } => {
+                self.counts.add(outcome);
                 if let Some(step) = self.steps.get_mut(vertex) {
                     step.flush();
-                    step.outcome = Some(*outcome);
+                    step.outcome = Some(outcome.clone());
                     step.took = *took;
                     step.error.clone_from(error);
                 }
@@ -110,6 +119,15 @@ impl Model {
                     step.moved
                         .insert(label.clone(), (*current, total.unwrap_or(*current)));
                 }
+            }
+            Event::Explained { vertex, reason } => {
+                if let Some(step) = self.steps.get_mut(vertex) {
+                    step.reason = Some(reason.clone());
+                }
+            }
+            Event::Skipped { name, .. } => {
+                self.counts.skipped += 1;
+                self.skipped.push(name.clone());
             }
             Event::Warning { .. } => {}
         }

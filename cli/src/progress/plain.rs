@@ -4,13 +4,15 @@ use std::collections::BTreeMap;
 use std::fmt::Write as _;
 
 use kiln_solver::event::{Event, Outcome};
+use kiln_solver::explain::Found;
 use kiln_solver::plan::VertexId;
 
 use super::model::{Model, bytes, clean_line};
-use super::{View, print};
+use super::{View, print, reason};
 
-#[derive(Default)]
 pub(super) struct Plain {
+    /// Every step is explained.
+    explain: bool,
     /// Output without its end of line yet.
     open: BTreeMap<VertexId, Vec<u8>>,
     /// Steps whose name has been printed.
@@ -18,6 +20,14 @@ pub(super) struct Plain {
 }
 
 impl Plain {
+    pub(super) fn new(explain: bool) -> Self {
+        Self {
+            explain,
+            open: BTreeMap::new(),
+            named: Vec::new(),
+        }
+    }
+
     fn name(&mut self, vertex: VertexId, model: &Model, out: &mut String) -> usize {
         let Some(step) = model.steps.get(&vertex) else {
             return 0;
@@ -62,6 +72,20 @@ impl View for Plain {
                 let number = self.name(*vertex, model, &mut out);
                 let _ = writeln!(out, "#{number} {label} {} done", bytes(*total));
             }
+            Event::Explained { vertex, reason } => {
+                let number = self.name(*vertex, model, &mut out);
+                if let Some(line) = reason::line(reason, self.explain) {
+                    let _ = writeln!(out, "#{number} {line}");
+                }
+            }
+            Event::Skipped { name, .. } if self.explain => {
+                let _ = writeln!(out, "SKIPPED {name}: the target does not need it\n");
+            }
+            // It has no number: it never began.
+            Event::Finished {
+                outcome: Outcome::NotReached,
+                ..
+            } => {}
             Event::Finished {
                 vertex,
                 outcome,
@@ -79,10 +103,19 @@ impl View for Plain {
                     );
                 }
                 let _ = match outcome {
-                    Outcome::Cached if took.as_millis() < 50 => writeln!(out, "#{number} CACHED\n"),
-                    Outcome::Cached => writeln!(out, "#{number} DONE {:.1}s\n", took.as_secs_f64()),
+                    Outcome::Cached(Found::Remote(name)) => {
+                        writeln!(out, "#{number} CACHED from {name}\n")
+                    }
+                    Outcome::Cached(Found::Local) if took.as_millis() < 50 => {
+                        writeln!(out, "#{number} CACHED\n")
+                    }
+                    Outcome::Cached(Found::Local) => {
+                        writeln!(out, "#{number} DONE {:.1}s\n", took.as_secs_f64())
+                    }
                     Outcome::Ran => writeln!(out, "#{number} DONE {:.1}s\n", took.as_secs_f64()),
-                    Outcome::Cancelled => writeln!(out, "#{number} CANCELED\n"),
+                    Outcome::Cancelled | Outcome::NotReached => {
+                        writeln!(out, "#{number} CANCELED\n")
+                    }
                     Outcome::Failed => {
                         writeln!(
                             out,

@@ -4,16 +4,17 @@ use kiln_solver::event::{Event, Outcome, Stream};
 use serde_json::{Value, json};
 
 use super::model::Model;
-use super::{View, print};
+use super::{View, print, reason};
 
 pub(super) struct RawJson;
 
-fn outcome(outcome: Outcome) -> &'static str {
+fn outcome(outcome: &Outcome) -> &'static str {
     match outcome {
-        Outcome::Cached => "cached",
+        Outcome::Cached(_) => "cached",
         Outcome::Ran => "ran",
         Outcome::Failed => "failed",
         Outcome::Cancelled => "cancelled",
+        Outcome::NotReached => "not-reached",
     }
 }
 
@@ -35,9 +36,19 @@ fn value(event: &Event) -> Value {
             error,
             key,
         } => json!({
-            "event": "finished", "vertex": vertex.index(), "outcome": outcome(*o),
+            "event": "finished", "vertex": vertex.index(), "outcome": outcome(o),
+            "from": match o { Outcome::Cached(found) => Some(reason::place(found)), _ => None },
             "ms": took.as_secs_f64() * 1000.0, "error": error, "key": key,
         }),
+        Event::Skipped { name, lines } => json!({
+            "event": "skipped", "name": &**name, "lines": [lines.first, lines.last],
+        }),
+        Event::Explained { vertex, reason } => {
+            let mut event = reason::facts(reason);
+            event["event"] = "explained".into();
+            event["vertex"] = vertex.index().into();
+            event
+        }
         Event::Log {
             vertex,
             stream,

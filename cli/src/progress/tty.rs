@@ -4,28 +4,41 @@ use std::fmt::Write as _;
 use std::time::{Duration, Instant};
 
 use kiln_solver::event::{Event, Outcome};
+use kiln_solver::explain::Found;
 use unicode_width::UnicodeWidthChar as _;
 
 use super::model::{Model, Step, bytes};
-use super::{View, print};
+use super::{View, print, reason};
 
 const PACE: Duration = Duration::from_millis(100);
 /// Lines of output shown of a running step.
 const TAIL: usize = 6;
 
+/// Columns and lines of the terminal; some say that they have none.
+fn size() -> (u16, u16) {
+    let known = kiln_sys::pty::size(std::io::stderr()).unwrap_or_default();
+    let or = |n, usual| if n == 0 { usual } else { n };
+    (or(known.0, 80), or(known.1, 24))
+}
+
 pub(super) struct Tty {
     title: String,
+    colours: bool,
+    /// Every step is explained.
+    explain: bool,
     drawn: usize,
     last: Instant,
 }
 
 impl Tty {
-    pub(super) fn new(title: String) -> Self {
+    pub(super) fn new(title: String, explain: bool) -> Self {
         let last = Instant::now()
             .checked_sub(PACE)
             .unwrap_or_else(Instant::now);
         Self {
             title,
+            colours: std::env::var_os("NO_COLOR").is_none_or(|v| v.is_empty()),
+            explain,
             drawn: 0,
             last,
         }
@@ -33,11 +46,12 @@ impl Tty {
 
     fn draw(&mut self, model: &Model, last: bool) {
         self.last = Instant::now();
-        let (width, height) = kiln_sys::pty::size(std::io::stderr()).unwrap_or((80, 24));
+        let (width, height) = size();
         let (width, height) = (usize::from(width).max(20), usize::from(height).max(4));
         let lines = frame(
             model,
             &self.title,
+            self.explain,
             width,
             if last { usize::MAX } else { height - 1 },
         );
@@ -47,7 +61,10 @@ impl Tty {
             let _ = write!(out, "\x1b[{}A", self.drawn);
         }
         for line in &lines {
-            let _ = write!(out, "\r\x1b[2K{line}\n");
+            let _ = match self.colours {
+                true => write!(out, "\r\x1b[2K{line}\n"),
+                false => write!(out, "\r\x1b[2K{}\n", anstream::adapter::strip_str(line)),
+            };
         }
         out.push_str("\x1b[J");
         if last {
@@ -94,7 +111,7 @@ fn fit(text: &str, width: usize) -> String {
     out
 }
 
-fn frame(model: &Model, title: &str, width: usize, height: usize) -> Vec<String> {
+fn frame(model: &Model, title: &str, explain: bool, width: usize, height: usize) -> Vec<String> {
     let took = model.began.map_or(0.0, |b| b.elapsed().as_secs_f64());
     let (done, total) = (model.done(), model.total());
     let state = if done == total && total > 0 {
@@ -113,7 +130,7 @@ fn frame(model: &Model, title: &str, width: usize, height: usize) -> Vec<String>
         .collect();
     let mut body: Vec<(bool, Vec<String>)> = Vec::new();
     for step in &steps {
-        body.push((step.outcome.is_none(), step_lines(step, width)));
+        body.push((step.outcome.is_none(), step_lines(step, explain, width)));
     }
     // What is done scrolls away first when the terminal is too low.
     let mut rows: usize = body.iter().map(|(_, l)| l.len()).sum();
@@ -126,21 +143,26 @@ fn frame(model: &Model, title: &str, width: usize, height: usize) -> Vec<String>
         true
     });
     lines.extend(body.into_iter().flat_map(|(_, l)| l));
+    if explain {
+        let skipped = model.skipped.iter();
+        lines.extend(skipped.map(|name| fit(&format!(" => SKIPPED {name}"), width)));
+    }
     lines.truncate(height);
     lines
 }
 
-fn step_lines(step: &Step, width: usize) -> Vec<String> {
+fn step_lines(step: &Step, explain: bool, width: usize) -> Vec<String> {
     let time = match step.outcome {
         Some(_) => step.took.as_secs_f64(),
         None => step.started.map_or(0.0, |s| s.elapsed().as_secs_f64()),
     };
-    let (mark, colour) = match step.outcome {
+    let (mark, colour) = match &step.outcome {
         None => ("=>", ""),
-        Some(Outcome::Cached) => ("=> CACHED", "\x1b[34m"),
+        Some(Outcome::Cached(Found::Local)) => ("=> CACHED", "\x1b[34m"),
+        Some(Outcome::Cached(Found::Remote(_))) => ("=> REMOTE", "\x1b[34m"),
         Some(Outcome::Ran) => ("=>", "\x1b[34m"),
         Some(Outcome::Failed) => ("=> ERROR", "\x1b[31m"),
-        Some(Outcome::Cancelled) => ("=> CANCELED", "\x1b[33m"),
+        Some(Outcome::Cancelled | Outcome::NotReached) => ("=> CANCELED", "\x1b[33m"),
     };
     let mut left = format!("{mark} {}", step.name);
     let moved = step
@@ -157,6 +179,12 @@ fn step_lines(step: &Step, width: usize) -> Vec<String> {
     let end = if colour.is_empty() { "" } else { "\x1b[0m" };
     let gap = " ".repeat(room.saturating_sub(used));
     let mut out = vec![format!(" {colour}{left}{gap}{right}{end}")];
+    if let Some(line) = step.reason.as_ref().and_then(|r| reason::line(r, explain)) {
+        out.push(format!(
+            "\x1b[2m{}\x1b[0m",
+            fit(&format!(" => => {line}"), width)
+        ));
+    }
     if step.outcome.is_none() {
         let skip = step.output.len().saturating_sub(TAIL);
         for line in step.output.iter().skip(skip) {

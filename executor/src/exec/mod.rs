@@ -1,5 +1,6 @@
 //! RUN: a command in a sandbox on top of layers; what it wrote becomes a layer.
 
+mod common;
 mod logs;
 mod mounts;
 mod names;
@@ -20,6 +21,7 @@ use kiln_solver::ports::{Made, Solved, Step};
 use kiln_sys::process::Exit;
 use kiln_sys::{FsError, RootDir};
 
+pub(crate) use common::{Common, Places};
 pub use logs::StepLogs;
 pub use run::{RunRequest, Running};
 
@@ -28,6 +30,9 @@ use crate::error::{Error, Result, blocking};
 use crate::output::Output;
 use crate::worker::{NewLayer, layers_of};
 
+/// A disk with fewer free bytes is full.
+const FULL: u64 = 256 << 10;
+
 impl Engine {
     pub(crate) async fn run_step(
         &self,
@@ -35,16 +40,18 @@ impl Engine {
         inputs: &[Solved<Output>],
         step: &Step,
     ) -> Result<Made<Output, NewLayer>> {
+        self.make_room().await;
         let below = match inputs.first() {
             Some(base) if op.on_base => layers_of(&base.output)?.to_vec(),
             _ => Vec::new(),
         };
         let ids = self.ready(&below).await?;
         let scratch = self.s.store.scratch()?;
-        let lowers = self.s.store.lower_dirs(&ids)?;
-        let rootfs = prepare_root(scratch.path(), lowers)?;
+        let lowers = self.s.store.root_dirs(&ids)?;
+        let places = self.common.places(&self.s.store)?;
+        let rootfs = prepare_root(scratch.path(), &places, lowers)?;
         let prepared = self
-            .prepare_mounts(op, inputs, step, scratch.path())
+            .prepare_mounts(op, inputs, step, &ids, scratch.path())
             .await?;
         let mut env: Vec<String> = Vec::new();
         // Proxy settings of the build stand above those of the image.
@@ -82,15 +89,29 @@ impl Engine {
         let event = self.supervise(&launch, step).await?;
         // Locks of cache mounts are held until here.
         drop(prepared.held);
-        let stubs = check(op, event)?;
+        let stubs = check(op, event).map_err(|e| self.blame_disk(e))?;
         let store = self.s.store.clone();
         let id = blocking(move || {
             let upper = scratch.path().join("upper");
             stubs::clean(&store, &ids, &upper, &stubs)?;
-            Ok(store.adopt_layer(&upper)?)
+            let id = store.adopt_layer(&upper)?;
+            // Removing takes longer than the next step wants to wait.
+            scratch.discard()?;
+            Ok(id)
         })
         .await?;
-        Ok(Self::made(below, id, op.epoch))
+        Ok(self.made(below, id, op.epoch))
+    }
+
+    /// A command that failed on a full disk says so somewhere in its output, at best.
+    fn blame_disk(&self, error: Error) -> Error {
+        let free = kiln_sys::system::free_bytes(self.s.store.root());
+        match error {
+            Error::Command { text, code } if free.is_ok_and(|free| free < FULL) => {
+                Error::CommandNoSpace { text, code }
+            }
+            other => other,
+        }
     }
 
     /// Starts the sandbox, passes its output on, and waits for its end.
@@ -140,16 +161,20 @@ impl Engine {
 
 /// Makes the directories of an overlay in `scratch`. As with Docker, its root is root's and open to
 /// everybody, whatever an image or the step before says.
-pub(crate) fn prepare_root(scratch: &Path, lowers: Vec<std::path::PathBuf>) -> Result<Rootfs> {
+pub(crate) fn prepare_root(
+    scratch: &Path,
+    places: &Places,
+    lowers: Vec<std::path::PathBuf>,
+) -> Result<Rootfs> {
     let dir = RootDir::open_trusted(scratch)?;
-    for name in ["upper", "work", "root", "spot"] {
+    for name in ["upper", "work"] {
         dir.mkdir(Path::new(name), 0o755)?;
     }
     Ok(Rootfs {
         lowers,
         upper: Some((scratch.join("upper"), scratch.join("work"))),
-        anchor: scratch.join("root"),
-        spot: scratch.join("spot"),
+        anchor: places.anchor.clone(),
+        spot: places.spot.clone(),
     })
 }
 

@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use kiln_cache::{CacheMountDir, MountUse, Store};
+use kiln_cache::{CacheMountDir, LayerId, MountUse, Store};
 use kiln_runtime::sandbox::{Mount, MountSource};
 use kiln_solver::plan::{CacheMount, Exec, MountKind, Network, SecretMount, Sharing, SshMount};
 use kiln_solver::ports::{Solved, Step};
@@ -30,6 +30,7 @@ impl Engine {
         op: &Exec,
         inputs: &[Solved<Output>],
         step: &Step,
+        layers: &[LayerId],
         scratch: &Path,
     ) -> Result<Prepared> {
         let mut out = Prepared {
@@ -37,7 +38,7 @@ impl Engine {
             env: Vec::new(),
             held: Vec::new(),
         };
-        out.mounts.extend(self.name_files(op, scratch)?);
+        out.mounts.extend(self.name_files(op)?);
         let mut agents = 0;
         for (number, mount) in op.mounts.iter().enumerate() {
             let target = PathBuf::from(&mount.target);
@@ -58,7 +59,9 @@ impl Engine {
                     });
                 }
                 MountKind::Cache(cache) => {
-                    let held = self.take_cache(cache, inputs, step).await?;
+                    let held = self
+                        .take_cache(cache, inputs, step, (layers, &op.user))
+                        .await?;
                     let below = if cache.base.is_some() {
                         "/"
                     } else {
@@ -108,7 +111,7 @@ impl Engine {
     }
 
     /// `/etc/resolv.conf` and `/etc/hosts`.
-    fn name_files(&self, op: &Exec, scratch: &Path) -> Result<Vec<Mount>> {
+    fn name_files(&self, op: &Exec) -> Result<Vec<Mount>> {
         let resolv = match op.network {
             Network::None => String::new(),
             Network::Default | Network::Host => names::resolv_conf(&self.s.resolv_conf),
@@ -119,8 +122,7 @@ impl Engine {
         ];
         let mut mounts = Vec::new();
         for (name, text) in files {
-            let path = scratch.join(name);
-            std::fs::write(&path, text).map_err(|e| Error::io(format!("write {name}"), e))?;
+            let path = self.common.file(&self.s.store, name, text)?;
             mounts.push(Mount {
                 target: Path::new("/etc").join(name),
                 source: MountSource::Host {
@@ -128,7 +130,8 @@ impl Engine {
                     below: PathBuf::new(),
                     recursive: false,
                 },
-                read_only: false,
+                // As with BuildKit: what would be written here would be in no layer.
+                read_only: true,
             });
         }
         Ok(mounts)
@@ -178,6 +181,7 @@ impl Engine {
         cache: &CacheMount,
         inputs: &[Solved<Output>],
         step: &Step,
+        (layers, user): (&[LayerId], &str),
     ) -> Result<CacheMountDir> {
         let how = match cache.sharing {
             Sharing::Shared => MountUse::Shared,
@@ -191,6 +195,8 @@ impl Engine {
         let mut base = base;
         loop {
             let (store, cache) = (self.s.store.clone(), cache.clone());
+            let own = self.s.own_mounts.clone();
+            let (layers, user) = (layers.to_vec(), user.to_owned());
             let (taken, back) = blocking(move || {
                 let mut fill = |dir: &RootDir| -> kiln_cache::Result<()> {
                     if let Some(tree) = &base {
@@ -199,11 +205,22 @@ impl Engine {
                         let below = Path::new(cache.source.trim_start_matches('/'));
                         dir.mkdir_all(below, 0o755, &mut |_, _| Ok(()))?;
                     }
-                    dir.chown(Path::new(""), cache.uid, cache.gid)?;
+                    let (uid, gid) = match (cache.uid, cache.gid, &base) {
+                        (Some(uid), Some(gid), _) => (uid, gid),
+                        (uid, gid, Some(_)) => (uid.unwrap_or(0), gid.unwrap_or(0)),
+                        (uid, gid, None) => {
+                            let own = owner(&store, &layers, &user).map_err(store_error)?;
+                            (uid.unwrap_or(own.0), gid.unwrap_or(own.1))
+                        }
+                    };
+                    dir.chown(Path::new(""), uid, gid)?;
                     dir.chmod(Path::new(""), cache.mode)?;
                     Ok(())
                 };
-                let taken = store.try_cache_mount(&cache.id, how, &mut fill)?;
+                let taken = {
+                    let folder = own.as_deref().map(kiln_cache::Scratch::path);
+                    store.try_cache_mount(folder, &cache.id, how, &mut fill)?
+                };
                 Ok((taken, base))
             })
             .await?;
@@ -302,6 +319,13 @@ impl Engine {
         });
         Ok(())
     }
+}
+
+/// The numbers of a step's user, by the files of its image.
+fn owner(store: &Store, layers: &[LayerId], user: &str) -> Result<(u32, u32)> {
+    let view = store.view(layers)?;
+    let who = kiln_runtime::user::resolve(view.root(), user)?;
+    Ok((who.uid, who.gid))
 }
 
 fn store_error(error: Error) -> kiln_cache::Error {

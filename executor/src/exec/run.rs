@@ -130,8 +130,9 @@ impl Engine {
     pub async fn run(&self, request: RunRequest, running: &Running) -> Result<Exit> {
         let ids = self.ready(&request.layers).await?;
         let scratch = self.s.store.scratch()?;
-        let lowers = self.s.store.lower_dirs(&ids)?;
-        let rootfs = prepare_root(scratch.path(), lowers)?;
+        let lowers = self.s.store.root_dirs(&ids)?;
+        let places = self.common.places(&self.s.store)?;
+        let rootfs = prepare_root(scratch.path(), &places, lowers)?;
         let argv = argv(&request)?;
         let env = environment(&request);
         let mut mounts = Vec::new();

@@ -287,7 +287,9 @@ impl Engine {
         let config = store.read_blob(&image.id)?;
         let mut layers = Vec::new();
         for layer in &image.layers {
-            if let Some(pulled) = layer.lazy_layer().and_then(|l| l.blob.clone()) {
+            if layer.is_of_image()
+                && let Some(pulled) = layer.lazy_layer().and_then(|l| l.blob.clone())
+            {
                 layers.push(pulled);
                 continue;
             }

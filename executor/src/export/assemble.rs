@@ -58,6 +58,10 @@ impl Engine {
                 return Err(Error::Other("a directory is no image".into()));
             }
         };
+        // An image of this store must not depend on a remote cache; base images are another matter,
+        // since their own names say where their layers are.
+        let shared: Vec<_> = layers.iter().filter(|l| l.is_shared()).cloned().collect();
+        self.ready(&shared).await?;
         let mut known = Vec::new();
         for layer in &layers {
             known.push(self.layer_facts(layer)?);
@@ -66,10 +70,7 @@ impl Engine {
         // What other tools wrote about how the base was made is not true of this image.
         config.extra.clear();
         // Layers of the base come first, and only they have not been made here.
-        let of_base = layers
-            .iter()
-            .take_while(|l| l.lazy_layer().is_some())
-            .count();
+        let of_base = layers.iter().take_while(|l| l.is_of_image()).count();
         let squash = squash && layers.len() > of_base + 1;
         let mut own = known.iter().skip(of_base);
         let mut last = config.created;
@@ -117,7 +118,7 @@ impl Engine {
     /// A layer's diff id, and when it was made if this store made it.
     pub(crate) fn layer_facts(&self, layer: &LayerRef) -> Result<(DiffId, Option<SystemTime>)> {
         if let Some(lazy) = layer.lazy_layer() {
-            return Ok((lazy.diff_id.clone(), None));
+            return Ok((lazy.diff_id.clone(), layer.made()));
         }
         let id = layer
             .id()
@@ -130,7 +131,7 @@ impl Engine {
                 text: format!("layer {} is gone from the store", id.as_str()),
                 hint: "run the same build again".into(),
             })?;
-        Ok((known.diff_id, Some(known.created)))
+        Ok((known.diff_id, layer.made().or(Some(known.created))))
     }
 
     /// Gives an image its names; without any it is kept nameless. `manifest` is a manifest of

@@ -53,7 +53,9 @@ impl LayerBlob {
             None => {
                 let path = store.blob_path(&self.descriptor.digest);
                 let file = File::open(path).map_err(|e| Error::io("open layer blob", e))?;
-                Ok(Box::new(BufReader::with_capacity(READ, file)))
+                let file = BufReader::with_capacity(READ, file);
+                // What has been damaged since it was stored goes nowhere.
+                Ok(Box::new(VerifyingReader::new(file, &self.descriptor)))
             }
             Some(tar) => tar.open(store),
         }
@@ -121,11 +123,20 @@ impl Read for Packing {
 }
 
 impl Engine {
+    /// A layer that is in the store as a compressed blob of the store.
+    ///
+    /// # Errors
+    /// The layer is gone, or cannot be written in this form.
+    pub(crate) fn layer_blob_file(&self, layer: &LayerRef, form: LayerForm) -> Result<Descriptor> {
+        Ok(self.layer_blob_as(layer, form)?.descriptor)
+    }
+
     /// Makes a layer that is in the store ready to be written in this form.
     pub(super) fn layer_blob_as(&self, layer: &LayerRef, form: LayerForm) -> Result<LayerBlob> {
         let store = &self.s.store;
         let (diff_id, _) = self.layer_facts(layer)?;
-        if let Some(pulled) = layer.lazy_layer().and_then(|l| l.blob.as_ref())
+        if layer.is_of_image()
+            && let Some(pulled) = layer.lazy_layer().and_then(|l| l.blob.as_ref())
             && !form.all
             && let Some(kind) = Compression::of_media_type(&pulled.media_type)
             && kind != Compression::None

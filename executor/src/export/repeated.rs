@@ -35,10 +35,7 @@ impl Engine {
         let Output::Layers(layers) = output else {
             return Ok(Vec::new());
         };
-        let base = layers
-            .iter()
-            .take_while(|l| l.lazy_layer().is_some())
-            .count();
+        let base = layers.iter().take_while(|l| l.is_of_image()).count();
         let mut ids: Vec<LayerId> = Vec::with_capacity(layers.len());
         for layer in layers {
             let id = match (layer.id(), layer.lazy_layer()) {

@@ -9,6 +9,7 @@ use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
 use kiln_cache::{LayerId, NewRecord, Store, View, pack};
+use kiln_solver::explain::Origin;
 use kiln_solver::key::{Encoder, Key};
 use kiln_sys::{FileKind, RootDir, Stat, xattr};
 
@@ -54,7 +55,7 @@ impl Engine {
             Ok(id)
         })
         .await?;
-        out.push(LayerRef::stored(id));
+        out.push(LayerRef::stored(id, None));
         Ok(out)
     }
 }
@@ -103,10 +104,12 @@ fn make(
     store.put_record(&NewRecord {
         key,
         layer: &id,
+        made: None,
         ran_at: started,
         took: started.elapsed().unwrap_or_default(),
         name: "squash",
         inputs: &[],
+        origin: &Origin::default(),
     })?;
     Ok(id)
 }

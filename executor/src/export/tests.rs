@@ -56,7 +56,7 @@ fn layer(engine: &Engine, content: &[Make], epoch: Option<u64>) -> LayerRef {
     let packed = pack(&dir, epoch, &mut std::io::sink()).unwrap();
     let id = store.adopt_layer(&dir).unwrap();
     store.record_layer(&id, &packed, SystemTime::now()).unwrap();
-    LayerRef::stored(id)
+    LayerRef::stored(id, None)
 }
 
 fn assembly(layers: Vec<LayerRef>, own: usize) -> Assembly {

@@ -6,11 +6,12 @@ mod stack;
 mod target;
 mod unpack;
 
-use std::path::Path;
+use std::sync::Mutex;
 
 use kiln_cache::fingerprint::{Keep, Node, StatCache, hash_tree};
 use kiln_cache::{LayerId, Store};
-use kiln_solver::key::{Fingerprint, LabelledInput, digest_of};
+use kiln_solver::explain::{Listing, PathFacts};
+use kiln_solver::key::{Fingerprint, digest_of};
 use kiln_solver::plan::{Action, Copy, File, PathFilter};
 use kiln_solver::ports::{Made, Solved, Step};
 
@@ -19,7 +20,7 @@ pub(crate) use select::real_path;
 
 use crate::engine::{Engine, OpenTree};
 use crate::error::{Error, Result, blocking};
-use crate::exec::prepare_root;
+use crate::exec::{Places, prepare_root};
 use crate::output::Output;
 use crate::worker::{NewLayer, layers_of};
 use select::{Match, select};
@@ -38,6 +39,9 @@ pub(crate) struct Wanted {
     pub(crate) modes: bool,
     /// A source that is a link stands for what it leads to.
     pub(crate) one_path: bool,
+    /// Files are shown to a step in place, with the owners that they have on the host, even where a
+    /// copy would make them root's.
+    pub(crate) in_place: bool,
 }
 
 impl Wanted {
@@ -52,6 +56,7 @@ impl Wanted {
                 .as_ref()
                 .is_some_and(|c| c.text.bytes().all(|b| b.is_ascii_digit())),
             one_path: false,
+            in_place: false,
         }
     }
 
@@ -63,6 +68,7 @@ impl Wanted {
             owners: true,
             modes: true,
             one_path: true,
+            in_place: true,
         }
     }
 }
@@ -115,23 +121,26 @@ impl Keep for Filter<'_> {
     }
 }
 
-/// The most paths that are kept with a key for explanations.
-const MAX_LABELS: usize = 64;
-
-/// The identity of the wanted paths of a tree.
+/// The identity of the wanted paths of a tree, and what it covers if that is to be `listed`.
 pub(crate) fn fingerprint(
     store: &Store,
     tree: &OpenTree,
     wanted: &Wanted,
-) -> Result<(Fingerprint, Vec<LabelledInput>)> {
+    listed: bool,
+) -> Result<(Fingerprint, Option<Listing>)> {
     let dir = tree.dir();
     let cache: Option<StatCache> = dir
         .filter(|d| d.remember)
         .map(|d| store.stat_cache(&d.path));
     let ignore = dir.and_then(|d| d.ignore.as_deref());
     let mut hasher = blake3::Hasher::new();
-    let mut labels = Vec::new();
-    for (found, source) in all_matches(tree, wanted)? {
+    let paths = Mutex::new(Vec::new());
+    let list = |facts| {
+        if let Ok(mut paths) = paths.lock() {
+            paths.push(facts);
+        }
+    };
+    for found in all_matches(tree, wanted)? {
         let filter = Filter {
             ignore,
             exclude: wanted.exclude.as_deref(),
@@ -141,8 +150,9 @@ pub(crate) fn fingerprint(
             root: tree.root(),
             keep: Some(&filter),
             cache: cache.as_ref(),
-            owners: wanted.owners && !dir.is_some_and(|d| d.reset_owner),
+            owners: wanted.owners && (wanted.in_place || !dir.is_some_and(|d| d.reset_owner)),
             modes: wanted.modes,
+            list: listed.then_some(&list),
         };
         let hash = hash_tree(&node, &found.path)?;
         let name = if wanted.parents {
@@ -159,29 +169,35 @@ pub(crate) fn fingerprint(
             .update(&(name.len() as u64).to_le_bytes())
             .update(name.as_bytes());
         hasher.update(hash.as_ref().map_or(&[][..], |h| h.as_bytes()));
-        if labels.len() < MAX_LABELS {
-            labels.push(LabelledInput {
-                label: format!("files {source}: {}", found.path),
-                digest: hash.map_or(String::new(), |h| h.to_hex()[..16].to_owned()),
-                shown: String::new(),
-            });
-        }
     }
     if let Some(cache) = cache
         && let Err(error) = cache.save()
     {
         tracing::warn!(%error, "the stat cache is not written");
     }
-    Ok((hasher.finalize().into(), labels))
+    let mut paths = paths.into_inner().unwrap_or_default();
+    paths.sort_by(|a: &PathFacts, b| a.path.cmp(&b.path));
+    paths.dedup();
+    let listing = Listing {
+        ignore: ignore.map_or(String::new(), |i| digest_of(&i.patterns())),
+        ignore_file: dir.and_then(|d| d.ignore_file.clone()).unwrap_or_default(),
+        paths,
+    };
+    Ok((hasher.finalize().into(), listed.then_some(listing)))
 }
 
 /// The matches of every source, in order.
-fn all_matches<'w>(tree: &OpenTree, wanted: &'w Wanted) -> Result<Vec<(Match, &'w str)>> {
+fn all_matches(tree: &OpenTree, wanted: &Wanted) -> Result<Vec<Match>> {
     let ignore = tree.dir().and_then(|d| d.ignore.as_deref());
     let mut out = Vec::new();
     for source in &wanted.sources {
-        let found = select(tree.root(), ignore, source, wanted.one_path, wanted.parents)?;
-        out.extend(found.into_iter().map(|m| (m, source.as_str())));
+        out.extend(select(
+            tree.root(),
+            ignore,
+            source,
+            wanted.one_path,
+            wanted.parents,
+        )?);
     }
     Ok(out)
 }
@@ -193,6 +209,7 @@ impl Engine {
         inputs: &[Solved<Output>],
         step: &Step,
     ) -> Result<Made<Output, NewLayer>> {
+        self.make_room().await;
         let below = match inputs.first() {
             Some(base) if op.on_base => layers_of(&base.output)?.to_vec(),
             _ => Vec::new(),
@@ -210,25 +227,28 @@ impl Engine {
                 _ => None,
             });
         }
+        let places = self.common.places(&self.s.store)?;
         let (store, op, cancel) = (self.s.store.clone(), op.clone(), step.cancel.clone());
         let epoch = op.epoch;
         let id = blocking(move || {
             let stop = || cancel.is_cancelled();
             let changes = Changes {
                 store: &store,
+                places: &places,
                 below: &ids,
                 stop: &stop,
             };
             changes.make(&op.actions, &trees)
         })
         .await?;
-        Ok(Self::made(below, id, epoch))
+        Ok(self.made(below, id, epoch))
     }
 }
 
 /// Everything that the actions of one op share.
 pub(crate) struct Changes<'a> {
     pub(crate) store: &'a Store,
+    pub(crate) places: &'a Places,
     pub(crate) below: &'a [LayerId],
     pub(crate) stop: &'a (dyn Fn() -> bool + Sync),
 }
@@ -237,7 +257,7 @@ impl Changes<'_> {
     fn make(&self, actions: &[Action], trees: &[Option<OpenTree>]) -> Result<LayerId> {
         let scratch = self.store.scratch()?;
         let lowers = self.store.lower_dirs(self.below)?;
-        let rootfs = prepare_root(scratch.path(), lowers)?;
+        let rootfs = prepare_root(scratch.path(), self.places, lowers)?;
         let upper = scratch.path().join("upper");
         let view = self.store.view(self.below)?;
         for (number, (action, tree)) in actions.iter().zip(trees).enumerate() {
@@ -259,6 +279,8 @@ impl Changes<'_> {
         }
         // The view must not outlive the layers' use; the directory is complete now.
         drop(view);
-        Ok(self.store.adopt_layer(Path::new(&upper))?)
+        let id = self.store.adopt_layer(&upper)?;
+        scratch.discard()?;
+        Ok(id)
     }
 }

@@ -22,13 +22,13 @@ impl Changes<'_> {
         &self,
         copy: &Copy,
         tree: &OpenTree,
-        found: Vec<(Match, &str)>,
+        found: Vec<Match>,
         target: &Target<'_>,
         rootfs: &Rootfs,
         number: usize,
     ) -> Result<Vec<Match>> {
         let mut rest = Vec::new();
-        for (one, _) in found {
+        for one in found {
             let archive = if copy.unpack && !one.is_dir {
                 open_archive(tree, &one.path)?
             } else {

@@ -1,9 +1,10 @@
 //! Images: from the store, else from a registry; metadata first, layers when they are needed.
 
+use kiln_cache::tree_of_image_layer;
 use kiln_image::descriptor::media_type;
 use kiln_image::{Descriptor, Digest, ImageConfig, ImageManifest, Manifest, Platform, Reference};
 use kiln_registry::MemorySink;
-use kiln_solver::key::{Identity, TreeDigest};
+use kiln_solver::key::Identity;
 use kiln_solver::ports::{PortError, ResolvedImage, Resolver};
 
 use crate::engine::Engine;
@@ -37,18 +38,13 @@ fn registry_error(e: kiln_registry::RegistryError) -> Error {
     Error::Registry(text)
 }
 
-/// The tree digest that stands for a layer of an image: its content is known by its diff id.
-pub(super) fn tree_of(diff_id: &kiln_image::DiffId) -> TreeDigest {
-    blake3::hash(format!("diff {diff_id}").as_bytes()).into()
-}
-
 /// The identity of an image's layers.
 pub(super) fn identity(layers: &[LayerRef]) -> Identity {
     layers
         .iter()
         .filter_map(LayerRef::lazy_layer)
         .fold(Identity::empty(), |id, layer| {
-            id.with_layer(tree_of(&layer.diff_id))
+            id.with_layer(tree_of_image_layer(&layer.diff_id))
         })
 }
 
@@ -173,6 +169,7 @@ impl Engine {
                     blob,
                     from: from.clone(),
                     watch: watch.cloned(),
+                    shared: None,
                 })
             });
         Ok(layers.collect())

@@ -4,14 +4,13 @@ use std::io::Read;
 use std::path::Path;
 use std::time::{Duration, SystemTime};
 
-use kiln_cache::{LayerId, Packed, Store, UnpackOptions, View, unpack};
+use kiln_cache::{LayerId, Packed, Store, UnpackOptions, View, tree_of_image_layer, unpack};
 use kiln_image::compression::decoder;
 use kiln_image::{Descriptor, DiffId, Hasher, Reference};
 use kiln_registry::FileSink;
 use kiln_solver::key::Key;
 use kiln_sys::RootDir;
 
-use super::image::tree_of;
 use crate::engine::Engine;
 use crate::error::{Error, Result, blocking};
 use crate::output::{LayerRef, LazyLayer};
@@ -42,10 +41,29 @@ impl Engine {
     }
 
     async fn bring_layer(&self, lazy: &LazyLayer, below: &[LayerId]) -> Result<LayerId> {
+        let Some(shared) = &lazy.shared else {
+            return self.bring_files(lazy, below).await;
+        };
+        // Whatever is wrong with what a remote promised, the build goes on without it.
+        match self.bring_files(lazy, &[]).await {
+            Ok(id) => self.take_over(id, shared).await,
+            Err(
+                error @ (Error::Registry(_)
+                | Error::Image(_)
+                | Error::Missing { .. }
+                | Error::Io { .. }
+                | Error::Store(kiln_cache::Error::Entry { .. })),
+            ) if !error.is_no_space() => Err(self.lost(shared, &error)),
+            Err(error) => Err(error),
+        }
+    }
+
+    async fn bring_files(&self, lazy: &LazyLayer, below: &[LayerId]) -> Result<LayerId> {
         let store = &self.s.store;
         if let Some(layer) = store.layer_by_diff(&lazy.diff_id)? {
             return Ok(layer.id);
         }
+        self.make_room().await;
         // One process brings a layer in, others wait for it.
         let flight = Key(*blake3::hash(format!("layer {}", lazy.diff_id).as_bytes()).as_bytes());
         let mut tries = 0;
@@ -59,11 +77,15 @@ impl Engine {
         if let Some(layer) = store.layer_by_diff(&lazy.diff_id)? {
             return Ok(layer.id);
         }
+        if let Some(shared) = &lazy.shared {
+            self.fetch_shared(lazy, shared).await?;
+        }
         let mut failure = None;
         for (from, blob) in self.places_of(lazy)? {
             let brought = match self.download(from.as_ref(), &blob, lazy).await {
                 Ok(()) => {
-                    self.unpack_blob(blob, lazy.diff_id.clone(), below.to_vec())
+                    let most = lazy.shared.as_ref().map(|s| s.record.tar_size);
+                    self.unpack_blob(blob, lazy.diff_id.clone(), below.to_vec(), most)
                         .await
                 }
                 Err(e) => Err(e),
@@ -85,12 +107,13 @@ impl Engine {
         blob: Descriptor,
         diff_id: DiffId,
         below: Vec<LayerId>,
+        most: Option<u64>,
     ) -> Result<LayerId> {
         let store = self.s.store.clone();
         blocking(move || {
             let path = store.blob_path(&blob.digest);
             let file = std::fs::File::open(path).map_err(|e| Error::io("open layer blob", e))?;
-            let id = unpack_layer(&store, Box::new(file), Some(&diff_id), &below);
+            let id = unpack_layer(&store, Box::new(file), Some(&diff_id), &below, most);
             let (id, _) = match id {
                 // Not this blob's fault: layers below are wanted.
                 Err(e @ Error::Store(kiln_cache::Error::Entry { .. })) => return Err(e),
@@ -118,6 +141,9 @@ impl Engine {
         let store = &self.s.store;
         let known = store.blobs_of(&lazy.diff_id)?;
         let mut places: Vec<_> = known.into_iter().map(|blob| (None, blob)).collect();
+        if let Some(shared) = &lazy.shared {
+            places.push((None, shared.record.blob.clone()));
+        }
         if let Some(blob) = &lazy.blob
             && (lazy.from.is_some() || store.has_blob(&blob.digest))
         {
@@ -186,7 +212,7 @@ impl<R: Read> Read for Hashing<R> {
 }
 
 /// Unpacks a layer's tar, in whatever compression, into a directory of the store. `wanted` is
-/// the diff id that it must have.
+/// the diff id that it must have, `most` the bytes that it may have at most.
 ///
 /// # Errors
 /// The tar is malformed or another one than wanted, or the store failed.
@@ -195,6 +221,7 @@ pub(crate) fn unpack_layer(
     input: Box<dyn Read + Send>,
     wanted: Option<&DiffId>,
     below: &[LayerId],
+    most: Option<u64>,
 ) -> Result<(LayerId, DiffId)> {
     let scratch = store.scratch()?;
     let dir = scratch.path().join("diff");
@@ -208,7 +235,8 @@ pub(crate) fn unpack_layer(
     };
     let (_, plain) = decoder(input).map_err(|e| Error::io("read layer", e))?;
     let mut plain = Hashing {
-        inner: plain,
+        // What is cut off has another diff id.
+        inner: plain.take(most.unwrap_or(u64::MAX)),
         hasher: Hasher::sha256(),
         size: 0,
     };
@@ -229,7 +257,7 @@ pub(crate) fn unpack_layer(
     let id = store.adopt_layer(&dir)?;
     let packed = Packed {
         diff_id: found.clone(),
-        tree: tree_of(&found),
+        tree: tree_of_image_layer(&found),
         tar_size: plain.size,
         bytes: plain.size,
         epoch: None,

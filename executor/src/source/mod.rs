@@ -40,9 +40,17 @@ impl Engine {
                 }))
             }
             SourceKind::Context { name } => {
-                let context = self.s.inputs.contexts.get(name).ok_or_else(|| {
-                    Error::Other(format!("the build was given no context `{name}`"))
-                })?;
+                let context = self
+                    .s
+                    .inputs
+                    .contexts
+                    .get(name)
+                    .ok_or_else(|| Error::Missing {
+                        text:
+                            "there are no files to copy: the build has a Dockerfile and no context"
+                                .into(),
+                        hint: "give a directory, a tar or an address in place of `-`".into(),
+                    })?;
                 // What is used of a context is fingerprinted where it is used.
                 let mut to = Encoder::new("context");
                 to.bytes(name.as_bytes());

@@ -12,7 +12,7 @@ use super::pax::push_record;
 use super::{BLOCK, Entry, EntryKind, OPAQUE, WHITEOUT, XATTR, padding};
 
 /// What is collected before it goes to the output.
-const BUFFER: usize = 1 << 20;
+const BUFFER: usize = 128 << 10;
 /// The largest value of an eight-byte octal field.
 const MAX_ID: u32 = 0o777_7777;
 /// The largest value of a twelve-byte octal field.
@@ -86,6 +86,11 @@ impl<W: Write> LayerWriter<W> {
         self.flush_buffer()?;
         self.out.flush()?;
         Ok(self.out)
+    }
+
+    /// The output of a tar that is given up.
+    pub fn abandon(self) -> W {
+        self.out
     }
 
     fn header(&mut self, entry: &Entry) -> io::Result<()> {

@@ -8,6 +8,7 @@ mod args;
 mod error;
 mod flags;
 mod meta;
+mod no_cache;
 mod outline;
 mod ports;
 mod run;
@@ -18,18 +19,19 @@ mod targets;
 mod tests;
 mod transfer;
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
 use kiln_image::{ImageConfig, Platform};
 use kiln_parser::{Dockerfile, LineIndex, Span};
 
 pub use args::PROXY_ARGS;
 pub use error::{LowerError, LowerWarning};
+pub use no_cache::{NoCache, StepChoice};
 pub use outline::{Outline, OutlineArg, OutlineMount};
 pub use targets::{Target, targets};
 
 use crate::lint::{Findings, check_layers, check_order_of_copies};
-use crate::plan::{Network, Plan, SourceKind, Ulimit, VertexId};
+use crate::plan::{Lines, Network, Plan, SourceKind, Ulimit, VertexId};
 use crate::ports::{ResolvedImage, Resolver};
 
 /// A context by name: `--build-context`.
@@ -39,18 +41,6 @@ pub enum NamedContext {
     Image(String),
     /// A tree that the worker knows by the context's name, or that it fetches.
     Source(SourceKind),
-}
-
-/// Which vertices ignore results of earlier builds.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub enum NoCache {
-    /// None.
-    #[default]
-    Off,
-    /// All.
-    All,
-    /// Those of these stages.
-    Stages(BTreeSet<String>),
 }
 
 /// What to build, in terms of the Dockerfile.
@@ -78,6 +68,9 @@ pub struct Request<'a> {
     pub context: SourceKind,
     /// Which steps ignore the cache.
     pub no_cache: NoCache,
+    /// Names this text among all that are built on this machine, so that explanations find
+    /// earlier runs of its steps; empty if it has no name.
+    pub project: String,
     /// Network of steps that do not say.
     pub network: Network,
     /// `--add-host`.
@@ -118,6 +111,8 @@ pub struct Lowered {
     pub layers: Vec<Span>,
     /// What can be given to the target.
     pub outline: Outline,
+    /// Steps of stages that the target does not need: their lines for progress, and places.
+    pub skipped: Vec<(String, Lines)>,
     /// What a person should know.
     pub warnings: Vec<LowerWarning>,
 }
@@ -167,8 +162,11 @@ pub async fn lower(
         if needed.stages.contains(&index) {
             build.stage(&found, index)?;
             check_order_of_copies(found[index].own(), findings);
+        } else {
+            build.skip(&found, index);
         }
     }
+    build.check_no_cache(&found)?;
     let chain = stages::bases(&found, target);
     for index in &chain {
         check_layers(found[*index].own(), findings);

@@ -76,6 +76,12 @@ impl Build<'_> {
     ) -> Result<(), LowerError> {
         let mut mounts = Vec::new();
         let mut inputs: Vec<VertexId> = state.tip.into_iter().collect();
+        let mut origin = self.origin(place, instruction);
+        origin.arguments = state.arguments();
+        origin.shell = match &command.form {
+            Form::Shell(_) => shell(state).len(),
+            Form::Exec(_) => 0,
+        };
         let argv = match (&command.form, lone_heredoc(command)) {
             (_, Some(doc)) if self.as_written(doc).starts_with("#!") => {
                 // The shell executes the script, by the interpreter that it names.
@@ -158,7 +164,7 @@ impl Build<'_> {
             epoch: self.request.epoch,
         };
         let line = created_by(state, &argv);
-        state.tip = Some(self.add(place, instruction, Op::Exec(exec), inputs));
+        state.tip = Some(self.add_as(place, instruction, origin, Op::Exec(exec), inputs));
         state.add_layer(line);
         Ok(())
     }
@@ -246,8 +252,8 @@ impl Build<'_> {
                     base: slot(vertex),
                     source: spec.source.clone().unwrap_or_else(|| "/".into()),
                     mode: spec.mode.unwrap_or(0o755),
-                    uid: spec.uid.unwrap_or(0),
-                    gid: spec.gid.unwrap_or(0),
+                    uid: spec.uid,
+                    gid: spec.gid,
                     read_only: spec.readonly == Some(true),
                 })
             }

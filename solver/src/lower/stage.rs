@@ -13,7 +13,9 @@ use super::error::{LowerError, LowerWarning};
 use super::outline::Intake;
 use super::stages::{self, Base, Stage};
 use super::transfer::without_credentials;
-use super::{HistoryLine, Lowered, NamedContext, NoCache, Request};
+use super::{HistoryLine, Lowered, NamedContext, Request};
+use crate::explain::Origin;
+use crate::key::digest_of;
 use crate::lint::seen::Seen;
 use crate::lint::{self, Findings, Spot};
 use crate::plan::{
@@ -90,6 +92,15 @@ impl State {
         self.scope.push((name.to_owned(), value.to_owned()));
     }
 
+    /// Variables that are arguments, and not part of the image.
+    pub(super) fn arguments(&self) -> Vec<String> {
+        let names = self.args.iter().map(|(name, _)| name);
+        names
+            .filter(|name| env_value(&self.config.config.env, name).is_none())
+            .cloned()
+            .collect()
+    }
+
     /// Declares an argument: a second time keeps its place.
     pub(super) fn declare(&mut self, name: String, value: Option<String>) {
         if let Some(value) = &value {
@@ -122,6 +133,10 @@ pub(super) struct Build<'a> {
     pub(super) findings: &'a Findings,
     /// What stages take from outside, for the outline.
     pub(super) intake: BTreeMap<usize, Intake>,
+    /// Steps that are not needed.
+    pub(super) skipped: Vec<(String, Lines)>,
+    /// Which of the steps that were named for running again are there.
+    pub(super) reruns: BTreeSet<usize>,
 }
 
 /// Where an instruction stands: its stage and number.
@@ -152,6 +167,8 @@ impl<'a> Build<'a> {
             used_args: BTreeSet::new(),
             findings,
             intake: BTreeMap::new(),
+            skipped: Vec::new(),
+            reruns: BTreeSet::new(),
         }
     }
 
@@ -212,18 +229,6 @@ impl<'a> Build<'a> {
         }
     }
 
-    pub(super) fn ignore_cache(&self, place: Place<'_>) -> bool {
-        match &self.request.no_cache {
-            NoCache::Off => false,
-            NoCache::All => true,
-            NoCache::Stages(names) => {
-                let stage = &place.stages[place.stage];
-                stage.name.as_ref().is_some_and(|n| names.contains(n))
-                    || names.contains(&place.stage.to_string())
-            }
-        }
-    }
-
     /// The bracketed prefix of a step's name.
     pub(super) fn name(place: Place<'_>, text: &str) -> String {
         let stage = match &place.stages[place.stage].name {
@@ -245,13 +250,59 @@ impl<'a> Build<'a> {
         op: Op,
         inputs: Vec<VertexId>,
     ) -> VertexId {
+        let origin = self.origin(place, instruction);
+        self.add_as(place, instruction, origin, op, inputs)
+    }
+
+    /// Adds a vertex for an instruction, which explanations call by `origin`.
+    pub(super) fn add_as(
+        &mut self,
+        place: Place<'_>,
+        instruction: &Instruction,
+        origin: Origin,
+        op: Op,
+        inputs: Vec<VertexId>,
+    ) -> VertexId {
+        let lines = self.lines_of(instruction.span);
+        let ignore_cache = self.ignore_cache(place, Some(lines));
         self.plan.add(Vertex {
             op,
             inputs,
             name: Self::name(place, &instruction.text),
-            lines: Some(self.lines_of(instruction.span)),
-            ignore_cache: self.ignore_cache(place),
+            lines: Some(lines),
+            ignore_cache,
+            origin,
         })
+    }
+
+    /// Where an instruction stands, for explanations.
+    pub(super) fn origin(&self, place: Place<'_>, instruction: &Instruction) -> Origin {
+        let stage = match &place.stages[place.stage].name {
+            Some(name) => name.clone(),
+            None => place.stage.to_string(),
+        };
+        Origin {
+            project: self.request.project.clone(),
+            step: format!("{stage}:{}", place.number),
+            instruction: digest_of(&*instruction.text),
+            ..Origin::default()
+        }
+    }
+
+    /// Notes the steps of a stage that is not needed.
+    pub(super) fn skip(&mut self, stages: &[Stage], index: usize) {
+        let steps = stages[index].own().iter().filter(|i| makes_layer(&i.kind));
+        let steps: Vec<&Instruction> = steps.collect();
+        for (number, instruction) in steps.iter().enumerate() {
+            let place = Place {
+                stages,
+                stage: index,
+                number: number + 2,
+                total: steps.len() + 1,
+            };
+            let name = Self::name(place, &instruction.text);
+            self.skipped.push((name, self.lines_of(instruction.span)));
+        }
     }
 
     pub(super) fn stage(&mut self, stages: &[Stage], index: usize) -> Result<(), LowerError> {
@@ -399,7 +450,8 @@ impl<'a> Build<'a> {
             inputs: vec![],
             name,
             lines: Some(self.lines_of(span)),
-            ignore_cache: false,
+            ignore_cache: None,
+            origin: Origin::default(),
         }))
     }
 
@@ -412,7 +464,9 @@ impl<'a> Build<'a> {
                 "[internal] load build context".to_owned(),
             ),
         };
-        let ignore_cache = self.ignore_cache(place) && !matches!(kind, SourceKind::Context { .. });
+        let ignore_cache = self
+            .ignore_cache(place, None)
+            .filter(|_| !matches!(kind, SourceKind::Context { .. }));
         self.plan.add(Vertex {
             op: Op::Source(Source {
                 kind,
@@ -422,6 +476,7 @@ impl<'a> Build<'a> {
             name: label,
             lines: None,
             ignore_cache,
+            origin: Origin::default(),
         })
     }
 
@@ -495,6 +550,7 @@ impl<'a> Build<'a> {
             history: state.history,
             layers: state.layers,
             outline,
+            skipped: self.skipped,
             warnings: self.warnings,
         })
     }

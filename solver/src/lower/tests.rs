@@ -45,7 +45,8 @@ fn build(text: &str, change: impl FnOnce(&mut Request<'_>)) -> Result<Lowered, L
         context: SourceKind::Context {
             name: "context".into(),
         },
-        no_cache: NoCache::Off,
+        no_cache: NoCache::default(),
+        project: String::new(),
         network: Network::Default,
         extra_hosts: vec![],
         ulimits: vec![],

@@ -7,6 +7,7 @@ use kiln_parser::{Heredoc, Ignore, Instruction, SourceArg, Span, Transfer};
 use super::error::LowerError;
 use super::run::{cwd, resolve_path};
 use super::stage::{Build, Place, State};
+use crate::explain::Origin;
 use crate::lint::files::check_source;
 use crate::plan::{
     Action, BuildPlatform, Copy, File, Glob, Merge, Mkdir, ModeChange, Op, PathFilter, Source,
@@ -221,7 +222,8 @@ impl Build<'_> {
             inputs: [&[below, vertex], sources].concat(),
             name: format!("{} (link)", Self::name(place, &instruction.text)),
             lines: Some(self.lines_of(instruction.span)),
-            ignore_cache: false,
+            ignore_cache: None,
+            origin: self.origin_of_part(place, instruction, "link"),
         };
         self.plan.add(merge)
     }
@@ -349,6 +351,8 @@ impl Build<'_> {
         kind: SourceKind,
         address: &str,
     ) -> VertexId {
+        let lines = self.lines_of(instruction.span);
+        let ignore_cache = self.ignore_cache(place, Some(lines));
         self.plan.add(Vertex {
             op: Op::Source(Source {
                 kind,
@@ -356,8 +360,9 @@ impl Build<'_> {
             }),
             inputs: vec![],
             name: format!("fetch {}", without_credentials(address)),
-            lines: Some(self.lines_of(instruction.span)),
-            ignore_cache: self.ignore_cache(place),
+            lines: Some(lines),
+            ignore_cache,
+            origin: Origin::default(),
         })
     }
 
@@ -383,13 +388,27 @@ impl Build<'_> {
             on_base: false,
             epoch: self.request.epoch,
         });
+        let lines = self.lines_of(instruction.span);
+        let ignore_cache = self.ignore_cache(place, Some(lines));
+        let origin = self.origin_of_part(place, instruction, &doc.name);
         self.plan.add(Vertex {
             op,
             inputs: vec![],
             name: format!("[internal] script {}", doc.name),
-            lines: Some(self.lines_of(instruction.span)),
-            ignore_cache: self.ignore_cache(place),
+            lines: Some(lines),
+            ignore_cache,
+            origin,
         })
+    }
+
+    /// Where one of several steps of an instruction stands.
+    fn origin_of_part(&self, place: Place<'_>, instruction: &Instruction, part: &str) -> Origin {
+        let origin = self.origin(place, instruction);
+        Origin {
+            step: format!("{} {part}", origin.step),
+            instruction: format!("{} {part}", origin.instruction),
+            ..origin
+        }
     }
 }
 

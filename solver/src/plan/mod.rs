@@ -20,6 +20,7 @@ pub use op::{
     SourceKind, SshMount, Ulimit, WriteFile,
 };
 
+use crate::explain::{Forced, Origin};
 use crate::key::{ContentKey, Encoder};
 
 /// A vertex of a plan.
@@ -45,8 +46,10 @@ pub struct Vertex {
     pub name: String,
     /// Where it comes from.
     pub lines: Option<Lines>,
-    /// Results made before this build are not used.
-    pub ignore_cache: bool,
+    /// Results made before this build are not used, and why.
+    pub ignore_cache: Option<Forced>,
+    /// What explanations call it.
+    pub origin: Origin,
 }
 
 /// A graph of ops without duplicates.
@@ -62,7 +65,7 @@ impl Plan {
         let mut to = Encoder::new("vertex");
         vertex.op.encode(&mut to);
         vertex.op.encode_unkeyed(&mut to);
-        vertex.ignore_cache.encode(&mut to);
+        vertex.ignore_cache.is_some().encode(&mut to);
         for input in &vertex.inputs {
             to.number(input.index() as u64);
         }

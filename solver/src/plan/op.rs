@@ -313,10 +313,10 @@ pub struct CacheMount {
     pub source: String,
     /// Mode of a new one.
     pub mode: u32,
-    /// Owner of a new one.
-    pub uid: u32,
-    /// Group of a new one.
-    pub gid: u32,
+    /// Owner of a new one; none is the user of the step, or root if `base` fills it.
+    pub uid: Option<u32>,
+    /// Group of a new one, likewise.
+    pub gid: Option<u32>,
     /// Writes fail.
     pub read_only: bool,
 }

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use super::*;
+use crate::explain::{Origin, labels_of};
 use crate::key::{ContentKey, digest_of};
 
 fn exec() -> Exec {
@@ -23,8 +24,8 @@ fn exec() -> Exec {
                 base: None,
                 source: "/".into(),
                 mode: 0o755,
-                uid: 0,
-                gid: 0,
+                uid: None,
+                gid: None,
                 read_only: false,
             }),
         }],
@@ -77,8 +78,8 @@ fn every_input_of_a_command_is_in_its_key() {
         ("cache base", |e| cache(e).base = Some(0)),
         ("cache source", |e| cache(e).source = "/s".into()),
         ("cache mode", |e| cache(e).mode = 0o700),
-        ("cache user", |e| cache(e).uid = 1),
-        ("cache group", |e| cache(e).gid = 1),
+        ("cache user", |e| cache(e).uid = Some(1)),
+        ("cache group", |e| cache(e).gid = Some(1)),
         ("cache read-only", |e| cache(e).read_only = true),
         ("hosts", |e| e.extra_hosts.push(("a".into(), "::1".into()))),
         ("platform", |e| {
@@ -88,6 +89,8 @@ fn every_input_of_a_command_is_in_its_key() {
         ("epoch", |e| e.epoch = Some(0)),
     ];
     assert_all_differ(exec, changes);
+    // Whether there is a base at all is told by the base's own label.
+    assert_all_are_told(exec, changes, Op::Exec, &["base"]);
 }
 
 #[test]
@@ -174,6 +177,31 @@ fn every_input_of_a_copy_is_in_its_key() {
         ("name", |c| c.rename_to = Some("n".into())),
     ];
     assert_all_differ(copy, changes);
+    let file = |copy| {
+        Op::File(File {
+            actions: vec![Action::Copy(copy)],
+            on_base: true,
+            epoch: None,
+        })
+    };
+    // What is in an input is told by the label of what is read from it.
+    assert_all_are_told(copy, changes, file, &["input"]);
+}
+
+/// Each change can be explained: some label has another digest.
+fn assert_all_are_told<T>(
+    make: fn() -> T,
+    changes: &[Change<T>],
+    op: impl Fn(T) -> Op,
+    except: &[&str],
+) {
+    let labels = |value: T| labels_of(&op(value), &Origin::default());
+    for (what, change) in changes {
+        let mut changed = make();
+        change(&mut changed);
+        let told = labels(changed) != labels(make());
+        assert_eq!(told, !except.contains(what), "{what}");
+    }
 }
 
 /// Each change gives a key of its own.
@@ -195,7 +223,8 @@ fn the_same_op_on_the_same_inputs_is_one_vertex() {
         inputs,
         name: "n".into(),
         lines: None,
-        ignore_cache: false,
+        ignore_cache: None,
+        origin: crate::explain::Origin::default(),
     };
     let mut plan = Plan::default();
     let a = plan.add(vertex(Op::Exec(exec()), vec![]));

@@ -4,8 +4,9 @@
 //! change meanwhile, and what was made then belongs to no key. The identity of the tree below may
 //! be known only later; it does not change.
 
-use crate::key::{ContentKey as _, Encoder, Fingerprint, Identity, Key, LabelledInput, digest_of};
-use crate::plan::{Action, MountKind, Op, Vertex};
+use crate::explain::{base_label, labels_of, read_label};
+use crate::key::{ContentKey as _, Encoder, Fingerprint, Identity, Key, LabelledInput};
+use crate::plan::{Action, MountKind, Op, Plan, Vertex};
 use crate::ports::{PortError, Solved, Worker};
 
 /// The content of all that a step reads from inputs other than its base.
@@ -21,22 +22,27 @@ pub(super) fn base_of<'a, O>(op: &Op, inputs: &'a [Solved<O>]) -> Option<&'a Sol
 }
 
 impl Reads {
-    /// Fingerprints what a step reads.
+    /// Fingerprints what a step reads, and has it `listed` for explanations.
     pub(super) async fn of<W: Worker>(
         worker: &W,
-        op: &Op,
+        plan: &Plan,
+        vertex: &Vertex,
         inputs: &[Solved<W::Output>],
+        listed: bool,
     ) -> Result<Self, PortError> {
-        let missing = || PortError::new("an op names an input that it does not have");
+        let find = |slot: usize| -> Result<(&Solved<W::Output>, &Vertex), PortError> {
+            let missing = || PortError::new("an op names an input that it does not have");
+            let id = vertex.inputs.get(slot).ok_or_else(missing)?;
+            Ok((inputs.get(slot).ok_or_else(missing)?, plan.vertex(*id)))
+        };
         let mut out = Self::default();
-        match op {
+        match &vertex.op {
             Op::File(file) => {
-                for action in &file.actions {
+                for (number, action) in file.actions.iter().enumerate() {
                     if let Action::Copy(copy) = action {
-                        let input = inputs.get(copy.input).ok_or_else(missing)?;
-                        let selection = worker.fingerprint_copy(copy, input).await?;
-                        out.fingerprints.push(selection.fingerprint);
-                        out.labels.extend(selection.paths);
+                        let (input, from) = find(copy.input)?;
+                        let read = worker.fingerprint_copy(copy, input, listed).await?;
+                        out.add(read, from, number.to_string());
                     }
                 }
             }
@@ -54,15 +60,19 @@ impl Reads {
                         },
                         _ => continue,
                     };
-                    let input = inputs.get(slot).ok_or_else(missing)?;
-                    let selection = worker.fingerprint_path(input, path).await?;
-                    out.fingerprints.push(selection.fingerprint);
-                    out.labels.extend(selection.paths);
+                    let (input, from) = find(slot)?;
+                    let read = worker.fingerprint_path(input, path, listed).await?;
+                    out.add(read, from, mount.target.clone());
                 }
             }
             Op::Source(_) | Op::Merge(_) => {}
         }
         Ok(out)
+    }
+
+    fn add(&mut self, read: Fingerprint, from: &Vertex, field: String) {
+        self.fingerprints.push(read);
+        self.labels.push(read_label(from, field, read));
     }
 
     /// Whether nothing is read.
@@ -75,61 +85,28 @@ impl Reads {
         self.fingerprints == other.fingerprints
     }
 
-    /// The key of a step that read this on top of `base`, with the inputs for explanations.
-    pub(super) fn key(&self, vertex: &Vertex, base: Option<Identity>) -> (Key, Vec<LabelledInput>) {
+    /// The key of a step that read this on top of `base`.
+    pub(super) fn key(&self, vertex: &Vertex, base: Option<Identity>) -> Key {
         let mut to = Encoder::new("op");
         vertex.op.encode(&mut to);
-        let mut labels = op_labels(&vertex.op);
         base.encode(&mut to);
-        if let Some(identity) = base {
-            labels.push(LabelledInput {
-                label: "the step before".into(),
-                digest: digest_of(&identity),
-                shown: String::new(),
-            });
-        }
         self.fingerprints.encode(&mut to);
-        labels.extend(self.labels.iter().cloned());
-        (Key::from(to.finish()), labels)
+        Key::from(to.finish())
     }
-}
 
-fn op_labels(op: &Op) -> Vec<LabelledInput> {
-    let label = |label: String, digest: String, shown: &str| LabelledInput {
-        label,
-        digest,
-        shown: shown.chars().take(200).collect(),
-    };
-    match op {
-        Op::Exec(exec) => {
-            let command = exec.argv.join(" ");
-            let mut out = vec![
-                label("command".into(), digest_of(&exec.argv), &command),
-                label("working directory".into(), digest_of(&exec.cwd), &exec.cwd),
-                label("user".into(), digest_of(&exec.user), &exec.user),
-                label("network".into(), digest_of(&exec.network), ""),
-                label("security".into(), digest_of(&exec.security), ""),
-                label("hosts".into(), digest_of(&exec.extra_hosts), ""),
-            ];
-            // Values of variables may be private: only their digests are kept.
-            out.extend(
-                exec.env
-                    .iter()
-                    .map(|(k, v)| label(format!("env {k}"), digest_of(v), "")),
-            );
-            out.extend(
-                exec.mounts
-                    .iter()
-                    .map(|m| label(format!("mount {}", m.target), digest_of(m), "")),
-            );
-            out
+    /// The inputs of that key, for explanations.
+    pub(super) fn inputs(
+        &self,
+        plan: &Plan,
+        vertex: &Vertex,
+        base: Option<Identity>,
+    ) -> Vec<LabelledInput> {
+        let mut inputs = labels_of(&vertex.op, &vertex.origin);
+        inputs.extend(self.labels.iter().cloned());
+        if let Some(identity) = base {
+            let below = vertex.inputs.first().map(|id| plan.vertex(*id));
+            inputs.push(base_label(below, identity));
         }
-        Op::File(file) => file
-            .actions
-            .iter()
-            .enumerate()
-            .map(|(i, a)| label(format!("action {}", i + 1), digest_of(a), ""))
-            .collect(),
-        Op::Source(_) | Op::Merge(_) => vec![],
+        inputs
     }
 }

@@ -4,10 +4,13 @@ use std::collections::BTreeMap;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
+use super::step::SMALL_LAYER;
 use super::*;
-use crate::key::{Identity, TreeDigest};
+use crate::explain::Reason;
+use crate::explain::{Change, Earlier, Forced, Listing, Origin};
+use crate::key::{Fingerprint, Identity, TreeDigest};
 use crate::plan::{BuildPlatform, Copy, Exec, File, Merge, Network, Security, Source, SourceKind};
-use crate::ports::{Hit, Selection};
+use crate::ports::{Hit, Lookup, Made, Record};
 
 /// A tree is the list of commands that made it.
 type Tree = Vec<String>;
@@ -27,6 +30,9 @@ struct Memory {
     ran: Mutex<Vec<String>>,
     count: AtomicUsize,
     cancelled: AtomicUsize,
+    runs: Mutex<Vec<Earlier>>,
+    /// How long a layer takes to be hashed.
+    slow_hash: Option<Duration>,
 }
 
 fn digest(text: &str) -> TreeDigest {
@@ -56,24 +62,31 @@ impl Worker for Arc<Memory> {
         &self,
         _: &Copy,
         input: &Solved<Tree>,
-    ) -> Result<Selection, PortError> {
-        let fingerprint = blake3::hash(input.output.join("+").as_bytes()).into();
-        Ok(Selection {
-            fingerprint,
-            paths: vec![],
-        })
+        _: bool,
+    ) -> Result<Fingerprint, PortError> {
+        Ok(blake3::hash(input.output.join("+").as_bytes()).into())
     }
 
     async fn fingerprint_path(
         &self,
         input: &Solved<Tree>,
         _: &str,
-    ) -> Result<Selection, PortError> {
-        let fingerprint = blake3::hash(input.output.join("+").as_bytes()).into();
-        Ok(Selection {
-            fingerprint,
-            paths: vec![],
-        })
+        _: bool,
+    ) -> Result<Fingerprint, PortError> {
+        Ok(blake3::hash(input.output.join("+").as_bytes()).into())
+    }
+
+    async fn listing(&self, _: Fingerprint) -> Result<Option<Listing>, PortError> {
+        Ok(None)
+    }
+
+    fn earlier(&self, origin: &Origin) -> Result<Vec<Earlier>, PortError> {
+        let runs = self.runs.lock().unwrap();
+        let same = |run: &&Earlier| {
+            run.instruction == origin.instruction
+                || run.project == origin.project && run.step == origin.step
+        };
+        Ok(runs.iter().filter(same).cloned().collect())
     }
 
     async fn lookup(
@@ -81,23 +94,49 @@ impl Worker for Arc<Memory> {
         key: Key,
         base: Option<&Solved<Tree>>,
         not_before: Option<SystemTime>,
-    ) -> Result<Option<Hit<Tree>>, PortError> {
+    ) -> Result<Lookup<Tree>, PortError> {
         let found = self.records.lock().unwrap().get(&key).cloned();
-        let Some(kept) = found.filter(|k| not_before.is_none_or(|t| k.ran_at >= t)) else {
-            return Ok(None);
+        let Some(kept) = found else {
+            return Ok(Lookup::Miss);
         };
+        let ran_at = kept.ran_at;
+        if not_before.is_some_and(|t| ran_at < t) {
+            return Ok(Lookup::Expired { ran_at });
+        }
         let below = match base {
             Some(base) => base.identity.wait().await?,
             None => Identity::empty(),
         };
         let identity = Pending::ready(below.with_layer(kept.digest));
-        Ok(Some(Hit {
+        Ok(Lookup::Hit(Hit {
             solved: Solved {
                 output: kept.tree,
                 identity,
             },
-            ran_at: kept.ran_at,
+            ran_at,
+            found: Found::Local,
         }))
+    }
+
+    async fn lookup_shared(
+        &self,
+        _: Key,
+        _: Option<&Solved<Tree>>,
+        _: &Step,
+        _: &Origin,
+    ) -> Result<Option<Hit<Tree>>, PortError> {
+        Ok(None)
+    }
+
+    async fn claim(
+        &self,
+        _: Key,
+        (): &mut (),
+        _: Option<&Solved<Tree>>,
+        _: &Step,
+        _: &Origin,
+    ) -> Result<Option<Hit<Tree>>, PortError> {
+        Ok(None)
     }
 
     async fn flight(&self, _: Key, _: &Step) -> Result<(), PortError> {
@@ -153,10 +192,14 @@ impl Worker for Arc<Memory> {
         &self,
         made: Made<Tree, String>,
         record: Record<Tree>,
+        (): (),
     ) -> impl Future<Output = Result<Committed<Tree>, PortError>> + Send + 'static {
         let memory = self.clone();
         async move {
-            let (key, _) = record.key.await.map_err(|_| PortError::cancelled())?;
+            let (key, inputs) = record.key.await.map_err(|_| PortError::cancelled())?;
+            if let Some(slow) = memory.slow_hash {
+                tokio::time::sleep(slow).await;
+            }
             let base = match &record.base {
                 Some(base) => base.identity.wait().await?,
                 None => Identity::empty(),
@@ -169,6 +212,14 @@ impl Worker for Arc<Memory> {
                 ran_at: record.started,
             };
             memory.records.lock().unwrap().insert(key, kept);
+            memory.runs.lock().unwrap().push(Earlier {
+                key,
+                project: record.origin.project,
+                step: record.origin.step,
+                instruction: record.origin.instruction,
+                ran_at: record.started,
+                inputs,
+            });
             Ok(Committed {
                 output: made.output,
                 identity,
@@ -207,12 +258,19 @@ impl Graph {
             epoch: None,
         });
         let name = command.to_owned();
+        let origin = Origin {
+            project: "p".into(),
+            step: self.plan.len().to_string(),
+            instruction: name.clone(),
+            ..Origin::default()
+        };
         self.plan.add(Vertex {
             op,
             inputs: inputs.to_vec(),
             name,
             lines: None,
-            ignore_cache,
+            ignore_cache: ignore_cache.then_some(Forced::NoCache),
+            origin,
         })
     }
 
@@ -229,11 +287,42 @@ impl Graph {
                 inputs: vec![lower, *upper],
                 name: "merge".into(),
                 lines: None,
-                ignore_cache: false,
+                ignore_cache: None,
+                origin: Origin::default(),
             })
         };
         inputs.iter().skip(1).fold(inputs[0], merge)
     }
+}
+
+/// Solves, and gives why each vertex ran or did not.
+async fn reasons(memory: &Arc<Memory>, graph: Graph, target: VertexId) -> BTreeMap<String, Reason> {
+    let seen: Arc<Mutex<Vec<(VertexId, Reason)>>> = Arc::default();
+    let names = graph.plan.clone();
+    let sink = seen.clone();
+    let events = Events::new(move |event| {
+        if let Event::Explained { vertex, reason } = event {
+            sink.lock().unwrap().push((vertex, reason));
+        }
+    });
+    let options = Options {
+        shared: false,
+        parallelism: 8,
+        started: SystemTime::now(),
+        ttl: None,
+        unrecorded: false,
+        events,
+        cancel: CancellationToken::new(),
+    };
+    let worker = Arc::new(memory.clone());
+    solve(Arc::new(graph.plan), &[target], worker, options)
+        .await
+        .unwrap();
+    let seen = seen.lock().unwrap();
+    let named = seen
+        .iter()
+        .map(|(id, reason)| (names.vertex(*id).name.clone(), reason.clone()));
+    named.collect()
 }
 
 async fn go(
@@ -242,8 +331,11 @@ async fn go(
     target: VertexId,
 ) -> Result<Solution<Tree>, SolveError> {
     let options = Options {
+        shared: false,
         parallelism: 8,
         started: SystemTime::now(),
+        ttl: None,
+        unrecorded: false,
         events: Events::none(),
         cancel: CancellationToken::new(),
     };
@@ -278,7 +370,13 @@ async fn a_second_solve_runs_nothing_and_gives_the_same() {
     let second = go(&memory, graph, target).await.unwrap();
     assert_eq!(ran(&memory), Vec::<String>::new());
     assert_eq!(second.results[0].identity, first.results[0].identity);
-    assert_eq!(second.counts, Counts { cached: 3, ran: 0 });
+    assert_eq!(
+        second.counts,
+        Counts {
+            cached: 3,
+            ..Counts::default()
+        }
+    );
 }
 
 #[tokio::test]
@@ -362,8 +460,11 @@ async fn an_interruption_stops_everything() {
     let target = graph.run("after", &[slow], false);
     let cancel = CancellationToken::new();
     let options = Options {
+        shared: false,
         parallelism: 1,
         started: SystemTime::now(),
+        ttl: None,
+        unrecorded: false,
         events: Events::none(),
         cancel: cancel.clone(),
     };
@@ -406,4 +507,95 @@ async fn a_thousand_steps_in_a_row_and_side_by_side() {
     let second = go(&memory, graph, target).await.unwrap();
     assert_eq!(ran(&memory).len(), 0);
     assert_eq!(first.results[0].identity, second.results[0].identity);
+}
+
+fn changed(reason: &Reason) -> Vec<String> {
+    match reason {
+        Reason::Changed { changes, .. } => changes.iter().map(Change::to_string).collect(),
+        other => panic!("not changed: {other:?}"),
+    }
+}
+
+#[tokio::test]
+async fn a_step_that_runs_again_says_what_has_changed() {
+    let memory = Arc::new(Memory::default());
+    let build = |first: &str, fresh: bool| {
+        let mut graph = Graph::new();
+        let a = graph.run(first, &[], fresh);
+        let b = graph.run("b", &[a], false);
+        (graph, b)
+    };
+    let (graph, target) = build("a1", false);
+    let first = reasons(&memory, graph, target).await;
+    assert_eq!((&first["a1"], &first["b"]), (&Reason::New, &Reason::New));
+    let (graph, target) = build("a1", false);
+    let again = reasons(&memory, graph, target).await;
+    assert!(matches!(again["b"], Reason::Hit { .. }), "{again:?}");
+    let (graph, target) = build("a2", false);
+    let other = reasons(&memory, graph, target).await;
+    assert_eq!(changed(&other["a2"]), ["command"]);
+    assert_eq!(changed(&other["b"]), ["it comes after a2 instead of a1"]);
+    let (graph, target) = build("a2", true);
+    let forced = reasons(&memory, graph, target).await;
+    assert_eq!(forced["a2"], Reason::Forced(Forced::NoCache));
+    assert!(matches!(forced["b"], Reason::Hit { .. }), "{forced:?}");
+}
+
+#[tokio::test]
+async fn a_step_that_starts_without_a_key_is_explained_when_it_has_one() {
+    let memory = Arc::new(Memory {
+        slow_hash: Some(SMALL_LAYER * 4),
+        ..Memory::default()
+    });
+    let build = |first: &str| {
+        let mut graph = Graph::new();
+        let a = graph.run(first, &[], false);
+        let b = graph.run("b", &[a], false);
+        (graph, b)
+    };
+    for (first, want) in [
+        ("random 1", None),
+        (
+            "random 2",
+            Some("it comes after random 2 instead of random 1"),
+        ),
+    ] {
+        let (graph, target) = build(first);
+        let told = reasons(&memory, graph, target).await;
+        match want {
+            None => assert_eq!(told["b"], Reason::New),
+            Some(want) => assert_eq!(changed(&told["b"]), [want]),
+        }
+    }
+    // The same tree as before: the result was known, and nobody could tell in time.
+    for (first, early) in [("same 1", false), ("same 2", true)] {
+        let (graph, target) = build(first);
+        let told = reasons(&memory, graph, target).await;
+        assert_eq!(matches!(told["b"], Reason::Early { .. }), early, "{told:?}");
+    }
+}
+
+#[tokio::test]
+async fn results_that_are_too_old_run_again_and_say_so() {
+    let memory = Arc::new(Memory::default());
+    let mut graph = Graph::new();
+    let a = graph.run("a", &[], false);
+    go(&memory, graph, a).await.unwrap();
+    ran(&memory);
+    for (ttl, want) in [(Duration::from_secs(3600), 0), (Duration::ZERO, 1)] {
+        let mut graph = Graph::new();
+        let a = graph.run("a", &[], false);
+        let options = Options {
+            shared: false,
+            parallelism: 1,
+            started: SystemTime::now(),
+            ttl: Some(ttl),
+            unrecorded: false,
+            events: Events::none(),
+            cancel: CancellationToken::new(),
+        };
+        let worker = Arc::new(memory.clone());
+        let solved = solve(Arc::new(graph.plan), &[a], worker, options).await;
+        assert_eq!(solved.unwrap().counts.ran, want, "{ttl:?}");
+    }
 }

@@ -5,8 +5,8 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, Result, bail};
 
-use super::clear;
 use super::measure::{Taken, settle, timed};
+use super::{clear, share};
 use crate::shell::Run;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -17,6 +17,7 @@ enum Kind {
 }
 
 /// Something that builds images.
+#[derive(Clone)]
 pub(super) struct Engine {
     kind: Kind,
     /// The words that run it.
@@ -25,6 +26,8 @@ pub(super) struct Engine {
     root: PathBuf,
     /// What its base images' names start with.
     library: String,
+    /// A store with nothing but base images, to be copied for an empty host.
+    base: Option<PathBuf>,
 }
 
 impl Engine {
@@ -35,6 +38,7 @@ impl Engine {
             words,
             root: "/".into(),
             library: String::new(),
+            base: None,
         }
     }
 
@@ -55,9 +59,60 @@ impl Engine {
                     words,
                     root: root.to_path_buf(),
                     library: library.clone(),
+                    base: None,
                 })
             })
             .collect()
+    }
+
+    /// The same with a store that has nothing but base images.
+    pub(super) fn with_base(self, base: PathBuf) -> Self {
+        Self {
+            base: Some(base),
+            ..self
+        }
+    }
+
+    /// Whether it can share results through a registry.
+    pub(super) fn shares(&self) -> bool {
+        self.kind != Kind::Buildah
+    }
+
+    /// This engine as it is on a host that has built nothing yet.
+    pub(super) fn emptied(&self, host: &Path) -> Result<Self> {
+        if let Some(base) = &self.base {
+            let store = share::copy_store(base, host)?;
+            let mut engine = self.clone();
+            if let Some(word) = engine.words.last_mut() {
+                *word = store.into();
+            }
+            return Ok(engine);
+        }
+        for arguments in [
+            ["rmi", "-f", "kiln-bench"].as_slice(),
+            &["builder", "prune", "-a", "-f"],
+        ] {
+            self.command().args(arguments).capture()?;
+        }
+        Ok(self.clone())
+    }
+
+    /// Builds the context once, with further arguments.
+    pub(super) fn build_with(&self, context: &Path, arguments: &[String]) -> Result<Taken> {
+        let run = self.build_command_with(context, false, arguments)?;
+        timed(&run, self.is_kiln())
+    }
+
+    /// That as a user of this engine would type it.
+    pub(super) fn shown_with(&self, context: &Path, arguments: &[String]) -> String {
+        let program = self.title().to_lowercase();
+        match self.build_command_with(context, false, arguments) {
+            Ok(run) => {
+                let prefix = self.command().shown();
+                run.shown().replacen(&prefix, &program, 1)
+            }
+            Err(_) => program,
+        }
     }
 
     pub(super) fn is_kiln(&self) -> bool {
@@ -89,14 +144,8 @@ impl Engine {
 
     /// The command as a user of this engine would type it.
     pub(super) fn shown(&self, context: &Path, no_cache: bool) -> String {
-        let program = self.title().to_lowercase();
-        match self.build_command(context, no_cache) {
-            Ok(run) => {
-                let prefix = self.command().shown();
-                run.shown().replacen(&prefix, &program, 1)
-            }
-            Err(_) => program,
-        }
+        let no_cache = no_cache.then(|| "--no-cache".to_owned());
+        self.shown_with(context, no_cache.as_slice())
     }
 
     fn command(&self) -> Run {
@@ -105,6 +154,15 @@ impl Engine {
     }
 
     fn build_command(&self, context: &Path, no_cache: bool) -> Result<Run> {
+        self.build_command_with(context, no_cache, &[])
+    }
+
+    fn build_command_with(
+        &self,
+        context: &Path,
+        no_cache: bool,
+        arguments: &[String],
+    ) -> Result<Run> {
         let inside = context
             .strip_prefix(&self.root)
             .with_context(|| format!("{} is outside of the peers' root", context.display()))?;
@@ -115,6 +173,7 @@ impl Engine {
         let run = run
             .args(["--network", "host", "-t", "kiln-bench"])
             .args(no_cache.then_some("--no-cache"))
+            .args(arguments)
             .arg("--build-arg")
             .arg(format!("LIBRARY={}", self.library));
         Ok(run.arg(Path::new("/").join(inside)))

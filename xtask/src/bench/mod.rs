@@ -4,6 +4,7 @@ mod engine;
 mod growth;
 mod measure;
 mod report;
+mod share;
 mod workload;
 
 use std::path::{Path, PathBuf};
@@ -28,6 +29,9 @@ use workload::Workload;
 ///                         contexts are written below it (default: /)
 ///   KILN_BENCH_LIBRARY    what stands before `busybox` and `debian:bookworm` in the peers' FROM
 ///                         ("127.0.0.1:5000/library/"; default: nothing)
+///   KILN_BENCH_CACHE      a repository in a registry ("127.0.0.1:5000/cache") that kiln and Docker can
+///                         write to: what sharing results costs is measured, too. Docker needs
+///                         containerd's image store for that
 ///   KILN_BIN              the kiln to measure (default: a release build of this workspace)
 #[derive(Args)]
 #[command(verbatim_doc_comment)]
@@ -88,9 +92,10 @@ pub(crate) fn run(options: &Options) -> Result<()> {
             .arg(name)
             .capture()?;
     }
+    let base = share::copy_store(&store, &scratch.join("base"))?;
     let bench = Bench {
         runs: options.runs.max(1),
-        kiln: Engine::kiln(&binary, &store),
+        kiln: Engine::kiln(&binary, &store).with_base(base),
         peers: Engine::peers_from_environment(&peer_root),
         peer_root,
         contexts,
@@ -108,13 +113,17 @@ pub(crate) fn run(options: &Options) -> Result<()> {
     for workload in workload::all().iter().filter(|w| wanted(w.name)) {
         rows.extend(bench.measure(workload)?);
     }
+    let shared = match share::repository().filter(|_| wanted("shared")) {
+        Some(repository) => share::measure(&bench, &repository)?,
+        None => Vec::new(),
+    };
     let growth = if options.no_growth {
         Vec::new()
     } else {
         growth::measure(&bench)?
     };
 
-    let text = report::render(&rows, &growth, &bench)?;
+    let text = report::render(&rows, &shared, &growth, &bench)?;
     let path = options
         .results
         .clone()

@@ -22,8 +22,25 @@ pub(super) struct Row {
     pub(super) commands: Vec<String>,
 }
 
+/// What sharing results takes.
+pub(super) struct Shared {
+    pub(super) title: &'static str,
+    pub(super) engines: Vec<&'static str>,
+    /// Seconds of each engine, kiln first.
+    pub(super) times: Vec<f64>,
+    /// Kiln's time over that of each peer, at most.
+    pub(super) limit: f64,
+    pub(super) peak_kb: u64,
+    pub(super) commands: Vec<String>,
+}
+
 /// The whole file.
-pub(super) fn render(rows: &[Row], growth: &[Growth], bench: &Bench) -> Result<String> {
+pub(super) fn render(
+    rows: &[Row],
+    shared: &[Shared],
+    growth: &[Growth],
+    bench: &Bench,
+) -> Result<String> {
     let mut out = String::from(
         "# Benchmark\n\nMade by `cargo xtask bench`; its `--help` tells how to name the peers.\n\n",
     );
@@ -41,6 +58,7 @@ pub(super) fn render(rows: &[Row], growth: &[Growth], bench: &Bench) -> Result<S
         "- memory is the highest resident size of kiln's own processes, in MB; it must stay below {MEMORY_LIMIT_MB}\n"
     )?;
     table(&mut out, rows, bench)?;
+    shared_table(&mut out, shared)?;
     for growth in growth {
         line(&mut out, growth)?;
     }
@@ -49,7 +67,8 @@ pub(super) fn render(rows: &[Row], growth: &[Growth], bench: &Bench) -> Result<S
     // A result says how it was made, not on whose machine.
     let root = bench.peer_root.to_string_lossy();
     let root = root.trim_end_matches('/');
-    for command in rows.iter().flat_map(|r| &r.commands) {
+    let commands = rows.iter().flat_map(|r| &r.commands);
+    for command in commands.chain(shared.iter().flat_map(|s| &s.commands)) {
         if !seen.contains(&command) {
             seen.push(command);
             if root.is_empty() {
@@ -119,6 +138,42 @@ fn table(out: &mut String, rows: &[Row], bench: &Bench) -> Result<()> {
             (true, false) => "not compared",
         };
         cells.push(verdict.to_owned());
+        writeln!(out, "| {} |", cells.join(" | "))?;
+    }
+    Ok(())
+}
+
+fn shared_table(out: &mut String, rows: &[Shared]) -> Result<()> {
+    let Some(first) = rows.first() else {
+        return Ok(());
+    };
+    out.push_str("\n## Results shared through a registry\n\n");
+    let mut head = vec!["what".to_owned(), "kiln".to_owned()];
+    for peer in first.engines.iter().skip(1) {
+        head.extend([(*peer).to_owned(), format!("kiln / {peer}")]);
+    }
+    head.extend(["at most", "memory", "reached"].map(str::to_owned));
+    writeln!(out, "| {} |", head.join(" | "))?;
+    writeln!(out, "|{}", "---|".repeat(head.len()))?;
+    for row in rows {
+        let kiln = row.times.first().copied().unwrap_or_default();
+        let mut cells = vec![row.title.to_owned(), format!("{kiln:.3}")];
+        let mut reached = row.peak_kb / 1024 < MEMORY_LIMIT_MB;
+        for time in row.times.iter().skip(1) {
+            let ratio = kiln / time;
+            reached &= ratio <= row.limit;
+            cells.extend([format!("{time:.3}"), format!("{ratio:.3}")]);
+        }
+        let verdict = match (reached, row.times.len()) {
+            (false, _) => "**no**",
+            (true, 1) => "not compared",
+            (true, _) => "yes",
+        };
+        cells.extend([
+            row.limit.to_string(),
+            (row.peak_kb / 1024).to_string(),
+            verdict.to_owned(),
+        ]);
         writeln!(out, "| {} |", cells.join(" | "))?;
     }
     Ok(())

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use kiln_executor::{BuildInputs, Context};
+use kiln_solver::key::digest_of;
 use kiln_solver::lower::NamedContext;
 use kiln_solver::plan::SourceKind;
 use tokio::runtime::Runtime;
@@ -58,7 +59,7 @@ impl Fetcher<'_> {
             }
             Place::Http(url) => from_archive(self.http(url)?, &at),
             Place::Git(url) => {
-                let keep = options::assignments(&args.build_arg)
+                let keep = options::assignments(&args.build_arg)?
                     .get("BUILDKIT_CONTEXT_KEEP_GIT_DIR")
                     .is_some_and(|v| matches!(v.as_str(), "1" | "true"));
                 from_archive(Unpacked::Tree(self.git(&url, keep)?), &at)
@@ -127,6 +128,26 @@ impl Fetcher<'_> {
         let work = move || context::archive(&store, input, &what);
         self.interrupt.wait_blocking(self.runtime, work)?
     }
+}
+
+/// Names the Dockerfile among all that are built here, by digest: an address may hold a token.
+/// What comes by standard input has no name.
+pub(super) fn project(args: &Args) -> String {
+    let real = |path: &str| {
+        let real = std::fs::canonicalize(path).ok();
+        real.map_or_else(|| path.to_owned(), |p| p.to_string_lossy().into_owned())
+    };
+    let context = match Place::parse(&args.context) {
+        Place::Stdin => return String::new(),
+        Place::Directory(dir) => real(&dir.to_string_lossy()),
+        Place::Git(address) | Place::Http(address) => address,
+    };
+    let file = match args.file.as_deref() {
+        Some("-") => return String::new(),
+        Some(file) => real(file),
+        None => String::new(),
+    };
+    digest_of(&(context, file))
 }
 
 fn from_archive(unpacked: Unpacked, at: &DockerfileAt) -> Result<Files, Failure> {

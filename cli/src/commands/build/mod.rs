@@ -4,21 +4,24 @@ mod call;
 mod checks;
 mod inputs;
 mod report;
+mod reproducible;
+mod share;
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, HashSet};
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::Arc;
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 use clap::ValueEnum;
 use kiln_executor::export::{Assembled, Assembly};
-use kiln_executor::{BuildInputs, Engine};
+use kiln_executor::{BuildInputs, Engine, Output, Share};
 use kiln_image::{Platform, Reference};
+use kiln_solver::event::Event;
 use kiln_solver::lint::Findings;
 use kiln_solver::lower::{self, Lowered, NamedContext, NoCache};
-use kiln_solver::plan::{Network, SourceKind};
-use kiln_solver::schedule::{self, Counts, SolveError};
+use kiln_solver::plan::{MountKind, Network, Op, Plan, SourceKind, VertexId};
+use kiln_solver::schedule::{self, SolveError};
 use tokio::runtime::Runtime;
 use tokio_util::sync::CancellationToken;
 
@@ -34,11 +37,16 @@ use inputs::Fetcher;
 
 /// Build an image from a Dockerfile
 #[derive(Debug, clap::Args)]
+#[command(args_override_self = true)]
 #[command(after_help = "\
 Examples:
   kiln build -t web:1.0 .                          build the Dockerfile of this directory
   kiln build -t web -f web.Dockerfile --target test .
   kiln build --build-arg VERSION=2 --no-cache -t web .
+  kiln build --explain .                           say why each step ran or did not
+  kiln build --rerun 7 --rerun test:3 .            run the step at line 7, and [test 3/5], again
+  kiln build --cache-ttl 7d .                      run again what ran more than a week ago
+  SOURCE_DATE_EPOCH=0 kiln build --check-reproducible .
   kiln build --secret id=token,src=token.txt -t web .
   tar c . | kiln build -t web -                    a tar as the context
   kiln build -o type=oci,dest=web.tar .            an archive instead of an image")]
@@ -67,9 +75,25 @@ pub(crate) struct Args {
     /// Run every step, whatever the cache holds
     #[arg(long)]
     no_cache: bool,
-    /// Run every step of these stages, whatever the cache holds
+    /// Begin with empty cache mounts: those that the build uses are removed first
+    #[arg(long)]
+    no_cache_mounts: bool,
+    /// Run every step of these stages, by name or number, whatever the cache holds
     #[arg(long, value_name = "STAGE", value_delimiter = ',')]
     no_cache_filter: Vec<String>,
+    /// Run this step, whatever the cache holds: a line of the Dockerfile, or STAGE:N for the step
+    /// that progress shows as [STAGE N/M]; may be given several times
+    #[arg(long, value_name = "LINE|STAGE:N", value_delimiter = ',')]
+    rerun: Vec<String>,
+    /// Run steps whose result is older than this, such as 12h or 7d
+    #[arg(long, value_name = "DURATION")]
+    cache_ttl: Option<String>,
+    /// Tell of every step why it ran or did not
+    #[arg(long)]
+    explain: bool,
+    /// Build a second time from scratch, and fail with the first difference if there is one
+    #[arg(long)]
+    check_reproducible: bool,
     /// Look base images up in their registries even if they are here
     #[arg(long)]
     pull: bool,
@@ -100,6 +124,12 @@ pub(crate) struct Args {
     /// Where the result goes: type=image|oci|docker|tar|local[,dest=PATH], or a directory
     #[arg(short, long, value_name = "SPEC")]
     output: Vec<String>,
+    /// Look for results in a remote cache: type=registry,ref=…, type=local,src=…, type=s3,bucket=…
+    #[arg(long, value_name = "SPEC")]
+    cache_from: Vec<String>,
+    /// Leave results in a remote cache: type=registry,ref=…[,mode=min|max], type=local,dest=…
+    #[arg(long, value_name = "SPEC")]
+    cache_to: Vec<String>,
     /// Write the image id to a file
     #[arg(long, value_name = "FILE")]
     iidfile: Option<PathBuf>,
@@ -193,7 +223,7 @@ fn build(app: &App, args: &Args, runtime: &Runtime, interrupt: &Interrupt) -> Re
     let files = fetcher.files(args)?;
     let source = &files.dockerfile;
     let parsed = kiln_parser::parse(&source.text);
-    let build_args = options::assignments(&args.build_arg);
+    let build_args = options::assignments(&args.build_arg)?;
     let findings = match checks::begin(&parsed, &build_args, files.context.as_ref()) {
         Ok(findings) => findings,
         Err(error) => return call.answer_broken(source, &error),
@@ -208,7 +238,10 @@ fn build(app: &App, args: &Args, runtime: &Runtime, interrupt: &Interrupt) -> Re
         inputs.contexts.insert("context".into(), context);
     }
     let contexts = fetcher.named(&args.build_context, &mut inputs)?;
-    let engine = app.engine(inputs, args.pull)?;
+    let mut engine = app.engine(inputs, args.pull)?;
+    if let Some(share) = share::of(app, &args.cache_from, &args.cache_to, interrupt.token())? {
+        engine = engine.with_share(share);
+    }
     let mut request = request(args, &parsed.dockerfile, &source.text, contexts)?;
     if !call.is_build() {
         request.every_stage = call.every_stage(request.target.as_deref());
@@ -224,7 +257,7 @@ fn build(app: &App, args: &Args, runtime: &Runtime, interrupt: &Interrupt) -> Re
         "Building {}",
         names.first().map_or_else(String::new, Reference::familiar)
     );
-    let display = Display::start(mode, title.trim_end().to_owned());
+    let display = Display::start(mode, title.trim_end().to_owned(), args.explain);
     let build = Build {
         engine: &engine,
         parallelism: app.settings.parallelism,
@@ -232,15 +265,42 @@ fn build(app: &App, args: &Args, runtime: &Runtime, interrupt: &Interrupt) -> Re
         findings: &findings,
         quiet: args.quiet,
         squash: args.squash,
+        clear_mounts: args.no_cache_mounts,
+        compared: args.check_reproducible,
         epoch: request.epoch,
+        ttl: args
+            .cache_ttl
+            .as_deref()
+            .map(options::duration)
+            .transpose()?,
         cancel: interrupt.token(),
     };
     let built = runtime.block_on(build.carry_out(&request, &display));
     let model = display.finish();
     checks::tell(&findings, source, mode);
-    let (image, counts) = built.map_err(|error| error.explain(&model, source, &engine))?;
+    // What is finished is shared, whatever became of the rest.
+    let share_rest = || runtime.block_on(share::finish(&engine, &interrupt.token()));
+    let (image, solved) = match built {
+        Ok(built) => built,
+        Err(error) => {
+            let failure = error.explain(&model, source, &engine);
+            report::failed(&model, mode);
+            share_rest();
+            return Err(failure);
+        }
+    };
     outputs.carry_out(&engine, runtime, &image, &names)?;
-    report::finish(args, &names, &outputs, &image, counts, mode)
+    let left = share_rest();
+    // Not worth a failed build.
+    if let Err(error) = engine.store().note_uses() {
+        tracing::warn!(%error, "the last use of layers is not noted");
+    }
+    report::finish(args, &names, &outputs, &image, model.counts, mode)?;
+    share::report(left, mode);
+    if args.check_reproducible {
+        reproducible::check(&build, &solved, runtime, mode)?;
+    }
+    Ok(())
 }
 
 fn request<'a>(
@@ -249,7 +309,7 @@ fn request<'a>(
     source: &'a str,
     contexts: BTreeMap<String, NamedContext>,
 ) -> Result<lower::Request<'a>, Failure> {
-    let mut build_args = options::assignments(&args.build_arg);
+    let mut build_args = options::assignments(&args.build_arg)?;
     for name in lower::PROXY_ARGS {
         if let Ok(value) = std::env::var(name) {
             build_args.entry(name.to_owned()).or_insert(value);
@@ -275,13 +335,14 @@ fn request<'a>(
             .parse()
             .map_err(|e| Failure::usage(format!("--platform `{text}`: {e}")))?,
     };
-    let no_cache = match (args.no_cache, args.no_cache_filter.is_empty()) {
-        (true, _) => NoCache::All,
-        (false, true) => NoCache::Off,
-        (false, false) => {
-            let names = args.no_cache_filter.iter().map(|s| s.to_lowercase());
-            NoCache::Stages(names.collect::<BTreeSet<_>>())
-        }
+    let no_cache = NoCache {
+        all: args.no_cache,
+        stages: args.no_cache_filter.iter().cloned().collect(),
+        steps: args
+            .rerun
+            .iter()
+            .map(|text| options::step(text))
+            .collect::<Result<_, _>>()?,
     };
     Ok(lower::Request {
         dockerfile,
@@ -289,7 +350,7 @@ fn request<'a>(
         target: args.target.clone().filter(|t| !t.is_empty()),
         every_stage: false,
         build_args,
-        labels: options::labels(&args.label),
+        labels: options::labels(&args.label)?,
         platform,
         build_platform: host,
         contexts,
@@ -297,6 +358,7 @@ fn request<'a>(
             name: "context".into(),
         },
         no_cache,
+        project: inputs::project(args),
         network: match args.network {
             NetworkArg::Default => Network::Default,
             NetworkArg::None => Network::None,
@@ -312,12 +374,17 @@ fn request<'a>(
             .iter()
             .map(|u| options::ulimit(u))
             .collect::<Result<_, _>>()?,
-        shm_size: args.shm_size.as_deref().map(options::size).transpose()?,
+        shm_size: args
+            .shm_size
+            .as_deref()
+            .map(|text| options::size("--shm-size", text))
+            .transpose()?,
         allow_insecure: args.allow.contains(&Allow::SecurityInsecure),
         epoch,
     })
 }
 
+/// What all parts of a build work with.
 struct Build<'a> {
     engine: &'a Engine,
     parallelism: usize,
@@ -325,8 +392,18 @@ struct Build<'a> {
     findings: &'a Findings,
     quiet: bool,
     squash: bool,
+    clear_mounts: bool,
+    compared: bool,
     epoch: Option<u64>,
+    ttl: Option<Duration>,
     cancel: CancellationToken,
+}
+
+/// A plan with what was made of it.
+struct Solved {
+    plan: Arc<Plan>,
+    targets: Vec<VertexId>,
+    made: Vec<(VertexId, Output)>,
 }
 
 enum BuildError {
@@ -336,12 +413,44 @@ enum BuildError {
     Engine(kiln_executor::Error),
 }
 
+impl BuildError {
+    /// Whether a remote cache could not give what it promised.
+    fn is_lost(&self) -> bool {
+        match self {
+            Self::Solve(SolveError::Vertex { error, .. }) => error.lost,
+            Self::Engine(kiln_executor::Error::Lost { .. }) => true,
+            _ => false,
+        }
+    }
+}
+
 impl Build<'_> {
+    /// Removes the cache mounts of the steps that will be built.
+    fn clear_mounts(&self, plan: &Plan, targets: &[VertexId]) -> Result<(), BuildError> {
+        let mut ids = HashSet::new();
+        for vertex in plan.reachable(targets) {
+            let Op::Exec(exec) = &plan.vertex(vertex).op else {
+                continue;
+            };
+            for mount in &exec.mounts {
+                if let MountKind::Cache(cache) = &mount.kind {
+                    ids.insert(cache.id.clone());
+                }
+            }
+        }
+        let removed = self.engine.store().remove_mounts(&ids);
+        let (_, busy) = removed.map_err(|e| BuildError::Engine(e.into()))?;
+        for id in busy {
+            tracing::warn!("another build uses the cache mount `{id}` now: it is not cleared");
+        }
+        Ok(())
+    }
+
     async fn carry_out(
         &self,
         request: &lower::Request<'_>,
         display: &Display,
-    ) -> Result<(Assembled, Counts), BuildError> {
+    ) -> Result<(Assembled, Solved), BuildError> {
         let cancel = self.cancel.clone();
         let lowered = tokio::select! {
             lowered = lower::lower(request, self.engine, self.findings) => {
@@ -357,32 +466,63 @@ impl Build<'_> {
         if checks::forbid(self.findings) {
             return Err(BuildError::Checks(checks::summary(self.findings)));
         }
-        let Lowered {
-            plan,
-            target,
-            config,
-            history,
-            layers,
-            ..
-        } = lowered;
-        let targets: Vec<_> = target.into_iter().collect();
+        let events = display.events();
+        for (name, lines) in &lowered.skipped {
+            events.send(Event::Skipped {
+                name: name.as_str().into(),
+                lines: *lines,
+            });
+        }
+        let plan = Arc::new(lowered.plan.clone());
+        let targets: Vec<_> = lowered.target.into_iter().collect();
+        if self.clear_mounts {
+            self.clear_mounts(&plan, &targets)?;
+        }
+        // What ran in one attempt counts in the next.
+        let started = SystemTime::now();
+        loop {
+            // A failure cancels what runs beside it, and must not cancel the next attempt.
+            let attempt = cancel.child_token();
+            let solved = self
+                .solve(&lowered, &plan, &targets, started, display, attempt)
+                .await;
+            match solved {
+                // What a remote cache could not give is not asked for again.
+                Err(error) if error.is_lost() && !cancel.is_cancelled() => {}
+                other => return other,
+            }
+        }
+    }
+
+    async fn solve(
+        &self,
+        lowered: &Lowered,
+        plan: &Arc<Plan>,
+        targets: &[VertexId],
+        started: SystemTime,
+        display: &Display,
+        cancel: CancellationToken,
+    ) -> Result<(Assembled, Solved), BuildError> {
         let options = schedule::Options {
             parallelism: self.parallelism,
-            started: SystemTime::now(),
+            started,
+            ttl: self.ttl,
+            unrecorded: false,
+            // Both builds of a comparison happen here.
+            shared: self.engine.share().is_some_and(Share::reads) && !self.compared,
             events: display.events(),
             cancel,
         };
         let worker = Arc::new(self.engine.clone());
-        let mut solution = schedule::solve(Arc::new(plan), &targets, worker, options)
-            .await
-            .map_err(BuildError::Solve)?;
+        let solution = schedule::solve(plan.clone(), targets, worker, options);
+        let mut solution = solution.await.map_err(BuildError::Solve)?;
         let output = solution.results.pop().map(|r| r.output);
         if let Some(output) = &output {
-            checks::measure(self.engine, output, &layers, self.findings).await;
+            checks::measure(self.engine, output, &lowered.layers, self.findings).await;
         }
         let assembly = Assembly {
-            config,
-            history,
+            config: lowered.config.clone(),
+            history: lowered.history.clone(),
             output,
             epoch: self.epoch,
         };
@@ -391,6 +531,12 @@ impl Build<'_> {
             .assemble(assembly, self.squash)
             .await
             .map_err(BuildError::Engine)?;
-        Ok((image, solution.counts))
+        self.engine.leave_result(&image.layers);
+        let solved = Solved {
+            plan: plan.clone(),
+            targets: targets.to_vec(),
+            made: solution.made,
+        };
+        Ok((image, solved))
     }
 }

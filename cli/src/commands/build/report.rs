@@ -5,7 +5,8 @@ use std::path::Path;
 use kiln_executor::Engine;
 use kiln_executor::export::Assembled;
 use kiln_image::Reference;
-use kiln_solver::schedule::{Counts, SolveError};
+use kiln_solver::event::Counts;
+use kiln_solver::schedule::SolveError;
 
 use super::super::output::Outputs;
 use super::{Args, BuildError, checks};
@@ -42,7 +43,10 @@ impl BuildError {
                         ui::note(&format!("The step's whole output is in {}", log.display()));
                     }
                 }
-                let failure = Failure::new(format!("failed to build: {}", error.message));
+                let failure = Failure {
+                    no_space: error.no_space,
+                    ..Failure::new(format!("failed to build: {}", error.message))
+                };
                 match error.hint {
                     Some(hint) => failure.with_hint(hint),
                     None => failure,
@@ -69,35 +73,83 @@ pub(super) fn finish(
         let mut facts = serde_json::json!({
             "containerimage.config.digest": image.id.as_str(),
             "kiln.steps.cached": counts.cached,
+            "kiln.steps.cached_remotely": counts.remote,
             "kiln.steps.ran": counts.ran,
+            "kiln.steps.skipped": counts.skipped,
         });
         if !names.is_empty() {
             facts["image.name"] = shown.join(",").into();
         }
         write_file(path, &serde_json::to_string_pretty(&facts)?)?;
     }
-    if args.quiet {
+    if mode == Mode::Quiet {
         if !outputs.use_stdout() {
             ui::data(image.id.as_str());
         }
     } else if mode == Mode::Rawjson {
-        let built = serde_json::json!({
-            "event": "built", "image": image.id.as_str(), "names": shown,
-            "cached": counts.cached, "ran": counts.ran,
-        });
+        let mut built = facts(counts);
+        built["event"] = "built".into();
+        built["image"] = image.id.as_str().into();
+        built["names"] = shown.into();
         ui::note(&built.to_string());
-    } else if mode != Mode::Quiet {
-        let names = if shown.is_empty() {
+    } else {
+        // A directory or a tar has no name.
+        let names = if shown.is_empty() || !outputs.use_names() {
             String::new()
         } else {
             format!(" {}", shown.join(", "))
         };
-        ui::note(&format!(
-            "built{names} {} ({} cached, {} ran)",
-            image.id, counts.cached, counts.ran
-        ));
+        ui::note(&format!("built{names} {} ({})", image.id, summary(counts)));
     }
     Ok(())
+}
+
+/// Tells how far a build came that has failed.
+pub(super) fn failed(model: &Model, mode: Mode) {
+    let counts = model.counts;
+    if mode == Mode::Rawjson {
+        let mut failed = facts(counts);
+        failed["event"] = "failed".into();
+        ui::note(&failed.to_string());
+    } else if mode != Mode::Quiet && counts != Counts::default() {
+        ui::note(&format!("not built ({})", summary(counts)));
+    }
+}
+
+/// What became of the steps: always how many were cached and ran, the rest where there is any.
+fn summary(counts: Counts) -> String {
+    let Counts {
+        cached,
+        remote,
+        ran,
+        failed,
+        cancelled,
+        not_reached,
+        skipped,
+    } = counts;
+    let always = ["cached", "ran"];
+    let all = [
+        (cached, "cached"),
+        (remote, "cached remotely"),
+        (ran, "ran"),
+        (failed, "failed"),
+        (cancelled, "cancelled"),
+        (not_reached, "not reached"),
+        (skipped, "skipped"),
+    ];
+    let told = all
+        .iter()
+        .filter(|(n, what)| *n > 0 || always.contains(what));
+    let told: Vec<String> = told.map(|(n, what)| format!("{n} {what}")).collect();
+    told.join(", ")
+}
+
+fn facts(counts: Counts) -> serde_json::Value {
+    serde_json::json!({
+        "cached": counts.cached, "remote": counts.remote, "ran": counts.ran,
+        "failed": counts.failed, "cancelled": counts.cancelled,
+        "not-reached": counts.not_reached, "skipped": counts.skipped,
+    })
 }
 
 fn write_file(path: &Path, text: &str) -> Result<(), Failure> {

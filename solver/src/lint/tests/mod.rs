@@ -109,7 +109,8 @@ pub(super) fn check(
         context: SourceKind::Context {
             name: "context".into(),
         },
-        no_cache: NoCache::Off,
+        no_cache: NoCache::default(),
+        project: String::new(),
         network: Network::Default,
         extra_hosts: vec![],
         ulimits: vec![],

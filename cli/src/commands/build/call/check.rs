@@ -14,27 +14,28 @@ pub(super) fn answer(
     format: Format,
     source: &SourceText,
     findings: &Findings,
-    error: Option<&LowerError>,
+    mut errors: Vec<LowerError>,
 ) -> Result<(), Failure> {
     let found = findings.sorted();
-    let forbidden = checks::forbid(findings).then(|| LowerError {
-        message: checks::summary(findings),
-        span: None,
-        help: Some(checks::FORBIDDEN.into()),
-    });
-    let error = error.or(forbidden.as_ref());
-    match format {
-        Format::Json => ui::data(&json::check(&found, source, error)),
-        Format::Sarif => ui::data(&sarif::check(&found, findings.options(), source, error)),
-        Format::Text => text(&found, source, error),
+    if errors.is_empty() && checks::forbid(findings) {
+        errors.push(LowerError {
+            message: checks::summary(findings),
+            span: None,
+            help: Some(checks::FORBIDDEN.into()),
+        });
     }
-    if error.is_some() || !findings.broken().is_empty() {
+    match format {
+        Format::Json => ui::data(&json::check(&found, source, errors.first())),
+        Format::Sarif => ui::data(&sarif::check(&found, findings.options(), source, &errors)),
+        Format::Text => text(&found, source, &errors),
+    }
+    if !errors.is_empty() || !findings.broken().is_empty() {
         return Err(Failure::silent(1));
     }
     Ok(())
 }
 
-fn text(found: &[Finding], source: &SourceText, error: Option<&LowerError>) {
+fn text(found: &[Finding], source: &SourceText, errors: &[LowerError]) {
     for finding in found {
         let page = finding.rule.url();
         let page = page.map_or_else(String::new, |url| format!(" - {url}"));
@@ -45,19 +46,20 @@ fn text(found: &[Finding], source: &SourceText, error: Option<&LowerError>) {
             source.excerpt_of(finding)
         ));
     }
-    if let Some(error) = error {
+    for error in errors {
         source.lower_error(error);
     }
-    ui::note(&match (found.len(), error) {
-        (n, Some(_)) => format!("Check incomplete: {}", count(n)),
-        (n, None) => format!("Check complete: {}", count(n)),
+    let warnings = count(found.len(), "warning");
+    ui::note(&match errors.len() {
+        0 => format!("Check complete: {warnings}"),
+        n => format!("Check incomplete: {}, {warnings}", count(n, "error")),
     });
 }
 
-fn count(n: usize) -> String {
+fn count(n: usize, what: &str) -> String {
     match n {
-        0 => "no warnings".into(),
-        1 => "1 warning".into(),
-        n => format!("{n} warnings"),
+        0 => format!("no {what}s"),
+        1 => format!("1 {what}"),
+        n => format!("{n} {what}s"),
     }
 }

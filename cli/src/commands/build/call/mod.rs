@@ -5,6 +5,7 @@ mod facts;
 mod json;
 mod sarif;
 
+use clap::builder::{PossibleValue, StringValueParser, TypedValueParser};
 use kiln_parser::{Parsed, Severity};
 use kiln_solver::lint::Findings;
 use kiln_solver::lower::{LowerError, Lowered, targets};
@@ -22,8 +23,44 @@ pub(super) struct CallArgs {
     /// Build (the default), or tell something and build nothing: check finds likely mistakes in
     /// all stages or in those of --target, outline shows what can be given to the target, targets
     /// lists the stages. With ,format=json as JSON, and check with ,format=sarif as SARIF
-    #[arg(long, value_name = "build|check|outline|targets[,format=FORMAT]")]
+    #[arg(
+        long,
+        value_name = "build|check|outline|targets[,format=FORMAT]",
+        value_parser = CallParser,
+        hide_possible_values = true
+    )]
     call: Option<String>,
+}
+
+/// Takes any text, and tells completions what it may be.
+#[derive(Clone)]
+struct CallParser;
+
+impl TypedValueParser for CallParser {
+    type Value = String;
+
+    fn parse_ref(
+        &self,
+        command: &clap::Command,
+        argument: Option<&clap::Arg>,
+        value: &std::ffi::OsStr,
+    ) -> Result<String, clap::Error> {
+        StringValueParser::new().parse_ref(command, argument, value)
+    }
+
+    fn possible_values(&self) -> Option<Box<dyn Iterator<Item = PossibleValue> + '_>> {
+        let all = [
+            "build",
+            "check",
+            "check,format=json",
+            "check,format=sarif",
+            "outline",
+            "outline,format=json",
+            "targets",
+            "targets,format=json",
+        ];
+        Some(Box::new(all.into_iter().map(PossibleValue::new)))
+    }
 }
 
 /// What is done.
@@ -106,7 +143,12 @@ impl Call {
         error: &LowerError,
     ) -> Result<(), Failure> {
         match self.method {
-            Method::Check => check::answer(self.format, source, &Findings::default(), Some(error)),
+            Method::Check => check::answer(
+                self.format,
+                source,
+                &Findings::default(),
+                vec![error.clone()],
+            ),
             Method::Build | Method::Outline | Method::Targets => {
                 source.lower_error(error);
                 Err(Failure::silent(1))
@@ -122,25 +164,24 @@ impl Call {
         parsed: &Parsed,
         findings: &Findings,
     ) -> Option<Result<(), Failure>> {
-        let error = parsed
+        let errors: Vec<LowerError> = parsed
             .diagnostics
             .iter()
-            .find(|d| d.severity == Severity::Error);
-        match (self.method, error) {
+            .filter(|d| d.severity == Severity::Error)
+            .map(|error| LowerError {
+                message: error.message.clone(),
+                span: Some(error.span),
+                help: error.help.clone(),
+            })
+            .collect();
+        match (self.method, errors.is_empty()) {
             (Method::Build, _) => None,
-            (Method::Check, Some(error)) => {
-                let error = LowerError {
-                    message: error.message.clone(),
-                    span: Some(error.span),
-                    help: error.help.clone(),
-                };
-                Some(check::answer(self.format, source, findings, Some(&error)))
-            }
-            (_, Some(_)) => {
+            (Method::Check, false) => Some(check::answer(self.format, source, findings, errors)),
+            (_, false) => {
                 source.diagnostics(&parsed.diagnostics);
                 Some(Err(Failure::silent(1)))
             }
-            (Method::Targets, None) => {
+            (Method::Targets, true) => {
                 let list = targets(&parsed.dockerfile);
                 ui::data(&match self.format {
                     Format::Json | Format::Sarif => json::targets(&list, source),
@@ -148,7 +189,7 @@ impl Call {
                 });
                 Some(Ok(()))
             }
-            (Method::Check | Method::Outline, None) => None,
+            (Method::Check | Method::Outline, true) => None,
         }
     }
 
@@ -160,7 +201,10 @@ impl Call {
         findings: &Findings,
     ) -> Result<(), Failure> {
         match (self.method, lowered) {
-            (Method::Check, lowered) => check::answer(self.format, source, findings, lowered.err()),
+            (Method::Check, lowered) => {
+                let errors = lowered.err().cloned().into_iter().collect();
+                check::answer(self.format, source, findings, errors)
+            }
             (_, Err(error)) => {
                 source.lower_error(error);
                 Err(Failure::silent(1))

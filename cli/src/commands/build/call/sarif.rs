@@ -14,7 +14,7 @@ pub(super) fn check(
     found: &[Finding],
     options: &Options,
     source: &SourceText,
-    error: Option<&LowerError>,
+    errors: &[LowerError],
 ) -> String {
     let level = |rule: Rule| {
         if options.weighs(rule) {
@@ -51,7 +51,7 @@ pub(super) fn check(
             })
         })
         .collect();
-    let notifications: Vec<Value> = error
+    let notifications: Vec<Value> = errors
         .iter()
         .map(|error| {
             let mut entry = json!({"level": "error", "message": {"text": error.message}});
@@ -69,7 +69,7 @@ pub(super) fn check(
                 "name": "kiln", "version": env!("CARGO_PKG_VERSION"), "rules": rules,
             }},
             "invocations": [{
-                "executionSuccessful": error.is_none(),
+                "executionSuccessful": errors.is_empty(),
                 "toolExecutionNotifications": notifications,
             }],
             "artifacts": [{"location": {"uri": uri(&source.name)}}],

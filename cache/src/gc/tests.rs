@@ -1,0 +1,251 @@
+use std::time::Duration;
+
+use kiln_image::{DiffId, Digest};
+use kiln_solver::explain::Origin;
+use kiln_solver::key::{Key, TreeDigest};
+
+use super::*;
+use crate::layers::LayerId;
+use crate::{MountUse, NewRecord, Packed};
+
+/// A layer of one file of `bytes` bytes, made by a step that took so long, so many hours ago.
+fn layer(store: &Store, name: &str, bytes: u64, took: u64, hours: u64) -> LayerId {
+    let scratch = store.scratch().unwrap();
+    let dir = scratch.path().join("diff");
+    std::fs::create_dir(&dir).unwrap();
+    std::fs::write(dir.join("file"), vec![0; usize::try_from(bytes).unwrap()]).unwrap();
+    let id = store.adopt_layer(&dir).unwrap();
+    let packed = Packed {
+        diff_id: DiffId::from(Digest::of(name.as_bytes())),
+        tree: TreeDigest::from(blake3::hash(name.as_bytes())),
+        tar_size: bytes,
+        bytes,
+        epoch: None,
+    };
+    let ran_at = SystemTime::now() - Duration::from_secs(hours * 3600);
+    store.record_layer(&id, &packed, ran_at).unwrap();
+    let record = NewRecord {
+        key: Key(*blake3::hash(name.as_bytes()).as_bytes()),
+        layer: &id,
+        ran_at,
+        took: Duration::from_secs(took),
+        name,
+        origin: &Origin::default(),
+        made: None,
+        inputs: &[],
+    };
+    store.put_record(&record).unwrap();
+    id
+}
+
+fn open(dir: &Path) -> Store {
+    Store::open(dir).unwrap()
+}
+
+/// Names of the steps whose layers are there.
+fn steps(store: &Store) -> Vec<String> {
+    let items = store.items().unwrap().into_iter();
+    let mut names: Vec<String> = items
+        .filter(|i| i.class == Class::Layers)
+        .map(|i| i.title)
+        .collect();
+    names.sort();
+    names
+}
+
+fn cap(bytes: u64) -> Policy {
+    Policy {
+        max_size: Some(bytes),
+        ..Policy::default()
+    }
+}
+
+#[test]
+fn what_is_worth_least_goes_first() {
+    let dir = tempfile::tempdir().unwrap();
+    let maker = open(dir.path());
+    layer(&maker, "large and cheap", 400_000, 1, 1);
+    layer(&maker, "large and dear", 400_000, 1000, 1);
+    layer(&maker, "small and cheap", 1000, 1, 1);
+    layer(&maker, "old", 400_000, 10, 5000);
+    drop(maker);
+    let store = open(dir.path());
+    assert_eq!(store.total().unwrap(), 1_201_000);
+    assert_eq!(
+        store.collect(&cap(1_201_000), true).unwrap(),
+        Removed::default()
+    );
+    let removed = store.collect(&cap(1_200_000), true).unwrap();
+    assert_eq!(removed.items[0].2, "old");
+    store.collect(&cap(500_000), true).unwrap();
+    assert_eq!(steps(&store), ["large and dear", "small and cheap"]);
+    assert_eq!(store.total().unwrap(), 401_000);
+    assert!(!store.path("trash").read_dir().unwrap().any(|_| true));
+    assert_eq!(store.path("layers-v1").read_dir().unwrap().count(), 2);
+}
+
+#[test]
+fn leases_images_and_locks_hold_what_they_use() {
+    let dir = tempfile::tempdir().unwrap();
+    let maker = open(dir.path());
+    let used = layer(&maker, "used", 1000, 1, 1);
+    let of_image = layer(&maker, "of an image", 1000, 1, 1);
+    layer(&maker, "free", 1000, 1, 1);
+    let diff = maker.layer(of_image.as_str()).unwrap().unwrap().diff_id;
+    let config = format!(
+        r#"{{"architecture":"amd64","os":"linux","rootfs":{{"type":"layers","diff_ids":["{diff}"]}},"config":{{}}}}"#
+    );
+    let config = maker.put_blob(config.as_bytes()).unwrap();
+    let name = "held".parse().unwrap();
+    maker.put_image(Some(&name), &config, None).unwrap();
+    maker.put_blob(b"free content").unwrap();
+    let mut fill = |_: &kiln_sys::RootDir| Ok(());
+    drop(
+        maker
+            .try_cache_mount(None, "free", MountUse::Locked, &mut fill)
+            .unwrap(),
+    );
+    drop(maker);
+    let stepper = open(dir.path());
+    let mount = stepper
+        .try_cache_mount(None, "used", MountUse::Shared, &mut fill)
+        .unwrap()
+        .unwrap();
+
+    let user = open(dir.path());
+    assert!(user.layer(used.as_str()).unwrap().is_some());
+    let other = open(dir.path());
+    let removed = other.prune(&Prune::default()).unwrap();
+    let mut titles: Vec<&str> = removed.items.iter().map(|i| i.2.as_str()).collect();
+    titles.sort_unstable();
+    assert_eq!(titles, ["", "free", "free"], "{removed:?}");
+    assert!(mount.path.is_dir());
+    assert_eq!(steps(&other), ["of an image", "used"]);
+    assert!(other.read_blob(&config).is_ok());
+
+    drop((mount, user, stepper));
+    other.prune(&Prune::default()).unwrap();
+    let last = open(dir.path());
+    assert_eq!(steps(&last), ["of an image"]);
+    last.remove_image(&config).unwrap();
+    last.prune(&Prune::default()).unwrap();
+    drop(other);
+    drop(last);
+    let last = open(dir.path());
+    last.prune(&Prune::default()).unwrap();
+    assert_eq!(last.items().unwrap().len(), 0);
+    assert_eq!(last.total().unwrap(), 0);
+}
+
+#[test]
+fn filters_choose_by_class_age_and_room() {
+    let dir = tempfile::tempdir().unwrap();
+    let maker = open(dir.path());
+    for (name, hours) in [("new", 0), ("day", 30), ("week", 200)] {
+        layer(&maker, name, 1000, 1, hours);
+    }
+    drop(maker);
+    let store = open(dir.path());
+    let nothing = Prune {
+        classes: HashSet::from([Class::Mounts]),
+        ..Prune::default()
+    };
+    assert_eq!(store.prune(&nothing).unwrap(), Removed::default());
+    let hours = |h: u64| Some(Duration::from_secs(h * 3600));
+    let old = Prune {
+        unused_for: hours(100),
+        ..Prune::default()
+    };
+    store.prune(&old).unwrap();
+    assert_eq!(steps(&store), ["day", "new"]);
+    let room = Prune {
+        keep: Some(1500),
+        ..Prune::default()
+    };
+    store.prune(&room).unwrap();
+    assert_eq!(steps(&store), ["new"]);
+    let age = Policy {
+        max_age: hours(1),
+        ..Policy::default()
+    };
+    store.collect(&age, false).unwrap();
+    assert_eq!(steps(&store), ["new"]);
+}
+
+#[test]
+fn a_use_makes_young() {
+    let dir = tempfile::tempdir().unwrap();
+    let maker = open(dir.path());
+    let id = layer(&maker, "old", 1000, 1, 1000);
+    layer(&maker, "older", 1000, 1, 1000);
+    drop(maker);
+    let user = open(dir.path());
+    user.layer(id.as_str()).unwrap();
+    user.note_uses().unwrap();
+    drop(user);
+    let store = open(dir.path());
+    let old = Prune {
+        unused_for: Some(Duration::from_secs(3600)),
+        ..Prune::default()
+    };
+    store.prune(&old).unwrap();
+    assert_eq!(steps(&store), ["old"]);
+}
+
+#[test]
+fn many_records_are_pruned_at_once() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = open(dir.path());
+    store
+        .write(|tx| {
+            tx.execute_batch(
+                "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 50000)
+                 INSERT INTO layers SELECT printf('%024x-1-1', i), 'd' || i, 't', 1, 10, 1, NULL, NULL, NULL FROM n;
+                 WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 50000)
+                 INSERT INTO records SELECT printf('%064x', i), printf('%024x-1-1', i), 1, 1, 1, 'RUN ' || i, NULL, NULL FROM n;",
+            )?;
+            Ok(())
+        })
+        .unwrap();
+    assert_eq!(store.total().unwrap(), 500_000);
+    let started = std::time::Instant::now();
+    let removed = store.prune(&Prune::default()).unwrap();
+    tracing::info!(took = ?started.elapsed(), "pruned");
+    assert_eq!((removed.items.len(), removed.bytes()), (50_000, 500_000));
+    let left: i64 = store
+        .db()
+        .query_row(
+            "SELECT (SELECT count(*) FROM records) + (SELECT count(*) FROM layers)",
+            [],
+            |r| r.get(0),
+        )
+        .unwrap();
+    assert_eq!((left, store.total().unwrap()), (0, 0));
+}
+
+#[test]
+fn images_without_a_name_go_when_nothing_else_is_left() {
+    let dir = tempfile::tempdir().unwrap();
+    let maker = open(dir.path());
+    for (name, named) in [("one", true), ("two", false)] {
+        let id = layer(&maker, name, 10_000, 1, 1);
+        let diff = maker.layer(id.as_str()).unwrap().unwrap().diff_id;
+        let config = format!(
+            r#"{{"architecture":"amd64","os":"linux","rootfs":{{"type":"layers","diff_ids":["{diff}"]}},"config":{{}}}}"#
+        );
+        let config = maker.put_blob(config.as_bytes()).unwrap();
+        let reference = name.parse().unwrap();
+        maker
+            .put_image(named.then_some(&reference), &config, None)
+            .unwrap();
+    }
+    drop(maker);
+    let store = open(dir.path());
+    store.prune(&Prune::default()).unwrap();
+    assert_eq!(steps(&store), ["one", "two"]);
+    store.collect(&cap(15_000), true).unwrap();
+    assert_eq!(steps(&store), ["one"]);
+    assert_eq!(store.images().unwrap().len(), 1);
+    store.collect(&cap(5_000), true).unwrap();
+    assert_eq!(steps(&store), ["one"]);
+}

@@ -1,0 +1,123 @@
+//! Cache mounts as archives: a tar, compressed with zstd, whose first entry is the mount itself.
+
+use std::io::{Read, Write};
+use std::path::Path;
+
+use kiln_image::compression::{Encoder, decoder};
+use kiln_image::{Compression, Entry, EntryKind, Timestamp};
+use kiln_sys::RootDir;
+
+use crate::error::{Error, Result};
+use crate::mounts::{CacheMountDir, MountUse};
+use crate::pack::pack_below;
+use crate::store::Store;
+use crate::unpack::{UnpackOptions, unpack};
+
+impl Store {
+    /// Writes the cache mount `id`, which nobody may use meanwhile, to `out`. Returns `out`, or
+    /// nothing if a step uses it now.
+    ///
+    /// # Errors
+    /// There is no such mount, it cannot be read, or `out` failed.
+    pub fn export_mount<W: Write + Send>(&self, id: &str, out: W) -> Result<Option<W>> {
+        if !self.mounts()?.iter().any(|m| m.id == id && m.number == 0) {
+            return Err(Error::NoMount(id.to_owned()));
+        }
+        let mut none = |_: &RootDir| Err(Error::NoMount(id.to_owned()));
+        let Some(mount) = self.try_cache_mount(None, id, MountUse::Locked, &mut none)? else {
+            return Ok(None);
+        };
+        let st = RootDir::open_trusted(&mount.path)?.stat(Path::new(""))?;
+        let mut own = Entry::new("", EntryKind::Directory, st.mode);
+        (own.uid, own.gid) = (st.uid, st.gid);
+        own.mtime = Timestamp {
+            secs: st.mtime.0,
+            nanos: st.mtime.1,
+        };
+        let failed = |e| Error::io("write archive", e);
+        let threads = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
+        let mut encoder = Encoder::new(out, Compression::Zstd, None, threads).map_err(failed)?;
+        pack_below(&mount.path, &own, &mut encoder)?;
+        Ok(Some(encoder.finish().map_err(failed)?))
+    }
+
+    /// Makes what `input` holds, in any compression, the cache mount `id`, in place of the one that
+    /// is there. False if a step uses it now.
+    ///
+    /// # Errors
+    /// The archive is malformed, or the store cannot be written.
+    pub fn import_mount(&self, id: &str, input: Box<dyn Read + Send>) -> Result<bool> {
+        let scratch = self.scratch()?;
+        let dir = scratch.path().join("data");
+        std::fs::create_dir(&dir).map_err(|e| Error::io("make cache mount", e))?;
+        let root = RootDir::open_trusted(&dir)?;
+        root.chmod(Path::new(""), 0o755)?;
+        let (_, plain) = decoder(input).map_err(|e| Error::io("read archive", e))?;
+        unpack(plain, &root, &UnpackOptions::default())?;
+        let Some(mount) = self.try_cache_mount(None, id, MountUse::Locked, &mut |_| Ok(()))? else {
+            return Ok(false);
+        };
+        exchange(self, &mount, &dir)?;
+        Ok(true)
+    }
+}
+
+/// Puts `dir` in the place of the mount's directory.
+fn exchange(store: &Store, mount: &CacheMountDir, dir: &Path) -> Result<()> {
+    store.discard(&mount.path)?;
+    std::fs::rename(dir, &mount.path).map_err(|e| Error::io("name cache mount", e))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_mount_comes_back_as_it_was() {
+        use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
+        let dir = tempfile::tempdir().unwrap();
+        let store = Store::open(dir.path()).unwrap();
+        let mut fill = |root: &RootDir| {
+            root.mkdir(Path::new("a"), 0o750)?;
+            root.chown(Path::new(""), 5, 6)?;
+            root.chmod(Path::new(""), 0o2770)?;
+            Ok(())
+        };
+        let mount = store
+            .try_cache_mount(None, "one", MountUse::Shared, &mut fill)
+            .unwrap()
+            .unwrap();
+        std::fs::write(mount.path.join("a/file"), "content").unwrap();
+        std::os::unix::fs::symlink("file", mount.path.join("a/link")).unwrap();
+        assert!(
+            store.export_mount("one", Vec::new()).unwrap().is_none(),
+            "in use"
+        );
+        drop(mount);
+        let bytes = store.export_mount("one", Vec::new()).unwrap().unwrap();
+        assert!(matches!(
+            store.export_mount("none", Vec::new()),
+            Err(Error::NoMount(_))
+        ));
+
+        assert!(
+            store
+                .import_mount("two", Box::new(std::io::Cursor::new(bytes)))
+                .unwrap()
+        );
+        let two = store.mounts().unwrap().pop().unwrap();
+        assert_eq!((two.id.as_str(), two.in_use), ("two", false));
+        assert_eq!(std::fs::read(two.path.join("a/link")).unwrap(), b"content");
+        let meta = std::fs::metadata(&two.path).unwrap();
+        assert_eq!((meta.uid(), meta.gid()), (5, 6));
+        assert_eq!(meta.permissions().mode() & 0o7777, 0o2770);
+        assert_eq!(
+            std::fs::metadata(two.path.join("a")).unwrap().mode() & 0o7777,
+            0o750
+        );
+
+        let broken = Box::new(std::io::Cursor::new(b"no archive at all".to_vec()));
+        assert!(store.import_mount("two", broken).is_err());
+        assert!(two.path.join("a/file").is_file());
+    }
+}

@@ -1,0 +1,214 @@
+//! Single flight between hosts: a note on the remote says who runs a step.
+//!
+//! The holder writes its note again every few seconds. Who waits takes a note that did not change
+//! for a while for one of a host that is gone; no clock of another host is ever compared. Two hosts
+//! that both take the same stale note run the step twice: a claim saves work, and nothing depends
+//! on it.
+//!
+//! A directory and a bucket refuse to create what exists. A registry does not, so there Fischer's
+//! algorithm is used: write, wait for longer than a write takes, and see whose note is there.
+
+use std::time::{Duration, Instant};
+
+use kiln_solver::key::Key;
+use serde::{Deserialize, Serialize};
+use tokio::task::JoinHandle;
+use tokio_util::sync::CancellationToken;
+use tokio_util::sync::DropGuard;
+
+use super::{ASKING, Backend, Remote, RemoteError};
+
+/// How often a holder writes its note again.
+const BEAT: Duration = Duration::from_secs(4);
+/// How long a note may stay the same before its host is taken for gone.
+const STALE: Duration = Duration::from_secs(20);
+/// How long it takes at a registry until all hosts see the same note.
+const SETTLE: Duration = Duration::from_millis(750);
+
+/// The note.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+struct Note {
+    /// Tells holders apart; empty in a registry once the claim was given back.
+    owner: String,
+    /// Changes with every renewal.
+    beat: u64,
+}
+
+/// A step that this host runs, as the others see it. Dropping it lets the note go stale.
+#[derive(Debug)]
+pub struct Claim {
+    remote: Remote,
+    name: String,
+    /// Ends the renewal.
+    stop: DropGuard,
+    beating: JoinHandle<()>,
+}
+
+/// What became of an attempt.
+#[derive(Debug)]
+pub enum Claimed {
+    /// This host runs the step.
+    Mine(Claim),
+    /// Another host does. Its note is remembered to see whether it goes stale.
+    Theirs(Waiting),
+    /// The remote has no claims.
+    Unsupported,
+}
+
+/// What is known of another host's claim.
+#[derive(Clone, Debug)]
+pub struct Waiting {
+    note: Note,
+    since: Instant,
+}
+
+impl Remote {
+    /// Tries to claim a step. `waiting` is what the last attempt found.
+    ///
+    /// # Errors
+    /// The remote failed.
+    pub async fn claim(&self, key: Key, waiting: Option<Waiting>) -> Result<Claimed, RemoteError> {
+        if !self.inner.single_flight {
+            return Ok(Claimed::Unsupported);
+        }
+        let name = self.name(key);
+        let mut random = [0_u8; 16];
+        kiln_sys::system::random(&mut random).map_err(crate::Error::from)?;
+        let own = Note {
+            owner: random.iter().map(|b| format!("{b:02x}")).collect(),
+            beat: 0,
+        };
+        let attempt = self.guarded("claim a step", ASKING, async {
+            match &self.inner.backend {
+                Backend::Objects(objects) => {
+                    if objects.claim(&name, &own.to_json()).await? {
+                        return Ok(None);
+                    }
+                    let Some(other) = objects.claim_of(&name).await? else {
+                        // It was given back this moment: the next attempt gets it.
+                        let note = Note {
+                            owner: String::new(),
+                            beat: 0,
+                        };
+                        return Ok(Some(Waiting::go_on(note, None)));
+                    };
+                    let other = Waiting::go_on(Note::parse(&other), waiting.as_ref());
+                    if other.is_stale() {
+                        objects.unclaim(&name).await?;
+                        if objects.claim(&name, &own.to_json()).await? {
+                            return Ok(None);
+                        }
+                    }
+                    Ok(Some(other))
+                }
+                Backend::Registry(registry) => {
+                    if let Some(other) = registry.claim_of(&name).await? {
+                        let other = Waiting::go_on(Note::parse(&other), waiting.as_ref());
+                        if !other.note.owner.is_empty() && !other.is_stale() {
+                            return Ok(Some(other));
+                        }
+                    }
+                    registry.claim(&name, &own.to_json()).await?;
+                    tokio::time::sleep(SETTLE).await;
+                    let winner = registry.claim_of(&name).await?.map(|n| Note::parse(&n));
+                    Ok(winner
+                        .filter(|n| n.owner != own.owner)
+                        .map(|note| Waiting::go_on(note, None)))
+                }
+            }
+        });
+        match attempt.await? {
+            Some(other) => Ok(Claimed::Theirs(other)),
+            None => Ok(Claimed::Mine(self.hold(name, own))),
+        }
+    }
+
+    fn hold(&self, name: String, mut note: Note) -> Claim {
+        let stop = CancellationToken::new();
+        let (remote, stopped, to) = (self.clone(), stop.clone(), name.clone());
+        let beating = tokio::spawn(async move {
+            loop {
+                tokio::select! {
+                    () = tokio::time::sleep(BEAT) => {}
+                    () = stopped.cancelled() => return,
+                }
+                note.beat += 1;
+                let renewed = remote.guarded("claim a step", ASKING, async {
+                    match &remote.inner.backend {
+                        Backend::Objects(objects) => objects.renew(&to, &note.to_json()).await,
+                        Backend::Registry(registry) => registry.claim(&to, &note.to_json()).await,
+                    }
+                });
+                if let Err(error) = renewed.await {
+                    tracing::debug!(%error, "a claim was not renewed");
+                }
+            }
+        });
+        Claim {
+            remote: self.clone(),
+            name,
+            stop: stop.drop_guard(),
+            beating,
+        }
+    }
+}
+
+impl Claim {
+    /// Gives the claim back, so that nobody waits until it goes stale.
+    pub async fn release(self) {
+        let Self {
+            remote,
+            name,
+            stop,
+            beating,
+        } = self;
+        drop(stop);
+        // A renewal under way must not come after the end.
+        let _ = beating.await;
+        let released = remote.guarded("give a claim back", ASKING, async {
+            match &remote.inner.backend {
+                Backend::Objects(objects) => objects.unclaim(&name).await,
+                Backend::Registry(registry) => {
+                    let note = Note {
+                        owner: String::new(),
+                        beat: 0,
+                    };
+                    registry.claim(&name, &note.to_json()).await
+                }
+            }
+        });
+        if let Err(error) = released.await {
+            tracing::debug!(%error, "a claim was not given back");
+        }
+    }
+}
+
+impl Note {
+    fn to_json(&self) -> Vec<u8> {
+        // A struct of a string and a number always has a JSON form.
+        serde_json::to_vec(self).unwrap_or_default()
+    }
+
+    /// A note that cannot be read is one like any other: it changes or goes stale.
+    fn parse(bytes: &[u8]) -> Self {
+        serde_json::from_slice(bytes).unwrap_or_else(|_| Self {
+            owner: format!("unreadable {}", blake3::hash(bytes)),
+            beat: 0,
+        })
+    }
+}
+
+impl Waiting {
+    /// What is known now, after `before` was known.
+    fn go_on(note: Note, before: Option<&Self>) -> Self {
+        let since = match before {
+            Some(before) if before.note == note => before.since,
+            _ => Instant::now(),
+        };
+        Self { note, since }
+    }
+
+    fn is_stale(&self) -> bool {
+        self.since.elapsed() > STALE
+    }
+}

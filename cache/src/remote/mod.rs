@@ -1,0 +1,384 @@
+//! Remote caches: places where hosts leave results of steps for each other.
+//!
+//! Every result is one small record under the step's key, and one blob, the layer. Nothing is ever
+//! rewritten as a whole, so any number of hosts write at once. A remote is advisory: it costs time
+//! and a warning when it is slow, away or wrong, never a build. What comes from it is checked:
+//! records by their key and, where that is asked for, their signature; blobs by their digest.
+//!
+//! | kind | record | layer |
+//! |---|---|---|
+//! | registry | manifest under the tag `k1-<name>`; the record is an annotation | blob of the repository |
+//! | directory, S3 | `records-v1/<xx>/<name>` | `blobs/sha256/<hex>` |
+//!
+//! `<name>` is a hash of the namespace and the key: who does not know a namespace finds nothing.
+//! Fingerprints of what steps copied from other results are kept in the same way, without a blob.
+
+mod breaker;
+mod claim;
+mod objects;
+mod record;
+mod registry;
+mod spec;
+mod trust;
+
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use kiln_image::{Descriptor, Reference};
+use kiln_registry::Client;
+use kiln_solver::key::{Fingerprint, Key};
+
+use crate::store::Store;
+use breaker::Breaker;
+use objects::Objects;
+use registry::Registry;
+
+pub use claim::{Claim, Claimed, Waiting};
+use record::FingerprintRecord;
+pub use record::RemoteRecord;
+pub use spec::{Mode, RemoteKind, RemoteSpec, S3Spec, SpecError};
+pub use trust::{SigningKey, Trust, TrustError, VerifyingKey};
+
+const LOOK_UP: &str = "look a result up";
+const STORE: &str = "store a result";
+/// The longest record, in bytes.
+const MAX_RECORD: u64 = 4 << 20;
+/// How long a remote may take to answer a question.
+const ASKING: Duration = Duration::from_secs(10);
+/// How long a transfer may take besides its bytes.
+const CONNECTING: Duration = Duration::from_secs(30);
+/// Bytes in a second below which a transfer is given up: making the layer again is faster.
+const SLOWEST: u64 = 100_000;
+/// How long it may take to store a record.
+const STORING: Duration = Duration::from_secs(30);
+
+/// Why a remote was of no use.
+#[derive(Debug, thiserror::Error)]
+pub enum RemoteError {
+    /// It failed, or could not be reached.
+    #[error("cannot {action}: {why}")]
+    Failed {
+        /// What was wanted.
+        action: &'static str,
+        /// Why not.
+        why: String,
+    },
+    /// It took too long.
+    #[error("cannot {action}: no answer in {} s", .after.as_secs())]
+    Slow {
+        /// What was wanted.
+        action: &'static str,
+        /// How long it was waited for.
+        after: Duration,
+    },
+    /// What it gave is not what it should be.
+    #[error("a record is refused: {0}")]
+    Refused(String),
+    /// It has failed too often and is left alone.
+    #[error("it is not asked any more")]
+    Broken,
+    /// The store of this host failed.
+    #[error(transparent)]
+    Store(#[from] crate::Error),
+}
+
+impl RemoteError {
+    fn failed(action: &'static str) -> impl Fn(String) -> Self {
+        move |why| Self::Failed { action, why }
+    }
+}
+
+/// How long a transfer of so many bytes may take.
+fn transfer_time(bytes: u64) -> Duration {
+    CONNECTING + Duration::from_secs(bytes / SLOWEST)
+}
+
+/// Under what the fingerprint of selected paths of a tree is kept.
+fn fingerprint_key(identity: &str, selection: &str) -> Key {
+    let mut hasher = blake3::Hasher::new_derive_key("kiln remote cache 2026 fingerprint");
+    for part in [identity, selection] {
+        hasher.update(&(part.len() as u64).to_le_bytes());
+        hasher.update(part.as_bytes());
+    }
+    Key::from(hasher.finalize())
+}
+
+#[derive(Debug)]
+enum Backend {
+    Registry(Registry),
+    Objects(Objects),
+}
+
+/// A remote cache. Cloning shares it.
+#[derive(Clone, Debug)]
+pub struct Remote {
+    inner: Arc<Inner>,
+}
+
+#[derive(Debug)]
+struct Inner {
+    label: String,
+    backend: Backend,
+    namespace: String,
+    trust: Trust,
+    breaker: Breaker,
+    single_flight: bool,
+}
+
+impl Remote {
+    /// A remote of `spec`. Opens no connection yet. `namespace` keeps the records of one group of
+    /// hosts from those of another; `client` should not try for long.
+    ///
+    /// # Errors
+    /// The settings are unusable: a directory that cannot be made, an address that is none.
+    pub fn open(
+        spec: &RemoteSpec,
+        client: &Client,
+        namespace: &str,
+        trust: Trust,
+    ) -> Result<Self, SpecError> {
+        let (backend, single_flight) = match &spec.kind {
+            RemoteKind::Registry { reference } => {
+                let registry = Registry::new(client.clone(), reference.clone());
+                // A registry cannot refuse to overwrite; claims there take a while and are only
+                // made where they are asked for.
+                (
+                    Backend::Registry(registry),
+                    spec.single_flight.unwrap_or(false),
+                )
+            }
+            RemoteKind::Local { dir } => {
+                let objects = Objects::directory(dir)?;
+                (
+                    Backend::Objects(objects),
+                    spec.single_flight.unwrap_or(true),
+                )
+            }
+            RemoteKind::S3(s3) => {
+                let objects = Objects::s3(s3)?;
+                (
+                    Backend::Objects(objects),
+                    spec.single_flight.unwrap_or(true),
+                )
+            }
+        };
+        Ok(Self {
+            inner: Arc::new(Inner {
+                label: spec.to_string(),
+                backend,
+                namespace: format!("{namespace}\n{}", spec.namespace()),
+                trust,
+                breaker: Breaker::default(),
+                single_flight,
+            }),
+        })
+    }
+
+    /// What people know it by.
+    pub fn label(&self) -> &str {
+        &self.inner.label
+    }
+
+    /// The record of a key, if the remote has one that can be trusted.
+    ///
+    /// # Errors
+    /// The remote failed, or its record is refused.
+    pub async fn get(&self, key: Key) -> Result<Option<RemoteRecord>, RemoteError> {
+        let Some(text) = self.read(&self.name(key)).await? else {
+            return Ok(None);
+        };
+        match RemoteRecord::from_json(&text).and_then(|r| r.checked(key)) {
+            Ok(record) => Ok(Some(record)),
+            Err(why) => Err(RemoteError::Refused(why)),
+        }
+    }
+
+    /// The fingerprint of selected paths of a result, if the remote knows it.
+    ///
+    /// # Errors
+    /// The remote failed, or its record is refused.
+    pub async fn fingerprint(
+        &self,
+        identity: &str,
+        selection: &str,
+    ) -> Result<Option<Fingerprint>, RemoteError> {
+        let Some(text) = self
+            .read(&self.name(fingerprint_key(identity, selection)))
+            .await?
+        else {
+            return Ok(None);
+        };
+        let record: FingerprintRecord =
+            serde_json::from_str(&text).map_err(|e| RemoteError::Refused(e.to_string()))?;
+        if record.identity != identity || record.selection != selection {
+            return Err(RemoteError::Refused("it is that of another tree".into()));
+        }
+        let fingerprint = Fingerprint::from_hex(&record.fingerprint);
+        let malformed = || RemoteError::Refused("its fingerprint is malformed".into());
+        fingerprint.ok_or_else(malformed).map(Some)
+    }
+
+    /// Leaves the fingerprint of selected paths of a result.
+    ///
+    /// # Errors
+    /// The remote failed.
+    pub async fn put_fingerprint(
+        &self,
+        identity: &str,
+        selection: &str,
+        fingerprint: Fingerprint,
+    ) -> Result<(), RemoteError> {
+        let record = FingerprintRecord {
+            identity: identity.to_owned(),
+            selection: selection.to_owned(),
+            fingerprint: fingerprint.to_hex(),
+        };
+        let text = serde_json::to_string(&record);
+        let text = text.map_err(|e| RemoteError::failed(STORE)(e.to_string()))?;
+        self.write(&self.name(fingerprint_key(identity, selection)), text, None)
+            .await
+    }
+
+    async fn read(&self, name: &str) -> Result<Option<String>, RemoteError> {
+        let bytes = self.guarded(LOOK_UP, ASKING, async {
+            match &self.inner.backend {
+                Backend::Registry(registry) => registry.get(name).await,
+                Backend::Objects(objects) => objects.get(name).await,
+            }
+        });
+        let Some(bytes) = bytes.await? else {
+            return Ok(None);
+        };
+        let text = self.inner.trust.open(&self.inner.namespace, &bytes);
+        text.map(Some).map_err(RemoteError::Refused)
+    }
+
+    async fn write(
+        &self,
+        name: &str,
+        text: String,
+        blob: Option<&Descriptor>,
+    ) -> Result<(), RemoteError> {
+        let bytes = self.inner.trust.seal(&self.inner.namespace, text);
+        let bytes = bytes.map_err(RemoteError::failed(STORE))?;
+        if bytes.len() as u64 > MAX_RECORD {
+            let why = format!("its record has {} bytes", bytes.len());
+            return Err(RemoteError::failed(STORE)(why));
+        }
+        self.guarded(STORE, STORING, async {
+            match &self.inner.backend {
+                Backend::Registry(registry) => registry.put(name, &bytes, blob).await,
+                Backend::Objects(objects) => objects.put(name, bytes).await,
+            }
+        })
+        .await
+    }
+
+    /// Whether the remote has a record of this key.
+    ///
+    /// # Errors
+    /// The remote failed.
+    pub async fn has(&self, key: Key) -> Result<bool, RemoteError> {
+        let name = self.name(key);
+        self.guarded(LOOK_UP, ASKING, async {
+            match &self.inner.backend {
+                Backend::Registry(registry) => registry.has(&name).await,
+                Backend::Objects(objects) => objects.has(&name).await,
+            }
+        })
+        .await
+    }
+
+    /// Sends a layer's blob, unless the remote has it, then its record. `file` holds the blob;
+    /// `elsewhere` are repositories that may have it too. Returns whether bytes were sent.
+    ///
+    /// # Errors
+    /// The remote failed.
+    pub async fn put(
+        &self,
+        record: &RemoteRecord,
+        file: &Path,
+        elsewhere: &[Reference],
+    ) -> Result<bool, RemoteError> {
+        let sent = self.guarded("send a layer", transfer_time(record.blob.size), async {
+            match &self.inner.backend {
+                Backend::Registry(r) => r.put_blob(&record.blob, file, elsewhere).await,
+                Backend::Objects(objects) => objects.put_blob(&record.blob, file).await,
+            }
+        });
+        let sent = sent.await?;
+        let text = record.to_json().map_err(RemoteError::failed(STORE))?;
+        self.write(&self.name(record.key), text, Some(&record.blob))
+            .await?;
+        Ok(sent)
+    }
+
+    /// Brings a layer's blob into the store. Its digest is right when this returns.
+    ///
+    /// # Errors
+    /// The remote failed or does not have it.
+    pub async fn fetch(
+        &self,
+        store: &Store,
+        blob: &Descriptor,
+        progress: &(dyn Fn(u64) + Send + Sync),
+    ) -> Result<(), RemoteError> {
+        if store.has_blob(&blob.digest) {
+            return Ok(());
+        }
+        self.guarded("fetch a layer", transfer_time(blob.size), async {
+            match &self.inner.backend {
+                Backend::Registry(registry) => registry.fetch(store, blob, progress).await,
+                Backend::Objects(objects) => objects.fetch(store, blob, progress).await,
+            }
+        })
+        .await
+    }
+
+    /// How a key is called here.
+    fn name(&self, key: Key) -> String {
+        let mut hasher = blake3::Hasher::new_derive_key("kiln remote cache 2026 name of a record");
+        hasher.update(&(self.inner.namespace.len() as u64).to_le_bytes());
+        hasher.update(self.inner.namespace.as_bytes());
+        hasher.update(&key.0);
+        hasher.finalize().to_hex().to_string()
+    }
+
+    async fn guarded<T>(
+        &self,
+        action: &'static str,
+        after: Duration,
+        work: impl Future<Output = Result<T, RemoteError>>,
+    ) -> Result<T, RemoteError> {
+        self.counted(async {
+            match tokio::time::timeout(after, work).await {
+                Ok(result) => result,
+                Err(_) => Err(RemoteError::Slow { action, after }),
+            }
+        })
+        .await
+    }
+
+    /// Does some work with the remote unless it is out of order, and counts how that went.
+    async fn counted<T>(
+        &self,
+        work: impl Future<Output = Result<T, RemoteError>>,
+    ) -> Result<T, RemoteError> {
+        if self.inner.breaker.is_open() {
+            return Err(RemoteError::Broken);
+        }
+        let result = work.await;
+        match &result {
+            Ok(_) => self.inner.breaker.succeeded(),
+            Err(RemoteError::Store(_) | RemoteError::Broken) => {}
+            Err(_) => self.inner.breaker.failed(),
+        }
+        result
+    }
+
+    /// Whether the remote is still asked.
+    pub fn is_usable(&self) -> bool {
+        !self.inner.breaker.is_open()
+    }
+}

@@ -1,0 +1,269 @@
+//! Records in a directory or in a bucket: one object each.
+
+use std::path::Path as FilePath;
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures_util::TryStreamExt as _;
+use kiln_image::Descriptor;
+use object_store::aws::AmazonS3Builder;
+use object_store::buffered::BufWriter;
+use object_store::local::LocalFileSystem;
+use object_store::path::Path;
+use object_store::{
+    BackoffConfig, ClientOptions, Error, ObjectStore, ObjectStoreExt as _, PutMode, PutPayload,
+    RetryConfig,
+};
+use tokio::io::AsyncWriteExt as _;
+
+use super::spec::{S3Spec, SpecError};
+use super::{MAX_RECORD, RemoteError};
+use crate::store::Store;
+
+/// A directory or bucket.
+#[derive(Debug)]
+pub(super) struct Objects {
+    store: Arc<dyn ObjectStore>,
+    prefix: Path,
+}
+
+fn failed(action: &'static str) -> impl Fn(Error) -> RemoteError {
+    move |error| {
+        let why = match &error {
+            Error::Generic { source, .. } => source.to_string(),
+            Error::NotFound { .. } => "it is not there".into(),
+            other => other.to_string(),
+        };
+        RemoteError::Failed { action, why }
+    }
+}
+
+impl Objects {
+    /// A directory, which is made if it is missing.
+    pub(super) fn directory(dir: &FilePath) -> Result<Self, SpecError> {
+        std::fs::create_dir_all(dir)
+            .map_err(|e| SpecError(format!("cannot make `{}`: {e}", dir.display())))?;
+        let store = LocalFileSystem::new_with_prefix(dir)
+            .map_err(|e| SpecError(format!("cannot use `{}`: {e}", dir.display())))?;
+        Ok(Self {
+            store: Arc::new(store),
+            prefix: Path::default(),
+        })
+    }
+
+    /// A bucket. What the description leaves open comes from the environment (`AWS_…`) or from the
+    /// machine's role, as for other tools.
+    pub(super) fn s3(spec: &S3Spec) -> Result<Self, SpecError> {
+        let options = ClientOptions::new()
+            .with_connect_timeout(Duration::from_secs(5))
+            .with_read_timeout(Duration::from_secs(20))
+            .with_timeout_disabled();
+        let retry = RetryConfig {
+            backoff: BackoffConfig {
+                init_backoff: Duration::from_millis(100),
+                max_backoff: Duration::from_secs(1),
+                base: 2.0,
+            },
+            max_retries: 2,
+            retry_timeout: Duration::from_secs(10),
+        };
+        let mut builder = AmazonS3Builder::from_env()
+            .with_client_options(options)
+            .with_retry(retry)
+            .with_bucket_name(&spec.bucket)
+            .with_virtual_hosted_style_request(!spec.path_style.unwrap_or(spec.endpoint.is_some()));
+        if let Some(region) = &spec.region {
+            builder = builder.with_region(region);
+        }
+        if let Some(endpoint) = &spec.endpoint {
+            builder = builder
+                .with_endpoint(endpoint)
+                .with_allow_http(endpoint.starts_with("http://"));
+        }
+        if let Some(id) = &spec.access_key_id {
+            builder = builder.with_access_key_id(id);
+        }
+        if let Some(secret) = &spec.secret_access_key {
+            builder = builder.with_secret_access_key(secret);
+        }
+        if let Some(token) = &spec.session_token {
+            builder = builder.with_token(token);
+        }
+        let store = builder
+            .build()
+            .map_err(|e| SpecError(format!("bucket `{}`: {e}", spec.bucket)))?;
+        Ok(Self {
+            store: Arc::new(store),
+            prefix: Path::from(spec.prefix.as_str()),
+        })
+    }
+
+    fn record(&self, name: &str) -> Path {
+        let folder = name.get(..2).unwrap_or_default();
+        self.prefix
+            .clone()
+            .join("records-v1")
+            .join(folder)
+            .join(name)
+    }
+
+    fn blob(&self, blob: &Descriptor) -> Path {
+        let algorithm = blob.digest.algorithm().to_string();
+        self.prefix
+            .clone()
+            .join("blobs")
+            .join(algorithm)
+            .join(blob.digest.hex())
+    }
+
+    fn claim_path(&self, name: &str) -> Path {
+        self.prefix.clone().join("claims-v1").join(name)
+    }
+
+    async fn read(
+        &self,
+        path: &Path,
+        action: &'static str,
+    ) -> Result<Option<Vec<u8>>, RemoteError> {
+        let found = match self.store.get(path).await {
+            Ok(found) => found,
+            Err(Error::NotFound { .. }) => return Ok(None),
+            Err(e) => return Err(failed(action)(e)),
+        };
+        let size = found.meta.size;
+        if size > MAX_RECORD {
+            let why = format!("it has {size} bytes");
+            return Err(RemoteError::Refused(why));
+        }
+        let bytes = found.bytes().await.map_err(failed(action))?;
+        Ok(Some(bytes.to_vec()))
+    }
+
+    async fn exists(&self, path: &Path, action: &'static str) -> Result<bool, RemoteError> {
+        match self.store.head(path).await {
+            Ok(_) => Ok(true),
+            Err(Error::NotFound { .. }) => Ok(false),
+            Err(e) => Err(failed(action)(e)),
+        }
+    }
+
+    pub(super) async fn get(&self, name: &str) -> Result<Option<Vec<u8>>, RemoteError> {
+        self.read(&self.record(name), "look a result up").await
+    }
+
+    pub(super) async fn has(&self, name: &str) -> Result<bool, RemoteError> {
+        self.exists(&self.record(name), "look a result up").await
+    }
+
+    pub(super) async fn put(&self, name: &str, record: Vec<u8>) -> Result<(), RemoteError> {
+        self.store
+            .put(&self.record(name), PutPayload::from(record))
+            .await
+            .map(drop)
+            .map_err(failed("store a result"))
+    }
+
+    pub(super) async fn put_blob(
+        &self,
+        blob: &Descriptor,
+        file: &FilePath,
+    ) -> Result<bool, RemoteError> {
+        const ACTION: &str = "send a layer";
+        let path = self.blob(blob);
+        if self.exists(&path, ACTION).await? {
+            return Ok(false);
+        }
+        let why = |e: std::io::Error| RemoteError::failed(ACTION)(e.to_string());
+        let mut from = tokio::fs::File::open(file).await.map_err(why)?;
+        let mut to = BufWriter::new(self.store.clone(), path);
+        if let Err(e) = tokio::io::copy(&mut from, &mut to).await {
+            // What was sent so far is of no use to anybody.
+            let _ = to.abort().await;
+            return Err(why(e));
+        }
+        to.shutdown().await.map_err(why)?;
+        Ok(true)
+    }
+
+    pub(super) async fn fetch(
+        &self,
+        store: &Store,
+        blob: &Descriptor,
+        progress: &(dyn Fn(u64) + Send + Sync),
+    ) -> Result<(), RemoteError> {
+        const ACTION: &str = "fetch a layer";
+        let found = self
+            .store
+            .get(&self.blob(blob))
+            .await
+            .map_err(failed(ACTION))?;
+        if found.meta.size != blob.size {
+            let why = format!("it has {} bytes and not {}", found.meta.size, blob.size);
+            return Err(RemoteError::Failed {
+                action: ACTION,
+                why,
+            });
+        }
+        let mut writer = Some(store.blob_writer(blob.digest.algorithm())?);
+        let mut stream = found.into_stream();
+        while let Some(bytes) = stream.try_next().await.map_err(failed(ACTION))? {
+            let Some(mut to) = writer.take() else { break };
+            let written = tokio::task::spawn_blocking(move || {
+                std::io::Write::write_all(&mut to, &bytes).map(|()| to)
+            });
+            let written = written.await.map_err(std::io::Error::other).flatten();
+            let to = written.map_err(|e| crate::Error::io("write layer blob", e))?;
+            if to.size() > blob.size {
+                let why = "it is longer than it should be".into();
+                return Err(RemoteError::Failed {
+                    action: ACTION,
+                    why,
+                });
+            }
+            progress(to.size());
+            writer = Some(to);
+        }
+        match writer.map(|w| w.finish(Some(&blob.digest))) {
+            Some(Err(e @ crate::Error::WrongDigest { .. })) => {
+                Err(RemoteError::failed(ACTION)(e.to_string()))
+            }
+            Some(other) => Ok(other.map(drop)?),
+            None => Ok(()),
+        }
+    }
+
+    /// Who claims a name.
+    pub(super) async fn claim_of(&self, name: &str) -> Result<Option<Vec<u8>>, RemoteError> {
+        self.read(&self.claim_path(name), "look a claim up").await
+    }
+
+    /// Claims a name if nobody does; whether that worked.
+    pub(super) async fn claim(&self, name: &str, claim: &[u8]) -> Result<bool, RemoteError> {
+        let payload = PutPayload::from(claim.to_vec());
+        let options = PutMode::Create.into();
+        match self
+            .store
+            .put_opts(&self.claim_path(name), payload, options)
+            .await
+        {
+            Ok(_) => Ok(true),
+            Err(Error::AlreadyExists { .. } | Error::Precondition { .. }) => Ok(false),
+            Err(e) => Err(failed("claim a step")(e)),
+        }
+    }
+
+    /// Writes a claim of one's own again.
+    pub(super) async fn renew(&self, name: &str, claim: &[u8]) -> Result<(), RemoteError> {
+        let payload = PutPayload::from(claim.to_vec());
+        let put = self.store.put(&self.claim_path(name), payload).await;
+        put.map(drop).map_err(failed("claim a step"))
+    }
+
+    /// Takes a claim away.
+    pub(super) async fn unclaim(&self, name: &str) -> Result<(), RemoteError> {
+        match self.store.delete(&self.claim_path(name)).await {
+            Ok(()) | Err(Error::NotFound { .. }) => Ok(()),
+            Err(e) => Err(failed("give a claim back")(e)),
+        }
+    }
+}

@@ -1,0 +1,178 @@
+//! Records in a registry: one OCI artifact each, under a tag of its own.
+
+use std::path::Path;
+
+use kiln_image::{Descriptor, ImageManifest, Manifest, Reference, media_type};
+use kiln_registry::{BlobReader, BlobSource, Client, FileSink, FileSource, Pushed, RegistryError};
+
+use super::RemoteError;
+use crate::store::Store;
+
+/// The type of the artifact.
+const ARTIFACT: &str = "application/vnd.kiln.cache.record.v1+json";
+/// The annotation that holds the record.
+const RECORD: &str = "dev.kiln.cache.record";
+/// The config that OCI asks artifacts without a config to have.
+const EMPTY: &[u8] = b"{}";
+const EMPTY_TYPE: &str = "application/vnd.oci.empty.v1+json";
+
+/// A repository.
+#[derive(Debug)]
+pub(super) struct Registry {
+    client: Client,
+    reference: Reference,
+    /// The repository has the empty config.
+    has_empty: tokio::sync::OnceCell<()>,
+}
+
+fn failed(action: &'static str) -> impl Fn(RegistryError) -> RemoteError {
+    move |error| {
+        let mut why = error.to_string();
+        let mut source = std::error::Error::source(&error);
+        while let Some(cause) = source {
+            why.push_str(": ");
+            why.push_str(&cause.to_string());
+            source = cause.source();
+        }
+        RemoteError::Failed { action, why }
+    }
+}
+
+/// Bytes of memory as a blob.
+struct Bytes(&'static [u8]);
+
+impl BlobSource for Bytes {
+    async fn open(&self, offset: u64) -> std::io::Result<BlobReader> {
+        let from = usize::try_from(offset).unwrap_or(usize::MAX);
+        Ok(Box::pin(self.0.get(from..).unwrap_or_default()))
+    }
+}
+
+impl Registry {
+    pub(super) fn new(client: Client, reference: Reference) -> Self {
+        let has_empty = tokio::sync::OnceCell::new();
+        Self {
+            client,
+            reference,
+            has_empty,
+        }
+    }
+
+    fn tagged(&self, tag: &str) -> Result<Reference, RemoteError> {
+        self.reference
+            .with_tag(tag)
+            .map_err(|e| RemoteError::failed("name a record")(e.to_string()))
+    }
+
+    /// The annotation of the artifact under a tag.
+    async fn read(&self, tag: &str) -> Result<Option<Vec<u8>>, RemoteError> {
+        let reference = self.tagged(tag)?;
+        let accept = [media_type::OCI_MANIFEST];
+        match self.client.fetch_manifest(&reference, &accept).await {
+            Ok(Manifest::Image(mut image)) => Ok(image
+                .value
+                .annotations
+                .remove(RECORD)
+                .map(String::into_bytes)),
+            Ok(Manifest::Index(_)) => Ok(None),
+            Err(e) if e.is_not_found() => Ok(None),
+            Err(e) => Err(failed("look a result up")(e)),
+        }
+    }
+
+    async fn write(
+        &self,
+        tag: &str,
+        record: &[u8],
+        layers: Vec<Descriptor>,
+    ) -> Result<(), RemoteError> {
+        let failed = failed("store a result");
+        let empty = Descriptor::of(EMPTY_TYPE, EMPTY);
+        self.has_empty
+            .get_or_try_init(|| async {
+                self.client
+                    .push_blob(&self.reference, &empty, &Bytes(EMPTY), &[], &|_| {})
+                    .await
+                    .map(drop)
+            })
+            .await
+            .map_err(&failed)?;
+        let mut manifest = ImageManifest::oci(empty, layers);
+        manifest.artifact_type = Some(ARTIFACT.into());
+        let record = String::from_utf8_lossy(record).into_owned();
+        manifest.annotations.insert(RECORD.into(), record);
+        let raw = manifest.to_json();
+        let raw = raw.map_err(|e| RemoteError::failed("store a result")(e.to_string()))?;
+        self.client
+            .push_manifest(&self.tagged(tag)?, &raw, media_type::OCI_MANIFEST)
+            .await
+            .map(drop)
+            .map_err(failed)
+    }
+
+    pub(super) async fn get(&self, name: &str) -> Result<Option<Vec<u8>>, RemoteError> {
+        self.read(&format!("k1-{name}")).await
+    }
+
+    pub(super) async fn has(&self, name: &str) -> Result<bool, RemoteError> {
+        let reference = self.tagged(&format!("k1-{name}"))?;
+        match self
+            .client
+            .resolve(&reference, &[media_type::OCI_MANIFEST])
+            .await
+        {
+            Ok(_) => Ok(true),
+            Err(e) if e.is_not_found() => Ok(false),
+            Err(e) => Err(failed("look a result up")(e)),
+        }
+    }
+
+    pub(super) async fn put(
+        &self,
+        name: &str,
+        record: &[u8],
+        blob: Option<&Descriptor>,
+    ) -> Result<(), RemoteError> {
+        let layers = blob.into_iter().cloned().collect();
+        self.write(&format!("k1-{name}"), record, layers).await
+    }
+
+    pub(super) async fn put_blob(
+        &self,
+        blob: &Descriptor,
+        file: &Path,
+        elsewhere: &[Reference],
+    ) -> Result<bool, RemoteError> {
+        let source = FileSource(file.to_path_buf());
+        let pushed = self
+            .client
+            .push_blob(&self.reference, blob, &source, elsewhere, &|_| {})
+            .await
+            .map_err(failed("send a layer"))?;
+        Ok(pushed == Pushed::Uploaded)
+    }
+
+    pub(super) async fn fetch(
+        &self,
+        store: &Store,
+        blob: &Descriptor,
+        progress: &(dyn Fn(u64) + Send + Sync),
+    ) -> Result<(), RemoteError> {
+        let file = store.open_partial(&blob.digest)?;
+        let mut sink = FileSink::new(tokio::fs::File::from_std(file));
+        self.client
+            .fetch_blob(&self.reference, blob, &mut sink, progress)
+            .await
+            .map_err(failed("fetch a layer"))?;
+        Ok(store.adopt_partial(&blob.digest)?)
+    }
+
+    /// Who claims a name.
+    pub(super) async fn claim_of(&self, name: &str) -> Result<Option<Vec<u8>>, RemoteError> {
+        self.read(&format!("c1-{name}")).await
+    }
+
+    pub(super) async fn claim(&self, name: &str, claim: &[u8]) -> Result<(), RemoteError> {
+        self.write(&format!("c1-{name}"), claim, Vec::new()).await
+    }
+}

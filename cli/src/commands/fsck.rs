@@ -1,0 +1,71 @@
+//! `kiln fsck`.
+
+use std::io::{IsTerminal as _, Write as _};
+use std::process::ExitCode;
+use std::sync::Mutex;
+use std::time::{Duration, Instant};
+
+use crate::engine::App;
+use crate::errors::Failure;
+use crate::ui;
+
+/// Check the store
+#[derive(Debug, clap::Args)]
+#[command(after_help = "\
+Blobs are hashed, layers are packed again and compared with what was written, records, images and
+cache mounts must have what they refer to. A line is printed for each thing that is wrong, and the
+exit code is 1 then, with --repair too.
+
+A build checks that a layer is there, not that every byte of its files is what it was: that is what
+this command is for. It takes as long as reading the store. The files of cache mounts are not checked,
+for steps may write to them as they like.
+
+Examples:
+  kiln fsck
+  kiln fsck --repair")]
+pub(crate) struct Args {
+    /// Take what is wrong out of the store, so that it is fetched or made again when it is needed
+    #[arg(long)]
+    repair: bool,
+}
+
+/// Runs the command.
+pub(crate) fn run(app: &App, args: &Args) -> Result<ExitCode, Failure> {
+    let store = if args.repair {
+        app.store_to_remove()?
+    } else {
+        app.store()?
+    };
+    let last = Mutex::new(Instant::now());
+    let shown = std::io::stderr().is_terminal();
+    let progress = |done: usize, all: usize| {
+        let Ok(mut last) = last.lock() else { return };
+        if shown && (done == all || last.elapsed() > Duration::from_millis(100)) {
+            *last = Instant::now();
+            let end = if done == all { '\n' } else { '\r' };
+            let _ = write!(std::io::stderr(), "{done} of {all} checked{end}");
+        }
+    };
+    let report = store.check(args.repair, &progress)?;
+    for finding in &report.findings {
+        let repaired = if args.repair { "; removed" } else { "" };
+        ui::data(&format!(
+            "{} {}: {}{repaired}",
+            finding.part.as_str(),
+            finding.name,
+            finding.problem
+        ));
+    }
+    if !report.unknown.is_empty() {
+        let count = report.unknown.len();
+        ui::note(&format!(
+            "{count} layers of images have no blob to compare them with"
+        ));
+    }
+    let count = report.findings.len();
+    ui::note(&format!("{} things checked, {count} wrong", report.checked));
+    if count > 0 && !args.repair {
+        ui::hint("kiln fsck --repair takes them out; they are fetched or made again when needed");
+    }
+    Ok(ExitCode::from(u8::from(count > 0)))
+}

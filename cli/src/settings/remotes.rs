@@ -1,0 +1,102 @@
+//! Section `[cache]` of the config file: remote caches of every build of this host.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use kiln_cache::remote::{RemoteSpec, SigningKey, VerifyingKey};
+use serde::Deserialize;
+
+use crate::errors::{Failure, chain};
+
+/// Remote caches of every build of this host.
+#[derive(Debug, Default)]
+pub(crate) struct CacheSettings {
+    pub(crate) from: Vec<RemoteSpec>,
+    pub(crate) to: Vec<RemoteSpec>,
+    /// Nothing is written to any remote.
+    pub(crate) read_only: bool,
+    /// Keeps the records of one group of hosts from those of another.
+    pub(crate) namespace: String,
+    /// Signs what is written.
+    pub(crate) sign: Option<Arc<SigningKey>>,
+    /// Whose records are believed; none is everybody's.
+    pub(crate) accept: Option<Vec<VerifyingKey>>,
+    /// How long another host that runs a step is waited for.
+    pub(crate) patience: Duration,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+pub(super) struct CacheFile {
+    #[serde(default)]
+    from: Vec<String>,
+    #[serde(default)]
+    to: Vec<String>,
+    #[serde(default)]
+    read_only: bool,
+    #[serde(default)]
+    namespace: String,
+    #[serde(default)]
+    sign_key: Option<PathBuf>,
+    #[serde(default)]
+    accept_keys: Option<Vec<PathBuf>>,
+    #[serde(default)]
+    wait_for_others: Option<String>,
+}
+
+/// How long another host's step is waited for where the file does not say.
+const PATIENCE: Duration = Duration::from_secs(10 * 60);
+
+impl CacheFile {
+    /// The section, resolved.
+    pub(super) fn settings(self) -> Result<CacheSettings, Failure> {
+        let file = self;
+        let parse = |text: &String, writing| {
+            RemoteSpec::parse(text, writing).map_err(|e| {
+                Failure::new(format!(
+                    "config file, [cache], `{}`: {e}",
+                    RemoteSpec::redacted(text)
+                ))
+            })
+        };
+        let key = |e| Failure::new(format!("config file, [cache]: {}", chain(&e)));
+        let sign = file.sign_key.map(|p| SigningKey::read(&p)).transpose();
+        let sign = sign.map_err(key)?.map(Arc::new);
+        let accept = match file.accept_keys {
+            None => None,
+            Some(paths) => {
+                let keys = paths.iter().map(|p| VerifyingKey::read(p));
+                let mut keys = keys.collect::<Result<Vec<_>, _>>().map_err(key)?;
+                // What this host wrote it believes.
+                keys.extend(sign.as_ref().map(|s| s.verifying_key()));
+                Some(keys)
+            }
+        };
+        let patience = match &file.wait_for_others {
+            None => PATIENCE,
+            Some(text) => humantime::parse_duration(text).map_err(|e| {
+                Failure::new(format!(
+                    "config file, [cache], wait-for-others `{text}`: {e}"
+                ))
+            })?,
+        };
+        Ok(CacheSettings {
+            from: file
+                .from
+                .iter()
+                .map(|t| parse(t, false))
+                .collect::<Result<_, _>>()?,
+            to: file
+                .to
+                .iter()
+                .map(|t| parse(t, true))
+                .collect::<Result<_, _>>()?,
+            read_only: file.read_only,
+            namespace: file.namespace,
+            sign,
+            accept,
+            patience,
+        })
+    }
+}

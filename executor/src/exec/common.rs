@@ -1,0 +1,83 @@
+//! What the steps of an engine have in common: the places where their mounts are put together, and
+//! the files of names, which no step can change.
+
+use std::collections::HashMap;
+use std::path::{Path, PathBuf};
+use std::sync::{Mutex, PoisonError};
+
+use kiln_cache::{Scratch, Store};
+use kiln_sys::RootDir;
+
+use crate::error::{Error, Result};
+
+/// Made when the first step needs it, removed with the engine.
+#[derive(Debug, Default)]
+pub(crate) struct Common(Mutex<Option<Made>>);
+
+#[derive(Debug)]
+struct Made {
+    scratch: Scratch,
+    /// The files by name and text.
+    files: HashMap<(&'static str, String), PathBuf>,
+}
+
+/// Directories that sandboxes mount on, each in its own mount namespace.
+#[derive(Clone, Debug)]
+pub(crate) struct Places {
+    /// Where the root of a sandbox is put together.
+    pub(crate) anchor: PathBuf,
+    /// Where mounts are prepared.
+    pub(crate) spot: PathBuf,
+}
+
+impl Common {
+    fn with<T>(&self, store: &Store, f: impl FnOnce(&mut Made) -> Result<T>) -> Result<T> {
+        let mut made = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let made = match &mut *made {
+            Some(made) => made,
+            none => {
+                let scratch = store.scratch()?;
+                let dir = RootDir::open_trusted(scratch.path())?;
+                for name in ["root", "spot", "names"] {
+                    dir.mkdir(Path::new(name), 0o755)?;
+                }
+                none.insert(Made {
+                    scratch,
+                    files: HashMap::new(),
+                })
+            }
+        };
+        f(made)
+    }
+
+    /// The directories to mount on.
+    ///
+    /// # Errors
+    /// They cannot be made.
+    pub(crate) fn places(&self, store: &Store) -> Result<Places> {
+        self.with(store, |made| {
+            Ok(Places {
+                anchor: made.scratch.path().join("root"),
+                spot: made.scratch.path().join("spot"),
+            })
+        })
+    }
+
+    /// A file with this text, for a read-only mount.
+    ///
+    /// # Errors
+    /// It cannot be written.
+    pub(crate) fn file(&self, store: &Store, name: &'static str, text: String) -> Result<PathBuf> {
+        self.with(store, |made| {
+            let number = made.files.len();
+            let key = (name, text);
+            if let Some(path) = made.files.get(&key) {
+                return Ok(path.clone());
+            }
+            let path = made.scratch.path().join(format!("names/{number}"));
+            std::fs::write(&path, &key.1).map_err(|e| Error::io(format!("write {name}"), e))?;
+            made.files.insert(key, path.clone());
+            Ok(path)
+        })
+    }
+}

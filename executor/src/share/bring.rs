@@ -1,0 +1,92 @@
+//! Brings layers in that a remote promised.
+
+use kiln_cache::remote::{RemoteError, RemoteRecord};
+use kiln_cache::{LayerId, NewRecord, Store, pack};
+use kiln_solver::explain::Origin;
+
+use super::SharedLayer;
+use crate::engine::Engine;
+use crate::error::{Error, Result, blocking};
+use crate::output::LazyLayer;
+
+impl Engine {
+    /// Fetches the blob of a shared layer into the store.
+    ///
+    /// # Errors
+    /// [`Error::Lost`] where the remote does not have it.
+    pub(crate) async fn fetch_shared(&self, lazy: &LazyLayer, shared: &SharedLayer) -> Result<()> {
+        let blob = &shared.record.blob;
+        let label = blob.digest.short().to_owned();
+        let progress = |done: u64| {
+            if let Some(watch) = &lazy.watch {
+                watch.progress(&label, done, blob.size);
+            }
+        };
+        let fetching = shared.remote.fetch(&self.s.store, blob, &progress);
+        let cancelled = self.s.share.as_ref().map(super::Share::cancelled);
+        let fetched = tokio::select! {
+            fetched = fetching => fetched,
+            () = async {
+                match cancelled {
+                    Some(cancelled) => cancelled.await,
+                    None => std::future::pending().await,
+                }
+            } => return Err(Error::Cancelled),
+        };
+        match fetched {
+            Ok(()) => Ok(()),
+            Err(RemoteError::Store(error)) => Err(error.into()),
+            Err(error) => Err(self.lost(shared, &Error::of_remote(&error))),
+        }
+    }
+
+    /// Makes a fetched layer a result of this store, if it is what its record says.
+    ///
+    /// # Errors
+    /// [`Error::Lost`] where its content is another.
+    pub(crate) async fn take_over(&self, id: LayerId, shared: &SharedLayer) -> Result<LayerId> {
+        let (store, record) = (self.s.store.clone(), shared.record.clone());
+        let origin = shared.origin.clone();
+        let layer = id.clone();
+        let same = blocking(move || {
+            let found = pack(&store.layer_dir(&layer), record.epoch, &mut std::io::sink())?;
+            if found.tree != record.tree || found.diff_id != record.diff_id {
+                return Ok(false);
+            }
+            remember(&store, &layer, &record, &origin)?;
+            Ok(true)
+        });
+        if same.await? {
+            // Other remotes may want it.
+            self.leave(shared.record.key, &id, false, None);
+            return Ok(id);
+        }
+        let why = "a layer's content is not what its record says".to_owned();
+        Err(self.lost(shared, &Error::Image(why)))
+    }
+
+    pub(crate) fn lost(&self, shared: &SharedLayer, error: &Error) -> Error {
+        if let Some(share) = &self.s.share {
+            share.lose(shared, error);
+        }
+        Error::Lost {
+            remote: shared.remote.label().to_owned(),
+            why: error.to_string(),
+        }
+    }
+}
+
+fn remember(store: &Store, layer: &LayerId, record: &RemoteRecord, origin: &Origin) -> Result<()> {
+    store.note_tree(layer, record.tree)?;
+    store.put_record(&NewRecord {
+        key: record.key,
+        layer,
+        made: Some(record.created),
+        ran_at: record.ran_at,
+        took: record.took,
+        name: &record.name,
+        inputs: &record.inputs,
+        origin,
+    })?;
+    Ok(())
+}

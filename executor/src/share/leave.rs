@@ -1,0 +1,275 @@
+//! Leaves results on remotes, in the background, while the build goes on.
+
+use std::collections::HashMap;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use kiln_cache::remote::{Mode, RemoteRecord};
+use kiln_cache::{LayerId, StoredResult};
+use kiln_solver::explain::InputKind;
+use kiln_solver::key::{Fingerprint, Key, LabelledInput};
+use tokio::sync::Semaphore;
+use tokio::task::JoinSet;
+
+use super::flight::HeldClaim;
+use super::{Share, Target};
+use crate::engine::Engine;
+use crate::error::{Result, blocking};
+use crate::output::LayerRef;
+
+/// Questions to remotes at once. They take a round trip each and nothing else.
+const ASKING: usize = 64;
+/// Layers that are compressed and sent at once: each is compressed by all cores.
+const SENDING: usize = 3;
+
+/// What is on its way to remotes.
+#[derive(Debug)]
+pub(super) struct Leaving {
+    tasks: Mutex<JoinSet<()>>,
+    /// Keys of the results of this build by layer, for remotes that only get those of the image.
+    seen: Mutex<HashMap<LayerId, Vec<(Key, bool)>>>,
+    asking: Arc<Semaphore>,
+    sending: Arc<Semaphore>,
+    counts: Arc<Counts>,
+}
+
+impl Default for Leaving {
+    fn default() -> Self {
+        Self {
+            tasks: Mutex::default(),
+            seen: Mutex::default(),
+            asking: Arc::new(Semaphore::new(ASKING)),
+            sending: Arc::new(Semaphore::new(SENDING)),
+            counts: Arc::default(),
+        }
+    }
+}
+
+#[derive(Debug, Default)]
+struct Counts {
+    sent: AtomicU64,
+    bytes: AtomicU64,
+    there: AtomicU64,
+    failed: AtomicU64,
+}
+
+/// What became of the results that were to be left on remotes.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Left {
+    /// Results that were stored.
+    pub sent: u64,
+    /// Bytes of layers that were sent for them.
+    pub bytes: u64,
+    /// Results that were there already.
+    pub there: u64,
+    /// Results that could not be stored.
+    pub failed: u64,
+}
+
+impl Engine {
+    /// Has a result of this build left on the remotes. `ran` tells a step that ran from one that
+    /// was found in the store.
+    pub(crate) fn leave(&self, key: Key, layer: &LayerId, ran: bool, claim: Option<&HeldClaim>) {
+        let Some(share) = self.s.share.as_ref().filter(|s| !s.0.to.is_empty()) else {
+            return;
+        };
+        if share.0.to.iter().any(|t| t.mode == Mode::Min) {
+            let mut seen = share
+                .0
+                .leaving
+                .seen
+                .lock()
+                .unwrap_or_else(PoisonError::into_inner);
+            seen.entry(layer.clone()).or_default().push((key, ran));
+        }
+        for target in share.0.to.iter().filter(|t| t.mode == Mode::Max) {
+            self.send(share, target.clone(), key, ran, claim.cloned());
+        }
+    }
+
+    /// Has the results whose layers are in the image left on the remotes that get only those.
+    pub fn leave_result(&self, layers: &[LayerRef]) {
+        let Some(share) = &self.s.share else { return };
+        let seen = std::mem::take(
+            &mut *share
+                .0
+                .leaving
+                .seen
+                .lock()
+                .unwrap_or_else(PoisonError::into_inner),
+        );
+        let keys = layers.iter().filter_map(|l| seen.get(l.id()?)).flatten();
+        for (key, ran) in keys {
+            for target in share.0.to.iter().filter(|t| t.mode == Mode::Min) {
+                self.send(share, target.clone(), *key, *ran, None);
+            }
+        }
+    }
+
+    fn send(&self, share: &Share, target: Target, key: Key, ran: bool, claim: Option<HeldClaim>) {
+        let (engine, share) = (self.clone(), share.clone());
+        let leaving = &share.clone().0.leaving;
+        let mut tasks = leaving.tasks.lock().unwrap_or_else(PoisonError::into_inner);
+        tasks.spawn(async move {
+            let counts = &share.0.leaving.counts;
+            match engine.put(&share, &target, key, ran).await {
+                Ok(Some(bytes)) => {
+                    counts.sent.fetch_add(1, Ordering::Relaxed);
+                    counts.bytes.fetch_add(bytes, Ordering::Relaxed);
+                }
+                Ok(None) => {
+                    counts.there.fetch_add(1, Ordering::Relaxed);
+                }
+                Err(why) => {
+                    counts.failed.fetch_add(1, Ordering::Relaxed);
+                    if let Some(why) = why {
+                        tracing::warn!("cache {}: {why}", target.remote.label());
+                    }
+                }
+            }
+            // Now others find the result.
+            drop(claim);
+        });
+    }
+
+    /// Puts one result on one remote; none if it was there. An error without words was told of.
+    async fn put(
+        &self,
+        share: &Share,
+        target: &Target,
+        key: Key,
+        ran: bool,
+    ) -> Result<Option<u64>, Option<String>> {
+        let leaving = &share.0.leaving;
+        let remote = &target.remote;
+        let told = |error| {
+            share.warn(remote, &error);
+            None
+        };
+        if !ran {
+            let _turn = leaving.asking.acquire().await.map_err(|_| None)?;
+            if remote.has(key).await.map_err(told)? {
+                return Ok(None);
+            }
+        }
+        if !remote.is_usable() {
+            return Err(None);
+        }
+        let _turn = leaving.sending.acquire().await.map_err(|_| None)?;
+        let words = |e: crate::Error| Some(e.to_string());
+        let store = self.store();
+        let stored = store.result(key).map_err(|e| words(e.into()))?;
+        // It was thrown away meanwhile.
+        let Some(stored) = stored else {
+            return Err(None);
+        };
+        let StoredResult {
+            layer,
+            made,
+            ran_at,
+            took,
+            name,
+            inputs,
+        } = stored;
+        let (engine, form) = (self.clone(), target.form);
+        let of_store = LayerRef::stored(layer.id.clone(), Some(made));
+        let blob = blocking(move || engine.layer_blob_file(&of_store, form));
+        let blob = blob.await.map_err(words)?;
+        let elsewhere: Vec<_> = store.origins_of(&layer.diff_id).unwrap_or_default();
+        let elsewhere: Vec<_> = elsewhere
+            .into_iter()
+            .filter(|(_, b)| b.digest == blob.digest)
+            .map(|(from, _)| from)
+            .collect();
+        let size = blob.size;
+        let file = store.blob_path(&blob.digest);
+        let record = RemoteRecord {
+            key,
+            tree: layer.tree,
+            diff_id: layer.diff_id,
+            tar_size: layer.tar_size,
+            bytes: layer.bytes,
+            epoch: layer.epoch,
+            created: made,
+            ran_at,
+            took,
+            name,
+            // Digests of short values could be guessed; what is not there is not explained.
+            inputs: inputs.into_iter().filter(|i| !carries_value(i)).collect(),
+            blob,
+        };
+        let sent = remote.put(&record, &file, &elsewhere).await.map_err(told)?;
+        Ok(Some(if sent { size } else { 0 }))
+    }
+}
+
+/// Whether an input is a value that somebody gave to the build.
+fn carries_value(input: &LabelledInput) -> bool {
+    matches!(input.kind, InputKind::Arg | InputKind::Env)
+}
+
+impl Share {
+    /// Whether results are left anywhere.
+    pub fn leaves(&self) -> bool {
+        !self.0.to.is_empty()
+    }
+
+    /// Has the fingerprint of selected paths of a result left on the remotes that get all.
+    pub(crate) fn leave_fingerprint(
+        &self,
+        identity: &str,
+        selection: &str,
+        fingerprint: Fingerprint,
+    ) {
+        for target in self.0.to.iter().filter(|t| t.mode == Mode::Max) {
+            let (share, remote) = (self.clone(), target.remote.clone());
+            let (identity, selection) = (identity.to_owned(), selection.to_owned());
+            let mut tasks = self
+                .0
+                .leaving
+                .tasks
+                .lock()
+                .unwrap_or_else(PoisonError::into_inner);
+            tasks.spawn(async move {
+                let put = remote.put_fingerprint(&identity, &selection, fingerprint);
+                if let Err(error) = put.await {
+                    share.warn(&remote, &error);
+                }
+            });
+        }
+    }
+
+    /// Does something beside the build; [`Share::drain`] waits for it.
+    pub(crate) fn in_background(&self, work: impl Future<Output = ()> + Send + 'static) {
+        let tasks = &self.0.leaving.tasks;
+        tasks
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .spawn(work);
+    }
+
+    /// Waits until all that was to be left is left.
+    pub async fn drain(&self) -> Left {
+        loop {
+            let mut tasks = std::mem::take(
+                &mut *self
+                    .0
+                    .leaving
+                    .tasks
+                    .lock()
+                    .unwrap_or_else(PoisonError::into_inner),
+            );
+            if tasks.is_empty() {
+                break;
+            }
+            while tasks.join_next().await.is_some() {}
+        }
+        let counts = &self.0.leaving.counts;
+        Left {
+            sent: counts.sent.load(Ordering::Relaxed),
+            bytes: counts.bytes.load(Ordering::Relaxed),
+            there: counts.there.load(Ordering::Relaxed),
+            failed: counts.failed.load(Ordering::Relaxed),
+        }
+    }
+}

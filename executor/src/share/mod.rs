@@ -1,0 +1,188 @@
+//! Results that hosts share through remote caches: looking them up, bringing them in, leaving them.
+//!
+//! Nothing here fails a build. A remote that fails is warned about once; a layer that a remote
+//! promised and cannot give is [`Error::Lost`](crate::Error::Lost), after which the same build is
+//! carried out again without that result.
+
+mod bring;
+mod flight;
+mod leave;
+
+use std::collections::HashSet;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use kiln_cache::remote::{Mode, Remote, RemoteError, RemoteRecord, RemoteSpec};
+use kiln_solver::explain::Origin;
+use kiln_solver::key::{Fingerprint, Key};
+use tokio_util::sync::CancellationToken;
+
+pub use flight::StepFlight;
+pub(crate) use flight::Turn;
+pub use leave::Left;
+
+/// The remote caches of a build.
+#[derive(Clone, Debug)]
+pub struct Share(Arc<Inner>);
+
+#[derive(Debug)]
+struct Inner {
+    from: Vec<Remote>,
+    to: Vec<Target>,
+    /// How long another host that runs a step is waited for.
+    patience: std::time::Duration,
+    /// Remotes that were warned about, and what about.
+    warned: Mutex<HashSet<String>>,
+    /// Results that a remote promised and could not give.
+    lost: Mutex<HashSet<(Key, String)>>,
+    /// Stops transfers.
+    cancel: CancellationToken,
+    leaving: leave::Leaving,
+}
+
+/// A remote that results are left on.
+#[derive(Clone, Debug)]
+struct Target {
+    remote: Remote,
+    mode: Mode,
+    form: crate::export::LayerForm,
+}
+
+/// A result of a remote whose layer may not be here yet.
+#[derive(Clone, Debug)]
+pub struct SharedLayer {
+    pub(crate) remote: Remote,
+    pub(crate) record: Arc<RemoteRecord>,
+    /// Of which step it is here.
+    pub(crate) origin: Origin,
+}
+
+impl SharedLayer {
+    pub(crate) fn of_step(self, origin: &Origin) -> Self {
+        Self {
+            origin: origin.clone(),
+            ..self
+        }
+    }
+}
+
+impl Share {
+    /// Results are looked for in `from`, in this order, and left on `to`. Another host that runs a
+    /// step is waited for as long as `patience`. `cancel` stops transfers.
+    pub fn new(
+        from: Vec<Remote>,
+        to: Vec<(Remote, RemoteSpec)>,
+        patience: std::time::Duration,
+        cancel: CancellationToken,
+    ) -> Self {
+        let target = |(remote, spec): (Remote, RemoteSpec)| Target {
+            remote,
+            mode: spec.mode,
+            form: crate::export::LayerForm {
+                compression: spec.compression,
+                level: spec.level,
+                all: true,
+            },
+        };
+        Self(Arc::new(Inner {
+            from,
+            to: to.into_iter().map(target).collect(),
+            patience,
+            warned: Mutex::default(),
+            lost: Mutex::default(),
+            cancel,
+            leaving: leave::Leaving::default(),
+        }))
+    }
+
+    /// Whether results are looked for anywhere.
+    pub fn reads(&self) -> bool {
+        !self.0.from.is_empty()
+    }
+
+    /// Waits until transfers are to stop.
+    pub(crate) fn cancelled(&self) -> impl Future<Output = ()> {
+        self.0.cancel.clone().cancelled_owned()
+    }
+
+    /// The record of a key from the first remote that has one.
+    pub(crate) async fn find(&self, key: Key) -> Option<SharedLayer> {
+        let asked = self.0.from.iter().map(|remote| async move {
+            if !remote.is_usable() || self.is_lost(key, remote) {
+                return None;
+            }
+            match remote.get(key).await {
+                Ok(record) => record,
+                Err(error) => {
+                    self.warn(remote, &error);
+                    None
+                }
+            }
+        });
+        // All at once: what a far one takes is not added to what a near one takes.
+        let answers = futures_util::future::join_all(asked).await;
+        self.0
+            .from
+            .iter()
+            .zip(answers)
+            .find_map(|(remote, record)| {
+                Some(SharedLayer {
+                    remote: remote.clone(),
+                    record: Arc::new(record?),
+                    origin: Origin::default(),
+                })
+            })
+    }
+
+    /// The fingerprint of selected paths of a result, from the first remote that knows it.
+    pub(crate) async fn find_fingerprint(
+        &self,
+        identity: &str,
+        selection: &str,
+    ) -> Option<Fingerprint> {
+        for remote in self.0.from.iter().filter(|r| r.is_usable()) {
+            match remote.fingerprint(identity, selection).await {
+                Ok(Some(found)) => return Some(found),
+                Ok(None) => {}
+                Err(error) => self.warn(remote, &error),
+            }
+        }
+        None
+    }
+
+    /// Notes that a remote could not give what it promised.
+    pub(crate) fn lose(&self, layer: &SharedLayer, error: &crate::Error) {
+        let label = layer.remote.label();
+        tracing::warn!(
+            "cache {label}: {error}; `{}` is made here",
+            layer.record.name
+        );
+        let lost = (layer.record.key, layer.remote.label().to_owned());
+        let mut all = self.0.lost.lock().unwrap_or_else(PoisonError::into_inner);
+        all.insert(lost);
+    }
+
+    fn is_lost(&self, key: Key, remote: &Remote) -> bool {
+        let all = self.0.lost.lock().unwrap_or_else(PoisonError::into_inner);
+        !all.is_empty() && all.contains(&(key, remote.label().to_owned()))
+    }
+
+    /// Tells once of each kind of trouble with a remote.
+    pub(crate) fn warn(&self, remote: &Remote, error: &RemoteError) {
+        let kind = match error {
+            RemoteError::Failed { action, .. } | RemoteError::Slow { action, .. } => action,
+            RemoteError::Refused(_) => "refused",
+            RemoteError::Broken => "broken",
+            RemoteError::Store(_) => "store",
+        };
+        let kind = format!("{} {kind}", remote.label());
+        let mut warned = self.0.warned.lock().unwrap_or_else(PoisonError::into_inner);
+        if matches!(error, RemoteError::Broken) || !warned.insert(kind) {
+            tracing::debug!(%error, "cache {}", remote.label());
+            return;
+        }
+        tracing::warn!("cache {}: {error}", remote.label());
+        if !remote.is_usable() && warned.insert(format!("{} broken", remote.label())) {
+            tracing::warn!("cache {} fails and is not asked any more", remote.label());
+        }
+    }
+}

@@ -1,0 +1,288 @@
+//! The life of one step: key, lookup, flight, run, commit.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant, SystemTime};
+
+use tokio::sync::oneshot;
+
+use super::reads::{Reads, base_of};
+use super::{Done, Inputs, Later, Run};
+use crate::event::Outcome;
+use crate::explain::Reason;
+use crate::key::Key;
+use crate::plan::{Op, Vertex};
+use crate::ports::{
+    Committed, Hit, Lookup, Made, Pending, PortError, Record, Solved, Step, Worker,
+};
+
+/// How long a step waits for the hash of the layer below before it starts without.
+pub(super) const SMALL_LAYER: Duration = Duration::from_millis(25);
+
+/// How often a step is carried out again because a context changed meanwhile.
+const MAX_CHANGES: usize = 3;
+
+impl<W: Worker> Run<W> {
+    /// The result of a step: found, or made.
+    pub(super) async fn step(
+        self: &Arc<Self>,
+        vertex: &Vertex,
+        definition: Key,
+        inputs: &Inputs<W::Output>,
+        step: &Step,
+    ) -> Result<(Done<W::Output>, Option<Key>), PortError> {
+        let base = base_of(&vertex.op, inputs);
+        // Results of other hosts count where old results count.
+        let shared = self.options.shared && vertex.ignore_cache.is_none();
+        if shared && let Some(base) = base {
+            base.identity.wait().await?;
+        }
+        let mut reads = Reads::of(&*self.worker, &self.plan, vertex, inputs, false).await?;
+        let key_of = |reads: &Reads| match base {
+            None => Some(reads.key(vertex, None)),
+            Some(base) => base.identity.now().map(|id| reads.key(vertex, Some(id))),
+        };
+        let mut key = key_of(&reads);
+        let mut expired = None;
+        if let Some(key) = key
+            && let Some(done) = self
+                .look(key, base, vertex, definition, step, &mut expired)
+                .await?
+        {
+            return Ok((done, Some(key)));
+        }
+        if shared && let Some(key) = key {
+            let hit = self.worker.lookup_shared(key, base, step, &vertex.origin);
+            if let Some(hit) = hit.await?
+                && self.is_fresh(&hit, &mut expired)
+            {
+                return Ok((self.found(hit, key, definition, step).await?, Some(key)));
+            }
+        }
+        let mut flight = tokio::select! {
+            flight = self.worker.flight(definition, step) => flight?,
+            () = step.cancel.cancelled() => return Err(PortError::cancelled()),
+        };
+        // Another process may have done it while this one waited.
+        if let Some(key) = key
+            && let Some(done) = self
+                .look(key, base, vertex, definition, step, &mut expired)
+                .await?
+        {
+            return Ok((done, Some(key)));
+        }
+        if shared && let Some(key) = key {
+            let hit = (self.worker).claim(key, &mut flight, base, step, &vertex.origin);
+            if let Some(hit) = hit.await?
+                && self.is_fresh(&hit, &mut expired)
+            {
+                return Ok((self.found(hit, key, definition, step).await?, Some(key)));
+            }
+        }
+        let miss = self.missed(vertex, expired, key.is_none());
+        let slot = tokio::select! {
+            slot = self.slots.acquire() => slot.map_err(|_| PortError::cancelled())?,
+            () = step.cancel.cancelled() => return Err(PortError::cancelled()),
+        };
+        let mut tries = 0;
+        let is_command = matches!(vertex.op, Op::Exec(_));
+        let mut miss = Some(miss);
+        if is_command && let Some(miss) = miss.take() {
+            self.begin_story(step.vertex, vertex, inputs, &reads, miss);
+        }
+        let (made, started, took) = loop {
+            let (started, begun) = (SystemTime::now(), Instant::now());
+            let made = match &vertex.op {
+                Op::Exec(op) => self.worker.exec(op, inputs, step).await?,
+                Op::File(op) => self.worker.file(op, inputs, step).await?,
+                _ => return Err(PortError::new("this kind of op has no step")),
+            };
+            let took = begun.elapsed();
+            if reads.is_empty() {
+                break (made, started, took);
+            }
+            let after = Reads::of(&*self.worker, &self.plan, vertex, inputs, true).await?;
+            if after.same_as(&reads) {
+                break (made, started, took);
+            }
+            self.worker.discard(made)?;
+            reads = after;
+            key = key_of(&reads);
+            tries += 1;
+            if tries > MAX_CHANGES {
+                return Err(PortError::new("the files of the context keep changing")
+                    .with_hint("build from a copy that nobody writes to"));
+            }
+        };
+        drop(slot);
+        // What a copy reads has been listed by now.
+        if let Some(miss) = miss {
+            self.begin_story(step.vertex, vertex, inputs, &reads, miss);
+        }
+        // Without a key nothing was found to be too old, though it may be.
+        let expired = expired.is_some() || key.is_none() && self.options.ttl.is_some();
+        let replaceable = vertex.ignore_cache.is_some() || expired;
+        let done = self
+            .commit(
+                vertex,
+                definition,
+                inputs,
+                made,
+                (key, reads),
+                (started, took),
+                replaceable,
+                flight,
+                step,
+            )
+            .await?;
+        Ok((done, key))
+    }
+
+    /// When results must have been made to count. A time before all times is no limit.
+    pub(super) fn oldest(&self) -> Option<SystemTime> {
+        let ttl = self.options.ttl?;
+        self.options.started.checked_sub(ttl)
+    }
+
+    /// What is in the cache under `key`; notes in `expired` when it ran if that is too long ago.
+    async fn look(
+        &self,
+        key: Key,
+        base: Option<&Solved<W::Output>>,
+        vertex: &Vertex,
+        definition: Key,
+        step: &Step,
+        expired: &mut Option<SystemTime>,
+    ) -> Result<Option<Done<W::Output>>, PortError> {
+        if self.options.unrecorded {
+            return Ok(None);
+        }
+        let started = self.options.started;
+        let not_before = match vertex.ignore_cache {
+            Some(_) => Some(started),
+            None => self.oldest(),
+        };
+        match self.worker.lookup(key, base, not_before).await? {
+            Lookup::Hit(hit) => Ok(Some(self.found(hit, key, definition, step).await?)),
+            Lookup::Expired { ran_at } => {
+                *expired = Some(ran_at);
+                Ok(None)
+            }
+            Lookup::Miss => Ok(None),
+        }
+    }
+
+    /// Whether a result of another host is young enough; notes in `expired` when it ran if not.
+    fn is_fresh(&self, hit: &Hit<W::Output>, expired: &mut Option<SystemTime>) -> bool {
+        let old = self.oldest().is_some_and(|oldest| hit.ran_at < oldest);
+        if old {
+            *expired = Some(hit.ran_at);
+        }
+        !old
+    }
+
+    /// The end of a step whose result was found.
+    async fn found(
+        &self,
+        hit: Hit<W::Output>,
+        key: Key,
+        definition: Key,
+        step: &Step,
+    ) -> Result<Done<W::Output>, PortError> {
+        let (ran_at, found) = (hit.ran_at, hit.found.clone());
+        self.tell(step.vertex, Reason::Hit { key, ran_at, found });
+        let identity = hit.solved.identity.wait().await?;
+        let committed = Committed {
+            output: hit.solved.output.clone(),
+            identity,
+        };
+        let committed = Later::now(committed);
+        let outcome = Outcome::Cached(hit.found);
+        Ok(Done {
+            solved: hit.solved,
+            definition,
+            committed,
+            outcome,
+        })
+    }
+
+    /// Has the new layer hashed and stored; waits for it only where that is worth it.
+    #[expect(
+        clippy::too_many_arguments,
+        reason = "one call, and a struct would say no more"
+    )]
+    async fn commit(
+        &self,
+        vertex: &Vertex,
+        definition: Key,
+        inputs: &Inputs<W::Output>,
+        made: Made<W::Output, W::Layer>,
+        (key, reads): (Option<Key>, Reads),
+        (started, took): (SystemTime, Duration),
+        replaceable: bool,
+        flight: W::Flight,
+        step: &Step,
+    ) -> Result<Done<W::Output>, PortError> {
+        let (send_key, receive_key) = oneshot::channel();
+        let output = made.output.clone();
+        let record = Record {
+            key: receive_key,
+            base: base_of(&vertex.op, inputs).cloned(),
+            name: step.name.clone(),
+            origin: vertex.origin.clone(),
+            started,
+            took,
+            replaceable,
+            unrecorded: self.options.unrecorded,
+        };
+        let below = record.base.as_ref().and_then(|base| base.identity.now());
+        match key {
+            Some(key) => {
+                let _ = send_key.send((key, reads.inputs(&self.plan, vertex, below)));
+            }
+            None => {
+                // The identity of the tree below is on its way.
+                let (vertex, base) = (vertex.clone(), record.base.clone());
+                let plan = self.plan.clone();
+                tokio::spawn(async move {
+                    let identity = match &base {
+                        Some(base) => base.identity.wait().await.map(Some),
+                        None => Ok(None),
+                    };
+                    // Without it the layer is thrown away: the build has failed meanwhile.
+                    if let Ok(identity) = identity {
+                        let key = reads.key(&vertex, identity);
+                        let _ = send_key.send((key, reads.inputs(&plan, &vertex, identity)));
+                    }
+                });
+            }
+        }
+        let (to, from) = tokio::sync::watch::channel(None);
+        let (promise, identity) = Pending::new();
+        let commit = self.worker.commit(made, record, flight);
+        tokio::spawn(async move {
+            let committed = commit.await;
+            promise.deliver(committed.as_ref().map(|c| c.identity).map_err(Clone::clone));
+            to.send_replace(Some(committed));
+        });
+        let committed = Later(from);
+        // A re-run may turn out to have made what was there before: then all that follows stays
+        // cached, so the answer is worth waiting for. Otherwise wait only as long as a small
+        // layer takes.
+        let patience = if replaceable {
+            Duration::MAX
+        } else {
+            SMALL_LAYER
+        };
+        let output = match tokio::time::timeout(patience, committed.wait()).await {
+            Ok(committed) => committed?.output,
+            Err(_) => output,
+        };
+        let solved = Solved { output, identity };
+        Ok(Done {
+            solved,
+            definition,
+            committed,
+            outcome: Outcome::Ran,
+        })
+    }
+}

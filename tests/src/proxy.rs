@@ -1,0 +1,157 @@
+//! A proxy before a server that spoils some of the traffic.
+
+use std::io::{BufRead as _, BufReader, Read as _, Write as _};
+use std::net::{TcpListener, TcpStream};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::time::Duration;
+
+/// What happens to a request that is spoiled.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Fault {
+    /// It is answered with this status.
+    Status(u16),
+    /// Its connection is closed.
+    Reset,
+    /// Its answer comes late.
+    Slow,
+    /// Half of its answer's body comes.
+    Truncated,
+    /// A byte of its answer's body is another.
+    Wrong,
+}
+
+/// The proxy; it stops when dropped.
+#[derive(Debug)]
+pub struct Proxy {
+    port: u16,
+    stop: Arc<AtomicBool>,
+    spoiled: Arc<AtomicUsize>,
+}
+
+impl Proxy {
+    /// Passes requests on to `upstream` (`host:port`) and spoils every `nth`.
+    #[must_use]
+    pub fn start(upstream: String, fault: Fault, nth: usize) -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let port = listener.local_addr().unwrap().port();
+        let stop = Arc::new(AtomicBool::new(false));
+        let (stopped, spoiled) = (stop.clone(), Arc::new(AtomicUsize::new(0)));
+        let (count, spoils) = (Arc::new(AtomicUsize::new(0)), spoiled.clone());
+        std::thread::spawn(move || {
+            for stream in listener.incoming().flatten() {
+                if stopped.load(Ordering::Relaxed) {
+                    return;
+                }
+                let spoil = (count.fetch_add(1, Ordering::Relaxed) + 1).is_multiple_of(nth);
+                if spoil {
+                    spoils.fetch_add(1, Ordering::Relaxed);
+                }
+                let (upstream, fault) = (upstream.clone(), spoil.then_some(fault));
+                // Who goes away meanwhile is of no interest.
+                std::thread::spawn(move || drop(pass(&stream, &upstream, fault)));
+            }
+        });
+        Self {
+            port,
+            stop,
+            spoiled,
+        }
+    }
+
+    /// `127.0.0.1:PORT`.
+    #[must_use]
+    pub fn address(&self) -> String {
+        format!("127.0.0.1:{}", self.port)
+    }
+
+    /// How many requests were spoiled.
+    #[must_use]
+    pub fn spoiled(&self) -> usize {
+        self.spoiled.load(Ordering::Relaxed)
+    }
+}
+
+impl Drop for Proxy {
+    fn drop(&mut self) {
+        self.stop.store(true, Ordering::Relaxed);
+        let _ = TcpStream::connect(("127.0.0.1", self.port));
+    }
+}
+
+/// Handles one request; the connection is closed after it.
+fn pass(client: &TcpStream, upstream: &str, fault: Option<Fault>) -> std::io::Result<()> {
+    client.set_read_timeout(Some(Duration::from_secs(60)))?;
+    let mut from_client = BufReader::new(client);
+    let (mut head, mut length, mut chunked) = (String::new(), 0_u64, false);
+    loop {
+        let mut line = String::new();
+        if from_client.read_line(&mut line)? == 0 {
+            return Ok(());
+        }
+        let lower = line.to_lowercase();
+        if let Some(value) = lower.strip_prefix("content-length:") {
+            length = value.trim().parse().unwrap_or(0);
+        }
+        chunked |= lower.starts_with("transfer-encoding:") && lower.contains("chunked");
+        if lower.starts_with("connection:") {
+            continue;
+        }
+        if line == "\r\n" {
+            head.push_str("Connection: close\r\n\r\n");
+            break;
+        }
+        head.push_str(&line);
+    }
+    let mut body = Vec::new();
+    if chunked {
+        read_chunks(&mut from_client, &mut body)?;
+    } else {
+        from_client.take(length).read_to_end(&mut body)?;
+    }
+    let mut client = client;
+    match fault {
+        Some(Fault::Status(status)) => {
+            let answer = format!(
+                "HTTP/1.1 {status} Spoiled\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"
+            );
+            return client.write_all(answer.as_bytes());
+        }
+        Some(Fault::Reset) => return Ok(()),
+        Some(Fault::Slow) => std::thread::sleep(Duration::from_secs(2)),
+        _ => {}
+    }
+    let mut server = TcpStream::connect(upstream)?;
+    server.write_all(head.as_bytes())?;
+    server.write_all(&body)?;
+    let mut answer = Vec::new();
+    server.read_to_end(&mut answer)?;
+    let end = answer.windows(4).position(|w| w == b"\r\n\r\n");
+    let body = end.map_or(answer.len(), |at| at + 4);
+    match fault {
+        Some(Fault::Truncated) => answer.truncate(body + (answer.len() - body) / 2),
+        Some(Fault::Wrong) => {
+            let middle = body + (answer.len() - body) / 2;
+            if let Some(byte) = answer.get_mut(middle) {
+                *byte ^= 1;
+            }
+        }
+        _ => {}
+    }
+    client.write_all(&answer)
+}
+
+/// Reads a chunked body as it is on the wire.
+fn read_chunks(from: &mut BufReader<&TcpStream>, body: &mut Vec<u8>) -> std::io::Result<()> {
+    loop {
+        let mut line = String::new();
+        from.read_line(&mut line)?;
+        body.extend_from_slice(line.as_bytes());
+        let size = line.trim().split(';').next().unwrap_or_default();
+        let size = u64::from_str_radix(size, 16).unwrap_or(0);
+        from.by_ref().take(size + 2).read_to_end(body)?;
+        if size == 0 {
+            return Ok(());
+        }
+    }
+}

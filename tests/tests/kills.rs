@@ -1,0 +1,228 @@
+//! Kiln is killed in any command, and the power fails during builds.
+
+#![allow(clippy::unwrap_used, reason = "a panic is how a test reports")]
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::time::Duration;
+
+use kiln_tests::{Context, Kiln, Lab, Random, tool};
+use nix::sys::signal::Signal;
+
+const DOCKERFILE: &str = "FROM busybox AS a\nARG N\nRUN echo $N > /n; head -c 300000 /dev/zero > /zero\nCOPY f /f\nFROM busybox\nRUN --mount=type=cache,target=/c echo x >> /c/log; echo c > /c-done\nCOPY --from=a /n /f /zero /\nRUN cat /n /f > /both\n";
+
+/// Rounds of each test: `KILN_TEST_ROUNDS`, or this many.
+fn rounds(default: u32) -> u32 {
+    std::env::var("KILN_TEST_ROUNDS").map_or(default, |n| n.parse().unwrap())
+}
+
+fn context(lab: &Lab) -> Context {
+    lab.context("context", &[("f", "content"), ("Dockerfile", DOCKERFILE)])
+}
+
+fn build(lab: &Lab, context: &Context, n: u32) -> Kiln {
+    lab.build(context)
+        .env("SOURCE_DATE_EPOCH", "1000000000")
+        .arg(format!("--build-arg=N={n}"))
+        .tag("x")
+}
+
+/// Each command is killed at moments spread over its length; then the store is whole, the command
+/// passes, and a build gives what it always gave.
+#[test]
+fn a_kill_in_any_command_does_no_harm() {
+    let lab = Lab::new();
+    let context = context(&lab);
+    let expected = build(&lab, &context, 0).built().image;
+    let archive = lab.path("x.tar");
+    lab.kiln(["save", "x", "-o"]).arg(&archive).output().ok();
+    let commands: [(&str, &dyn Fn() -> Kiln); 7] = [
+        ("build", &|| build(&lab, &context, 0).arg("--no-cache")),
+        ("save", &|| {
+            lab.kiln(["save", "x", "-o"]).arg(lab.path("y.tar"))
+        }),
+        ("load", &|| lab.kiln(["load", "-i"]).arg(&archive)),
+        ("prune", &|| lab.kiln(["prune", "-f", "--all"])),
+        ("rmi", &|| lab.kiln(["rmi", "-f", "x", "busybox"])),
+        ("pull", &|| lab.kiln(["pull", "busybox"])),
+        ("fsck", &|| lab.kiln(["fsck", "--repair"])),
+    ];
+    let mut random = Random::new();
+    let mut hits = 0;
+    for round in 0..rounds(4) {
+        for (name, command) in &commands {
+            // How long it takes where there is something to do.
+            build(&lab, &context, round).built();
+            let wall = command().output().wall;
+            build(&lab, &context, round).built();
+            let micros = u64::try_from(wall.as_micros()).unwrap();
+            let delay = Duration::from_micros(random.below(micros.max(1)));
+            let victim = command().start();
+            std::thread::sleep(delay);
+            victim.signal(Signal::SIGKILL);
+            hits += u32::from(victim.wait().code().is_none());
+            let case = format!("{name} killed after {delay:?}");
+            let check = lab.kiln(["fsck"]).output();
+            assert_eq!(check.code(), Some(0), "{case}: {check}");
+            let again = command().output();
+            assert_eq!(again.code(), Some(0), "{case}: {again}");
+            let built = build(&lab, &context, 0).built();
+            assert_eq!(built.image, expected, "{case}");
+            assert_eq!(lab.run("x", &["cat", "/both"]), "0\ncontent", "{case}");
+        }
+    }
+    assert!(hits > 0, "no kill found anything to kill");
+    // What killed processes left is taken by the upkeep of any other.
+    lab.kiln(["prune", "-f"]).output().ok();
+    lab.assert_clean();
+}
+
+/// A file system of its own, in a file.
+struct Disk {
+    image: PathBuf,
+    at: PathBuf,
+}
+
+impl Disk {
+    fn new(lab: &Lab) -> Self {
+        let (image, at) = (lab.path("disk.img"), lab.path("disk"));
+        std::fs::create_dir(&at).unwrap();
+        tool("truncate", ["-s", "160M", image.to_str().unwrap()]);
+        tool("mkfs.ext4", ["-qF", image.to_str().unwrap()]);
+        let disk = Self { image, at };
+        disk.mount();
+        disk
+    }
+
+    fn mount(&self) {
+        let (image, at) = (self.image.to_str().unwrap(), self.at.to_str().unwrap());
+        tool("mount", ["-o", "loop", image, at]);
+    }
+
+    fn unmount(&self) {
+        for _ in 0..200 {
+            let done = Command::new("umount").arg(&self.at).output().unwrap();
+            if done.status.success() {
+                return;
+            }
+            std::thread::sleep(Duration::from_millis(50));
+        }
+        panic!("`{}` stays busy", self.at.display());
+    }
+
+    /// The power fails: from now on nothing reaches the disk, not even the journal.
+    fn cut(&self) {
+        // FS_IOC_SHUTDOWN with EXT4_GOING_FLAGS_NOLOGFLUSH.
+        let script = "open(my $f, '<', $ARGV[0]) or die; my $how = pack('L', 2);\
+                      ioctl($f, 0x8004587d, $how) or die $!;";
+        tool("perl", ["-e", script, self.at.to_str().unwrap()]);
+    }
+
+    /// Ends all that runs with this store, as a power cut does.
+    fn kill_users(&self) {
+        let wanted = format!("KILN_ROOT={}", self.store().display());
+        for _ in 0..50 {
+            let mut any = false;
+            for entry in std::fs::read_dir("/proc").unwrap().flatten() {
+                let environ = std::fs::read(entry.path().join("environ")).unwrap_or_default();
+                if environ.split(|b| *b == 0).any(|v| v == wanted.as_bytes())
+                    && let Ok(pid) = entry.file_name().to_string_lossy().parse()
+                {
+                    any = true;
+                    let _ =
+                        nix::sys::signal::kill(nix::unistd::Pid::from_raw(pid), Signal::SIGKILL);
+                }
+            }
+            if !any {
+                return;
+            }
+            std::thread::sleep(Duration::from_millis(20));
+        }
+    }
+
+    fn store(&self) -> PathBuf {
+        self.at.join("store")
+    }
+}
+
+impl Drop for Disk {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            let _ = Command::new("umount").arg("-l").arg(&self.at).output();
+        } else {
+            self.unmount();
+        }
+    }
+}
+
+/// The command as it would run after the `number`th start of the machine: with a boot id of that
+/// start, in a mount namespace of its own.
+fn after_boot(lab: &Lab, number: u32, store: &Path, arguments: &[&str]) -> Command {
+    let id = lab.path(&format!("boot-{number}"));
+    std::fs::write(&id, format!("00000000-0000-4000-8000-{number:012}\n")).unwrap();
+    let script = r#"mount --bind "$0" /proc/sys/kernel/random/boot_id && exec "$@""#;
+    let mut command = Command::new("unshare");
+    command
+        .args(["-m", "sh", "-c", script])
+        .arg(id)
+        .arg(kiln_tests::setting("KILN_TEST_BIN"))
+        .args(arguments)
+        .env("KILN_ROOT", store)
+        .env("KILN_CONFIG", kiln_tests::setting("KILN_TEST_CONFIG"))
+        .env("SOURCE_DATE_EPOCH", "1000000000")
+        .env("HOME", lab.path("home"))
+        .current_dir(lab.dir());
+    command
+}
+
+fn succeeds(mut command: Command, case: &str) -> String {
+    let out = command.output().unwrap();
+    let text = String::from_utf8_lossy(&out.stderr).into_owned();
+    let found = String::from_utf8_lossy(&out.stdout).into_owned();
+    assert!(out.status.success(), "{case}: {command:?}\n{found}{text}");
+    found
+}
+
+/// The power fails at moments spread over builds. After the next start the store opens, what was
+/// not surely on the disk is forgotten, everything that is left is whole, and a build gives the same.
+#[test]
+fn a_power_cut_costs_time_only() {
+    let lab = Lab::new();
+    let context = context(&lab);
+    let dir = context.path().to_str().unwrap().to_owned();
+    let disk = Disk::new(&lab);
+    let store = disk.store();
+    let build = |boot: u32, n: u32| {
+        let n = format!("--build-arg=N={n}");
+        after_boot(&lab, boot, &store, &["build", "-q", "-t", "x", &n, &dir])
+    };
+    let expected = succeeds(build(0, 0), "first");
+    let started = std::time::Instant::now();
+    succeeds(build(0, 1000), "second");
+    let wall = u64::try_from(started.elapsed().as_micros()).unwrap();
+    let mut random = Random::new();
+    for round in 1..=rounds(8) {
+        let mut victim = build(round, round);
+        let mut victim = victim.stderr(std::process::Stdio::null()).spawn().unwrap();
+        // Beyond its end too: then the upkeep is at work.
+        let delay = Duration::from_micros(random.below(wall * 3 / 2));
+        std::thread::sleep(delay);
+        disk.cut();
+        let _ = victim.kill();
+        victim.wait().unwrap();
+        disk.kill_users();
+        disk.unmount();
+        disk.mount();
+        let case = format!("power cut {round} after {delay:?}");
+        let boot = 1000 + round;
+        succeeds(after_boot(&lab, boot, &store, &["fsck"]), &case);
+        assert_eq!(succeeds(build(boot, 0), &case), expected, "{case}");
+        let run = ["run", "--rm", "--network", "none", "x", "cat", "/both"];
+        assert_eq!(
+            succeeds(after_boot(&lab, boot, &store, &run), &case),
+            "0\ncontent"
+        );
+        succeeds(after_boot(&lab, boot, &store, &["fsck"]), &case);
+    }
+    disk.kill_users();
+}

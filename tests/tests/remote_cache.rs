@@ -1,0 +1,413 @@
+//! Results that hosts share through a registry, a directory or a bucket. A store of its own stands
+//! for a host.
+
+#![allow(clippy::unwrap_used, reason = "a panic is how a test reports")]
+
+use std::path::Path;
+
+use kiln_tests::servers::{Running, bucket_server, empty_registry};
+use kiln_tests::{Context, Fault, Kiln, Lab, Proxy, tool};
+
+/// Where results are shared.
+enum Place {
+    Registry(Running),
+    Directory,
+    Bucket(Running),
+}
+
+impl Place {
+    fn all() -> [Self; 3] {
+        [
+            Self::Registry(empty_registry()),
+            Self::Directory,
+            Self::Bucket(bucket_server()),
+        ]
+    }
+
+    /// Its description: what comes before `ref`, and the rest.
+    fn at(&self, lab: &Lab, address: Option<&str>) -> [String; 2] {
+        match self {
+            Self::Registry(server) => {
+                let address = address.map_or(server.address(), str::to_owned);
+                let spec = format!("type=registry,ref={address}/team/cache:main");
+                [format!("{spec},single-flight=true"), spec]
+            }
+            Self::Directory => {
+                let dir = lab.path("shared");
+                [
+                    format!("type=local,src={}", dir.display()),
+                    format!("type=local,dest={}", dir.display()),
+                ]
+            }
+            Self::Bucket(server) => {
+                let address = address.map_or(server.address(), str::to_owned);
+                let spec = format!(
+                    "type=s3,bucket=bucket,region=us-east-1,prefix=p,endpoint_url=http://{address},\
+                     access_key_id=a,secret_access_key=b"
+                );
+                [spec.clone(), spec]
+            }
+        }
+    }
+}
+
+/// `kiln build` of a host of this name.
+fn on_host(lab: &Lab, host: &str, context: &Context) -> Kiln {
+    lab.build(context)
+        .tag("app")
+        .env("KILN_ROOT", lab.path(host))
+        .env("SOURCE_DATE_EPOCH", "1000000000")
+}
+
+/// The same, which reads from and writes to a place.
+fn sharing(lab: &Lab, host: &str, context: &Context, [from, to]: &[String; 2]) -> Kiln {
+    on_host(lab, host, context)
+        .args(["--cache-from", from])
+        .arg("--cache-to")
+        .arg(format!("{to},mode=max").replace(",single-flight=true", ""))
+}
+
+/// Bytes of all blobs of a host.
+fn blob_bytes(store: &Path) -> u64 {
+    let blobs = std::fs::read_dir(store.join("content-v1/sha256")).unwrap();
+    blobs.map(|b| b.unwrap().metadata().unwrap().len()).sum()
+}
+
+/// A stage with a large result, of which the image has a small part.
+const STAGES: &str = "FROM busybox AS build
+WORKDIR /src
+COPY words.txt .
+RUN sort words.txt > sorted && head -c 4000000 /dev/urandom > ballast
+FROM busybox
+COPY --from=build /src/sorted /sorted
+RUN wc -l < /sorted > /count
+CMD [\"cat\", \"/sorted\"]
+";
+
+fn words(lab: &Lab, name: &str) -> Context {
+    lab.context(name, &[("Dockerfile", STAGES), ("words.txt", "b\na\n")])
+}
+
+#[test]
+fn a_second_host_runs_nothing_and_fetches_only_what_its_image_has() {
+    for place in Place::all() {
+        let lab = Lab::new();
+        let at = place.at(&lab, None);
+        let first = sharing(&lab, "a", &words(&lab, "one"), &at).built();
+        assert_eq!(first.counts.1, 5, "{first:?}");
+
+        // Another directory, with another time and the same content.
+        let second = sharing(&lab, "b", &words(&lab, "two"), &at).built();
+        assert_eq!(second.counts.1, 0, "{second:?}");
+        assert_eq!(second.image, first.image);
+        let bytes = blob_bytes(&lab.path("b"));
+        assert!(bytes < 100_000, "{bytes} bytes were fetched");
+
+        let run = lab
+            .kiln(["run", "--rm", "app"])
+            .env("KILN_ROOT", lab.path("b"));
+        assert_eq!(run.output().ok().stdout(), "a\nb");
+        // What was fetched is now a result of this host too.
+        let check = lab.kiln(["fsck"]).env("KILN_ROOT", lab.path("b")).output();
+        check.ok();
+        let top = lab.context(
+            "three",
+            &[
+                (
+                    "Dockerfile",
+                    "FROM busybox\nCOPY sorted /sorted\nRUN wc -l < /sorted > /count\n",
+                ),
+                ("sorted", "a\nb\n"),
+            ],
+        );
+        on_host(&lab, "b", &top)
+            .built()
+            .assert_ran(&["COPY sorted"]);
+    }
+}
+
+#[test]
+fn a_node_application_is_built_once_for_two_hosts() {
+    let (lab, registry) = (Lab::new(), empty_registry());
+    let place = Place::Registry(registry);
+    let at = place.at(&lab, None);
+    let context = |name: &str| {
+        let context = lab.context(name, &[]);
+        context.copy_testdata("node");
+        context
+    };
+    let first = sharing(&lab, "a", &context("one"), &at).built();
+    assert!(
+        first.ran().iter().any(|s| s.contains("npm ci")),
+        "{:?}",
+        first.ran()
+    );
+    let second = sharing(&lab, "b", &context("two"), &at).built();
+    assert_eq!(
+        (second.counts.1, &second.image),
+        (0, &first.image),
+        "{second:?}"
+    );
+    let [bytes, all] = ["b", "a"].map(|host| blob_bytes(&lab.path(host)));
+    assert!(bytes * 10 < all, "{bytes} of {all} bytes were fetched");
+    let page = lab
+        .kiln(["run", "--rm", "app"])
+        .env("KILN_ROOT", lab.path("b"));
+    assert!(page.output().ok().stdout().contains("<h1>"));
+}
+
+#[test]
+fn four_hosts_that_start_together_run_each_step_once() {
+    let text = "FROM busybox AS one
+RUN sleep 1; head -c 16 /dev/urandom | md5sum > /one
+FROM busybox AS two
+RUN sleep 1; head -c 16 /dev/urandom | md5sum > /two
+FROM busybox
+COPY --from=one /one /
+COPY --from=two /two /
+RUN cat /one /two > /both
+";
+    for place in Place::all() {
+        let lab = Lab::new();
+        let at = place.at(&lab, None);
+        let context = lab.dockerfile(text);
+        let at = [at[0].clone(), at[0].replace(",src=", ",dest=")];
+        let builds = ["a", "b", "c", "d"].map(|host| {
+            on_host(&lab, host, &context)
+                .args(["--cache-from", &at[0]])
+                .arg("--cache-to")
+                .arg(format!("{},mode=max", at[1]))
+                .start()
+        });
+        let built = builds.map(|b| kiln_tests::Built::of(&b.wait().ok()));
+        let ran: u64 = built.iter().map(|b| b.counts.1).sum();
+        assert_eq!(ran, 5, "{built:?}");
+        for other in &built[1..] {
+            assert_eq!(other.image, built[0].image);
+        }
+    }
+}
+
+#[test]
+fn results_of_a_build_that_fails_later_are_shared() {
+    let lab = Lab::new();
+    let at = Place::Directory.at(&lab, None);
+    let context = lab.dockerfile("FROM busybox\nRUN echo costly > /x\nRUN false\n");
+    sharing(&lab, "a", &context, &at).fails();
+    let mended = lab.dockerfile("FROM busybox\nRUN echo costly > /x\nRUN true\n");
+    let built = sharing(&lab, "b", &mended, &at).built();
+    built.assert_ran(&["RUN true"]);
+}
+
+#[test]
+fn the_smaller_mode_shares_the_steps_of_the_image_alone() {
+    let lab = Lab::new();
+    let dir = lab.path("shared");
+    let to = format!("type=local,dest={}", dir.display());
+    on_host(&lab, "a", &words(&lab, "one"))
+        .args(["--cache-to", &to])
+        .built();
+    let records = tool(
+        "find",
+        [dir.join("records-v1").to_str().unwrap(), "-type", "f"],
+    );
+    assert_eq!(records.lines().count(), 2, "{records}");
+}
+
+#[test]
+fn nothing_is_sent_twice() {
+    for place in Place::all() {
+        let lab = Lab::new();
+        let at = place.at(&lab, None);
+        sharing(&lab, "a", &words(&lab, "one"), &at).built();
+        let again = sharing(&lab, "a", &words(&lab, "one"), &at).built();
+        assert_eq!(again.counts.1, 0);
+        let (sent, there) = again.shared.unwrap();
+        assert_eq!((sent, there), (0, 5));
+    }
+}
+
+fn faults(place: &Place, upstream: &str) {
+    let text = "FROM busybox AS build
+COPY words.txt /
+RUN sort /words.txt > /sorted
+FROM busybox
+COPY --from=build /sorted /sorted
+RUN wc -l < /sorted > /count
+";
+    let lab = Lab::new();
+    let context = lab.context("c", &[("Dockerfile", text), ("words.txt", "b\na\n")]);
+    let clean = on_host(&lab, "clean", &context).built().image;
+    let statuses = [404, 403, 429, 500].map(Fault::Status);
+    let others = [Fault::Reset, Fault::Slow, Fault::Truncated, Fault::Wrong];
+    for (number, fault) in statuses.into_iter().chain(others).enumerate() {
+        for nth in [1, 3] {
+            let proxy = Proxy::start(upstream.to_owned(), fault, nth);
+            let at = place.at(&lab, Some(&proxy.address()));
+            for host in ["a", "b"] {
+                let host = format!("{host}{number}-{nth}");
+                let built = sharing(&lab, &host, &context, &at).built();
+                assert_eq!(built.image, clean, "{fault:?} on every {nth}: {built:?}");
+            }
+            assert!(proxy.spoiled() > 0, "{fault:?}");
+        }
+    }
+}
+
+#[test]
+fn a_registry_that_fails_costs_time_and_nothing_else() {
+    let registry = empty_registry();
+    let upstream = registry.address();
+    faults(&Place::Registry(registry), &upstream);
+}
+
+#[test]
+fn a_bucket_that_fails_costs_time_and_nothing_else() {
+    let server = bucket_server();
+    let upstream = server.address();
+    faults(&Place::Bucket(server), &upstream);
+}
+
+#[test]
+fn a_remote_that_is_not_there_is_warned_about_once() {
+    let lab = Lab::new();
+    let from = "type=registry,ref=127.0.0.1:9/cache";
+    let built = on_host(&lab, "a", &words(&lab, "one"))
+        .args([
+            "--cache-from",
+            from,
+            "--cache-to",
+            &format!("{from},mode=max"),
+        ])
+        .built();
+    assert_eq!(built.counts.1, 5);
+    let text = format!("{}{}", built.other, built.warnings.join("\n"));
+    assert_eq!(text.matches("is not asked any more").count(), 1, "{text}");
+}
+
+/// A layer that the remote lost after its record was found.
+#[test]
+fn a_layer_that_is_gone_is_made_again() {
+    for damage in ["remove", "damage"] {
+        let lab = Lab::new();
+        let at = Place::Directory.at(&lab, None);
+        let first = sharing(&lab, "a", &words(&lab, "one"), &at).built();
+        let blobs = lab.path("shared/blobs/sha256");
+        for blob in std::fs::read_dir(blobs).unwrap() {
+            let path = blob.unwrap().path();
+            let length = path.metadata().unwrap().len();
+            match damage {
+                "remove" => std::fs::remove_file(path).unwrap(),
+                _ => std::fs::write(path, vec![7; usize::try_from(length).unwrap()]).unwrap(),
+            }
+        }
+        let second = sharing(&lab, "b", &words(&lab, "one"), &at).built();
+        assert!(second.counts.1 > 0, "{damage}: {second:?}");
+        let out = lab
+            .kiln(["run", "--rm", "app"])
+            .env("KILN_ROOT", lab.path("b"))
+            .output();
+        assert_eq!(out.ok().stdout(), "a\nb", "{damage}");
+        drop(first);
+    }
+}
+
+fn key_pair(lab: &Lab, name: &str) -> [String; 2] {
+    let [private, public] =
+        ["key", "pub"].map(|kind| lab.path(&format!("{name}.{kind}")).display().to_string());
+    tool(
+        "openssl",
+        ["genpkey", "-algorithm", "ed25519", "-out", &private],
+    );
+    tool(
+        "openssl",
+        ["pkey", "-in", &private, "-pubout", "-out", &public],
+    );
+    [private, public]
+}
+
+/// A config file with what the tests' own has, and a section on caches.
+fn config(lab: &Lab, name: &str, section: &str) -> std::path::PathBuf {
+    let base = std::fs::read_to_string(kiln_tests::setting("KILN_TEST_CONFIG")).unwrap();
+    let path = lab.path(name);
+    std::fs::write(&path, format!("{base}\n[cache]\n{section}\n")).unwrap();
+    path
+}
+
+#[test]
+fn records_are_believed_from_writers_that_are_accepted() {
+    let lab = Lab::new();
+    let dir = lab.path("shared").display().to_string();
+    let remotes =
+        format!("from = [\"type=local,src={dir}\"]\nto = [\"type=local,dest={dir},mode=max\"]\n");
+    let [good, good_public] = key_pair(&lab, "good");
+    let [bad, _] = key_pair(&lab, "bad");
+    let accepting = config(
+        &lab,
+        "accepting.toml",
+        &format!("{remotes}read-only = true\naccept-keys = [\"{good_public}\"]"),
+    );
+    let context = words(&lab, "one");
+    for (number, (writer, ran)) in [
+        (remotes.clone(), 5),
+        (format!("{remotes}sign-key = \"{bad}\""), 5),
+        (format!("{remotes}sign-key = \"{good}\""), 0),
+    ]
+    .into_iter()
+    .enumerate()
+    {
+        let _ = std::fs::remove_dir_all(&dir);
+        let writing = config(&lab, "writing.toml", &writer);
+        let first = on_host(&lab, &format!("w{number}"), &context)
+            .env("KILN_CONFIG", &writing)
+            .built();
+        assert_eq!(first.counts.1, 5);
+        let second = on_host(&lab, &format!("r{number}"), &context)
+            .env("KILN_CONFIG", &accepting)
+            .built();
+        assert_eq!(second.counts.1, ran, "{writer}: {second:?}");
+    }
+}
+
+#[test]
+fn a_namespace_keeps_results_to_itself() {
+    let lab = Lab::new();
+    let dir = lab.path("shared").display().to_string();
+    let remotes =
+        format!("from = [\"type=local,src={dir}\"]\nto = [\"type=local,dest={dir},mode=max\"]\n");
+    let context = words(&lab, "one");
+    for (host, namespace, ran) in [("a", "one", 5), ("b", "two", 5), ("c", "one", 0)] {
+        let file = config(
+            &lab,
+            "ns.toml",
+            &format!("{remotes}namespace = \"{namespace}\""),
+        );
+        let built = on_host(&lab, host, &context)
+            .env("KILN_CONFIG", file)
+            .built();
+        assert_eq!(built.counts.1, ran, "{host} {namespace}");
+    }
+}
+
+#[test]
+fn a_host_that_is_read_only_writes_nothing() {
+    let lab = Lab::new();
+    let dir = lab.path("shared");
+    let file = config(
+        &lab,
+        "ro.toml",
+        &format!(
+            "to = [\"type=local,dest={},mode=max\"]\nread-only = true",
+            dir.display()
+        ),
+    );
+    on_host(&lab, "a", &words(&lab, "one"))
+        .env("KILN_CONFIG", &file)
+        .built();
+    assert!(!dir.exists());
+    let refused = on_host(&lab, "a", &words(&lab, "one")).env("KILN_CONFIG", &file);
+    let refused = refused
+        .args(["--cache-to", &format!("type=local,dest={}", dir.display())])
+        .fails();
+    assert!(refused.err.contains("set to read-only"), "{refused}");
+}
