@@ -11,6 +11,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use kiln_sys::cgroup::{Group, Hierarchies};
+use kiln_sys::devices::{DeviceFilter, DeviceRule};
 use kiln_sys::process::{self, Child, Exit, Namespaces};
 use kiln_sys::{FsError, fdpass};
 use oci_spec::runtime::LinuxNamespaceType;
@@ -231,6 +232,8 @@ struct Helper {
     socket: OwnedFd,
     children: HashMap<u64, (Child, Option<Group>)>,
     groups: Option<std::path::PathBuf>,
+    /// The program that was used last: most sandboxes have the same devices.
+    filter: Option<(Vec<DeviceRule>, DeviceFilter)>,
     /// Groups whose processes are on their way out: the next step does not wait for them.
     emptying: Vec<Group>,
 }
@@ -244,6 +247,7 @@ impl Helper {
             socket,
             children: HashMap::new(),
             groups,
+            filter: None,
             emptying: Vec::new(),
         }
     }
@@ -351,6 +355,19 @@ impl Helper {
         }
     }
 
+    /// Restricts the devices of a group; returns whether that was possible.
+    fn guard(&mut self, rules: Vec<DeviceRule>, group: Option<&OwnedFd>) -> bool {
+        let Some(group) = group else { return false };
+        if self.filter.as_ref().is_none_or(|(of, _)| *of != rules) {
+            let Ok(filter) = DeviceFilter::load(&rules) else {
+                return false;
+            };
+            self.filter = Some((rules, filter));
+        }
+        let filter = self.filter.as_ref();
+        filter.is_some_and(|(_, filter)| filter.attach(group.as_fd()).is_ok())
+    }
+
     fn start(&mut self, id: u64, fds: Vec<OwnedFd>) -> Result<()> {
         let mut fds = fds.into_iter();
         let mut next = || fds.next().ok_or(Error::SpawnerGone);
@@ -366,7 +383,7 @@ impl Helper {
         let mut spec = std::fs::File::from(spec);
         spec.read_to_end(&mut text)
             .map_err(|e| FsError::new("read", "launch", e))?;
-        let launch: Launch =
+        let mut launch: Launch =
             serde_json::from_slice(&text).map_err(|e| Error::Spec(e.to_string()))?;
         // Without a writable group hierarchy the pid namespace alone holds the step together.
         let group = self
@@ -374,6 +391,11 @@ impl Helper {
             .as_ref()
             .and_then(|at| Group::create(at, &format!("kiln-{}-{id}", process::own_pid())).ok());
         let born_in = group.as_ref().and_then(|g| g.open().ok());
+        if let Some(rules) = launch.device_rules()
+            && !self.guard(rules, born_in.as_ref())
+        {
+            sandbox::without_devices(&mut launch)?;
+        }
         let child = process::clone_into(
             namespaces(&launch),
             born_in.as_ref().map(AsFd::as_fd),

@@ -49,6 +49,42 @@ fn cve_2024_23653_and_cve_2022_27651_every_entry_is_confined() {
     }
 }
 
+/// A disk of this machine, as `b MAJOR MINOR`.
+fn disk() -> String {
+    let partitions = std::fs::read_to_string("/proc/partitions").unwrap();
+    let mut fields = partitions.lines().nth(2).unwrap().split_whitespace();
+    format!("b {} {}", fields.next().unwrap(), fields.next().unwrap())
+}
+
+#[test]
+fn devices_of_the_host_cannot_be_opened_by_their_numbers() {
+    let lab = Lab::new();
+    let script = format!(
+        "for node in '{}' 'c 1 1' 'c 1 11' 'c 10 229' 'c 10 237'; do \
+         for at in /node /dev/node /dev/shm/node; do \
+         mknod $at $node || echo UNMADE $node; \
+         (: < $at) 2>/dev/null && echo OPENED $at $node; rm -f $at; done; done; \
+         mknod /null c 1 3; echo x > /null && echo NULL; cat < /dev/zero | head -c 4 | wc -c",
+        disk()
+    );
+    for run in [step, container] {
+        let out = run(&lab, &script);
+        assert!(!out.contains("OPENED") && !out.contains("UNMADE"), "{out}");
+        assert!(out.contains("NULL\n") && out.contains("4\n"), "{out}");
+    }
+    // Nor those that an image brings along, as root or another user, nor through a mount.
+    let disk = disk();
+    let context = lab.dockerfile(&format!(
+        "FROM busybox AS nodes\nRUN mkdir /d && mknod -m 666 /d/disk {disk}\nFROM nodes\n\
+         RUN (: < /d/disk) 2>/dev/null && echo OPENED; rm /d/disk; true\n\
+         RUN --mount=from=nodes,target=/m (: < /m/d/disk) 2>/dev/null && echo OPENED; ls -l /m/d\n\
+         RUN --mount=type=cache,target=/c mknod /c/disk {disk}; (: < /c/disk) 2>/dev/null && echo OPENED; true\n\
+         RUN --mount=type=tmpfs,target=/t mknod /t/disk {disk}; (: < /t/disk) 2>/dev/null && echo OPENED; true\n"
+    ));
+    let log = lab.build(&context).arg("--no-cache").built().log();
+    assert!(!log.contains("OPENED") && log.contains("disk"), "{log}");
+}
+
 #[test]
 fn cve_2024_21626_no_descriptor_of_the_host_leaks() {
     let lab = Lab::new();

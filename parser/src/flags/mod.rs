@@ -1,13 +1,17 @@
 //! Typed values of flags. The caller expands variables first.
 
 mod chmod;
+mod device;
 mod duration;
+mod fields;
 mod mount;
 #[cfg(test)]
 mod tests;
 
 pub use chmod::{ChmodSpec, parse_chmod};
+pub use device::{DeviceSpec, parse_device};
 pub use duration::parse_duration;
+use fields::fields;
 pub use mount::{MountSpec, MountType, Sharing, parse_mount};
 
 /// Why the value of a flag is wrong.

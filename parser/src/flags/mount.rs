@@ -3,15 +3,7 @@
 #[cfg(test)]
 mod tests;
 
-use nom::branch::alt;
-use nom::bytes::complete::{tag, take_till};
-use nom::character::complete::{char, none_of};
-use nom::combinator::{all_consuming, map, value};
-use nom::multi::{many0, separated_list1};
-use nom::sequence::delimited;
-use nom::{IResult, Parser};
-
-use super::FlagError;
+use super::{FlagError, fields};
 use crate::suggest::did_you_mean;
 
 /// The kinds of mount.
@@ -153,7 +145,7 @@ impl MountType {
 /// # Errors
 /// On malformed CSV, unknown keys or types, and keys that the type does not have.
 pub fn parse_mount(value: &str) -> Result<MountSpec, FlagError> {
-    let fields = fields(value)?;
+    let fields = fields("mount", value)?;
     let mut pairs = Vec::with_capacity(fields.len());
     for field in &fields {
         let (key, value) = match field.split_once('=') {
@@ -347,27 +339,4 @@ fn size(value: &str) -> Result<u64, FlagError> {
         .and_then(|bytes| u64::try_from(bytes).ok())
         .filter(|bytes| i64::try_from(*bytes).is_ok())
         .ok_or_else(wrong)
-}
-
-/// Splits a CSV record.
-fn fields(record: &str) -> Result<Vec<String>, FlagError> {
-    fn quoted(input: &str) -> IResult<&str, String> {
-        let inner = many0(alt((value('"', tag("\"\"")), none_of("\""))));
-        delimited(char('"'), map(inner, String::from_iter), char('"')).parse(input)
-    }
-    fn bare(input: &str) -> IResult<&str, String> {
-        let (rest, text) = take_till(|c| matches!(c, ',' | '"' | '\n')).parse(input)?;
-        Ok((rest, text.to_owned()))
-    }
-    if record.is_empty() {
-        return Err(FlagError::new("the mount is empty"));
-    }
-    all_consuming(separated_list1(char(','), alt((quoted, bare))))
-        .parse(record)
-        .map(|(_, fields)| fields)
-        .map_err(|_: nom::Err<nom::error::Error<&str>>| {
-            FlagError::new(format!(
-                "the quotes in the mount {record:?} do not enclose whole options"
-            ))
-        })
 }

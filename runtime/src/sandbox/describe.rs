@@ -5,9 +5,10 @@ use std::path::PathBuf;
 
 use kiln_sys::caps::CapSet;
 use oci_spec::runtime::{
-    Capability, LinuxBuilder, LinuxCapabilitiesBuilder, LinuxNamespaceBuilder, LinuxNamespaceType,
-    MountBuilder, PosixRlimitBuilder, PosixRlimitType, ProcessBuilder, RootBuilder, Spec,
-    SpecBuilder, UserBuilder,
+    Capability, LinuxBuilder, LinuxCapabilitiesBuilder, LinuxDeviceCgroup,
+    LinuxDeviceCgroupBuilder, LinuxDeviceType, LinuxNamespaceBuilder, LinuxNamespaceType,
+    LinuxResourcesBuilder, MountBuilder, PosixRlimitBuilder, PosixRlimitType, ProcessBuilder,
+    RootBuilder, Spec, SpecBuilder, UserBuilder,
 };
 
 use super::{Launch, Mount, Rootfs, filter};
@@ -107,6 +108,19 @@ const READ_ONLY: [&str; 5] = [
     "/proc/irq",
     "/proc/sys",
     "/proc/sysrq-trigger",
+];
+
+/// The character devices that every sandbox may use, as Docker's default: null, zero, full, random,
+/// urandom, tty, ptmx, and all of devpts. Without a number: every one.
+const DEVICES: [(i64, Option<i64>); 8] = [
+    (1, Some(3)),
+    (1, Some(5)),
+    (1, Some(7)),
+    (1, Some(8)),
+    (1, Some(9)),
+    (5, Some(0)),
+    (5, Some(2)),
+    (136, None),
 ];
 
 /// Limits of open files, soft and hard: some programs close every possible descriptor one by
@@ -216,6 +230,28 @@ fn rlimits(request: &Request) -> Result<Vec<oci_spec::runtime::PosixRlimit>> {
         .collect()
 }
 
+/// What may be done with devices: nothing but make nodes, and use those of the list.
+fn device_rules() -> Result<Vec<LinuxDeviceCgroup>> {
+    let rule = || LinuxDeviceCgroupBuilder::default();
+    let mut rules = vec![rule().allow(false).access("rwm").build().map_err(bad)?];
+    for typ in [LinuxDeviceType::C, LinuxDeviceType::B] {
+        let make = rule().allow(true).typ(typ).access("m").build();
+        rules.push(make.map_err(bad)?);
+    }
+    for (major, minor) in DEVICES {
+        let mut rule = rule()
+            .allow(true)
+            .typ(LinuxDeviceType::C)
+            .major(major)
+            .access("rwm");
+        if let Some(minor) = minor {
+            rule = rule.minor(minor);
+        }
+        rules.push(rule.build().map_err(bad)?);
+    }
+    Ok(rules)
+}
+
 /// The set of capabilities that a mode of security gives.
 fn capability_set(security: Security) -> Result<CapSet> {
     match security {
@@ -274,12 +310,15 @@ pub fn describe(request: Request) -> Result<Launch> {
     } else {
         (words(&MASKED), words(&READ_ONLY))
     };
-    let linux = LinuxBuilder::default()
+    let mut linux = LinuxBuilder::default()
         .namespaces(namespaces)
         .masked_paths(masked)
-        .readonly_paths(read_only)
-        .build()
-        .map_err(bad)?;
+        .readonly_paths(read_only);
+    if !insecure {
+        let resources = LinuxResourcesBuilder::default().devices(device_rules()?);
+        linux = linux.resources(resources.build().map_err(bad)?);
+    }
+    let linux = linux.build().map_err(bad)?;
     let root = RootBuilder::default()
         .path(request.rootfs.anchor.clone())
         .readonly(request.rootfs.upper.is_none())
@@ -301,5 +340,21 @@ pub fn describe(request: Request) -> Result<Launch> {
         mounts: request.mounts,
         user: request.user,
         create_cwd: true,
+        nodev: false,
     })
+}
+
+/// Takes devices away from a sandbox where the kernel cannot watch over their use: the nodes of
+/// images and volumes are dead, and none can be made.
+///
+/// # Errors
+/// None that is known; building a part of the description may fail.
+pub(crate) fn without_devices(launch: &mut Launch) -> Result<()> {
+    launch.nodev = true;
+    let names = DEFAULT_CAPS.into_iter().filter(|name| *name != "MKNOD");
+    let left = capabilities(CapSet::parse(names).map_err(bad)?)?;
+    if let Some(process) = launch.spec.process_mut() {
+        process.set_capabilities(Some(left));
+    }
+    Ok(())
 }

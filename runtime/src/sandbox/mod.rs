@@ -8,8 +8,11 @@ mod mounts;
 
 use std::path::PathBuf;
 
+use kiln_sys::devices::DeviceRule;
+use oci_spec::runtime::LinuxDeviceType;
 use serde::{Deserialize, Serialize};
 
+pub(crate) use describe::without_devices;
 pub use describe::{Limits, Network, Request, Security, describe};
 pub(crate) use init::{Streams, run};
 
@@ -29,6 +32,31 @@ pub struct Launch {
     pub filter: Option<Vec<(u16, u8, u8, u32)>>,
     /// Make the working directory if it is missing.
     pub create_cwd: bool,
+    /// No device of any mount but `/dev` can be used.
+    pub nodev: bool,
+}
+
+impl Launch {
+    /// The devices that may be read or written; none is all of them.
+    pub(crate) fn device_rules(&self) -> Option<Vec<DeviceRule>> {
+        let resources = self.spec.linux().as_ref()?.resources().as_ref()?;
+        let number = |n: Option<i64>| n.and_then(|n| u32::try_from(n).ok());
+        let rules = resources.devices().iter().flatten();
+        // The first rule forbids everything, the others allow: another list is never described.
+        let allowed = rules.filter(|rule| rule.allow());
+        let rules = allowed.map(|rule| {
+            let access = rule.access().as_deref().unwrap_or_default();
+            DeviceRule {
+                block: rule.typ() == Some(LinuxDeviceType::B),
+                major: number(rule.major()),
+                minor: number(rule.minor()),
+                read: access.contains('r'),
+                write: access.contains('w'),
+            }
+        });
+        // Making nodes is always allowed.
+        Some(rules.filter(|rule| rule.read || rule.write).collect())
+    }
 }
 
 /// A root file system made of layers.

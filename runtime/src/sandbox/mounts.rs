@@ -22,7 +22,7 @@ pub(super) struct Mounted {
 
 /// Mounts everything that `launch` describes; `report` hears of mount points that were made.
 pub(super) fn mount_all(launch: &Launch, report: &mut dyn FnMut(Report)) -> Result<Mounted> {
-    let rootfs = overlay_of(&launch.rootfs)?;
+    let rootfs = overlay_of(&launch.rootfs, launch.nodev)?;
     rootfs.attach(mount::open_trusted(&launch.rootfs.anchor)?)?;
     let root = rootfs.root()?;
     let mut made = |at: PathBuf| report(Report::Stub(at));
@@ -33,25 +33,30 @@ pub(super) fn mount_all(launch: &Launch, report: &mut dyn FnMut(Report)) -> Resu
     }
     // Sources are opened below the host's root, which is still in view.
     for m in &launch.mounts {
-        bind(&here.root, m, &launch.rootfs.spot, &mut made)?;
+        bind(&here.root, m, launch, &mut made)?;
     }
     protect(&here.root, launch, null.as_ref())?;
     Ok(here)
 }
 
-fn overlay_of(rootfs: &Rootfs) -> Result<Detached> {
+fn overlay_of(rootfs: &Rootfs, nodev: bool) -> Result<Detached> {
     let lowers: Vec<&Path> = rootfs.lowers.iter().map(PathBuf::as_path).collect();
     let upper = rootfs
         .upper
         .as_ref()
         .map(|(u, w)| (u.as_path(), w.as_path()));
-    Ok(layered(&lowers, upper, rootfs.upper.is_none())?)
+    let attrs = Attrs {
+        read_only: rootfs.upper.is_none(),
+        nodev,
+        ..Attrs::default()
+    };
+    Ok(layered(&lowers, upper, attrs)?)
 }
 
 fn layered(
     lowers: &[&Path],
     upper: Option<(&Path, &Path)>,
-    read_only: bool,
+    attrs: Attrs,
 ) -> kiln_sys::Result<Detached> {
     if let ([only], None) = (lowers, upper) {
         // A read-only overlay wants two layers; one layer is its own view.
@@ -59,16 +64,12 @@ fn layered(
         tree.set_attrs(
             Attrs {
                 read_only: true,
-                ..Attrs::default()
+                ..attrs
             },
             false,
         )?;
         return Ok(tree);
     }
-    let attrs = Attrs {
-        read_only,
-        ..Attrs::default()
-    };
     overlay(
         &Overlay {
             lowers,
@@ -199,7 +200,11 @@ fn source_of(source: &MountSource, read_only: bool, spot_dir: &Path) -> Result<(
         } => {
             let lowers: Vec<&Path> = lowers.iter().map(PathBuf::as_path).collect();
             let upper = upper.as_ref().map(|(u, w)| (u.as_path(), w.as_path()));
-            let tree = layered(&lowers, upper, read_only)?;
+            let attrs = Attrs {
+                read_only,
+                ..Attrs::default()
+            };
+            let tree = layered(&lowers, upper, attrs)?;
             if below_root(below).as_os_str().is_empty() {
                 return Ok((tree, true));
             }
@@ -250,14 +255,14 @@ fn is_dir(fd: &OwnedFd) -> Result<bool> {
     Ok(Stat::from(st).is_dir())
 }
 
-fn bind(root: &RootDir, m: &Mount, spot_dir: &Path, made: &mut dyn FnMut(PathBuf)) -> Result<()> {
-    let (tree, dir) = source_of(&m.source, m.read_only, spot_dir).map_err(|e| {
+fn bind(root: &RootDir, m: &Mount, launch: &Launch, made: &mut dyn FnMut(PathBuf)) -> Result<()> {
+    let (tree, dir) = source_of(&m.source, m.read_only, &launch.rootfs.spot).map_err(|e| {
         Error::Setup(format!(
             "the source of the mount at `{}`: {e}",
             m.target.display()
         ))
     })?;
-    if m.read_only {
+    if m.read_only || launch.nodev {
         let recursive = matches!(
             m.source,
             MountSource::Host {
@@ -267,7 +272,8 @@ fn bind(root: &RootDir, m: &Mount, spot_dir: &Path, made: &mut dyn FnMut(PathBuf
         );
         tree.set_attrs(
             Attrs {
-                read_only: true,
+                read_only: m.read_only,
+                nodev: launch.nodev,
                 ..Attrs::default()
             },
             recursive,
