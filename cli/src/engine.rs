@@ -111,6 +111,7 @@ impl App {
             always_pull,
             resolv_conf: std::fs::read_to_string("/etc/resolv.conf").unwrap_or_default(),
             logs: StepLogs::new(logs),
+            device_dirs: self.settings.device_dirs.clone(),
             own_mounts: None,
             gc: self.policy(),
             share: None,

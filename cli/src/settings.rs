@@ -33,6 +33,8 @@ pub(crate) struct Settings {
     pub(crate) gc: Policy,
     /// Remote caches of every build.
     pub(crate) cache: CacheSettings,
+    /// Where files describe the devices of this machine.
+    pub(crate) device_dirs: Vec<PathBuf>,
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -48,6 +50,15 @@ struct File {
     gc: GcFile,
     #[serde(default)]
     cache: CacheFile,
+    #[serde(default)]
+    cdi: CdiFile,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+struct CdiFile {
+    #[serde(default)]
+    spec_dirs: Option<Vec<PathBuf>>,
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -225,6 +236,10 @@ pub(crate) fn resolve(global: &Global) -> Result<Settings, Failure> {
         docker_config,
         gc: file.gc.policy()?,
         cache: file.cache.settings()?,
+        device_dirs: file
+            .cdi
+            .spec_dirs
+            .unwrap_or_else(|| kiln_runtime::cdi::DIRS.map(PathBuf::from).to_vec()),
         parallelism: match file.build.parallelism {
             Some(0) => {
                 return Err(Failure::new(

@@ -1,6 +1,6 @@
 //! The engine: the store, the sandbox and the registries that all work is done with.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -47,6 +47,31 @@ pub struct BuildInputs {
     pub secrets: BTreeMap<String, SecretSource>,
     /// SSH agents by id.
     pub ssh: BTreeMap<String, SshAgent>,
+    /// Devices that steps may use.
+    pub devices: AllowedDevices,
+}
+
+/// `--allow device`: the devices that steps may use beside those whose files allow it to everybody.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum AllowedDevices {
+    /// No others.
+    #[default]
+    None,
+    /// These: kinds such as `vendor.com/class`, or names of devices.
+    Named(BTreeSet<String>),
+    /// All.
+    All,
+}
+
+impl AllowedDevices {
+    pub(crate) fn has(&self, device: &str) -> bool {
+        let kind = device.split('=').next().unwrap_or_default();
+        match self {
+            Self::None => false,
+            Self::Named(names) => names.contains(device) || names.contains(kind),
+            Self::All => true,
+        }
+    }
 }
 
 /// What an engine is made of.
@@ -66,6 +91,8 @@ pub struct Settings {
     pub resolv_conf: String,
     /// Where the output of steps is kept.
     pub logs: StepLogs,
+    /// Where files describe the devices of this machine (CDI).
+    pub device_dirs: Vec<PathBuf>,
     /// Cache mounts are made here, and not taken from the store.
     pub own_mounts: Option<Arc<Scratch>>,
     /// How much the store may hold.

@@ -19,7 +19,7 @@ mod testing;
 mod worker;
 
 pub use compare::Difference;
-pub use engine::{BuildInputs, Context, Engine, SecretSource, Settings, SshAgent};
+pub use engine::{AllowedDevices, BuildInputs, Context, Engine, SecretSource, Settings, SshAgent};
 pub use error::{Error, Result};
 pub use exec::{RunRequest, Running, StepLogs};
 pub use output::{DirTree, LayerRef, LazyLayer, Output, Watch};

@@ -17,6 +17,7 @@ pub(crate) fn engine() -> (Engine, tempfile::TempDir) {
         inputs: BuildInputs::default(),
         always_pull: false,
         resolv_conf: String::new(),
+        device_dirs: Vec::new(),
         own_mounts: None,
         logs: StepLogs::new(dir.path().join("logs")),
         gc: kiln_cache::Policy::default(),

@@ -7,6 +7,7 @@
 //! namespace, so nothing can be left mounted.
 #![forbid(unsafe_code)]
 
+pub mod cdi;
 mod error;
 pub mod sandbox;
 mod spawner;

@@ -119,6 +119,8 @@ pub enum InputKind {
     Network,
     /// How confined the command is.
     Security,
+    /// A device.
+    Device,
     /// The host name.
     HostName,
     /// Additional lines of /etc/hosts.
@@ -228,6 +230,7 @@ impl std::fmt::Display for Change {
             InputKind::User => "user",
             InputKind::Network => "network",
             InputKind::Security => "security",
+            InputKind::Device => "device",
             InputKind::HostName => "host name",
             InputKind::Hosts => "hosts",
             InputKind::Platform => "platform",

@@ -1,10 +1,10 @@
 //! Values of `kiln build` options that have a form of their own.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 use std::time::Duration;
 
-use kiln_executor::{SecretSource, SshAgent};
+use kiln_executor::{AllowedDevices, SecretSource, SshAgent};
 use kiln_solver::lower::StepChoice;
 use kiln_solver::plan::Ulimit;
 
@@ -310,5 +310,47 @@ mod tests {
         );
         assert_eq!(host("db=::1").unwrap(), ("db".into(), "::1".into()));
         assert!(host("db:nowhere").is_err() && host("db").is_err());
+    }
+}
+
+/// `--allow`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Allow {
+    /// `RUN --security=insecure`.
+    SecurityInsecure,
+    /// `RUN --network=host`, which is always allowed.
+    NetworkHost,
+    /// `RUN --device` with this device or kind, or with any.
+    Device(Option<String>),
+}
+
+/// A value of `--allow`.
+pub(crate) fn allow(text: &str) -> Result<Allow, String> {
+    match text.split_once('=').unwrap_or((text, "")) {
+        ("security.insecure", "") => Ok(Allow::SecurityInsecure),
+        ("network.host", "") => Ok(Allow::NetworkHost),
+        ("device", "") => Ok(Allow::Device(None)),
+        ("device", name) => kiln_parser::flags::parse_device(name)
+            .map(|spec| Allow::Device(Some(spec.name)))
+            .map_err(|e| e.to_string()),
+        _ => Err("use security.insecure, network.host, or device[=NAME]".into()),
+    }
+}
+
+/// The devices among what is allowed.
+pub(crate) fn devices(allowed: &[Allow]) -> AllowedDevices {
+    let mut names = BTreeSet::new();
+    for allow in allowed {
+        match allow {
+            Allow::Device(None) => return AllowedDevices::All,
+            Allow::Device(Some(name)) => {
+                names.insert(name.clone());
+            }
+            Allow::SecurityInsecure | Allow::NetworkHost => {}
+        }
+    }
+    match names.is_empty() {
+        true => AllowedDevices::None,
+        false => AllowedDevices::Named(names),
     }
 }

@@ -1,6 +1,7 @@
 //! RUN: a command in a sandbox on top of layers; what it wrote becomes a layer.
 
 mod common;
+mod devices;
 mod logs;
 mod mounts;
 mod names;
@@ -53,6 +54,7 @@ impl Engine {
         let prepared = self
             .prepare_mounts(op, inputs, step, &ids, scratch.path())
             .await?;
+        let devices = self.devices(&op.devices)?;
         let mut env: Vec<String> = Vec::new();
         // Proxy settings of the build stand above those of the image.
         let is_proxy = |name: &str| op.proxy_env.iter().any(|(n, _)| n == name);
@@ -60,6 +62,7 @@ impl Engine {
         for (name, value) in own.chain(&op.proxy_env).chain(&prepared.env) {
             env.push(format!("{name}={value}"));
         }
+        env.extend(devices.env);
         let launch = sandbox::describe(Request {
             argv: op.argv.clone(),
             env,
@@ -67,7 +70,7 @@ impl Engine {
             user: op.user.clone(),
             hostname: op.hostname.clone(),
             rootfs,
-            mounts: prepared.mounts,
+            mounts: [prepared.mounts, devices.mounts].concat(),
             network: match op.network {
                 Network::None => SandboxNetwork::None,
                 Network::Default | Network::Host => SandboxNetwork::Host,
@@ -84,6 +87,8 @@ impl Engine {
                     .collect(),
                 shm_size: op.shm_size,
             },
+            devices: devices.devices,
+            groups: devices.groups,
             terminal: false,
         })?;
         let event = self.supervise(&launch, step).await?;

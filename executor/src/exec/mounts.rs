@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use kiln_cache::{CacheMountDir, LayerId, MountUse, Store};
-use kiln_runtime::sandbox::{Mount, MountSource};
+use kiln_runtime::sandbox::{Mount, MountFlags, MountSource};
 use kiln_solver::plan::{CacheMount, Exec, MountKind, Network, SecretMount, Sharing, SshMount};
 use kiln_solver::ports::{Solved, Step};
 use kiln_sys::{FileKind, RootDir};
@@ -56,6 +56,7 @@ impl Engine {
                         target,
                         source,
                         read_only: !writable,
+                        flags: MountFlags::default(),
                     });
                 }
                 MountKind::Cache(cache) => {
@@ -77,6 +78,7 @@ impl Engine {
                         target,
                         source,
                         read_only: cache.read_only,
+                        flags: MountFlags::default(),
                     });
                 }
                 MountKind::Tmpfs { size } => {
@@ -85,6 +87,7 @@ impl Engine {
                         target,
                         source,
                         read_only: false,
+                        flags: MountFlags::default(),
                     });
                 }
                 MountKind::Secret(secret) => self.secret(secret, target, &mut out)?,
@@ -132,6 +135,7 @@ impl Engine {
                 },
                 // As with BuildKit: what would be written here would be in no layer.
                 read_only: true,
+                flags: MountFlags::default(),
             });
         }
         Ok(mounts)
@@ -288,6 +292,7 @@ impl Engine {
                 target,
                 source,
                 read_only: true,
+                flags: MountFlags::default(),
             });
         }
         Ok(())
@@ -316,6 +321,7 @@ impl Engine {
             target,
             source,
             read_only: false,
+            flags: MountFlags::default(),
         });
         Ok(())
     }

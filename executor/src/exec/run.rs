@@ -5,7 +5,9 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use kiln_image::ImageConfig;
-use kiln_runtime::sandbox::{self, Limits, Mount, MountSource, Network, Request, Security};
+use kiln_runtime::sandbox::{
+    self, Limits, Mount, MountFlags, MountSource, Network, Request, Security,
+};
 use kiln_runtime::{Spawner, Stdio};
 use kiln_sys::process::Exit;
 
@@ -162,6 +164,7 @@ impl Engine {
                 target,
                 source,
                 read_only: false,
+                flags: MountFlags::default(),
             });
         }
         for (path, target, read_only) in &request.volumes {
@@ -174,6 +177,7 @@ impl Engine {
                 target: target.clone(),
                 source,
                 read_only: *read_only,
+                flags: MountFlags::default(),
             });
         }
         let config = &request.config.config;
@@ -196,6 +200,8 @@ impl Engine {
             },
             security: Security::Sandbox,
             limits: Limits::default(),
+            devices: Vec::new(),
+            groups: Vec::new(),
             terminal: request.stdio.console.is_some(),
         })?;
         let (send, ended) = tokio::sync::oneshot::channel();

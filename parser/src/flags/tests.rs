@@ -2,7 +2,42 @@
 
 use proptest::prelude::*;
 
-use super::{allowed_flags, parse_bool_flag, parse_chmod, parse_duration, parse_mount};
+use super::{
+    allowed_flags, parse_bool_flag, parse_chmod, parse_device, parse_duration, parse_mount,
+};
+
+#[test]
+fn devices() {
+    for (text, name, required) in [
+        ("vendor.com/gpu", "vendor.com/gpu", false),
+        ("vendor.com/gpu=all", "vendor.com/gpu=all", false),
+        ("name=vendor.com/gpu=0,required", "vendor.com/gpu=0", true),
+        ("required=true,vendor.com/gpu=*", "vendor.com/gpu=*", true),
+        ("v1.com/a_b-c.d=x,required=false", "v1.com/a_b-c.d=x", false),
+    ] {
+        let spec = parse_device(text).unwrap();
+        assert_eq!(
+            (spec.name.as_str(), spec.required),
+            (name, required),
+            "{text}"
+        );
+    }
+    for (text, error) in [
+        ("", "the device is empty"),
+        ("required", "the device has no name"),
+        ("gpu", "`gpu` is not the name of a device"),
+        ("vendor.com/", "`vendor.com/` is not the name of a device"),
+        ("1vendor/a=b", "`1vendor/a=b` is not the name of a device"),
+        ("v/a=b,v/a=c", "unknown device option `v/a`"),
+        ("name=v/a,name=v/b", "a second device name: `v/b`"),
+        (
+            "v/a,required=perhaps",
+            "the device option `required` is neither true nor false: \"perhaps\"",
+        ),
+    ] {
+        assert_eq!(parse_device(text).unwrap_err().message, error, "{text}");
+    }
+}
 
 #[test]
 fn durations() {
@@ -111,6 +146,7 @@ proptest! {
             let _ = parse_duration(text);
             let _ = parse_chmod(text);
             let _ = parse_mount(text);
+            let _ = parse_device(text);
         }
     }
 

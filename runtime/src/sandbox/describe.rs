@@ -43,6 +43,17 @@ pub struct Limits {
     pub shm_size: Option<u64>,
 }
 
+/// Leave to use a device.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct DeviceAccess {
+    /// A block device and not a character device.
+    pub block: bool,
+    /// Major and minor number.
+    pub number: (u32, u32),
+    /// Some of `rwm`: read, write, make.
+    pub permissions: String,
+}
+
 /// What a caller asks for.
 #[derive(Clone, Debug)]
 pub struct Request {
@@ -66,6 +77,10 @@ pub struct Request {
     pub security: Security,
     /// Limits.
     pub limits: Limits,
+    /// Devices beside the usual ones.
+    pub devices: Vec<DeviceAccess>,
+    /// Groups of the process beside those of its user.
+    pub groups: Vec<u32>,
     /// Whether standard streams are a terminal.
     pub terminal: bool,
 }
@@ -230,8 +245,8 @@ fn rlimits(request: &Request) -> Result<Vec<oci_spec::runtime::PosixRlimit>> {
         .collect()
 }
 
-/// What may be done with devices: nothing but make nodes, and use those of the list.
-fn device_rules() -> Result<Vec<LinuxDeviceCgroup>> {
+/// What may be done with devices: nothing but make nodes, and use the usual ones and those given.
+fn device_rules(given: &[DeviceAccess]) -> Result<Vec<LinuxDeviceCgroup>> {
     let rule = || LinuxDeviceCgroupBuilder::default();
     let mut rules = vec![rule().allow(false).access("rwm").build().map_err(bad)?];
     for typ in [LinuxDeviceType::C, LinuxDeviceType::B] {
@@ -247,6 +262,20 @@ fn device_rules() -> Result<Vec<LinuxDeviceCgroup>> {
         if let Some(minor) = minor {
             rule = rule.minor(minor);
         }
+        rules.push(rule.build().map_err(bad)?);
+    }
+    for device in given {
+        let typ = if device.block {
+            LinuxDeviceType::B
+        } else {
+            LinuxDeviceType::C
+        };
+        let rule = rule()
+            .allow(true)
+            .typ(typ)
+            .major(i64::from(device.number.0))
+            .minor(i64::from(device.number.1))
+            .access(device.permissions.clone());
         rules.push(rule.build().map_err(bad)?);
     }
     Ok(rules)
@@ -274,6 +303,7 @@ pub fn describe(request: Request) -> Result<Launch> {
             UserBuilder::default()
                 .uid(0_u32)
                 .gid(0_u32)
+                .additional_gids(request.groups.clone())
                 .build()
                 .map_err(bad)?,
         )
@@ -315,7 +345,7 @@ pub fn describe(request: Request) -> Result<Launch> {
         .masked_paths(masked)
         .readonly_paths(read_only);
     if !insecure {
-        let resources = LinuxResourcesBuilder::default().devices(device_rules()?);
+        let resources = LinuxResourcesBuilder::default().devices(device_rules(&request.devices)?);
         linux = linux.resources(resources.build().map_err(bad)?);
     }
     let linux = linux.build().map_err(bad)?;

@@ -192,7 +192,9 @@ fn drop_privileges(
         seccomp::load(&program)?;
     }
     process::keep_caps(true)?;
-    process::become_user(who.uid, who.gid, &who.groups)?;
+    let further = spec.user().additional_gids().iter().flatten();
+    let groups: Vec<u32> = who.groups.iter().chain(further).copied().collect();
+    process::become_user(who.uid, who.gid, &groups)?;
     process::keep_caps(false)?;
     let none = CapSet::default();
     let effective = if who.uid == 0 { effective } else { none };

@@ -13,7 +13,7 @@ use oci_spec::runtime::LinuxDeviceType;
 use serde::{Deserialize, Serialize};
 
 pub(crate) use describe::without_devices;
-pub use describe::{Limits, Network, Request, Security, describe};
+pub use describe::{DeviceAccess, Limits, Network, Request, Security, describe};
 pub(crate) use init::{Streams, run};
 
 /// Everything the child needs: the OCI runtime spec of the sandbox, and what that type cannot
@@ -81,6 +81,19 @@ pub struct Mount {
     pub source: MountSource,
     /// Whether it is read-only.
     pub read_only: bool,
+    /// What is not possible on it.
+    pub flags: MountFlags,
+}
+
+/// What is not possible on a mount.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct MountFlags {
+    /// To become another user by executing a file.
+    pub nosuid: bool,
+    /// To use devices.
+    pub nodev: bool,
+    /// To execute files.
+    pub noexec: bool,
 }
 
 /// What a mount shows.
@@ -110,6 +123,19 @@ pub enum MountSource {
     Tmpfs {
         /// Size limit in bytes; none is the kernel's default of half the memory.
         size: Option<u64>,
+    },
+    /// The node of a device, made for the sandbox.
+    Device {
+        /// A block device and not a character device.
+        block: bool,
+        /// Major and minor number.
+        number: (u32, u32),
+        /// Permission bits.
+        mode: u32,
+        /// Owner.
+        uid: u32,
+        /// Group.
+        gid: u32,
     },
     /// A file that exists in memory only.
     Content {

@@ -227,6 +227,34 @@ fn source_of(source: &MountSource, read_only: bool, spot_dir: &Path) -> Result<(
             };
             Ok((mount::filesystem("tmpfs", &options, attrs)?, true))
         }
+        MountSource::Device {
+            block,
+            number,
+            mode,
+            uid,
+            gid,
+        } => {
+            let attrs = Attrs {
+                nodev: false,
+                ..Attrs::SAFE
+            };
+            let spot = mount::filesystem("tmpfs", &[("mode", "700")], attrs)?;
+            spot.attach(mount::open_trusted(spot_dir)?)?;
+            let dir = spot.root()?;
+            let name = Path::new("device");
+            let kind = if *block {
+                FileKind::BlockDevice
+            } else {
+                FileKind::CharDevice
+            };
+            dir.mknod(name, kind, 0o600, *number)?;
+            dir.chown(name, *uid, *gid)?;
+            dir.chmod(name, *mode)?;
+            Ok((
+                Detached::clone_of(dir.open_path_nofollow(name)?, false)?,
+                false,
+            ))
+        }
         MountSource::Content {
             bytes,
             mode,
@@ -262,7 +290,15 @@ fn bind(root: &RootDir, m: &Mount, launch: &Launch, made: &mut dyn FnMut(PathBuf
             m.target.display()
         ))
     })?;
-    if m.read_only || launch.nodev {
+    // The node of a device was given on purpose.
+    let nodev = launch.nodev && !matches!(m.source, MountSource::Device { .. });
+    let attrs = Attrs {
+        read_only: m.read_only,
+        nosuid: m.flags.nosuid,
+        nodev: m.flags.nodev || nodev,
+        noexec: m.flags.noexec,
+    };
+    if attrs != Attrs::default() {
         let recursive = matches!(
             m.source,
             MountSource::Host {
@@ -270,14 +306,7 @@ fn bind(root: &RootDir, m: &Mount, launch: &Launch, made: &mut dyn FnMut(PathBuf
                 ..
             }
         );
-        tree.set_attrs(
-            Attrs {
-                read_only: m.read_only,
-                nodev: launch.nodev,
-                ..Attrs::default()
-            },
-            recursive,
-        )?;
+        tree.set_attrs(attrs, recursive)?;
     }
     let at = below_root(&m.target);
     let is_there = root.open_path(at).is_ok();

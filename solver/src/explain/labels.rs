@@ -92,6 +92,14 @@ fn of_exec(exec: &Exec, origin: &Origin, out: &mut Vec<LabelledInput>) {
         out.push(label(kind, name, "", digest_of(value)));
     }
     out.push(of(InputKind::EnvOrder, &names));
+    for device in &exec.devices {
+        out.push(label(
+            InputKind::Device,
+            &device.name,
+            "",
+            digest_of(&device.required),
+        ));
+    }
     let mut agents = 0;
     for mount in &exec.mounts {
         let name = match &mount.kind {

@@ -1,6 +1,6 @@
 //! RUN.
 
-use kiln_parser::flags::{MountSpec, MountType, Sharing as SpecSharing, parse_mount};
+use kiln_parser::flags::{MountSpec, MountType, Sharing as SpecSharing, parse_device, parse_mount};
 use kiln_parser::{Command, Form, Heredoc, Instruction, Lookup as _, Text};
 
 use super::args::PROXY_ARGS;
@@ -8,8 +8,8 @@ use super::error::LowerError;
 use super::flags::flag_error;
 use super::stage::{Build, Place, State};
 use crate::plan::{
-    BuildPlatform, CacheMount, Exec, ExecMount, MountKind, Network, Op, SecretMount, Security,
-    Sharing, SshMount, VertexId,
+    BuildPlatform, CacheMount, Exec, ExecDevice, ExecMount, MountKind, Network, Op, SecretMount,
+    Security, Sharing, SshMount, VertexId,
 };
 
 const DEFAULT_SHELL: [&str; 2] = ["/bin/sh", "-c"];
@@ -74,7 +74,7 @@ impl Build<'_> {
         command: &Command,
         state: &mut State,
     ) -> Result<(), LowerError> {
-        let mut mounts = Vec::new();
+        let (mut mounts, mut devices) = (Vec::new(), Vec::new());
         let mut inputs: Vec<VertexId> = state.tip.into_iter().collect();
         let mut origin = self.origin(place, instruction);
         origin.arguments = state.arguments();
@@ -133,10 +133,11 @@ impl Build<'_> {
                 }
                 "security" => security = self.security(&value)?,
                 "device" => {
-                    return Err(LowerError::new(
-                        "--device is not supported: kiln has no device specifications (CDI)",
-                        flag.span,
-                    ));
+                    let spec = parse_device(&value.value).map_err(|e| flag_error(&e, flag))?;
+                    devices.push(ExecDevice {
+                        name: spec.name,
+                        required: spec.required,
+                    });
                 }
                 _ => {}
             }
@@ -156,6 +157,7 @@ impl Build<'_> {
             network,
             security,
             mounts,
+            devices,
             extra_hosts: self.request.extra_hosts.clone(),
             ulimits: self.request.ulimits.clone(),
             shm_size: self.request.shm_size,

@@ -15,9 +15,9 @@ use petgraph::graph::{DiGraph, NodeIndex};
 
 pub use glob::{Glob, has_wildcard};
 pub use op::{
-    Action, BuildPlatform, CacheMount, Copy, Exec, ExecMount, File, Merge, Mkdir, ModeChange,
-    ModeFunction, MountKind, Network, Op, PathFilter, SecretMount, Security, Sharing, Source,
-    SourceKind, SshMount, Ulimit, WriteFile,
+    Action, BuildPlatform, CacheMount, Copy, Exec, ExecDevice, ExecMount, File, Merge, Mkdir,
+    ModeChange, ModeFunction, MountKind, Network, Op, PathFilter, SecretMount, Security, Sharing,
+    Source, SourceKind, SshMount, Ulimit, WriteFile,
 };
 
 use crate::explain::{Forced, Origin};

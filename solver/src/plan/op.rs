@@ -204,6 +204,8 @@ pub struct Exec {
     pub security: Security,
     /// Mounts.
     pub mounts: Vec<ExecMount>,
+    /// Devices by name.
+    pub devices: Vec<ExecDevice>,
     /// Additional lines of /etc/hosts: name and address.
     pub extra_hosts: Vec<(String, String)>,
     /// Resource limits: they are no part of the key.
@@ -218,7 +220,7 @@ pub struct Exec {
     pub epoch: Option<u64>,
 }
 content_key!(Exec {
-    argv, env, cwd, user, hostname, network, security, mounts, extra_hosts, platform, on_base, epoch,
+    argv, env, cwd, user, hostname, network, security, mounts, devices, extra_hosts, platform, on_base, epoch,
 } except { proxy_env, ulimits, shm_size });
 
 /// A resource limit.
@@ -241,6 +243,16 @@ pub struct ExecMount {
     pub kind: MountKind,
 }
 content_key!(ExecMount { target, kind });
+
+/// A device of a command.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ExecDevice {
+    /// `vendor/class`, perhaps with `=name`.
+    pub name: String,
+    /// The step fails without it.
+    pub required: bool,
+}
+content_key!(ExecDevice { name, required });
 
 /// What a command's mount shows.
 #[derive(Clone, Debug)]

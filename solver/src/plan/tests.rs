@@ -16,6 +16,7 @@ fn exec() -> Exec {
         hostname: "box".into(),
         network: Network::Default,
         security: Security::Sandbox,
+        devices: vec![],
         mounts: vec![ExecMount {
             target: "/c".into(),
             kind: MountKind::Cache(CacheMount {
@@ -65,6 +66,12 @@ fn every_input_of_a_command_is_in_its_key() {
         ("network none", |e| e.network = Network::None),
         ("network host", |e| e.network = Network::Host),
         ("security", |e| e.security = Security::Insecure),
+        ("device", |e| {
+            e.devices.push(ExecDevice {
+                name: "v/c=n".into(),
+                required: false,
+            });
+        }),
         ("mount target", |e| e.mounts[0].target = "/d".into()),
         ("mount gone", |e| e.mounts.clear()),
         ("mount kind", |e| {

@@ -250,6 +250,7 @@ impl Graph {
             network: Network::Default,
             security: Security::Sandbox,
             mounts: vec![],
+            devices: vec![],
             extra_hosts: vec![],
             ulimits: vec![],
             shm_size: None,

@@ -25,7 +25,7 @@ use kiln_solver::schedule::{self, SolveError};
 use tokio::runtime::Runtime;
 use tokio_util::sync::CancellationToken;
 
-use super::build_options as options;
+use super::build_options::{self as options, Allow};
 use super::output::Outputs;
 use crate::diagnostics::SourceText;
 use crate::engine::App;
@@ -118,8 +118,8 @@ pub(crate) struct Args {
     /// Size of /dev/shm in RUN steps
     #[arg(long, value_name = "SIZE")]
     shm_size: Option<String>,
-    /// Allow something that is off by default
-    #[arg(long, value_enum, value_name = "WHAT")]
+    /// Allow something that is off by default: security.insecure, network.host, device[=NAME]
+    #[arg(long, value_name = "WHAT", value_parser = options::allow)]
     allow: Vec<Allow>,
     /// Where the result goes: type=image|oci|docker|tar|local[,dest=PATH], or a directory
     #[arg(short, long, value_name = "SPEC")]
@@ -170,17 +170,6 @@ enum NetworkArg {
     Host,
 }
 
-/// `--allow`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-enum Allow {
-    /// RUN --security=insecure
-    #[value(name = "security.insecure")]
-    SecurityInsecure,
-    /// RUN --network=host, which is always allowed
-    #[value(name = "network.host")]
-    NetworkHost,
-}
-
 impl Args {
     /// Whether anything is built, and not only told.
     pub(crate) fn builds(&self) -> bool {
@@ -211,6 +200,7 @@ fn build(app: &App, args: &Args, runtime: &Runtime, interrupt: &Interrupt) -> Re
         let (id, source) = options::secret(text)?;
         inputs.secrets.insert(id, source);
     }
+    inputs.devices = options::devices(&args.allow);
     for text in &args.ssh {
         let (id, agent) = options::ssh(text)?;
         inputs.ssh.insert(id, agent);

@@ -1,0 +1,68 @@
+//! `RUN --device`: what a step gets of the devices of this machine.
+
+use kiln_runtime::cdi::{self, CdiError, Registry};
+use kiln_solver::plan::ExecDevice;
+
+use crate::engine::Engine;
+use crate::error::{Error, Result};
+
+impl Engine {
+    /// What the sandbox of a step needs for its devices. One that is missing and not required is
+    /// left out.
+    pub(super) fn devices(&self, wanted: &[ExecDevice]) -> Result<cdi::Edits> {
+        if wanted.is_empty() {
+            return Ok(cdi::Edits::default());
+        }
+        let registry = Registry::read(&self.s.device_dirs);
+        let mut given = Vec::new();
+        for device in wanted {
+            let found = registry.find(&device.name).map_err(unusable)?;
+            if found.is_empty() && device.required {
+                return Err(self.unknown(&registry, &device.name));
+            }
+            for found in found {
+                if !found.auto_allow && !self.s.inputs.devices.has(&found.name) {
+                    return Err(Error::Missing {
+                        text: format!("device `{}` is not allowed", found.name),
+                        hint: format!(
+                            "run `kiln build --allow device={}` if you trust this Dockerfile",
+                            found.name
+                        ),
+                    });
+                }
+                // Several names may stand for one device.
+                if !given.iter().any(|d: &&cdi::Device| d.name == found.name) {
+                    given.push(found);
+                }
+            }
+        }
+        cdi::edits(&given).map_err(unusable)
+    }
+
+    fn unknown(&self, registry: &Registry, name: &str) -> Error {
+        let dirs: Vec<_> = self
+            .s
+            .device_dirs
+            .iter()
+            .map(|d| d.display().to_string())
+            .collect();
+        let hint = match registry.broken() {
+            [] => format!("its file would be in {}", dirs.join(" or ")),
+            broken => {
+                let broken: Vec<_> = broken.iter().map(ToString::to_string).collect();
+                format!("a file could not be read: {}", broken.join("; "))
+            }
+        };
+        Error::Missing {
+            text: format!("device `{name}` is not known on this machine"),
+            hint,
+        }
+    }
+}
+
+fn unusable(error: CdiError) -> Error {
+    Error::Missing {
+        text: error.to_string(),
+        hint: "see the files of the Container Device Interface on this machine".into(),
+    }
+}
