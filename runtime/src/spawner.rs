@@ -12,13 +12,14 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use kiln_sys::cgroup::{Group, Hierarchies};
 use kiln_sys::devices::{DeviceFilter, DeviceRule};
+use kiln_sys::idmap::IdMap;
 use kiln_sys::process::{self, Child, Exit, Namespaces};
 use kiln_sys::{FsError, fdpass};
 use oci_spec::runtime::LinuxNamespaceType;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
 use crate::error::{Error, Result};
-use crate::sandbox::{self, Launch, Report};
+use crate::sandbox::{self, IdMaps, Launch, MountSource, Report};
 
 /// The streams of a new sandbox.
 #[derive(Debug)]
@@ -234,6 +235,8 @@ struct Helper {
     groups: Option<std::path::PathBuf>,
     /// The program that was used last: most sandboxes have the same devices.
     filter: Option<(Vec<DeviceRule>, DeviceFilter)>,
+    /// Of all owners that were asked for.
+    maps: IdMaps,
     /// Groups whose processes are on their way out: the next step does not wait for them.
     emptying: Vec<Group>,
 }
@@ -248,6 +251,7 @@ impl Helper {
             children: HashMap::new(),
             groups,
             filter: None,
+            maps: IdMaps::new(),
             emptying: Vec::new(),
         }
     }
@@ -396,6 +400,16 @@ impl Helper {
         {
             sandbox::without_devices(&mut launch)?;
         }
+        for mount in &launch.mounts {
+            if let MountSource::Layers {
+                owner: Some(owner), ..
+            } = mount.source
+            {
+                let map = || IdMap::swapping_root_with(owner.0, owner.1).ok();
+                self.maps.entry(owner).or_insert_with(map);
+            }
+        }
+        let maps = &self.maps;
         let child = process::clone_into(
             namespaces(&launch),
             born_in.as_ref().map(AsFd::as_fd),
@@ -408,7 +422,7 @@ impl Helper {
                     }
                 };
                 match streams.take() {
-                    Some(streams) => sandbox::run(&launch, streams, &mut report),
+                    Some(streams) => sandbox::run(&launch, maps, streams, &mut report),
                     None => 125,
                 }
             },

@@ -12,6 +12,7 @@ pub mod cgroup;
 pub mod devices;
 mod error;
 pub mod fdpass;
+pub mod idmap;
 pub mod lock;
 pub mod mount;
 pub mod overlay;

@@ -143,7 +143,11 @@ impl Detached {
             propagation: 0,
             userns_fd: 0,
         };
-        mount_setattr(self.0.as_fd(), &attr, recursive)
+        self.set_attr(&attr, recursive)
+    }
+
+    pub(crate) fn set_attr(&self, attr: &libc::mount_attr, recursive: bool) -> Result<()> {
+        mount_setattr(self.0.as_fd(), attr, recursive)
     }
 
     /// Attaches the mount over the directory or file that `target` refers to.

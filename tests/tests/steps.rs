@@ -323,3 +323,50 @@ fn steps_see_a_proper_dev_proc_and_sys() {
     let layers = lab.run("x", &["sh", "-c", "ls /dev | wc -l"]);
     assert!(layers.parse::<u32>().unwrap() > 5);
 }
+
+#[test]
+fn a_users_context_is_roots_in_bind_mounts() {
+    let lab = Lab::new();
+    let context = lab.context(
+        "context",
+        &[("f", "x"), ("sub/g", "y"), ("secret", "z"), ("others", "")],
+    );
+    let chown = |path: &str, owner: u32| {
+        std::os::unix::fs::chown(context.at(path), Some(owner), Some(owner + 1)).unwrap();
+    };
+    for path in ["", "f", "sub", "sub/g", "secret"] {
+        chown(path, 1000);
+    }
+    chown("others", 2000);
+    let list = "stat -c '%u:%g %n' . *";
+    let run = |options: &str, script: &str| {
+        context.dockerfile(&format!(
+            "FROM busybox\nRUN --mount=type=bind,target=/m{options} cd /m && {script}\n"
+        ));
+        lab.build(&context).built().log()
+    };
+    let all = "0:0 .\n0:0 Dockerfile\n2000:2001 others\n0:0 f\n0:0 secret\n0:0 sub\n";
+    let sorted = |text: &str| {
+        let mut lines: Vec<_> = text.lines().map(str::to_owned).collect();
+        lines.sort();
+        lines
+    };
+    context.dockerfile("");
+    chown("Dockerfile", 1000);
+    assert_eq!(sorted(&run("", list)), sorted(all));
+    assert_eq!(run(",source=sub", list), "0:0 .\n0:0 g\n");
+    let wrote = run(
+        ",rw",
+        "echo 1 > new && rm f && stat -c '%u:%g %n' * sub/g | sort",
+    );
+    assert_eq!(
+        wrote,
+        "0:0 Dockerfile\n0:0 new\n0:0 secret\n0:0 sub\n0:0 sub/g\n2000:2001 others\n"
+    );
+    context.write(".dockerignore", "secret\n");
+    chown(".dockerignore", 1000);
+    assert_eq!(
+        sorted(&run("", list)),
+        sorted(&all.replace("0:0 secret\n", ""))
+    );
+}

@@ -156,6 +156,7 @@ impl Engine {
             Ok(path)
         };
         let output = input.and_then(|slot| inputs.get(slot)).map(|i| &i.output);
+        let mut owner = None;
         let (lowers, filtered) = match output {
             None => (vec![self.s.store.empty_dir()?], false),
             Some(Output::Layers(layers)) => {
@@ -165,6 +166,9 @@ impl Engine {
             Some(Output::Dir(dir)) => {
                 let (tree, at) = (dir.clone(), make("upper")?);
                 let filtered = blocking(move || hide_ignored(&tree, &at)).await?;
+                // As in Docker: what a user brings along is root's.
+                let st = RootDir::open_trusted(&dir.path)?.lstat(Path::new(""))?;
+                owner = Some((st.uid, st.gid)).filter(|owner| *owner != (0, 0));
                 (vec![dir.path.clone()], filtered)
             }
         };
@@ -177,6 +181,7 @@ impl Engine {
             lowers,
             upper,
             below,
+            owner,
         })
     }
 

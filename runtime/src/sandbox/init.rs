@@ -11,7 +11,7 @@ use kiln_sys::{FsError, RootDir, fdpass, mount, process, pty};
 use oci_spec::runtime::LinuxNamespaceType;
 
 use super::mounts::{Mounted, mount_all};
-use super::{Launch, Report};
+use super::{IdMaps, Launch, Report};
 use crate::error::{Error, Result};
 use crate::user;
 
@@ -26,8 +26,13 @@ pub(crate) struct Streams {
 
 /// Sets the sandbox up and executes the command. Comes back only if that fails, with the exit
 /// code; what happened has been given to `report`.
-pub(crate) fn run(launch: &Launch, streams: Streams, report: &mut dyn FnMut(Report)) -> i32 {
-    let error = match enter(launch, streams, report) {
+pub(crate) fn run(
+    launch: &Launch,
+    maps: &IdMaps,
+    streams: Streams,
+    report: &mut dyn FnMut(Report),
+) -> i32 {
+    let error = match enter(launch, maps, streams, report) {
         Ok(never) => match never {},
         Err(e) => e,
     };
@@ -42,7 +47,12 @@ pub(crate) fn run(launch: &Launch, streams: Streams, report: &mut dyn FnMut(Repo
     code
 }
 
-fn enter(launch: &Launch, streams: Streams, report: &mut dyn FnMut(Report)) -> Result<Infallible> {
+fn enter(
+    launch: &Launch,
+    maps: &IdMaps,
+    streams: Streams,
+    report: &mut dyn FnMut(Report),
+) -> Result<Infallible> {
     let incomplete = || Error::Spec("process and linux sections are missing".into());
     let spec_process = launch.spec.process().as_ref().ok_or_else(incomplete)?;
     let linux = launch.spec.linux().as_ref().ok_or_else(incomplete)?;
@@ -56,7 +66,7 @@ fn enter(launch: &Launch, streams: Streams, report: &mut dyn FnMut(Report)) -> R
     if own_net {
         mount::loopback_up()?;
     }
-    let Mounted { root, pts } = mount_all(launch, report)?;
+    let Mounted { root, pts } = mount_all(launch, maps, report)?;
     if let Some(name) = launch.spec.hostname() {
         rustix::system::sethostname(name.as_bytes())
             .map_err(|e| FsError::new("set host name of", "sandbox", e))?;

@@ -6,9 +6,11 @@ mod filter;
 mod init;
 mod mounts;
 
+use std::collections::HashMap;
 use std::path::PathBuf;
 
 use kiln_sys::devices::DeviceRule;
+use kiln_sys::idmap::IdMap;
 use oci_spec::runtime::LinuxDeviceType;
 use serde::{Deserialize, Serialize};
 
@@ -117,6 +119,9 @@ pub enum MountSource {
         upper: Option<(PathBuf, PathBuf)>,
         /// Untrusted path below it.
         below: PathBuf,
+        /// User and group whose files in the lowest layer are shown as root's, where the file
+        /// system can do that.
+        owner: Option<(u32, u32)>,
     },
     /// An empty file system in memory, whose root has the mode of the directory that it covers,
     /// or is open to everybody where there is none.
@@ -149,6 +154,9 @@ pub enum MountSource {
         gid: u32,
     },
 }
+
+/// Maps that show files of an owner as root's; none where the kernel cannot.
+pub(crate) type IdMaps = HashMap<(u32, u32), Option<IdMap>>;
 
 /// What the child tells before it executes the command, or instead of it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]

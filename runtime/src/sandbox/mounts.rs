@@ -7,11 +7,12 @@ use std::io::Write as _;
 use std::os::fd::{AsRawFd as _, OwnedFd};
 use std::path::{Path, PathBuf};
 
+use kiln_sys::idmap::IdMap;
 use kiln_sys::mount::{self, Attrs, Detached};
 use kiln_sys::overlay::{Overlay, overlay};
 use kiln_sys::{FileKind, FsError, RootDir, Stat};
 
-use super::{Launch, Mount, MountSource, Report, Rootfs};
+use super::{IdMaps, Launch, Mount, MountSource, Report, Rootfs};
 use crate::error::{Error, Result};
 
 /// Directories and sockets that the child needs after the old root is gone.
@@ -21,7 +22,11 @@ pub(super) struct Mounted {
 }
 
 /// Mounts everything that `launch` describes; `report` hears of mount points that were made.
-pub(super) fn mount_all(launch: &Launch, report: &mut dyn FnMut(Report)) -> Result<Mounted> {
+pub(super) fn mount_all(
+    launch: &Launch,
+    maps: &IdMaps,
+    report: &mut dyn FnMut(Report),
+) -> Result<Mounted> {
     let rootfs = overlay_of(&launch.rootfs, launch.nodev)?;
     rootfs.attach(mount::open_trusted(&launch.rootfs.anchor)?)?;
     let root = rootfs.root()?;
@@ -33,7 +38,7 @@ pub(super) fn mount_all(launch: &Launch, report: &mut dyn FnMut(Report)) -> Resu
     }
     // Sources are opened below the host's root, which is still in view.
     for m in &launch.mounts {
-        bind(&here.root, m, launch, &mut made)?;
+        bind(&here.root, m, launch, maps, &mut made)?;
     }
     protect(&here.root, launch, null.as_ref())?;
     Ok(here)
@@ -178,7 +183,12 @@ fn below_root(path: &Path) -> &Path {
 }
 
 /// Opens the object that a mount shows, and says whether it is a directory.
-fn source_of(source: &MountSource, read_only: bool, spot_dir: &Path) -> Result<(Detached, bool)> {
+fn source_of(
+    source: &MountSource,
+    read_only: bool,
+    spot_dir: &Path,
+    maps: &IdMaps,
+) -> Result<(Detached, bool)> {
     match source {
         MountSource::Host {
             path,
@@ -197,8 +207,14 @@ fn source_of(source: &MountSource, read_only: bool, spot_dir: &Path) -> Result<(
             lowers,
             upper,
             below,
+            owner,
         } => {
-            let lowers: Vec<&Path> = lowers.iter().map(PathBuf::as_path).collect();
+            let mut lowers: Vec<&Path> = lowers.iter().map(PathBuf::as_path).collect();
+            let mapped = owner.and_then(|owner| maps.get(&owner)?.as_ref());
+            let mapped = mapped.and_then(|map| as_root(lowers.last()?, map, spot_dir).ok());
+            if let (Some(mapped), Some(lowest)) = (&mapped, lowers.last_mut()) {
+                *lowest = mapped;
+            }
             let upper = upper.as_ref().map(|(u, w)| (u.as_path(), w.as_path()));
             let attrs = Attrs {
                 read_only,
@@ -278,13 +294,31 @@ fn source_of(source: &MountSource, read_only: bool, spot_dir: &Path) -> Result<(
     }
 }
 
+/// Mounts `dir` at a place of its own, with the files of an owner as root's; returns the place.
+fn as_root(dir: &Path, map: &IdMap, spot_dir: &Path) -> Result<PathBuf> {
+    let tree = Detached::clone_of(mount::open_trusted(dir)?, false)?;
+    tree.set_id_map(map)?;
+    let spot = mount::filesystem("tmpfs", &[("mode", "700")], Attrs::SAFE)?;
+    spot.attach(mount::open_trusted(spot_dir)?)?;
+    spot.root()?.mkdir(Path::new("lowest"), 0o700)?;
+    tree.attach(spot.root()?.sub_dir(Path::new("lowest"))?)?;
+    Ok(spot_dir.join("lowest"))
+}
+
 fn is_dir(fd: &OwnedFd) -> Result<bool> {
     let st = rustix::fs::fstat(fd).map_err(|e| FsError::new("stat", "mount source", e))?;
     Ok(Stat::from(st).is_dir())
 }
 
-fn bind(root: &RootDir, m: &Mount, launch: &Launch, made: &mut dyn FnMut(PathBuf)) -> Result<()> {
-    let (tree, dir) = source_of(&m.source, m.read_only, &launch.rootfs.spot).map_err(|e| {
+fn bind(
+    root: &RootDir,
+    m: &Mount,
+    launch: &Launch,
+    maps: &IdMaps,
+    made: &mut dyn FnMut(PathBuf),
+) -> Result<()> {
+    let spot = &launch.rootfs.spot;
+    let (tree, dir) = source_of(&m.source, m.read_only, spot, maps).map_err(|e| {
         Error::Setup(format!(
             "the source of the mount at `{}`: {e}",
             m.target.display()
