@@ -12,7 +12,7 @@ use std::path::Path;
 use std::sync::mpsc;
 use std::thread::{Scope, ScopedJoinHandle};
 
-use kiln_image::layer::LayerWriter;
+use kiln_image::layer::{LayerWriter, Output};
 use kiln_image::{DiffId, Digest, Entry, EntryKind, Hasher, Timestamp};
 use kiln_solver::key::TreeDigest;
 use kiln_sys::{FileKind, RootDir, Stat, xattr};
@@ -34,14 +34,10 @@ pub struct Packed {
     pub epoch: Option<u64>,
 }
 
-/// Bytes that pass between the threads at once.
+/// Bytes that pass between the threads at once; the first are fewer.
 const CHUNK: usize = 1 << 20;
 /// Chunks that may be on their way.
 const IN_FLIGHT: usize = 6;
-/// The largest reads.
-const READ: usize = 256 << 10;
-/// The smallest reads.
-const SMALL_READ: usize = 4 << 10;
 
 /// Whether an attribute is part of an image: not those of the overlay or of the host's policy.
 pub fn is_image_xattr(name: &[u8]) -> bool {
@@ -54,33 +50,35 @@ pub fn is_image_xattr(name: &[u8]) -> bool {
 /// The digest of a tar and its bytes.
 type Tar = (Digest, u64);
 
-/// Hashes a tar and passes it on. What fits into one chunk is hashed at the end, the rest by a
-/// thread of its own.
+/// Hashes a tar and passes it on. What fits into one buffer is hashed here, the rest by a thread of
+/// its own.
 struct ChunkWriter<'scope, 'env> {
     scope: &'scope Scope<'scope, 'env>,
     sink: Option<&'env mut (dyn Write + Send)>,
+    small: Option<Tar>,
     thread: Option<HashingThread<'scope>>,
-    chunk: Vec<u8>,
 }
 
 struct HashingThread<'scope> {
-    full: mpsc::SyncSender<Vec<u8>>,
+    full: mpsc::SyncSender<(Vec<u8>, usize)>,
     empty: mpsc::Receiver<Vec<u8>>,
     handle: ScopedJoinHandle<'scope, std::io::Result<Tar>>,
 }
 
+fn broken() -> std::io::Error {
+    std::io::ErrorKind::BrokenPipe.into()
+}
+
 impl<'scope> ChunkWriter<'scope, '_> {
-    fn pass_on(&mut self) -> std::io::Result<()> {
-        let broken = || std::io::Error::from(std::io::ErrorKind::BrokenPipe);
-        if self.thread.is_none() {
-            let sink = self.sink.take().ok_or_else(broken)?;
-            let (full, from_walker) = mpsc::sync_channel::<Vec<u8>>(IN_FLIGHT);
+    /// The thread, which is started the first time.
+    fn thread(&mut self) -> std::io::Result<&HashingThread<'scope>> {
+        if let Some(sink) = self.sink.take() {
+            let (full, from_walker) = mpsc::sync_channel::<(Vec<u8>, usize)>(IN_FLIGHT);
             let (give_back, empty) = mpsc::channel();
             let handle = self.scope.spawn(move || {
                 let mut tar = TarHasher::new(sink);
-                for mut chunk in from_walker {
-                    tar.write(&chunk)?;
-                    chunk.clear();
+                for (chunk, filled) in from_walker {
+                    tar.write(chunk.get(..filled).unwrap_or_default())?;
                     // The walker may be done and not want it back.
                     let _ = give_back.send(chunk);
                 }
@@ -92,34 +90,45 @@ impl<'scope> ChunkWriter<'scope, '_> {
                 handle,
             });
         }
-        let thread = self.thread.as_ref().ok_or_else(broken)?;
-        let next = thread.empty.try_recv();
-        let next = next.unwrap_or_else(|_| Vec::with_capacity(CHUNK));
-        let chunk = std::mem::replace(&mut self.chunk, next);
-        thread.full.send(chunk).map_err(|_| broken())
+        self.thread.as_ref().ok_or_else(broken)
     }
 
-    fn finish(mut self) -> std::io::Result<Tar> {
-        if let Some(sink) = self.sink.take() {
-            let mut tar = TarHasher::new(sink);
-            tar.write(&self.chunk)?;
-            return tar.finish();
+    fn finish(self) -> std::io::Result<Tar> {
+        match self.small {
+            Some(tar) => Ok(tar),
+            None => self.join(),
         }
-        let passed_on = match self.chunk.is_empty() {
-            true => Ok(()),
-            false => self.pass_on(),
-        };
-        self.join().and_then(|tar| passed_on.map(|()| tar))
     }
 
     /// The thread's result. Its error says more than that of a closed channel.
     fn join(self) -> std::io::Result<Tar> {
         let Some(HashingThread { full, handle, .. }) = self.thread else {
-            return Err(std::io::ErrorKind::BrokenPipe.into());
+            return Err(broken());
         };
         drop(full);
         let joined = handle.join();
         joined.unwrap_or_else(|_| Err(std::io::ErrorKind::Other.into()))
+    }
+}
+
+impl Output for ChunkWriter<'_, '_> {
+    fn take(&mut self, chunk: Vec<u8>, filled: usize) -> std::io::Result<Vec<u8>> {
+        let last = filled < chunk.len();
+        if let Some(sink) = self.sink.take_if(|_| last) {
+            let mut tar = TarHasher::new(sink);
+            tar.write(chunk.get(..filled).unwrap_or_default())?;
+            self.small = Some(tar.finish()?);
+            return Ok(chunk);
+        }
+        let thread = self.thread()?;
+        let next = thread.empty.try_recv();
+        thread.full.send((chunk, filled)).map_err(|_| broken())?;
+        Ok(next.unwrap_or_else(|_| vec![0; CHUNK]))
+    }
+
+    /// All that was taken is on its way.
+    fn flush(&mut self) -> std::io::Result<()> {
+        Ok(())
     }
 }
 
@@ -151,22 +160,6 @@ impl<'a> TarHasher<'a> {
     }
 }
 
-impl Write for ChunkWriter<'_, '_> {
-    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
-        if self.chunk.len() >= CHUNK {
-            self.pass_on()?;
-        }
-        let n = bytes.len().min(CHUNK - self.chunk.len());
-        self.chunk.extend_from_slice(&bytes[..n]);
-        Ok(n)
-    }
-
-    /// What is left is passed on at the end: a thread for it may not be needed.
-    fn flush(&mut self) -> std::io::Result<()> {
-        Ok(())
-    }
-}
-
 /// Reads the layer at `dir`, clamps times to `epoch` (seconds since 1970), and writes its tar to
 /// `sink` as it goes.
 ///
@@ -175,12 +168,13 @@ impl Write for ChunkWriter<'_, '_> {
 pub fn pack(dir: &Path, epoch: Option<u64>, sink: &mut (dyn Write + Send)) -> Result<Packed> {
     let root = RootDir::open_trusted(dir)?;
     std::thread::scope(|scope| {
-        let mut walk = Walk::new(LayerWriter::new(ChunkWriter {
+        let out = ChunkWriter {
             scope,
             sink: Some(sink),
+            small: None,
             thread: None,
-            chunk: Vec::new(),
-        }));
+        };
+        let mut walk = Walk::new(LayerWriter::new(out));
         walk.tree.update(b"kiln layer 1");
         walk.tar
             .set_epoch_clamp(epoch.and_then(|e| i64::try_from(e).ok()));
@@ -220,46 +214,35 @@ pub(crate) fn pack_below(dir: &Path, first: &Entry, out: &mut (dyn Write + Send)
     out.flush().map_err(|e| Error::io("write archive", e))
 }
 
-struct Walk<W: Write> {
+struct Walk<W: Output> {
     tar: LayerWriter<W>,
     tree: blake3::Hasher,
     /// First name of files with several.
     links: HashMap<(u64, u64), Vec<u8>>,
     bytes: u64,
-    buffer: Vec<u8>,
 }
 
 /// Reads a file and hashes what passes.
-struct HashingReader<'a> {
+struct HashingReader {
     file: std::fs::File,
     hasher: blake3::Hasher,
-    buffer: &'a mut [u8],
-    at: usize,
-    filled: usize,
 }
 
-impl Read for HashingReader<'_> {
+impl Read for HashingReader {
     fn read(&mut self, out: &mut [u8]) -> std::io::Result<usize> {
-        if self.at == self.filled {
-            self.filled = self.file.read(self.buffer)?;
-            self.at = 0;
-            self.hasher.update(&self.buffer[..self.filled]);
-        }
-        let n = out.len().min(self.filled - self.at);
-        out[..n].copy_from_slice(&self.buffer[self.at..self.at + n]);
-        self.at += n;
+        let n = self.file.read(out)?;
+        self.hasher.update(out.get(..n).unwrap_or_default());
         Ok(n)
     }
 }
 
-impl<W: Write> Walk<W> {
+impl<W: Output> Walk<W> {
     fn new(tar: LayerWriter<W>) -> Self {
         Self {
             tar,
             tree: blake3::Hasher::new(),
             links: HashMap::new(),
             bytes: 0,
-            buffer: Vec::new(),
         }
     }
 
@@ -381,18 +364,9 @@ impl<W: Write> Walk<W> {
                 None
             }
             Some(fd) => {
-                // Most files are small, and a large buffer has to be cleared first.
-                let size = usize::try_from(entry.data_len()).unwrap_or(READ);
-                let size = size.next_power_of_two().clamp(SMALL_READ, READ);
-                if self.buffer.len() < size {
-                    self.buffer.resize(size, 0);
-                }
                 let mut reader = HashingReader {
                     file: fd.into(),
                     hasher: blake3::Hasher::new(),
-                    buffer: &mut self.buffer,
-                    at: 0,
-                    filled: 0,
                 };
                 self.tar.append(entry, &mut reader).map_err(failed)?;
                 self.bytes += entry.data_len();

@@ -13,6 +13,7 @@ mod progress;
 mod settings;
 mod template;
 mod ui;
+mod usage;
 
 use std::process::ExitCode;
 
@@ -24,7 +25,7 @@ use crate::errors::Failure;
 fn main() -> ExitCode {
     let cli = match Cli::try_parse() {
         Ok(cli) => cli,
-        Err(e) => {
+        Err(mut e) => {
             let words: Vec<String> = std::env::args_os()
                 .skip(1)
                 .map(|word| word.to_string_lossy().into_owned())
@@ -32,6 +33,7 @@ fn main() -> ExitCode {
             if let Some(failure) = missing::known_elsewhere(&e, &words) {
                 return failure.report();
             }
+            usage::usual(&mut e, &words);
             // Help and version go to stdout and are no failure; clap knows which is which.
             let _ = e.print();
             return ExitCode::from(u8::try_from(e.exit_code()).unwrap_or(2));

@@ -343,6 +343,12 @@ async fn commit(
     } = made.layer;
     let dir = store.layer_dir(&id);
     let packed = blocking(move || Ok(pack(&dir, epoch, &mut std::io::sink())?)).await?;
+    tracing::debug!(
+        step = record.name.as_ref(),
+        diff_id = %packed.diff_id,
+        files = packed.bytes,
+        "packed a layer"
+    );
     let base = match &record.base {
         Some(base) => base
             .identity

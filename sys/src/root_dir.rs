@@ -203,7 +203,18 @@ impl RootDir {
     /// Opens an existing file for reading; a link in the last place is an error.
     pub fn open_read_nofollow(&self, path: &Path) -> Result<OwnedFd> {
         let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::NOFOLLOW;
-        self.open_at(path, flags, 0, "open")
+        self.open_untouched(path, flags, "open")
+    }
+
+    /// Opens for reading without a note of it on the disk, which costs more than to read a small
+    /// file. The kernel allows that to owners and to root.
+    fn open_untouched(&self, path: &Path, flags: OFlags, op: &'static str) -> Result<OwnedFd> {
+        match self.open_at(path, flags | OFlags::NOATIME, 0, op) {
+            Err(e) if e.source.raw_os_error() == Some(libc::EPERM) => {
+                self.open_at(path, flags, 0, op)
+            }
+            other => other,
+        }
     }
 
     /// Opens any object as a reference (`O_PATH`), following links inside the root.
@@ -286,7 +297,7 @@ impl RootDir {
 
     /// The names in a directory, in the file system's order.
     pub fn read_dir(&self, path: &Path) -> Result<Vec<DirEntry>> {
-        let fd = self.open_at(path, OFlags::RDONLY | OFlags::DIRECTORY, 0, "list")?;
+        let fd = self.open_untouched(path, OFlags::RDONLY | OFlags::DIRECTORY, "list")?;
         let mut out = Vec::new();
         for entry in fs::Dir::new(fd).ctx("list", path)? {
             let entry = entry.ctx("list", path)?;

@@ -91,7 +91,14 @@ impl Engine {
             groups: devices.groups,
             terminal: false,
         })?;
+        tracing::debug!(
+            layers = ids.len(),
+            mounts = launch.mounts.len(),
+            root = %scratch.path().display(),
+            "starting a sandbox"
+        );
         let event = self.supervise(&launch, step).await?;
+        tracing::debug!(exit = event.exit.code(), "a sandbox has ended");
         // Locks of cache mounts are held until here.
         drop(prepared.held);
         let stubs = check(op, event).map_err(|e| self.blame_disk(e))?;

@@ -10,7 +10,7 @@ mod writer;
 pub use entry::{Entry, EntryKind, Timestamp};
 pub use path::clean_path;
 pub use reader::{EntryData, LayerError, LayerReader, Limits};
-pub use writer::LayerWriter;
+pub use writer::{LayerWriter, Output};
 
 /// The size of a tar block.
 const BLOCK: usize = 512;

@@ -20,13 +20,41 @@ const MAX_OCTAL: u64 = 0o777_7777_7777;
 /// The name of every extended header; it is never unpacked.
 const PAX_NAME: &[u8] = b"PaxHeaders/entry";
 
+/// Where a tar goes, a buffer at a time.
+pub trait Output {
+    /// Takes the first `filled` bytes of `buffer`, and gives another back, whose content does not
+    /// matter; it may be longer. All but the last buffer of a tar are full.
+    ///
+    /// # Errors
+    /// The bytes cannot be written.
+    fn take(&mut self, buffer: Vec<u8>, filled: usize) -> io::Result<Vec<u8>>;
+
+    /// Writes what was taken.
+    ///
+    /// # Errors
+    /// That is not possible.
+    fn flush(&mut self) -> io::Result<()>;
+}
+
+impl<W: Write> Output for W {
+    fn take(&mut self, buffer: Vec<u8>, filled: usize) -> io::Result<Vec<u8>> {
+        self.write_all(buffer.get(..filled).unwrap_or_default())?;
+        Ok(buffer)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Write::flush(self)
+    }
+}
+
 /// Writes a layer tar.
 ///
 /// Entries are written in the order given; the caller sorts. The output gets large writes only.
 #[derive(Debug)]
-pub struct LayerWriter<W: Write> {
+pub struct LayerWriter<W: Output> {
     out: W,
-    /// Always of length [`BUFFER`], so that reading into it never clears it first.
+    /// Its length stays, so that reading into it never clears it first; empty when the output has
+    /// failed.
     buffer: Vec<u8>,
     filled: usize,
     pax: Vec<u8>,
@@ -35,16 +63,15 @@ pub struct LayerWriter<W: Write> {
     whiteouts: bool,
 }
 
-impl<W: Write> LayerWriter<W> {
+impl<W: Output> LayerWriter<W> {
     /// Starts a tar.
     pub fn new(out: W) -> Self {
-        let (buffer, pax, path) = (vec![0; BUFFER], Vec::new(), Vec::new());
         Self {
             out,
-            buffer,
+            buffer: vec![0; BUFFER],
             filled: 0,
-            pax,
-            path,
+            pax: Vec::new(),
+            path: Vec::new(),
             epoch: None,
             whiteouts: true,
         }
@@ -278,10 +305,8 @@ impl<W: Write> LayerWriter<W> {
     fn data(&mut self, entry: &Entry, size: u64, data: &mut dyn Read) -> io::Result<()> {
         let mut left = size;
         while left > 0 {
-            if self.filled == BUFFER {
-                self.flush_buffer()?;
-            }
-            let end = usize::try_from(left).map_or(BUFFER, |left| BUFFER.min(self.filled + left));
+            let whole = self.room()?;
+            let end = usize::try_from(left).map_or(whole, |left| whole.min(self.filled + left));
             let space = self.buffer.get_mut(self.filled..end).unwrap_or_default();
             match data.read(space) {
                 Ok(0) => {
@@ -302,26 +327,35 @@ impl<W: Write> LayerWriter<W> {
         self.push(zeros(padding(size)))
     }
 
-    fn push(&mut self, bytes: &[u8]) -> io::Result<()> {
-        if bytes.len() > BUFFER - self.filled {
-            self.flush_buffer()?;
-            if bytes.len() >= BUFFER {
-                return self.out.write_all(bytes);
-            }
+    fn push(&mut self, mut bytes: &[u8]) -> io::Result<()> {
+        while !bytes.is_empty() {
+            let end = self.room()?.min(self.filled + bytes.len());
+            let (now, later) = bytes.split_at(end - self.filled);
+            copy(
+                self.buffer.get_mut(self.filled..end).unwrap_or_default(),
+                now,
+            );
+            self.filled = end;
+            bytes = later;
         }
-        let end = self.filled + bytes.len();
-        copy(
-            self.buffer.get_mut(self.filled..end).unwrap_or_default(),
-            bytes,
-        );
-        self.filled = end;
         Ok(())
     }
 
+    /// Makes room in the buffer; returns its length.
+    fn room(&mut self) -> io::Result<usize> {
+        if self.filled == self.buffer.len() {
+            self.flush_buffer()?;
+        }
+        Ok(self.buffer.len())
+    }
+
     fn flush_buffer(&mut self) -> io::Result<()> {
+        if self.buffer.is_empty() {
+            return Err(io::ErrorKind::BrokenPipe.into());
+        }
         let filled = std::mem::take(&mut self.filled);
-        self.out
-            .write_all(self.buffer.get(..filled).unwrap_or_default())
+        self.buffer = self.out.take(std::mem::take(&mut self.buffer), filled)?;
+        Ok(())
     }
 }
 

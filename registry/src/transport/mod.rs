@@ -183,6 +183,12 @@ impl Transport {
                     url: redact(&url),
                     source: source.without_url(),
                 })?;
+            tracing::debug!(
+                status = answer.status().as_u16(),
+                url = redact(&url),
+                "{}",
+                call.method
+            );
             let redirect = matches!(answer.status().as_u16(), 301 | 302 | 303 | 307 | 308);
             if !redirect {
                 return Ok(answer);

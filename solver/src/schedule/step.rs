@@ -161,7 +161,14 @@ impl<W: Worker> Run<W> {
             Some(_) => Some(started),
             None => self.oldest(),
         };
-        match self.worker.lookup(key, base, not_before).await? {
+        let found = self.worker.lookup(key, base, not_before).await?;
+        tracing::debug!(
+            step = vertex.name.as_str(),
+            key = key.to_hex(),
+            found = matches!(found, Lookup::Hit(_)),
+            "looked a step up"
+        );
+        match found {
             Lookup::Hit(hit) => Ok(Some(self.found(hit, key, definition, step).await?)),
             Lookup::Expired { ran_at } => {
                 *expired = Some(ran_at);
