@@ -38,6 +38,7 @@ mod records;
 pub mod remote;
 mod scratch;
 mod store;
+mod tree;
 mod unpack;
 mod view;
 
@@ -54,5 +55,5 @@ pub use pack::{Packed, is_image_xattr, pack};
 pub use records::{NewRecord, StoredRecord, StoredResult};
 pub use scratch::Scratch;
 pub use store::Store;
-pub use unpack::{UnpackOptions, unpack};
+pub use unpack::{UnpackOptions, Unpacked, unpack};
 pub use view::View;

@@ -18,6 +18,7 @@ use kiln_solver::key::TreeDigest;
 use kiln_sys::{FileKind, RootDir, Stat, xattr};
 
 use crate::error::{Error, Result};
+use crate::tree::TreeHasher;
 
 /// What a pass over a layer found.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -175,7 +176,6 @@ pub fn pack(dir: &Path, epoch: Option<u64>, sink: &mut (dyn Write + Send)) -> Re
             thread: None,
         };
         let mut walk = Walk::new(LayerWriter::new(out));
-        walk.tree.update(b"kiln layer 1");
         walk.tar
             .set_epoch_clamp(epoch.and_then(|e| i64::try_from(e).ok()));
         let written = |e| Error::io("write layer", e);
@@ -191,7 +191,7 @@ pub fn pack(dir: &Path, epoch: Option<u64>, sink: &mut (dyn Write + Send)) -> Re
         let (digest, tar_size) = out.finish().map_err(written)?;
         Ok(Packed {
             diff_id: DiffId::from(digest),
-            tree: walk.tree.finalize().into(),
+            tree: walk.tree.finish(),
             tar_size,
             bytes: walk.bytes,
             epoch,
@@ -216,7 +216,7 @@ pub(crate) fn pack_below(dir: &Path, first: &Entry, out: &mut (dyn Write + Send)
 
 struct Walk<W: Output> {
     tar: LayerWriter<W>,
-    tree: blake3::Hasher,
+    tree: TreeHasher,
     /// First name of files with several.
     links: HashMap<(u64, u64), Vec<u8>>,
     bytes: u64,
@@ -240,7 +240,7 @@ impl<W: Output> Walk<W> {
     fn new(tar: LayerWriter<W>) -> Self {
         Self {
             tar,
-            tree: blake3::Hasher::new(),
+            tree: TreeHasher::new(),
             links: HashMap::new(),
             bytes: 0,
         }
@@ -373,43 +373,7 @@ impl<W: Output> Walk<W> {
                 Some(reader.hasher.finalize())
             }
         };
-        encode_entry(&mut self.tree, entry, content.as_ref());
+        self.tree.entry(entry, content.as_ref());
         Ok(())
     }
-}
-
-/// Appends what identifies an entry: everything but its time.
-fn encode_entry(to: &mut blake3::Hasher, entry: &Entry, content: Option<&blake3::Hash>) {
-    let mut bytes = Vec::with_capacity(entry.path.len() + 64);
-    let mut put = |b: &[u8]| {
-        bytes.extend_from_slice(&(b.len() as u64).to_le_bytes());
-        bytes.extend_from_slice(b);
-    };
-    put(&entry.path);
-    let (tag, detail): (u8, Vec<u8>) = match &entry.kind {
-        EntryKind::Directory => (0, vec![]),
-        EntryKind::File { size } => (1, size.to_le_bytes().to_vec()),
-        EntryKind::Hardlink { target } => (2, target.clone()),
-        EntryKind::Symlink { target } => (3, target.clone()),
-        EntryKind::CharDevice { major, minor } => {
-            (4, [major.to_le_bytes(), minor.to_le_bytes()].concat())
-        }
-        EntryKind::BlockDevice { major, minor } => {
-            (5, [major.to_le_bytes(), minor.to_le_bytes()].concat())
-        }
-        EntryKind::Fifo => (6, vec![]),
-        EntryKind::Whiteout => (7, vec![]),
-        EntryKind::Opaque => (8, vec![]),
-    };
-    put(&[tag]);
-    put(&detail);
-    put(&entry.mode.to_le_bytes());
-    put(&entry.uid.to_le_bytes());
-    put(&entry.gid.to_le_bytes());
-    for (name, value) in &entry.xattrs {
-        put(name);
-        put(value);
-    }
-    put(content.map_or(&[][..], |c| c.as_bytes()));
-    to.update(&bytes);
 }

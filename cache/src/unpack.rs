@@ -9,10 +9,12 @@ use std::path::{Path, PathBuf};
 
 use kiln_image::layer::{LayerReader, Limits};
 use kiln_image::{Entry, EntryKind};
+use kiln_solver::key::TreeDigest;
 use kiln_sys::{FileKind, RootDir, xattr};
 
 use crate::error::{Error, Result};
 use crate::pack::is_image_xattr;
+use crate::tree::TarTree;
 
 /// How an archive is unpacked.
 #[derive(Clone, Debug, Default)]
@@ -23,6 +25,8 @@ pub struct UnpackOptions<'a> {
     pub below: Vec<&'a RootDir>,
     /// Owner of everything, whatever the archive says.
     pub owner: Option<(u32, u32)>,
+    /// The digest of the tree is wanted.
+    pub tree: bool,
     /// Existing files are replaced, and links among existing directories are followed inside the
     /// root: unpacking into a tree instead of an empty directory.
     pub into_tree: bool,
@@ -39,11 +43,21 @@ fn wrong(path: &[u8], why: impl Into<String>) -> Error {
     }
 }
 
-/// Unpacks the tar that `input` gives into `root`. Returns the number of entries.
+/// What was unpacked.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Unpacked {
+    /// The number of entries.
+    pub entries: u64,
+    /// The digest of the tree if it was wanted, and the tar is one that kiln would write; of others it
+    /// takes [`pack`](crate::pack) to find it.
+    pub tree: Option<TreeDigest>,
+}
+
+/// Unpacks the tar that `input` gives into `root`.
 ///
 /// # Errors
 /// The archive is malformed, has entries that do not fit each other, or writing failed.
-pub fn unpack(input: impl Read, root: &RootDir, options: &UnpackOptions<'_>) -> Result<u64> {
+pub fn unpack(input: impl Read, root: &RootDir, options: &UnpackOptions<'_>) -> Result<Unpacked> {
     let mut reader = LayerReader::new(input)
         .whiteouts(options.whiteouts)
         .limits(Limits::default());
@@ -52,15 +66,18 @@ pub fn unpack(input: impl Read, root: &RootDir, options: &UnpackOptions<'_>) -> 
         options,
         directories: Vec::new(),
         buffer: vec![0; 128 << 10],
+        around: None,
+        tree: options.tree.then(TarTree::new),
     };
-    let mut count = 0;
+    let mut entries = 0;
     while let Some(entry) = reader.next()? {
         target.entry(&entry, &mut reader.data())?;
-        count += 1;
+        entries += 1;
     }
     reader.drain().map_err(|e| Error::io("read archive", e))?;
+    let tree = target.tree.as_ref().and_then(TarTree::finish);
     target.finish()?;
-    Ok(count)
+    Ok(Unpacked { entries, tree })
 }
 
 struct Target<'a> {
@@ -69,11 +86,25 @@ struct Target<'a> {
     /// Times of directories, set when nothing is written into them any more.
     directories: Vec<(PathBuf, (i64, u32))>,
     buffer: Vec<u8>,
+    /// The directory of the last entry: the next is mostly in it too. It is there as long as only its
+    /// own entries come.
+    around: Option<(PathBuf, RootDir)>,
+    tree: Option<TarTree>,
 }
 
 impl Target<'_> {
     fn entry(&mut self, entry: &Entry, data: &mut dyn Read) -> Result<()> {
+        let content = self.make_entry(entry, data)?;
+        if let Some(tree) = &mut self.tree {
+            tree.entry(entry, content.as_ref());
+        }
+        Ok(())
+    }
+
+    /// Makes what an entry says; returns the hash of a file's content if that is wanted.
+    fn make_entry(&mut self, entry: &Entry, data: &mut dyn Read) -> Result<Option<blake3::Hash>> {
         let path = as_path(&entry.path);
+        let mut content = None;
         if entry.path.is_empty() {
             // The root itself: only its attributes can be meant.
             if entry.kind == EntryKind::Directory && !self.options.into_tree {
@@ -81,20 +112,20 @@ impl Target<'_> {
                 self.directories
                     .push((PathBuf::new(), (entry.mtime.secs, entry.mtime.nanos)));
             }
-            return Ok(());
+            return Ok(None);
         }
-        let (dir, name) = self.parent(path)?;
+        let (dir, name) = self.around(path)?;
         let name = Path::new(&name);
         match &entry.kind {
             EntryKind::Whiteout => {
                 dir.remove_all(name)?;
                 dir.mknod(name, FileKind::CharDevice, 0, (0, 0))?;
-                return Ok(());
+                return Ok(None);
             }
             EntryKind::Opaque => {
                 let inside = self.make_directory(&dir, name)?;
                 xattr::set(&inside, b"trusted.overlay.opaque", b"y")?;
-                return Ok(());
+                return Ok(None);
             }
             EntryKind::Directory => {
                 self.make_directory(&dir, name)?;
@@ -104,7 +135,7 @@ impl Target<'_> {
             _ => {
                 // A later entry replaces an earlier one of any kind.
                 dir.remove_all(name)?;
-                self.make(&dir, name, entry, data)?;
+                content = self.make(&dir, name, entry, data)?;
             }
         }
         if !matches!(entry.kind, EntryKind::Hardlink { .. }) {
@@ -113,7 +144,23 @@ impl Target<'_> {
                 dir.set_mtime(name, (entry.mtime.secs, entry.mtime.nanos))?;
             }
         }
-        Ok(())
+        Ok(content)
+    }
+
+    /// The directory that an entry goes into, and the entry's name there.
+    fn around<'p>(&mut self, path: &'p Path) -> Result<(RootDir, &'p std::ffi::OsStr)> {
+        if let Some((around, dir)) = &self.around
+            && path.parent() == Some(around)
+            && let Some(name) = path.file_name()
+        {
+            return Ok((dir.try_clone()?, name));
+        }
+        self.around = None;
+        let (dir, name) = self.parent(path)?;
+        if let Some(parent) = path.parent() {
+            self.around = Some((parent.to_path_buf(), dir.try_clone()?));
+        }
+        Ok((dir, name))
     }
 
     /// The directory that an entry goes into, made where the archive left it out.
@@ -180,9 +227,10 @@ impl Target<'_> {
         name: &Path,
         entry: &Entry,
         data: &mut dyn Read,
-    ) -> Result<()> {
+    ) -> Result<Option<blake3::Hash>> {
         match &entry.kind {
             EntryKind::File { .. } => {
+                let mut hasher = self.tree.as_ref().map(|_| blake3::Hasher::new());
                 let mut file = std::fs::File::from(dir.create_new(name, 0o600)?);
                 loop {
                     let n = data
@@ -193,7 +241,11 @@ impl Target<'_> {
                     }
                     file.write_all(&self.buffer[..n])
                         .map_err(|e| Error::io("write file", e))?;
+                    if let Some(hasher) = &mut hasher {
+                        hasher.update(&self.buffer[..n]);
+                    }
                 }
+                return Ok(hasher.map(|h| h.finalize()));
             }
             EntryKind::Symlink { target } => {
                 dir.symlink(std::ffi::OsStr::from_bytes(target), name)?;
@@ -212,7 +264,7 @@ impl Target<'_> {
             EntryKind::Fifo => dir.mknod(name, FileKind::Fifo, 0o600, (0, 0))?,
             EntryKind::Directory | EntryKind::Whiteout | EntryKind::Opaque => {}
         }
-        Ok(())
+        Ok(None)
     }
 
     fn hard_link(&self, entry: &Entry, target: &[u8]) -> Result<()> {

@@ -282,12 +282,58 @@ proptest! {
     fn what_is_unpacked_packs_to_the_same_bytes(entries in trees()) {
         let place = place();
         let bytes = tar(&entries);
-        unpack(bytes.as_slice(), &place.root, &LAYER()).unwrap();
+        let options = UnpackOptions { tree: true, ..LAYER() };
+        let unpacked = unpack(bytes.as_slice(), &place.root, &options).unwrap();
         let mut again = Vec::new();
         let packed = pack(&place.dir.path().join("root"), None, &mut again).unwrap();
+        prop_assert_eq!(unpacked.tree, Some(packed.tree));
         prop_assert!(again == bytes, "{} bytes became {}", bytes.len(), again.len());
         prop_assert_eq!(packed.diff_id.digest().clone(), kiln_image::Digest::of(&bytes));
         prop_assert_eq!(packed.tar_size, bytes.len() as u64);
+    }
+
+    #[test]
+    fn a_digest_of_any_tar_is_that_of_its_directory(
+        mut entries in trees(),
+        changes in prop::collection::vec((0_u8..9, any::<prop::sample::Index>(), any::<prop::sample::Index>()), 0..4),
+    ) {
+        prop_assume!(!entries.is_empty());
+        for (kind, at, other) in changes {
+            let (at, other) = (at.index(entries.len()), other.index(entries.len()));
+            let path = entries[other].0.path.clone();
+            let more = |kind, mode| (Entry::new(path.clone(), kind, mode), vec![]);
+            match kind {
+                0 => entries.swap(at, other),
+                1 => entries.push(entries[at].clone()),
+                2 => entries.insert(at, more(EntryKind::Whiteout, 0)),
+                3 => entries.insert(other + 1, more(EntryKind::Opaque, 0)),
+                4 => entries.insert(at, (Entry::new("", EntryKind::Directory, 0o700), vec![])),
+                5 => {
+                    let link = EntryKind::Hardlink { target: path.clone() };
+                    entries.push((Entry::new("zz", link, 0o644), vec![]));
+                }
+                6 => entries[at].0.xattrs.insert(0, (b"trusted.overlay.opaque".to_vec(), b"y".to_vec())),
+                7 => {
+                    entries.remove(at);
+                    if entries.is_empty() {
+                        return Ok(());
+                    }
+                }
+                _ => entries.insert(at, more(EntryKind::File { size: 0 }, 0o600)),
+            }
+        }
+        let place = place();
+        let options = UnpackOptions { tree: true, ..LAYER() };
+        // Some of these tars contradict themselves, and some cannot be written.
+        let mut writer = LayerWriter::new(Vec::new());
+        for (entry, data) in &entries {
+            prop_assume!(writer.append(entry, &mut data.as_slice()).is_ok());
+        }
+        let bytes = writer.finish().unwrap();
+        if let Ok(Unpacked { tree: Some(tree), .. }) = unpack(bytes.as_slice(), &place.root, &options) {
+            let packed = pack(&place.dir.path().join("root"), None, &mut std::io::sink()).unwrap();
+            prop_assert_eq!(tree, packed.tree);
+        }
     }
 
     #[test]
