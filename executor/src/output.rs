@@ -9,8 +9,9 @@ use kiln_image::{Descriptor, DiffId};
 use kiln_solver::event::{Event, Events};
 use kiln_solver::plan::{PathFilter, VertexId};
 use tokio::sync::OnceCell;
+use tokio_util::sync::CancellationToken;
 
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::share::SharedLayer;
 
 /// The result of a step or source.
@@ -72,6 +73,8 @@ pub struct Watch {
     pub events: Events,
     /// The vertex that they are about.
     pub vertex: VertexId,
+    /// Stops it.
+    pub over: CancellationToken,
 }
 
 impl Watch {
@@ -83,6 +86,20 @@ impl Watch {
             current,
             total: Some(total),
         });
+    }
+}
+
+impl LazyLayer {
+    /// Does a part of the transfer, or stops with [`Error::Cancelled`] when nobody needs it any
+    /// more.
+    pub(crate) async fn unless_over<T>(&self, work: impl Future<Output = T>) -> Result<T> {
+        let Some(watch) = &self.watch else {
+            return Ok(work.await);
+        };
+        tokio::select! {
+            done = work => Ok(done),
+            () = watch.over.cancelled() => Err(Error::Cancelled),
+        }
     }
 }
 
@@ -143,7 +160,7 @@ impl LayerRef {
             .get_or_try_init(|| async {
                 match &state.lazy {
                     Some(lazy) => fetch(lazy.clone()).await,
-                    None => Err(crate::error::Error::Other("a layer has no origin".into())),
+                    None => Err(Error::Other("a layer has no origin".into())),
                 }
             })
             .await?;

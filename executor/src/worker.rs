@@ -135,7 +135,11 @@ impl Worker for Engine {
         let Some(share) = &self.s.share else {
             return Ok(None);
         };
-        match share.find(key).await {
+        let found = tokio::select! {
+            found = share.find(key) => found,
+            () = step.cancel.cancelled() => return Err(PortError::cancelled()),
+        };
+        match found {
             Some(found) => Ok(Some(shared_hit(base, found, step, origin).await?)),
             None => Ok(None),
         }
@@ -254,6 +258,7 @@ async fn shared_hit(
         watch: Some(Watch {
             events: step.events.clone(),
             vertex: step.vertex,
+            over: step.over.clone(),
         }),
         shared: Some(found.of_step(origin)),
     });

@@ -155,6 +155,8 @@ pub struct Step {
     pub events: Events,
     /// Stops the step.
     pub cancel: CancellationToken,
+    /// Stops transfers: nobody needs what they bring.
+    pub over: CancellationToken,
 }
 
 /// A lookup in the cache that found something.

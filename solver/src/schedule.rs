@@ -47,6 +47,9 @@ pub struct Options {
     pub events: Events,
     /// Stops everything.
     pub cancel: CancellationToken,
+    /// Stops transfers. It is cancelled when the build has failed, and not when a result was lost
+    /// that a remote cache promised: then the plan is walked again, with what is on its way.
+    pub over: CancellationToken,
 }
 
 /// Why a plan could not be carried out.
@@ -128,6 +131,9 @@ pub async fn solve<W: Worker>(
         // The first real failure counts; what it stopped is no failure.
         let real = matches!(&error, SolveError::Vertex { error, .. } if !error.cancelled);
         if failure.is_none() && real {
+            if !matches!(&error, SolveError::Vertex { error, .. } if error.lost) {
+                run.options.over.cancel();
+            }
             failure = Some(error);
         }
         run.options.cancel.cancel();
@@ -253,6 +259,7 @@ impl<W: Worker> Run<W> {
             name: vertex.name.as_str().into(),
             events: self.options.events.clone(),
             cancel: self.options.cancel.clone(),
+            over: self.options.over.clone(),
         };
         self.options.events.send(Event::Started { vertex: id });
         let done = self.carry_out(vertex, definition, &inputs, &step).await;

@@ -8,6 +8,7 @@ use kiln_image::{Platform, Reference};
 use kiln_solver::event::{Event, Outcome};
 use kiln_solver::explain::Found;
 use kiln_solver::plan::VertexId;
+use tokio_util::sync::CancellationToken;
 
 use crate::engine::App;
 use crate::errors::Failure;
@@ -70,6 +71,7 @@ pub(crate) fn run(app: &App, args: &Args) -> Result<ExitCode, Failure> {
     let watch = Watch {
         events: events.clone(),
         vertex,
+        over: CancellationToken::new(),
     };
     let pulled = app
         .runtime()?

@@ -22,18 +22,7 @@ impl Engine {
                 watch.progress(&label, done, blob.size);
             }
         };
-        let fetching = shared.remote.fetch(&self.s.store, blob, &progress);
-        let cancelled = self.s.share.as_ref().map(super::Share::cancelled);
-        let fetched = tokio::select! {
-            fetched = fetching => fetched,
-            () = async {
-                match cancelled {
-                    Some(cancelled) => cancelled.await,
-                    None => std::future::pending().await,
-                }
-            } => return Err(Error::Cancelled),
-        };
-        match fetched {
+        match lazy.unless_over(shared.remote.fetch(&self.s.store, blob, &progress)).await? {
             Ok(()) => Ok(()),
             Err(RemoteError::Store(error)) => Err(error.into()),
             Err(error) => Err(self.lost(shared, &Error::of_remote(&error))),

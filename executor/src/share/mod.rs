@@ -14,7 +14,6 @@ use std::sync::{Arc, Mutex, PoisonError};
 use kiln_cache::remote::{Mode, Remote, RemoteError, RemoteRecord, RemoteSpec};
 use kiln_solver::explain::Origin;
 use kiln_solver::key::{Fingerprint, Key};
-use tokio_util::sync::CancellationToken;
 
 pub use flight::StepFlight;
 pub(crate) use flight::Turn;
@@ -34,8 +33,6 @@ struct Inner {
     warned: Mutex<HashSet<String>>,
     /// Results that a remote promised and could not give.
     lost: Mutex<HashSet<(Key, String)>>,
-    /// Stops transfers.
-    cancel: CancellationToken,
     leaving: leave::Leaving,
 }
 
@@ -67,12 +64,11 @@ impl SharedLayer {
 
 impl Share {
     /// Results are looked for in `from`, in this order, and left on `to`. Another host that runs a
-    /// step is waited for as long as `patience`. `cancel` stops transfers.
+    /// step is waited for as long as `patience`.
     pub fn new(
         from: Vec<Remote>,
         to: Vec<(Remote, RemoteSpec)>,
         patience: std::time::Duration,
-        cancel: CancellationToken,
     ) -> Self {
         let target = |(remote, spec): (Remote, RemoteSpec)| Target {
             remote,
@@ -89,7 +85,6 @@ impl Share {
             patience,
             warned: Mutex::default(),
             lost: Mutex::default(),
-            cancel,
             leaving: leave::Leaving::default(),
         }))
     }
@@ -97,11 +92,6 @@ impl Share {
     /// Whether results are looked for anywhere.
     pub fn reads(&self) -> bool {
         !self.0.from.is_empty()
-    }
-
-    /// Waits until transfers are to stop.
-    pub(crate) fn cancelled(&self) -> impl Future<Output = ()> {
-        self.0.cancel.clone().cancelled_owned()
     }
 
     /// The record of a key from the first remote that has one.

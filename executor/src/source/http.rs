@@ -52,6 +52,7 @@ impl Engine {
         let watch = Watch {
             events: Events::none(),
             vertex: VertexId::default(),
+            over: tokio_util::sync::CancellationToken::new(),
         };
         download(url, &scratch, None, None, &watch).await?;
         let root = RootDir::open_trusted(scratch.path())?;

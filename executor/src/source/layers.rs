@@ -71,7 +71,8 @@ impl Engine {
             if let Some(flight) = store.try_flight(flight)? {
                 break flight;
             }
-            tokio::time::sleep(Store::flight_pause(tries)).await;
+            lazy.unless_over(tokio::time::sleep(Store::flight_pause(tries)))
+                .await?;
             tries += 1;
         };
         if let Some(layer) = store.layer_by_diff(&lazy.diff_id)? {
@@ -186,10 +187,9 @@ impl Engine {
                 watch.progress(&label, done, blob.size);
             }
         };
-        self.s
-            .registry
-            .fetch_blob(from, blob, &mut sink, &progress)
-            .await
+        let fetching = (self.s.registry).fetch_blob(from, blob, &mut sink, &progress);
+        lazy.unless_over(fetching)
+            .await?
             .map_err(|e| Error::Registry(format!("layer {}: {e}", blob.digest.short())))?;
         Ok(store.adopt_partial(&blob.digest)?)
     }

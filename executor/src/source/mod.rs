@@ -29,6 +29,7 @@ impl Engine {
         let watch = Watch {
             events: step.events.clone(),
             vertex: step.vertex,
+            over: step.over.clone(),
         };
         match &op.kind {
             SourceKind::Image { reference, config } => {

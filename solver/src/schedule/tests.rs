@@ -314,6 +314,7 @@ async fn reasons(memory: &Arc<Memory>, graph: Graph, target: VertexId) -> BTreeM
         unrecorded: false,
         events,
         cancel: CancellationToken::new(),
+        over: CancellationToken::new(),
     };
     let worker = Arc::new(memory.clone());
     solve(Arc::new(graph.plan), &[target], worker, options)
@@ -339,6 +340,7 @@ async fn go(
         unrecorded: false,
         events: Events::none(),
         cancel: CancellationToken::new(),
+        over: CancellationToken::new(),
     };
     solve(
         Arc::new(graph.plan),
@@ -468,6 +470,7 @@ async fn an_interruption_stops_everything() {
         unrecorded: false,
         events: Events::none(),
         cancel: cancel.clone(),
+        over: CancellationToken::new(),
     };
     let targets = [target];
     let solving = solve(
@@ -594,6 +597,7 @@ async fn results_that_are_too_old_run_again_and_say_so() {
             unrecorded: false,
             events: Events::none(),
             cancel: CancellationToken::new(),
+            over: CancellationToken::new(),
         };
         let worker = Arc::new(memory.clone());
         let solved = solve(Arc::new(graph.plan), &[a], worker, options).await;

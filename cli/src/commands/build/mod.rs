@@ -229,7 +229,7 @@ fn build(app: &App, args: &Args, runtime: &Runtime, interrupt: &Interrupt) -> Re
     }
     let contexts = fetcher.named(&args.build_context, &mut inputs)?;
     let mut engine = app.engine(inputs, args.pull)?;
-    if let Some(share) = share::of(app, &args.cache_from, &args.cache_to, interrupt.token())? {
+    if let Some(share) = share::of(app, &args.cache_from, &args.cache_to)? {
         engine = engine.with_share(share);
     }
     let mut request = request(args, &parsed.dockerfile, &source.text, contexts)?;
@@ -468,14 +468,23 @@ impl Build<'_> {
         if self.clear_mounts {
             self.clear_mounts(&plan, &targets)?;
         }
-        // What ran in one attempt counts in the next.
+        // What ran in one attempt counts in the next, and so does what was fetched.
         let started = SystemTime::now();
+        let over = cancel.child_token();
         loop {
             // A failure cancels what runs beside it, and must not cancel the next attempt.
-            let attempt = cancel.child_token();
-            let solved = self
-                .solve(&lowered, &plan, &targets, started, display, attempt)
-                .await;
+            let options = schedule::Options {
+                parallelism: self.parallelism,
+                started,
+                ttl: self.ttl,
+                unrecorded: false,
+                // Both builds of a comparison happen here.
+                shared: self.engine.share().is_some_and(Share::reads) && !self.compared,
+                events: display.events(),
+                cancel: cancel.child_token(),
+                over: over.clone(),
+            };
+            let solved = self.solve(&lowered, &plan, &targets, options).await;
             match solved {
                 // What a remote cache could not give is not asked for again.
                 Err(error) if error.is_lost() && !cancel.is_cancelled() => {}
@@ -489,20 +498,8 @@ impl Build<'_> {
         lowered: &Lowered,
         plan: &Arc<Plan>,
         targets: &[VertexId],
-        started: SystemTime,
-        display: &Display,
-        cancel: CancellationToken,
+        options: schedule::Options,
     ) -> Result<(Assembled, Solved), BuildError> {
-        let options = schedule::Options {
-            parallelism: self.parallelism,
-            started,
-            ttl: self.ttl,
-            unrecorded: false,
-            // Both builds of a comparison happen here.
-            shared: self.engine.share().is_some_and(Share::reads) && !self.compared,
-            events: display.events(),
-            cancel,
-        };
         let worker = Arc::new(self.engine.clone());
         let solution = schedule::solve(plan.clone(), targets, worker, options);
         let mut solution = solution.await.map_err(BuildError::Solve)?;

@@ -49,6 +49,7 @@ fn check_and_tell(
         shared: false,
         events: display.events(),
         cancel: build.cancel.clone(),
+        over: build.cancel.child_token(),
     };
     let worker = Arc::new(build.engine.without_mounts()?);
     let solving = schedule::solve(first.plan.clone(), &first.targets, worker, options);

@@ -18,7 +18,6 @@ pub(super) fn of(
     app: &App,
     from: &[String],
     to: &[String],
-    cancel: CancellationToken,
 ) -> Result<Option<Share>, Failure> {
     let settings = &app.settings.cache;
     let parse = |option: &str, text: &String, writing| {
@@ -77,7 +76,7 @@ pub(super) fn of(
             None => open(spec)?,
         });
     }
-    Ok(Some(Share::new(sources, to, settings.patience, cancel)))
+    Ok(Some(Share::new(sources, to, settings.patience)))
 }
 
 /// How long claims are given back after an interruption.
