@@ -22,7 +22,7 @@ pub(crate) struct CacheSettings {
     pub(crate) sign: Option<Arc<SigningKey>>,
     /// Whose records are believed; none is everybody's.
     pub(crate) accept: Option<Vec<VerifyingKey>>,
-    /// How long another host that runs a step is waited for.
+    /// How long a build waits for other hosts that run its steps, in all.
     pub(crate) patience: Duration,
 }
 
@@ -45,7 +45,7 @@ pub(super) struct CacheFile {
     wait_for_others: Option<String>,
 }
 
-/// How long another host's step is waited for where the file does not say.
+/// How long a build waits for other hosts where the file does not say.
 const PATIENCE: Duration = Duration::from_secs(10 * 60);
 
 impl CacheFile {

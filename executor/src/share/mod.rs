@@ -7,6 +7,7 @@
 mod bring;
 mod flight;
 mod leave;
+mod patience;
 
 use std::collections::HashSet;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -27,8 +28,8 @@ pub struct Share(Arc<Inner>);
 struct Inner {
     from: Vec<Remote>,
     to: Vec<Target>,
-    /// How long another host that runs a step is waited for.
-    patience: std::time::Duration,
+    /// How long other hosts that run steps are waited for.
+    patience: patience::Patience,
     /// Remotes that were warned about, and what about.
     warned: Mutex<HashSet<String>>,
     /// Results that a remote promised and could not give.
@@ -63,8 +64,8 @@ impl SharedLayer {
 }
 
 impl Share {
-    /// Results are looked for in `from`, in this order, and left on `to`. Another host that runs a
-    /// step is waited for as long as `patience`.
+    /// Results are looked for in `from`, in this order, and left on `to`. Other hosts that run
+    /// steps are waited for as long as `patience` in all.
     pub fn new(
         from: Vec<Remote>,
         to: Vec<(Remote, RemoteSpec)>,
@@ -82,7 +83,7 @@ impl Share {
         Self(Arc::new(Inner {
             from,
             to: to.into_iter().map(target).collect(),
-            patience,
+            patience: patience::Patience::new(patience),
             warned: Mutex::default(),
             lost: Mutex::default(),
             leaving: leave::Leaving::default(),
