@@ -133,6 +133,28 @@ pub fn decoder(mut input: Box<dyn Read + Send>) -> io::Result<(Compression, Box<
     Ok((kind, output))
 }
 
+/// Bytes that readers of the format pass over at the end of a stream: with them the same content has
+/// another digest. None for formats that have no such thing.
+#[must_use]
+pub fn padding(kind: Compression, salt: [u8; 16]) -> Option<Vec<u8>> {
+    match kind {
+        // RFC 1952: a member of no bytes, with the salt as an extra field.
+        Compression::Gzip => {
+            let mut member = vec![0x1f, 0x8b, 8, 4, 0, 0, 0, 0, 0, 0xff, 20, 0, b'k', b'i', 16, 0];
+            member.extend(salt);
+            member.extend([3, 0, 0, 0, 0, 0, 0, 0, 0, 0]);
+            Some(member)
+        }
+        // RFC 8878: a skippable frame.
+        Compression::Zstd => {
+            let mut frame = vec![0x50, 0x2a, 0x4d, 0x18, 16, 0, 0, 0];
+            frame.extend(salt);
+            Some(frame)
+        }
+        Compression::None | Compression::Bzip2 | Compression::Xz => None,
+    }
+}
+
 /// Compresses a stream; the bytes do not depend on the number of threads.
 pub enum Encoder<W: Write> {
     /// Passes everything on.

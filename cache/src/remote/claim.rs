@@ -72,10 +72,8 @@ impl Remote {
             return Ok(Claimed::Unsupported);
         }
         let name = self.name(key);
-        let mut random = [0_u8; 16];
-        kiln_sys::system::random(&mut random).map_err(crate::Error::from)?;
         let own = Note {
-            owner: random.iter().map(|b| format!("{b:02x}")).collect(),
+            owner: super::random_hex()?,
             beat: 0,
         };
         let attempt = self.guarded("claim a step", ASKING, async {

@@ -72,7 +72,15 @@ pub enum RemoteError {
         /// How long it was waited for.
         after: Duration,
     },
-    /// What it gave is not what it should be.
+    /// It gave other bytes than those of a layer.
+    #[error("cannot {action}: {why}")]
+    Wrong {
+        /// What was wanted.
+        action: &'static str,
+        /// What is wrong with it.
+        why: String,
+    },
+    /// A record that it gave is not believed.
     #[error("a record is refused: {0}")]
     Refused(String),
     /// It has failed too often and is left alone.
@@ -87,6 +95,33 @@ impl RemoteError {
     fn failed(action: &'static str) -> impl Fn(String) -> Self {
         move |why| Self::Failed { action, why }
     }
+}
+
+/// Sixteen random bytes in hexadecimal digits.
+fn random_hex() -> Result<String, RemoteError> {
+    let mut random = [0_u8; 16];
+    kiln_sys::system::random(&mut random).map_err(crate::Error::from)?;
+    Ok(random.iter().map(|b| format!("{b:02x}")).collect())
+}
+
+/// What a remote has under a key.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Held {
+    /// Nothing.
+    Nothing,
+    /// A record that is believed, or that cannot be replaced by one that is.
+    Record,
+    /// A record that is not believed, and would be if it were written here.
+    Refused,
+}
+
+/// What is wrong with what a remote has, and written again.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Anew {
+    /// The layer's blob.
+    pub blob: bool,
+    /// The record.
+    pub record: bool,
 }
 
 /// How long a transfer of so many bytes may take.
@@ -219,7 +254,8 @@ impl Remote {
         fingerprint.ok_or_else(malformed).map(Some)
     }
 
-    /// Leaves the fingerprint of selected paths of a result.
+    /// Leaves the fingerprint of selected paths of a result. `again` is for one whose record is
+    /// there and was refused.
     ///
     /// # Errors
     /// The remote failed.
@@ -228,6 +264,7 @@ impl Remote {
         identity: &str,
         selection: &str,
         fingerprint: Fingerprint,
+        again: bool,
     ) -> Result<(), RemoteError> {
         let record = FingerprintRecord {
             identity: identity.to_owned(),
@@ -236,8 +273,8 @@ impl Remote {
         };
         let text = serde_json::to_string(&record);
         let text = text.map_err(|e| RemoteError::failed(STORE)(e.to_string()))?;
-        self.write(&self.name(fingerprint_key(identity, selection)), text, None)
-            .await
+        let name = self.name(fingerprint_key(identity, selection));
+        self.write(&name, text, None, again).await
     }
 
     async fn read(&self, name: &str) -> Result<Option<String>, RemoteError> {
@@ -259,6 +296,7 @@ impl Remote {
         name: &str,
         text: String,
         blob: Option<&Descriptor>,
+        again: bool,
     ) -> Result<(), RemoteError> {
         let bytes = self.inner.trust.seal(&self.inner.namespace, text);
         let bytes = bytes.map_err(RemoteError::failed(STORE))?;
@@ -268,26 +306,35 @@ impl Remote {
         }
         self.guarded(STORE, STORING, async {
             match &self.inner.backend {
-                Backend::Registry(registry) => registry.put(name, &bytes, blob).await,
+                Backend::Registry(registry) => registry.put(name, &bytes, blob, again).await,
                 Backend::Objects(objects) => objects.put(name, bytes).await,
             }
         })
         .await
     }
 
-    /// Whether the remote has a record of this key.
+    /// What the remote has under this key.
     ///
     /// # Errors
     /// The remote failed.
-    pub async fn has(&self, key: Key) -> Result<bool, RemoteError> {
-        let name = self.name(key);
-        self.guarded(LOOK_UP, ASKING, async {
-            match &self.inner.backend {
-                Backend::Registry(registry) => registry.has(&name).await,
-                Backend::Objects(objects) => objects.has(&name).await,
-            }
-        })
-        .await
+    pub async fn holds(&self, key: Key) -> Result<Held, RemoteError> {
+        match self.get(key).await {
+            Ok(None) => Ok(Held::Nothing),
+            Ok(Some(_)) => Ok(Held::Record),
+            Err(RemoteError::Refused(_)) if self.accepts_own() => Ok(Held::Refused),
+            Err(RemoteError::Refused(_)) => Ok(Held::Record),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Whether this host would believe a record that it writes.
+    pub fn accepts_own(&self) -> bool {
+        self.inner.trust.accepts_own()
+    }
+
+    /// Whether a blob that is there can be written again. A registry keeps what it has.
+    pub fn replaces_blobs(&self) -> bool {
+        matches!(self.inner.backend, Backend::Objects(_))
     }
 
     /// Sends a layer's blob, unless the remote has it, then its record. `file` holds the blob;
@@ -300,16 +347,18 @@ impl Remote {
         record: &RemoteRecord,
         file: &Path,
         elsewhere: &[Reference],
+        anew: Anew,
     ) -> Result<bool, RemoteError> {
         let sent = self.guarded("send a layer", transfer_time(record.blob.size), async {
             match &self.inner.backend {
                 Backend::Registry(r) => r.put_blob(&record.blob, file, elsewhere).await,
-                Backend::Objects(objects) => objects.put_blob(&record.blob, file).await,
+                Backend::Objects(objects) => objects.put_blob(&record.blob, file, anew.blob).await,
             }
         });
         let sent = sent.await?;
         let text = record.to_json().map_err(RemoteError::failed(STORE))?;
-        self.write(&self.name(record.key), text, Some(&record.blob))
+        let name = self.name(record.key);
+        self.write(&name, text, Some(&record.blob), anew.record)
             .await?;
         Ok(sent)
     }
@@ -370,7 +419,10 @@ impl Remote {
         }
         let result = work.await;
         match &result {
-            Ok(_) => self.inner.breaker.succeeded(),
+            // It is at work, whoever has written what it gives.
+            Ok(_) | Err(RemoteError::Refused(_) | RemoteError::Wrong { .. }) => {
+                self.inner.breaker.succeeded();
+            }
             Err(RemoteError::Store(_) | RemoteError::Broken) => {}
             Err(_) => self.inner.breaker.failed(),
         }

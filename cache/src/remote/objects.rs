@@ -139,20 +139,8 @@ impl Objects {
         Ok(Some(bytes.to_vec()))
     }
 
-    async fn exists(&self, path: &Path, action: &'static str) -> Result<bool, RemoteError> {
-        match self.store.head(path).await {
-            Ok(_) => Ok(true),
-            Err(Error::NotFound { .. }) => Ok(false),
-            Err(e) => Err(failed(action)(e)),
-        }
-    }
-
     pub(super) async fn get(&self, name: &str) -> Result<Option<Vec<u8>>, RemoteError> {
         self.read(&self.record(name), "look a result up").await
-    }
-
-    pub(super) async fn has(&self, name: &str) -> Result<bool, RemoteError> {
-        self.exists(&self.record(name), "look a result up").await
     }
 
     pub(super) async fn put(&self, name: &str, record: Vec<u8>) -> Result<(), RemoteError> {
@@ -163,15 +151,21 @@ impl Objects {
             .map_err(failed("store a result"))
     }
 
+    /// Sends a blob; `again` is for one that is there with other bytes than it should have.
     pub(super) async fn put_blob(
         &self,
         blob: &Descriptor,
         file: &FilePath,
+        again: bool,
     ) -> Result<bool, RemoteError> {
         const ACTION: &str = "send a layer";
         let path = self.blob(blob);
-        if self.exists(&path, ACTION).await? {
-            return Ok(false);
+        if !again {
+            match self.store.head(&path).await {
+                Ok(there) if there.size == blob.size => return Ok(false),
+                Ok(_) | Err(Error::NotFound { .. }) => {}
+                Err(e) => return Err(failed(ACTION)(e)),
+            }
         }
         let why = |e: std::io::Error| RemoteError::failed(ACTION)(e.to_string());
         let mut from = tokio::fs::File::open(file).await.map_err(why)?;
@@ -199,7 +193,7 @@ impl Objects {
             .map_err(failed(ACTION))?;
         if found.meta.size != blob.size {
             let why = format!("it has {} bytes and not {}", found.meta.size, blob.size);
-            return Err(RemoteError::Failed {
+            return Err(RemoteError::Wrong {
                 action: ACTION,
                 why,
             });
@@ -215,7 +209,7 @@ impl Objects {
             let to = written.map_err(|e| crate::Error::io("write layer blob", e))?;
             if to.size() > blob.size {
                 let why = "it is longer than it should be".into();
-                return Err(RemoteError::Failed {
+                return Err(RemoteError::Wrong {
                     action: ACTION,
                     why,
                 });
@@ -225,7 +219,11 @@ impl Objects {
         }
         match writer.map(|w| w.finish(Some(&blob.digest))) {
             Some(Err(e @ crate::Error::WrongDigest { .. })) => {
-                Err(RemoteError::failed(ACTION)(e.to_string()))
+                let why = e.to_string();
+                Err(RemoteError::Wrong {
+                    action: ACTION,
+                    why,
+                })
             }
             Some(other) => Ok(other.map(drop)?),
             None => Ok(()),

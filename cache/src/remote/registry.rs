@@ -12,6 +12,9 @@ use crate::store::Store;
 const ARTIFACT: &str = "application/vnd.kiln.cache.record.v1+json";
 /// The annotation that holds the record.
 const RECORD: &str = "dev.kiln.cache.record";
+/// The annotation that makes a manifest another one: a registry that has a manifest does not write
+/// it again, even if what it has is damaged.
+const AGAIN: &str = "dev.kiln.cache.again";
 /// The config that OCI asks artifacts without a config to have.
 const EMPTY: &[u8] = b"{}";
 const EMPTY_TYPE: &str = "application/vnd.oci.empty.v1+json";
@@ -26,16 +29,22 @@ pub(super) struct Registry {
 }
 
 fn failed(action: &'static str) -> impl Fn(RegistryError) -> RemoteError {
-    move |error| {
-        let mut why = error.to_string();
-        let mut source = std::error::Error::source(&error);
-        while let Some(cause) = source {
-            why.push_str(": ");
-            why.push_str(&cause.to_string());
-            source = cause.source();
-        }
-        RemoteError::Failed { action, why }
+    move |error| RemoteError::Failed {
+        action,
+        why: words(&error),
     }
+}
+
+/// An error with its causes.
+fn words(error: &RegistryError) -> String {
+    let mut why = error.to_string();
+    let mut source = std::error::Error::source(error);
+    while let Some(cause) = source {
+        why.push_str(": ");
+        why.push_str(&cause.to_string());
+        source = cause.source();
+    }
+    why
 }
 
 /// Bytes of memory as a blob.
@@ -76,15 +85,23 @@ impl Registry {
                 .map(String::into_bytes)),
             Ok(Manifest::Index(_)) => Ok(None),
             Err(e) if e.is_not_found() => Ok(None),
+            // It has an answer, which is no record.
+            Err(
+                e @ (RegistryError::Content { .. }
+                | RegistryError::Manifest { .. }
+                | RegistryError::TooLarge { .. }),
+            ) => Err(RemoteError::Refused(words(&e))),
             Err(e) => Err(failed("look a result up")(e)),
         }
     }
 
+    /// Writes the artifact under a tag; `again` makes it another than any before.
     async fn write(
         &self,
         tag: &str,
         record: &[u8],
         layers: Vec<Descriptor>,
+        again: bool,
     ) -> Result<(), RemoteError> {
         let failed = failed("store a result");
         let empty = Descriptor::of(EMPTY_TYPE, EMPTY);
@@ -101,6 +118,10 @@ impl Registry {
         manifest.artifact_type = Some(ARTIFACT.into());
         let record = String::from_utf8_lossy(record).into_owned();
         manifest.annotations.insert(RECORD.into(), record);
+        if again {
+            let salt = super::random_hex()?;
+            manifest.annotations.insert(AGAIN.into(), salt);
+        }
         let raw = manifest.to_json();
         let raw = raw.map_err(|e| RemoteError::failed("store a result")(e.to_string()))?;
         self.client
@@ -114,27 +135,16 @@ impl Registry {
         self.read(&format!("k1-{name}")).await
     }
 
-    pub(super) async fn has(&self, name: &str) -> Result<bool, RemoteError> {
-        let reference = self.tagged(&format!("k1-{name}"))?;
-        match self
-            .client
-            .resolve(&reference, &[media_type::OCI_MANIFEST])
-            .await
-        {
-            Ok(_) => Ok(true),
-            Err(e) if e.is_not_found() => Ok(false),
-            Err(e) => Err(failed("look a result up")(e)),
-        }
-    }
-
     pub(super) async fn put(
         &self,
         name: &str,
         record: &[u8],
         blob: Option<&Descriptor>,
+        again: bool,
     ) -> Result<(), RemoteError> {
         let layers = blob.into_iter().cloned().collect();
-        self.write(&format!("k1-{name}"), record, layers).await
+        self.write(&format!("k1-{name}"), record, layers, again)
+            .await
     }
 
     pub(super) async fn put_blob(
@@ -163,7 +173,13 @@ impl Registry {
         self.client
             .fetch_blob(&self.reference, blob, &mut sink, progress)
             .await
-            .map_err(failed("fetch a layer"))?;
+            .map_err(|error| match &error {
+                RegistryError::Content { .. } => RemoteError::Wrong {
+                    action: "fetch a layer",
+                    why: words(&error),
+                },
+                _ => failed("fetch a layer")(error),
+            })?;
         Ok(store.adopt_partial(&blob.digest)?)
     }
 
@@ -173,6 +189,7 @@ impl Registry {
     }
 
     pub(super) async fn claim(&self, name: &str, claim: &[u8]) -> Result<(), RemoteError> {
-        self.write(&format!("c1-{name}"), claim, Vec::new()).await
+        self.write(&format!("c1-{name}"), claim, Vec::new(), false)
+            .await
     }
 }

@@ -139,6 +139,15 @@ fn message(namespace: &str, record: &str) -> Vec<u8> {
 }
 
 impl Trust {
+    /// Whether a record that is written here is believed here.
+    pub(super) fn accepts_own(&self) -> bool {
+        match (&self.accept, &self.sign) {
+            (None, _) => true,
+            (Some(accept), Some(sign)) => accept.contains(&sign.verifying_key()),
+            (Some(_), None) => false,
+        }
+    }
+
     pub(super) fn seal(&self, namespace: &str, record: String) -> Result<Vec<u8>, String> {
         let signature = self.sign.as_ref().map(|key| Signature {
             key: BASE64.encode(key.verifying_key().0),

@@ -2,11 +2,11 @@
 //! compressed.
 
 use std::fs::File;
-use std::io::{BufReader, Read};
+use std::io::{BufReader, Read, Write as _};
 use std::thread::JoinHandle;
 
 use kiln_cache::{Layer, Packed, Store, pack};
-use kiln_image::compression::{Encoder, decoder};
+use kiln_image::compression::{Encoder, decoder, padding};
 use kiln_image::{Algorithm, Compression, Descriptor, DiffId, VerifyingReader, media_type};
 
 use crate::engine::Engine;
@@ -131,6 +131,40 @@ impl Engine {
         Ok(self.layer_blob_as(layer, form)?.descriptor)
     }
 
+    /// The same, as a blob of a digest that no blob had before.
+    ///
+    /// # Errors
+    /// The layer is gone, or cannot be written in this form.
+    pub(crate) fn layer_blob_anew(&self, layer: &LayerRef, form: LayerForm) -> Result<Descriptor> {
+        let store = &self.s.store;
+        let (diff_id, _) = self.layer_facts(layer)?;
+        let blob = store.blobs_of(&diff_id)?.into_iter().next();
+        let tar = self.layer_tar(layer, diff_id, blob)?;
+        let mut salt = [0; 16];
+        kiln_sys::system::random(&mut salt)?;
+        compress(store, &tar, form, Some(salt))
+    }
+
+    fn layer_tar(
+        &self,
+        layer: &LayerRef,
+        diff_id: DiffId,
+        blob: Option<Descriptor>,
+    ) -> Result<Tar> {
+        let store = &self.s.store;
+        let row = match layer.id() {
+            Some(id) => store.layer(id.as_str())?,
+            None => store.layer_by_diff(&diff_id)?,
+        };
+        let row = row.ok_or_else(|| gone(&diff_id))?;
+        Ok(Tar {
+            diff_id,
+            size: row.tar_size,
+            blob,
+            layer: row,
+        })
+    }
+
     /// Makes a layer that is in the store ready to be written in this form.
     pub(super) fn layer_blob_as(&self, layer: &LayerRef, form: LayerForm) -> Result<LayerBlob> {
         let store = &self.s.store;
@@ -159,18 +193,7 @@ impl Engine {
                 tar: None,
             });
         }
-        let row = match layer.id() {
-            Some(id) => store.layer(id.as_str())?,
-            None => store.layer_by_diff(&diff_id)?,
-        };
-        let row = row.ok_or_else(|| gone(&diff_id))?;
-        let blob = known.into_iter().next();
-        let tar = Tar {
-            diff_id: diff_id.clone(),
-            size: row.tar_size,
-            blob,
-            layer: row,
-        };
+        let tar = self.layer_tar(layer, diff_id.clone(), known.into_iter().next())?;
         if form.compression == Compression::None {
             let kind = media_type::OCI_LAYER;
             let descriptor = Descriptor::new(kind, diff_id.into_digest(), tar.size);
@@ -179,7 +202,7 @@ impl Engine {
                 tar: Some(Box::new(tar)),
             });
         }
-        let descriptor = compress(store, &tar, form)?;
+        let descriptor = compress(store, &tar, form, None)?;
         Ok(LayerBlob {
             descriptor,
             tar: None,
@@ -201,8 +224,13 @@ fn stored(store: &Store, blob: &Descriptor, kind: Compression) -> Option<Descrip
     there.then(|| Descriptor::new(media_type, blob.digest.clone(), blob.size))
 }
 
-/// Compresses a tar into a blob of the store.
-fn compress(store: &Store, tar: &Tar, form: LayerForm) -> Result<Descriptor> {
+/// Compresses a tar into a blob of the store. A salt makes its digest another.
+fn compress(
+    store: &Store,
+    tar: &Tar,
+    form: LayerForm,
+    salt: Option<[u8; 16]>,
+) -> Result<Descriptor> {
     let media_type = form
         .compression
         .oci_layer_type()
@@ -223,10 +251,13 @@ fn compress(store: &Store, tar: &Tar, form: LayerForm) -> Result<Descriptor> {
         Encoder::new(writer, form.compression, form.level, threads).map_err(failed)?;
     let mut input = BufReader::with_capacity(READ, tar.open(store)?);
     std::io::copy(&mut input, &mut encoder).map_err(failed)?;
-    let writer = encoder.finish().map_err(failed)?;
+    let mut writer = encoder.finish().map_err(failed)?;
+    if let Some(padding) = salt.and_then(|salt| padding(form.compression, salt)) {
+        writer.write_all(&padding).map_err(failed)?;
+    }
     let size = writer.size();
     let blob = Descriptor::new(media_type, writer.finish(None)?, size);
-    if form.level.is_none() {
+    if form.level.is_none() && salt.is_none() {
         store.note_blob(&tar.diff_id, &blob)?;
     }
     Ok(blob)

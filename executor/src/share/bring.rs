@@ -25,7 +25,13 @@ impl Engine {
         match lazy.unless_over(shared.remote.fetch(&self.s.store, blob, &progress)).await? {
             Ok(()) => Ok(()),
             Err(RemoteError::Store(error)) => Err(error.into()),
-            Err(error) => Err(self.lost(shared, &Error::of_remote(&error))),
+            Err(error) => {
+                let wrong = matches!(error, RemoteError::Wrong { .. });
+                if let Some(share) = self.s.share.as_ref().filter(|_| wrong) {
+                    share.distrust(shared, true);
+                }
+                Err(self.lost(shared, &Error::of_remote(&error)))
+            }
         }
     }
 
@@ -49,6 +55,9 @@ impl Engine {
             // Other remotes may want it.
             self.leave(shared.record.key, &id, false, None);
             return Ok(id);
+        }
+        if let Some(share) = &self.s.share {
+            share.distrust(shared, false);
         }
         let why = "a layer's content is not what its record says".to_owned();
         Err(self.lost(shared, &Error::Image(why)))

@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
-use kiln_cache::remote::{Mode, RemoteRecord};
+use kiln_cache::remote::{Anew, Held, Mode, RemoteRecord};
 use kiln_cache::{LayerId, StoredResult};
 use kiln_solver::explain::InputKind;
 use kiln_solver::key::{Fingerprint, Key, LabelledInput};
@@ -146,10 +146,18 @@ impl Engine {
             share.warn(remote, &error);
             None
         };
-        if !ran {
+        let doubts = &share.0.doubts;
+        if !ran && doubts.has_written(remote, key) {
+            return Ok(None);
+        }
+        // What is wrong there is written over. What ran is new, so nobody is asked; but a record
+        // that this host itself would not believe takes the place of nothing.
+        if (!ran && !doubts.is_lost(remote, key)) || !remote.accepts_own() {
             let _turn = leaving.asking.acquire().await.map_err(|_| None)?;
-            if remote.has(key).await.map_err(told)? {
-                return Ok(None);
+            match remote.holds(key).await.map_err(told)? {
+                Held::Record => return Ok(None),
+                Held::Refused => doubts.refuse(remote, key),
+                Held::Nothing => {}
             }
         }
         if !remote.is_usable() {
@@ -173,8 +181,19 @@ impl Engine {
         } = stored;
         let (engine, form) = (self.clone(), target.form);
         let of_store = LayerRef::stored(layer.id.clone(), Some(made));
+        let of_store_too = of_store.clone();
         let blob = blocking(move || engine.layer_blob_file(&of_store, form));
-        let blob = blob.await.map_err(words)?;
+        let mut blob = blob.await.map_err(words)?;
+        let mut anew = doubts.anew(remote, key, &blob.digest);
+        if anew.blob && !remote.replaces_blobs() {
+            let engine = self.clone();
+            let other = blocking(move || engine.layer_blob_anew(&of_store_too, form));
+            blob = other.await.map_err(words)?;
+            anew = Anew {
+                blob: false,
+                record: true,
+            };
+        }
         let elsewhere: Vec<_> = store.origins_of(&layer.diff_id).unwrap_or_default();
         let elsewhere: Vec<_> = elsewhere
             .into_iter()
@@ -198,7 +217,9 @@ impl Engine {
             inputs: inputs.into_iter().filter(|i| !carries_value(i)).collect(),
             blob,
         };
-        let sent = remote.put(&record, &file, &elsewhere).await.map_err(told)?;
+        let sent = remote.put(&record, &file, &elsewhere, anew).await;
+        let sent = sent.map_err(told)?;
+        doubts.wrote(remote, key);
         Ok(Some(if sent { size } else { 0 }))
     }
 }
@@ -231,7 +252,8 @@ impl Share {
                 .lock()
                 .unwrap_or_else(PoisonError::into_inner);
             tasks.spawn(async move {
-                let put = remote.put_fingerprint(&identity, &selection, fingerprint);
+                let again = (share.0.doubts).refuses_fingerprint(&remote, &identity, &selection);
+                let put = remote.put_fingerprint(&identity, &selection, fingerprint, again);
                 if let Err(error) = put.await {
                     share.warn(&remote, &error);
                 }

@@ -5,6 +5,7 @@
 //! carried out again without that result.
 
 mod bring;
+mod doubt;
 mod flight;
 mod leave;
 mod patience;
@@ -32,8 +33,8 @@ struct Inner {
     patience: patience::Patience,
     /// Remotes that were warned about, and what about.
     warned: Mutex<HashSet<String>>,
-    /// Results that a remote promised and could not give.
-    lost: Mutex<HashSet<(Key, String)>>,
+    /// What is wrong on remotes.
+    doubts: doubt::Doubts,
     leaving: leave::Leaving,
 }
 
@@ -85,7 +86,7 @@ impl Share {
             to: to.into_iter().map(target).collect(),
             patience: patience::Patience::new(patience),
             warned: Mutex::default(),
-            lost: Mutex::default(),
+            doubts: doubt::Doubts::default(),
             leaving: leave::Leaving::default(),
         }))
     }
@@ -98,12 +99,15 @@ impl Share {
     /// The record of a key from the first remote that has one.
     pub(crate) async fn find(&self, key: Key) -> Option<SharedLayer> {
         let asked = self.0.from.iter().map(|remote| async move {
-            if !remote.is_usable() || self.is_lost(key, remote) {
+            if !remote.is_usable() || !self.0.doubts.allows(remote, key) {
                 return None;
             }
             match remote.get(key).await {
                 Ok(record) => record,
                 Err(error) => {
+                    if matches!(error, RemoteError::Refused(_)) {
+                        self.0.doubts.refuse(remote, key);
+                    }
                     self.warn(remote, &error);
                     None
                 }
@@ -134,7 +138,12 @@ impl Share {
             match remote.fingerprint(identity, selection).await {
                 Ok(Some(found)) => return Some(found),
                 Ok(None) => {}
-                Err(error) => self.warn(remote, &error),
+                Err(error) => {
+                    if matches!(error, RemoteError::Refused(_)) {
+                        (self.0.doubts).refuse_fingerprint(remote, identity, selection);
+                    }
+                    self.warn(remote, &error);
+                }
             }
         }
         None
@@ -147,20 +156,27 @@ impl Share {
             "cache {label}: {error}; `{}` is made here",
             layer.record.name
         );
-        let lost = (layer.record.key, layer.remote.label().to_owned());
-        let mut all = self.0.lost.lock().unwrap_or_else(PoisonError::into_inner);
-        all.insert(lost);
+        self.0.doubts.lose(&layer.remote, layer.record.key);
     }
 
-    fn is_lost(&self, key: Key, remote: &Remote) -> bool {
-        let all = self.0.lost.lock().unwrap_or_else(PoisonError::into_inner);
-        !all.is_empty() && all.contains(&(key, remote.label().to_owned()))
+    /// Notes that what a remote gave is not what it should be; `blob` tells that it is the blob
+    /// that is wrong, and not what the record says of it.
+    pub(crate) fn distrust(&self, layer: &SharedLayer, blob: bool) {
+        if blob {
+            (self.0.doubts).spoil(&layer.remote, &layer.record.blob.digest);
+        }
+        if self.0.doubts.miscount(&layer.remote) {
+            let label = layer.remote.label();
+            tracing::warn!("cache {label} gives wrong layers and is not read any more");
+        }
     }
 
     /// Tells once of each kind of trouble with a remote.
     pub(crate) fn warn(&self, remote: &Remote, error: &RemoteError) {
         let kind = match error {
-            RemoteError::Failed { action, .. } | RemoteError::Slow { action, .. } => action,
+            RemoteError::Failed { action, .. }
+            | RemoteError::Slow { action, .. }
+            | RemoteError::Wrong { action, .. } => action,
             RemoteError::Refused(_) => "refused",
             RemoteError::Broken => "broken",
             RemoteError::Store(_) => "store",

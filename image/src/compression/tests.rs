@@ -64,6 +64,35 @@ fn bytes_depend_on_the_input_alone() {
 }
 
 #[test]
+fn padding_is_passed_over() {
+    let data = sample(100_000);
+    for (kind, program) in [(Compression::Gzip, "gzip"), (Compression::Zstd, "zstd")] {
+        let mut padded = encode(&data, kind, 1, 4096);
+        padded.extend(padding(kind, [7; 16]).unwrap());
+        let (found, decoded) = decode(padded.clone()).unwrap();
+        assert!(found == kind && decoded == data, "{kind}");
+        assert!(through(program, padded) == data, "{program}");
+    }
+    assert!(padding(Compression::Xz, [7; 16]).is_none());
+}
+
+/// What another program makes of these bytes.
+fn through(program: &str, bytes: Vec<u8>) -> Vec<u8> {
+    let mut child = Command::new(program)
+        .arg("-dc")
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut stdin = child.stdin.take().unwrap();
+    let feeder = std::thread::spawn(move || stdin.write_all(&bytes));
+    let output = child.wait_with_output().unwrap();
+    feeder.join().unwrap().unwrap();
+    assert!(output.status.success(), "{program}");
+    output.stdout
+}
+
+#[test]
 fn gzip_bytes_do_not_change() {
     let gzip = encode(&sample(3_000_000), Compression::Gzip, 2, 1 << 20);
     assert_eq!(Digest::of(&gzip).as_str(), GOLDEN);
@@ -75,18 +104,7 @@ const GOLDEN: &str = "sha256:0ee8dbd768783bac4d7f483c25c57816be02569a4917b23888a
 fn other_programs_read_what_is_written() {
     let data = sample(2_500_000);
     let gzip = encode(&data, Compression::Gzip, 2, 1 << 20);
-    let mut child = Command::new("gzip")
-        .arg("-dc")
-        .stdin(Stdio::piped())
-        .stdout(Stdio::piped())
-        .spawn()
-        .unwrap();
-    let mut stdin = child.stdin.take().unwrap();
-    let feeder = std::thread::spawn(move || stdin.write_all(&gzip));
-    let output = child.wait_with_output().unwrap();
-    feeder.join().unwrap().unwrap();
-    assert!(output.status.success());
-    assert!(output.stdout == data);
+    assert!(through("gzip", gzip) == data);
 }
 
 #[test]
