@@ -1,6 +1,7 @@
 //! What steps hand to each other: stacks of layers, or directories read in place.
 
 use std::path::PathBuf;
+use std::pin::Pin;
 use std::sync::Arc;
 use std::time::SystemTime;
 
@@ -91,8 +92,8 @@ impl Watch {
 
 impl LazyLayer {
     /// Does a part of the transfer, or stops with [`Error::Cancelled`] when nobody needs it any
-    /// more.
-    pub(crate) async fn unless_over<T>(&self, work: impl Future<Output = T>) -> Result<T> {
+    /// more. Transfers are large, and many lie in each other on the stack: `work` is on the heap.
+    pub(crate) async fn unless_over<F: Future>(&self, work: Pin<Box<F>>) -> Result<F::Output> {
         let Some(watch) = &self.watch else {
             return Ok(work.await);
         };

@@ -5,6 +5,9 @@
 //! the cap, what is worth least is removed, and only then does the step begin. The store is thus never
 //! larger than its cap and what the steps that run at the moment write, unless images and running
 //! processes hold more than that.
+//!
+//! A layer of a remote cache says beforehand how large it is. Room for it is made before it is fetched,
+//! and kept while it comes; one that the disk has no room for does not come.
 
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
@@ -22,6 +25,10 @@ const PAUSE: Duration = Duration::from_secs(1);
 #[derive(Debug)]
 pub(crate) struct Room {
     unmeasured: watch::Sender<usize>,
+    /// Bytes that layers on their way will take.
+    incoming: watch::Sender<u64>,
+    /// Who asks for room for a layer: one after the other.
+    turn: tokio::sync::Mutex<()>,
     futile: Mutex<Option<Instant>>,
 }
 
@@ -29,6 +36,8 @@ impl Room {
     pub(crate) fn new() -> Arc<Self> {
         Arc::new(Self {
             unmeasured: watch::Sender::new(0),
+            incoming: watch::Sender::new(0),
+            turn: tokio::sync::Mutex::default(),
             futile: Mutex::new(None),
         })
     }
@@ -50,19 +59,80 @@ impl Drop for Unmeasured {
     }
 }
 
+/// Room for a layer that is on its way, until this is dropped.
+#[derive(Debug)]
+pub(crate) struct Reserved {
+    room: Arc<Room>,
+    bytes: u64,
+}
+
+impl Drop for Reserved {
+    fn drop(&mut self) {
+        self.room.incoming.send_modify(|n| *n -= self.bytes);
+    }
+}
+
 impl Engine {
-    /// Waits until the store keeps to its policy, as far as that is possible. Trouble with that is
-    /// no reason to fail a step.
-    pub(crate) async fn make_room(&self) {
-        if let Err(error) = self.try_make_room().await {
-            tracing::warn!(%error, "nothing is removed from the store");
+    /// Makes room for a layer of so many bytes and keeps it; none if the disk has not so much. A layer
+    /// beyond the store's limits comes, as one that a step makes stays.
+    pub(crate) async fn room_for(&self, bytes: u64) -> Result<Option<Reserved>> {
+        let _turn = self.room.turn.lock().await;
+        let mut others = self.room.incoming.subscribe();
+        loop {
+            let incoming = *others.borrow_and_update();
+            let Some(needed) = incoming.checked_add(bytes) else {
+                return Ok(None);
+            };
+            let store = &self.s.store;
+            let free = || kiln_sys::system::free_bytes(store.root());
+            // Nothing is removed for the sake of what would not fit even then.
+            let possible = free()?.saturating_add(store.total()?);
+            let mut excess = 0;
+            if needed <= possible {
+                excess = self.make_room_of(needed).await.unwrap_or_else(|error| {
+                    tracing::warn!(%error, "nothing is removed from the store");
+                    0
+                });
+            }
+            if free()? >= needed {
+                if excess > 0 {
+                    self.note_futile(&self.s.gc);
+                }
+                self.room.incoming.send_modify(|n| *n += bytes);
+                let room = self.room.clone();
+                return Ok(Some(Reserved { room, bytes }));
+            }
+            if incoming == 0 {
+                return Ok(None);
+            }
+            // What is on its way counts in full, though a part of it may have come. The sender lives
+            // as long as the engine.
+            let _ = others.changed().await;
         }
     }
 
-    async fn try_make_room(&self) -> Result<()> {
-        let policy = self.s.gc;
+    /// Waits until the store keeps to its policy, as far as that is possible. Trouble with that is
+    /// no reason to fail a step.
+    pub(crate) async fn make_room(&self) {
+        match self.make_room_of(0).await {
+            Ok(0) => {}
+            Ok(_) => self.note_futile(&self.s.gc),
+            Err(error) => tracing::warn!(%error, "nothing is removed from the store"),
+        }
+    }
+
+    /// Removes what is worth least until the store keeps to its policy with so many bytes more in
+    /// it. Returns how many bytes there still are too many, as far as that is known now.
+    async fn make_room_of(&self, more: u64) -> Result<u64> {
+        let limits = self.s.gc;
+        let policy = Policy {
+            // What is larger than the whole store finds room in no store.
+            max_size: (limits.max_size).map(|most| most.checked_sub(more).unwrap_or(most)),
+            keep_free: limits.keep_free.map(|free| free.saturating_add(more)),
+            ..limits
+        };
         if policy.max_size.is_none() && policy.keep_free.is_none() {
-            return Ok(());
+            return Ok(0);
         }
         let store = self.s.store.clone();
         if let Some(most) = policy.max_size
@@ -74,7 +144,7 @@ impl Engine {
             blocking(move || Ok(store.measure_mounts()?)).await?;
         }
         if store.excess(&policy)? == 0 || self.is_futile() {
-            return Ok(());
+            return Ok(0);
         }
         let own = store.clone();
         let removed = blocking(move || Ok(own.collect(&policy, true)?)).await?;
@@ -83,10 +153,7 @@ impl Engine {
             things = removed.items.len(),
             "made room"
         );
-        if store.excess(&policy)? > 0 {
-            self.note_futile(&policy);
-        }
-        Ok(())
+        Ok(store.excess(&policy)?)
     }
 
     fn is_futile(&self) -> bool {
@@ -104,5 +171,77 @@ impl Engine {
                 "images and running builds hold more than the store should: it grows beyond its limit"
             );
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use kiln_cache::{LayerId, Store};
+
+    use super::*;
+    use crate::engine::Settings;
+    use crate::source::layers::unpack_layer;
+    use crate::testing;
+
+    /// A layer of this size that nobody uses, in the store at `root`.
+    fn unused_layer(root: &std::path::Path, bytes: usize) -> LayerId {
+        let store = Store::open(root).unwrap();
+        let mut tar = tar::Builder::new(Vec::new());
+        let mut header = tar::Header::new_gnu();
+        header.set_size(bytes as u64);
+        header.set_mode(0o644);
+        let file = vec![1_u8; bytes];
+        tar.append_data(&mut header, "file", file.as_slice()).unwrap();
+        let tar = std::io::Cursor::new(tar.into_inner().unwrap());
+        let (id, _) = unpack_layer(&store, Box::new(tar), None, &[], None).unwrap();
+        id
+    }
+
+    fn engine(max_size: u64) -> (Engine, tempfile::TempDir) {
+        let (engine, dir) = testing::engine();
+        let gc = Policy {
+            max_size: Some(max_size),
+            ..Policy::default()
+        };
+        let settings = Settings {
+            gc,
+            ..Settings::clone(&engine.s)
+        };
+        (Engine::new(settings), dir)
+    }
+
+    #[tokio::test]
+    async fn a_layer_that_comes_has_room_made_for_it() {
+        let (engine, dir) = engine(3_000_000);
+        let root = dir.path().join("store");
+        let id = unused_layer(&root, 2_000_000);
+        drop(engine.room_for(500_000).await.unwrap().unwrap());
+        assert!(root.join("layers-v1").join(id.as_str()).exists());
+        drop(engine.room_for(2_000_000).await.unwrap().unwrap());
+        assert!(!root.join("layers-v1").join(id.as_str()).exists());
+    }
+
+    #[tokio::test]
+    async fn nothing_goes_for_a_layer_that_cannot_come() {
+        let (engine, dir) = engine(3_000_000);
+        let root = dir.path().join("store");
+        let id = unused_layer(&root, 2_000_000);
+        for bytes in [u64::MAX, u64::MAX / 2, 1 << 60] {
+            assert!(engine.room_for(bytes).await.unwrap().is_none());
+        }
+        assert!(root.join("layers-v1").join(id.as_str()).exists());
+    }
+
+    #[tokio::test]
+    async fn layers_that_come_together_do_not_take_the_same_room() {
+        let (engine, dir) = testing::engine();
+        let free = kiln_sys::system::free_bytes(dir.path()).unwrap();
+        let most = free / 3 * 2;
+        let first = engine.room_for(most).await.unwrap().unwrap();
+        let mut second = std::pin::pin!(engine.room_for(most));
+        let early = tokio::time::timeout(Duration::from_millis(50), &mut second);
+        assert!(early.await.is_err());
+        drop(first);
+        assert!(second.await.unwrap().is_some());
     }
 }

@@ -8,22 +8,37 @@ use super::SharedLayer;
 use crate::engine::Engine;
 use crate::error::{Error, Result, blocking};
 use crate::output::LazyLayer;
+use crate::room::Reserved;
 
 impl Engine {
-    /// Fetches the blob of a shared layer into the store.
+    /// Fetches the blob of a shared layer into the store, with room for its files.
     ///
     /// # Errors
-    /// [`Error::Lost`] where the remote does not have it.
-    pub(crate) async fn fetch_shared(&self, lazy: &LazyLayer, shared: &SharedLayer) -> Result<()> {
+    /// [`Error::Lost`] where the remote does not have it, or there is no room.
+    pub(crate) async fn fetch_shared(
+        &self,
+        lazy: &LazyLayer,
+        shared: &SharedLayer,
+    ) -> Result<Reserved> {
         let blob = &shared.record.blob;
+        let files = shared.record.tar_size.max(shared.record.bytes);
+        let needed = files.saturating_add(blob.size);
+        let Some(room) = lazy.unless_over(Box::pin(self.room_for(needed))).await?? else {
+            let why = format!(
+                "its layer takes {} MB, and the disk has less",
+                needed / 1_000_000
+            );
+            return Err(self.lost(shared, &Error::Other(why)));
+        };
         let label = blob.digest.short().to_owned();
         let progress = |done: u64| {
             if let Some(watch) = &lazy.watch {
                 watch.progress(&label, done, blob.size);
             }
         };
-        match lazy.unless_over(shared.remote.fetch(&self.s.store, blob, &progress)).await? {
-            Ok(()) => Ok(()),
+        let fetching = shared.remote.fetch(&self.s.store, blob, &progress);
+        match lazy.unless_over(Box::pin(fetching)).await? {
+            Ok(()) => Ok(room),
             Err(RemoteError::Store(error)) => Err(error.into()),
             Err(error) => {
                 let wrong = matches!(error, RemoteError::Wrong { .. });
@@ -56,11 +71,16 @@ impl Engine {
             self.leave(shared.record.key, &id, false, None);
             return Ok(id);
         }
+        let why = "a layer's content is not what its record says".to_owned();
+        Err(self.wrong(shared, &Error::Image(why)))
+    }
+
+    /// What a remote gave is not what its record says.
+    pub(crate) fn wrong(&self, shared: &SharedLayer, error: &Error) -> Error {
         if let Some(share) = &self.s.share {
             share.distrust(shared, false);
         }
-        let why = "a layer's content is not what its record says".to_owned();
-        Err(self.lost(shared, &Error::Image(why)))
+        self.lost(shared, error)
     }
 
     pub(crate) fn lost(&self, shared: &SharedLayer, error: &Error) -> Error {

@@ -20,7 +20,7 @@ impl Engine {
     pub(crate) async fn fetch_layers(&self, layers: &[LayerRef]) -> Result<Vec<LayerId>> {
         // Side by side first; a layer with links into those below it waits for them.
         let tried = layers.iter().map(|layer| {
-            layer.id_or_fetch(|lazy| async move { self.bring_layer(&lazy, &[]).await })
+            layer.id_or_fetch(|lazy| async move { Box::pin(self.bring_layer(&lazy, &[])).await })
         });
         let tried = futures_util::future::join_all(tried).await;
         let mut ids: Vec<LayerId> = Vec::new();
@@ -30,7 +30,9 @@ impl Engine {
                 Err(Error::Store(kiln_cache::Error::Entry { .. })) if !ids.is_empty() => {
                     let below = ids.clone();
                     layer
-                        .id_or_fetch(|lazy| async move { self.bring_layer(&lazy, &below).await })
+                        .id_or_fetch(|lazy| async move {
+                            Box::pin(self.bring_layer(&lazy, &below)).await
+                        })
                         .await?
                 }
                 Err(e) => return Err(e),
@@ -47,9 +49,9 @@ impl Engine {
         // Whatever is wrong with what a remote promised, the build goes on without it.
         match self.bring_files(lazy, &[]).await {
             Ok(id) => self.take_over(id, shared).await,
+            Err(error @ Error::Image(_)) => Err(self.wrong(shared, &error)),
             Err(
                 error @ (Error::Registry(_)
-                | Error::Image(_)
                 | Error::Missing { .. }
                 | Error::Io { .. }
                 | Error::Store(kiln_cache::Error::Entry { .. })),
@@ -63,7 +65,9 @@ impl Engine {
         if let Some(layer) = store.layer_by_diff(&lazy.diff_id)? {
             return Ok(layer.id);
         }
-        self.make_room().await;
+        if lazy.shared.is_none() {
+            self.make_room().await;
+        }
         // One process brings a layer in, others wait for it.
         let flight = Key(*blake3::hash(format!("layer {}", lazy.diff_id).as_bytes()).as_bytes());
         let mut tries = 0;
@@ -71,16 +75,17 @@ impl Engine {
             if let Some(flight) = store.try_flight(flight)? {
                 break flight;
             }
-            lazy.unless_over(tokio::time::sleep(Store::flight_pause(tries)))
-                .await?;
+            let pause = tokio::time::sleep(Store::flight_pause(tries));
+            lazy.unless_over(Box::pin(pause)).await?;
             tries += 1;
         };
         if let Some(layer) = store.layer_by_diff(&lazy.diff_id)? {
             return Ok(layer.id);
         }
-        if let Some(shared) = &lazy.shared {
-            self.fetch_shared(lazy, shared).await?;
-        }
+        let _room = match &lazy.shared {
+            Some(shared) => Some(self.fetch_shared(lazy, shared).await?),
+            None => None,
+        };
         let mut failure = None;
         for (from, blob) in self.places_of(lazy)? {
             let brought = match self.download(from.as_ref(), &blob, lazy).await {
@@ -188,7 +193,7 @@ impl Engine {
             }
         };
         let fetching = (self.s.registry).fetch_blob(from, blob, &mut sink, &progress);
-        lazy.unless_over(fetching)
+        lazy.unless_over(Box::pin(fetching))
             .await?
             .map_err(|e| Error::Registry(format!("layer {}: {e}", blob.digest.short())))?;
         Ok(store.adopt_partial(&blob.digest)?)

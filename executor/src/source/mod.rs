@@ -5,7 +5,7 @@ mod git;
 mod http;
 mod image;
 mod import;
-mod layers;
+pub(crate) mod layers;
 mod layout;
 
 use kiln_solver::key::Encoder;
