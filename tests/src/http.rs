@@ -102,6 +102,23 @@ impl Server {
         }))
     }
 
+    /// Answers everything with this status, and repeats in the body what it was told: the address,
+    /// the headers and the start of what was sent.
+    #[must_use]
+    pub fn echo(status: u16) -> Self {
+        Self::start(Arc::new(move |request| {
+            let mut text = format!("{} {}?{}\n", request.method, request.path, request.query);
+            for (name, value) in &request.headers {
+                text.push_str(&format!("{name}: {value}\n"));
+            }
+            Answer {
+                status,
+                headers: Vec::new(),
+                body: text.into_bytes(),
+            }
+        }))
+    }
+
     pub(crate) fn start(handler: Arc<Handler>) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let port = listener.local_addr().unwrap().port();

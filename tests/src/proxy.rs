@@ -19,6 +19,8 @@ pub enum Fault {
     Truncated,
     /// A byte of its answer's body is another.
     Wrong,
+    /// It is never answered, as long as the client waits.
+    Held,
 }
 
 /// The proxy; it stops when dropped.
@@ -33,23 +35,37 @@ impl Proxy {
     /// Passes requests on to `upstream` (`host:port`) and spoils every `nth`.
     #[must_use]
     pub fn start(upstream: String, fault: Fault, nth: usize) -> Self {
+        let count = AtomicUsize::new(0);
+        let every = move |_: &str| (count.fetch_add(1, Ordering::Relaxed) + 1).is_multiple_of(nth);
+        Self::start_where(upstream, fault, every)
+    }
+
+    /// Passes requests on to `upstream` and spoils those whose first line this chooses.
+    #[must_use]
+    pub fn start_where(
+        upstream: String,
+        fault: Fault,
+        spoils: impl Fn(&str) -> bool + Send + Sync + 'static,
+    ) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let port = listener.local_addr().unwrap().port();
         let stop = Arc::new(AtomicBool::new(false));
         let (stopped, spoiled) = (stop.clone(), Arc::new(AtomicUsize::new(0)));
-        let (count, spoils) = (Arc::new(AtomicUsize::new(0)), spoiled.clone());
+        let (count, spoils) = (spoiled.clone(), Arc::new(spoils));
         std::thread::spawn(move || {
             for stream in listener.incoming().flatten() {
                 if stopped.load(Ordering::Relaxed) {
                     return;
                 }
-                let spoil = (count.fetch_add(1, Ordering::Relaxed) + 1).is_multiple_of(nth);
-                if spoil {
-                    spoils.fetch_add(1, Ordering::Relaxed);
-                }
-                let (upstream, fault) = (upstream.clone(), spoil.then_some(fault));
+                let (upstream, stopped) = (upstream.clone(), stopped.clone());
+                let (count, spoils) = (count.clone(), spoils.clone());
+                let fault = move |line: &str| {
+                    let spoil = spoils(line);
+                    count.fetch_add(usize::from(spoil), Ordering::Relaxed);
+                    spoil.then_some(fault)
+                };
                 // Who goes away meanwhile is of no interest.
-                std::thread::spawn(move || drop(pass(&stream, &upstream, fault)));
+                std::thread::spawn(move || drop(pass(&stream, &upstream, &fault, &stopped)));
             }
         });
         Self {
@@ -80,7 +96,12 @@ impl Drop for Proxy {
 }
 
 /// Handles one request; the connection is closed after it.
-fn pass(client: &TcpStream, upstream: &str, fault: Option<Fault>) -> std::io::Result<()> {
+fn pass(
+    client: &TcpStream,
+    upstream: &str,
+    fault: &dyn Fn(&str) -> Option<Fault>,
+    stopped: &AtomicBool,
+) -> std::io::Result<()> {
     client.set_read_timeout(Some(Duration::from_secs(60)))?;
     let mut from_client = BufReader::new(client);
     let (mut head, mut length, mut chunked) = (String::new(), 0_u64, false);
@@ -110,7 +131,18 @@ fn pass(client: &TcpStream, upstream: &str, fault: Option<Fault>) -> std::io::Re
         from_client.take(length).read_to_end(&mut body)?;
     }
     let mut client = client;
+    let fault = fault(head.lines().next().unwrap_or_default());
     match fault {
+        Some(Fault::Held) => {
+            client.set_read_timeout(Some(Duration::from_millis(20)))?;
+            while !stopped.load(Ordering::Relaxed) {
+                // The client sends nothing more: what can be read is the end.
+                if client.peek(&mut [0]).is_ok() {
+                    break;
+                }
+            }
+            return Ok(());
+        }
         Some(Fault::Status(status)) => {
             let answer = format!(
                 "HTTP/1.1 {status} Spoiled\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"

@@ -1,7 +1,9 @@
 //! Servers that hosts share results through: a registry that can be written to, and one that speaks
 //! S3. Each has a directory of its own and ends with its test.
 
+use std::io::{Read as _, Write as _};
 use std::net::{TcpListener, TcpStream};
+use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
@@ -9,19 +11,50 @@ use tempfile::TempDir;
 
 use crate::setting;
 
-/// A server process on a port of loopback.
+/// Where servers listen unless a test says otherwise.
+const LOOPBACK: &str = "127.0.0.1";
+
+/// A server process on a port of its own.
 #[derive(Debug)]
 pub struct Running {
     child: Child,
-    port: u16,
-    _dir: TempDir,
+    address: String,
+    dir: TempDir,
 }
 
 impl Running {
-    /// `127.0.0.1:PORT`.
+    /// `ADDRESS:PORT`.
     #[must_use]
     pub fn address(&self) -> String {
-        format!("127.0.0.1:{}", self.port)
+        self.address.clone()
+    }
+
+    /// Where it keeps what it was given, if that is on the disk.
+    #[must_use]
+    pub fn dir(&self) -> &Path {
+        self.dir.path()
+    }
+
+    /// The body of its answer to a request, which must go well.
+    #[must_use]
+    pub fn request(&self, method: &str, path: &str, body: &[u8]) -> Vec<u8> {
+        let mut stream = TcpStream::connect(&self.address).unwrap();
+        let head = format!(
+            "{method} {path} HTTP/1.0\r\nHost: {}\r\nContent-Length: {}\r\n\
+             Authorization: AWS4-HMAC-SHA256 Credential=x/20260101/us-east-1/s3/aws4_request, \
+             SignedHeaders=host, Signature=x\r\n\r\n",
+            self.address,
+            body.len()
+        );
+        stream.write_all(head.as_bytes()).unwrap();
+        stream.write_all(body).unwrap();
+        let mut answer = Vec::new();
+        stream.read_to_end(&mut answer).unwrap();
+        let end = answer.windows(4).position(|w| w == b"\r\n\r\n").unwrap();
+        let status = String::from_utf8_lossy(&answer[..end]).into_owned();
+        let good = status.split(' ').nth(1).is_some_and(|s| s.starts_with('2'));
+        assert!(good, "{method} {path}: {status}");
+        answer.split_off(end + 4)
     }
 }
 
@@ -32,12 +65,16 @@ impl Drop for Running {
     }
 }
 
-fn start(program: &str, arguments: impl Fn(&TempDir, u16) -> Vec<String>) -> Running {
+fn start(
+    program: &str,
+    address: &str,
+    arguments: impl Fn(&TempDir, u16) -> Vec<String>,
+) -> Running {
     let dir = tempfile::Builder::new().prefix("kiln-server-").tempdir();
     let dir = dir.unwrap();
     // Another process may take the port before the server does.
     for _ in 0..5 {
-        let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr();
+        let port = TcpListener::bind((address, 0)).unwrap().local_addr();
         let port = port.unwrap().port();
         let mut child = Command::new(program)
             .args(arguments(&dir, port))
@@ -48,11 +85,11 @@ fn start(program: &str, arguments: impl Fn(&TempDir, u16) -> Vec<String>) -> Run
             .unwrap_or_else(|e| panic!("{program}: {e}"));
         let until = Instant::now() + Duration::from_secs(60);
         while child.try_wait().unwrap().is_none() && Instant::now() < until {
-            if TcpStream::connect(("127.0.0.1", port)).is_ok() {
+            if TcpStream::connect((address, port)).is_ok() {
                 return Running {
                     child,
-                    port,
-                    _dir: dir,
+                    address: format!("{address}:{port}"),
+                    dir,
                 };
             }
             std::thread::sleep(Duration::from_millis(20));
@@ -66,13 +103,19 @@ fn start(program: &str, arguments: impl Fn(&TempDir, u16) -> Vec<String>) -> Run
 /// A registry without anything in it.
 #[must_use]
 pub fn empty_registry() -> Running {
-    start("docker-registry", |dir, port| {
+    empty_registry_at(LOOPBACK)
+}
+
+/// The same at an address of the network namespace that this is called in.
+#[must_use]
+pub fn empty_registry_at(address: &str) -> Running {
+    start("docker-registry", address, |dir, port| {
         let config = dir.path().join("config.yml");
         let storage = dir.path().join("storage");
         let text = format!(
             "version: 0.1\nlog: {{level: error}}\n\
              storage: {{filesystem: {{rootdirectory: {}}}, delete: {{enabled: true}}}}\n\
-             http: {{addr: \"127.0.0.1:{port}\"}}\n",
+             http: {{addr: \"{address}:{port}\"}}\n",
             storage.display()
         );
         std::fs::write(&config, text).unwrap();
@@ -83,21 +126,17 @@ pub fn empty_registry() -> Running {
 /// A server that speaks S3, with a bucket named `bucket`.
 #[must_use]
 pub fn bucket_server() -> Running {
-    let server = start(&setting("KILN_TEST_S3"), |_, port| {
-        ["-H", "127.0.0.1", "-p", &port.to_string()]
+    bucket_server_at(LOOPBACK)
+}
+
+/// The same at an address of the network namespace that this is called in.
+#[must_use]
+pub fn bucket_server_at(address: &str) -> Running {
+    let server = start(&setting("KILN_TEST_S3"), address, |_, port| {
+        ["-H", address, "-p", &port.to_string()]
             .map(String::from)
             .to_vec()
     });
-    let mut stream = TcpStream::connect(server.address()).unwrap();
-    let request = format!(
-        "PUT /bucket HTTP/1.1\r\nHost: {}\r\nContent-Length: 0\r\nConnection: close\r\n\
-         Authorization: AWS4-HMAC-SHA256 Credential=x/20260101/us-east-1/s3/aws4_request, \
-         SignedHeaders=host, Signature=x\r\n\r\n",
-        server.address()
-    );
-    std::io::Write::write_all(&mut stream, request.as_bytes()).unwrap();
-    let mut answer = String::new();
-    std::io::Read::read_to_string(&mut stream, &mut answer).unwrap();
-    assert!(answer.starts_with("HTTP/1.1 200"), "{answer}");
+    let _ = server.request("PUT", "/bucket", b"");
     server
 }

@@ -3,75 +3,8 @@
 
 #![allow(clippy::unwrap_used, reason = "a panic is how a test reports")]
 
-use std::path::Path;
-
-use kiln_tests::servers::{Running, bucket_server, empty_registry};
-use kiln_tests::{Context, Fault, Kiln, Lab, Proxy, tool};
-
-/// Where results are shared.
-enum Place {
-    Registry(Running),
-    Directory,
-    Bucket(Running),
-}
-
-impl Place {
-    fn all() -> [Self; 3] {
-        [
-            Self::Registry(empty_registry()),
-            Self::Directory,
-            Self::Bucket(bucket_server()),
-        ]
-    }
-
-    /// Its description: what comes before `ref`, and the rest.
-    fn at(&self, lab: &Lab, address: Option<&str>) -> [String; 2] {
-        match self {
-            Self::Registry(server) => {
-                let address = address.map_or(server.address(), str::to_owned);
-                let spec = format!("type=registry,ref={address}/team/cache:main");
-                [format!("{spec},single-flight=true"), spec]
-            }
-            Self::Directory => {
-                let dir = lab.path("shared");
-                [
-                    format!("type=local,src={}", dir.display()),
-                    format!("type=local,dest={}", dir.display()),
-                ]
-            }
-            Self::Bucket(server) => {
-                let address = address.map_or(server.address(), str::to_owned);
-                let spec = format!(
-                    "type=s3,bucket=bucket,region=us-east-1,prefix=p,endpoint_url=http://{address},\
-                     access_key_id=a,secret_access_key=b"
-                );
-                [spec.clone(), spec]
-            }
-        }
-    }
-}
-
-/// `kiln build` of a host of this name.
-fn on_host(lab: &Lab, host: &str, context: &Context) -> Kiln {
-    lab.build(context)
-        .tag("app")
-        .env("KILN_ROOT", lab.path(host))
-        .env("SOURCE_DATE_EPOCH", "1000000000")
-}
-
-/// The same, which reads from and writes to a place.
-fn sharing(lab: &Lab, host: &str, context: &Context, [from, to]: &[String; 2]) -> Kiln {
-    on_host(lab, host, context)
-        .args(["--cache-from", from])
-        .arg("--cache-to")
-        .arg(format!("{to},mode=max").replace(",single-flight=true", ""))
-}
-
-/// Bytes of all blobs of a host.
-fn blob_bytes(store: &Path) -> u64 {
-    let blobs = std::fs::read_dir(store.join("content-v1/sha256")).unwrap();
-    blobs.map(|b| b.unwrap().metadata().unwrap().len()).sum()
-}
+use kiln_tests::place::{Place, blob_bytes, on_host, sharing};
+use kiln_tests::{Context, Fault, Lab, Proxy, tool};
 
 /// A stage with a large result, of which the image has a small part.
 const STAGES: &str = "FROM busybox AS build
@@ -123,68 +56,6 @@ fn a_second_host_runs_nothing_and_fetches_only_what_its_image_has() {
         on_host(&lab, "b", &top)
             .built()
             .assert_ran(&["COPY sorted"]);
-    }
-}
-
-#[test]
-fn a_node_application_is_built_once_for_two_hosts() {
-    let (lab, registry) = (Lab::new(), empty_registry());
-    let place = Place::Registry(registry);
-    let at = place.at(&lab, None);
-    let context = |name: &str| {
-        let context = lab.context(name, &[]);
-        context.copy_testdata("node");
-        context
-    };
-    let first = sharing(&lab, "a", &context("one"), &at).built();
-    assert!(
-        first.ran().iter().any(|s| s.contains("npm ci")),
-        "{:?}",
-        first.ran()
-    );
-    let second = sharing(&lab, "b", &context("two"), &at).built();
-    assert_eq!(
-        (second.counts.1, &second.image),
-        (0, &first.image),
-        "{second:?}"
-    );
-    let [bytes, all] = ["b", "a"].map(|host| blob_bytes(&lab.path(host)));
-    assert!(bytes * 10 < all, "{bytes} of {all} bytes were fetched");
-    let page = lab
-        .kiln(["run", "--rm", "app"])
-        .env("KILN_ROOT", lab.path("b"));
-    assert!(page.output().ok().stdout().contains("<h1>"));
-}
-
-#[test]
-fn four_hosts_that_start_together_run_each_step_once() {
-    let text = "FROM busybox AS one
-RUN sleep 1; head -c 16 /dev/urandom | md5sum > /one
-FROM busybox AS two
-RUN sleep 1; head -c 16 /dev/urandom | md5sum > /two
-FROM busybox
-COPY --from=one /one /
-COPY --from=two /two /
-RUN cat /one /two > /both
-";
-    for place in Place::all() {
-        let lab = Lab::new();
-        let at = place.at(&lab, None);
-        let context = lab.dockerfile(text);
-        let at = [at[0].clone(), at[0].replace(",src=", ",dest=")];
-        let builds = ["a", "b", "c", "d"].map(|host| {
-            on_host(&lab, host, &context)
-                .args(["--cache-from", &at[0]])
-                .arg("--cache-to")
-                .arg(format!("{},mode=max", at[1]))
-                .start()
-        });
-        let built = builds.map(|b| kiln_tests::Built::of(&b.wait().ok()));
-        let ran: u64 = built.iter().map(|b| b.counts.1).sum();
-        assert_eq!(ran, 5, "{built:?}");
-        for other in &built[1..] {
-            assert_eq!(other.image, built[0].image);
-        }
     }
 }
 
@@ -256,16 +127,16 @@ RUN wc -l < /sorted > /count
 
 #[test]
 fn a_registry_that_fails_costs_time_and_nothing_else() {
-    let registry = empty_registry();
-    let upstream = registry.address();
-    faults(&Place::Registry(registry), &upstream);
+    let [place, _, _] = Place::all();
+    let upstream = place.address().unwrap();
+    faults(&place, &upstream);
 }
 
 #[test]
 fn a_bucket_that_fails_costs_time_and_nothing_else() {
-    let server = bucket_server();
-    let upstream = server.address();
-    faults(&Place::Bucket(server), &upstream);
+    let [_, _, place] = Place::all();
+    let upstream = place.address().unwrap();
+    faults(&place, &upstream);
 }
 
 #[test]

@@ -31,6 +31,7 @@ pub(crate) const TESTS: &[Need] = &[
     ("zstd", "zstd"),
     ("setfattr", "attr"),
     ("openssl", "openssl"),
+    ("ip", "iproute2"),
     ("", "python3-venv"),
 ];
 

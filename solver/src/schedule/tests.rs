@@ -153,6 +153,11 @@ impl Worker for Arc<Memory> {
         self.ran.lock().unwrap().push(command.clone());
         let layer = match op.argv[0].as_str() {
             "fail" => return Err(PortError::new("it failed")),
+            "lose" => {
+                let mut error = PortError::new("it is gone");
+                error.lost = true;
+                return Err(error);
+            }
             "slow" => {
                 step.cancel.cancelled().await;
                 self.cancelled.fetch_add(1, Ordering::SeqCst);
@@ -453,6 +458,31 @@ async fn a_failure_stops_the_others_and_is_the_error() {
         "{error}"
     );
     assert_eq!(memory.cancelled.load(Ordering::SeqCst), 5);
+}
+
+/// Transfers go on where the plan will be walked again, and stop where the build has failed.
+#[tokio::test]
+async fn a_failure_stops_transfers_and_a_lost_result_does_not() {
+    for (command, stops) in [("fail", true), ("lose", false)] {
+        let memory = Arc::new(Memory::default());
+        let mut graph = Graph::new();
+        let target = graph.run(command, &[], false);
+        let over = CancellationToken::new();
+        let options = Options {
+            shared: false,
+            parallelism: 1,
+            started: SystemTime::now(),
+            ttl: None,
+            unrecorded: false,
+            events: Events::none(),
+            cancel: CancellationToken::new(),
+            over: over.clone(),
+        };
+        let targets = [target];
+        let solving = solve(Arc::new(graph.plan), &targets, Arc::new(memory), options);
+        assert!(solving.await.is_err());
+        assert_eq!(over.is_cancelled(), stops, "{command}");
+    }
 }
 
 #[tokio::test]

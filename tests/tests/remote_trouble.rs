@@ -1,0 +1,336 @@
+//! Remotes that hold what is wrong, and builds that have better things to do than to wait for them.
+
+#![allow(clippy::unwrap_used, reason = "a panic is how a test reports")]
+
+use std::path::{Path, PathBuf};
+
+use kiln_tests::place::{Damage, Place, files_below, on_host, sharing};
+use kiln_tests::{Built, Context, Fault, Lab, Proxy, tool};
+
+/// Steps that make the same bytes wherever they run.
+const STEADY: &str = "FROM busybox AS build
+COPY words.txt /
+RUN sort /words.txt > /sorted
+FROM busybox
+COPY --from=build /sorted /sorted
+RUN wc -l < /sorted > /count
+";
+
+/// How many of them are steps.
+const STEPS: u64 = 4;
+
+fn steady(lab: &Lab) -> Context {
+    lab.context("steady", &[("Dockerfile", STEADY), ("words.txt", "b\na\n")])
+}
+
+/// All that a build says.
+fn said(built: &Built) -> String {
+    format!("{}{}", built.other, built.warnings.join("\n"))
+}
+
+#[test]
+fn a_layer_that_is_wrong_on_a_remote_is_written_anew() {
+    for damage in [Damage::Other, Damage::Cut] {
+        for place in Place::all() {
+            let lab = Lab::new();
+            let (at, context) = (place.at(&lab, None), steady(&lab));
+            let case = format!("{damage:?} {place:?}");
+            let first = sharing(&lab, "a", &context, &at).built();
+            assert!(place.damage(&lab, damage) > 0, "{case}");
+            let second = sharing(&lab, "b", &context, &at).built();
+            assert!(said(&second).contains("is made here"), "{case}: {second:?}");
+            assert_eq!(second.image, first.image, "{case}");
+            let third = sharing(&lab, "c", &context, &at).built();
+            assert_eq!(
+                (third.counts.1, &third.image),
+                (0, &first.image),
+                "{case}: {third:?}\nafter {second:?}"
+            );
+            assert_eq!(third.shared.unwrap().0, 0, "{case}: {third:?}");
+        }
+    }
+}
+
+/// More layers are wrong than a remote is forgiven: all of them are written anew at once.
+#[test]
+fn a_remote_full_of_wrong_layers_is_written_anew() {
+    for place in Place::all() {
+        let lab = Lab::new();
+        let at = place.at(&lab, None);
+        let steps = (0..7).map(|n| format!("RUN echo {n} > /{n}\n"));
+        let text = format!("FROM busybox\n{}", steps.collect::<String>());
+        let context = lab.dockerfile(&text);
+        let first = sharing(&lab, "a", &context, &at).built();
+        assert!(place.damage(&lab, Damage::Other) >= 7);
+        let second = sharing(&lab, "b", &context, &at).built();
+        assert_eq!(second.image, first.image);
+        let third = sharing(&lab, "c", &context, &at).built();
+        assert_eq!(
+            (third.counts.1, &third.image),
+            (0, &first.image),
+            "{place:?}: {third:?}"
+        );
+    }
+}
+
+/// Changes the records of steps in the directory of a lab.
+fn edit_records(lab: &Lab, edit: impl Fn(&mut serde_json::Value)) -> usize {
+    let mut count = 0;
+    for file in files_below(&lab.path("shared/records-v1")) {
+        let text = std::fs::read_to_string(&file).unwrap();
+        let mut sealed: serde_json::Value = serde_json::from_str(&text).unwrap();
+        let record = sealed["record"].as_str().unwrap();
+        let mut record: serde_json::Value = serde_json::from_str(record).unwrap();
+        if record.get("diffId").is_some() {
+            edit(&mut record);
+            sealed["record"] = record.to_string().into();
+            std::fs::write(&file, sealed.to_string()).unwrap();
+            count += 1;
+        }
+    }
+    count
+}
+
+#[test]
+fn a_record_that_lies_about_its_layer_is_found_out_and_written_anew() {
+    for field in ["diffId", "tree"] {
+        let lab = Lab::new();
+        let (at, context) = (Place::Directory.at(&lab, None), steady(&lab));
+        let first = sharing(&lab, "a", &context, &at).built();
+        let count = edit_records(&lab, |record| {
+            let digest = record[field].as_str().unwrap();
+            let last = if digest.ends_with('0') { '1' } else { '0' };
+            let lie = format!("{}{last}", &digest[..digest.len() - 1]);
+            record[field] = lie.into();
+        });
+        assert_eq!(count as u64, STEPS);
+        let second = sharing(&lab, "b", &context, &at).built();
+        assert!(second.counts.1 > 0, "{field}: {second:?}");
+        assert_eq!(second.image, first.image, "{field}");
+        assert!(
+            said(&second).contains("is made here"),
+            "{field}: {second:?}"
+        );
+        let fsck = lab.kiln(["fsck"]).env("KILN_ROOT", lab.path("b"));
+        fsck.output().ok();
+        let third = sharing(&lab, "c", &context, &at).built();
+        assert_eq!(
+            (third.counts.1, &third.image),
+            (0, &first.image),
+            "{field}: {third:?}"
+        );
+    }
+}
+
+/// A record that is no record is written over, also by who has the result already.
+#[test]
+fn records_that_cannot_be_read_are_written_over() {
+    let lab = Lab::new();
+    let (at, context) = (Place::Directory.at(&lab, None), steady(&lab));
+    sharing(&lab, "a", &context, &at).built();
+    for host in ["a", "b"] {
+        for file in files_below(&lab.path("shared/records-v1")) {
+            std::fs::write(file, "{").unwrap();
+        }
+        sharing(&lab, host, &context, &at).built();
+        let other = sharing(&lab, &format!("after-{host}"), &context, &at).built();
+        assert_eq!(other.counts.1, 0, "{host}: {other:?}");
+    }
+}
+
+/// Key pairs, with config files of hosts that sign with the one and accept no other.
+fn signing(lab: &Lab, name: &str) -> PathBuf {
+    let key = lab.path(&format!("{name}.key")).display().to_string();
+    tool(
+        "openssl",
+        ["genpkey", "-algorithm", "ed25519", "-out", &key],
+    );
+    config(
+        lab,
+        name,
+        &format!("sign-key = \"{key}\"\naccept-keys = []"),
+    )
+}
+
+/// A config file with what the tests' own has, and a section on caches.
+fn config(lab: &Lab, name: &str, section: &str) -> PathBuf {
+    let base = std::fs::read_to_string(kiln_tests::setting("KILN_TEST_CONFIG")).unwrap();
+    let path = lab.path(&format!("{name}.toml"));
+    std::fs::write(&path, format!("{base}\n[cache]\n{section}\n")).unwrap();
+    path
+}
+
+#[test]
+fn a_host_writes_over_what_it_does_not_believe() {
+    for place in Place::all() {
+        let lab = Lab::new();
+        let (at, context) = (place.at(&lab, None), steady(&lab));
+        let signed = signing(&lab, "signed");
+        let build = |host: &str, config: Option<&Path>| {
+            let build = sharing(&lab, host, &context, &at);
+            match config {
+                Some(config) => build.env("KILN_CONFIG", config).built(),
+                None => build.built(),
+            }
+        };
+        // A host that had all of it before there was a remote, and one that has nothing.
+        on_host(&lab, "old", &context).built();
+        for host in ["old", "new"] {
+            let stranger = build(&format!("stranger-{host}"), None);
+            // What accepted hosts write, all believe who accept everybody.
+            let ran = if host == "old" { STEPS } else { 0 };
+            assert_eq!(stranger.counts.1, ran, "{place:?} {host}: {stranger:?}");
+            if host == "new" {
+                // Nobody's again.
+                on_host(&lab, "stranger-new", &context)
+                    .arg("--no-cache")
+                    .arg("--cache-to")
+                    .arg(format!("{},mode=max", at[1]))
+                    .built();
+            }
+            let own = build(host, Some(&signed));
+            let ran = if host == "old" { 0 } else { STEPS };
+            assert_eq!(own.counts.1, ran, "{place:?} {host}: {own:?}");
+            assert_eq!(own.shared.unwrap().0, STEPS, "{place:?} {host}: {own:?}");
+            let friend = build(&format!("friend-{host}"), Some(&signed));
+            assert_eq!(friend.counts.1, 0, "{place:?} {host}: {friend:?}");
+            // What it wrote once stays.
+            let again = build(host, Some(&signed));
+            assert_eq!(
+                again.shared,
+                Some((0, STEPS)),
+                "{place:?} {host}: {again:?}"
+            );
+        }
+    }
+}
+
+/// Who could not believe what it writes itself leaves alone what is there.
+#[test]
+fn a_host_without_a_key_takes_no_place_of_others() {
+    let lab = Lab::new();
+    let (at, context) = (Place::Directory.at(&lab, None), steady(&lab));
+    let ours = signing(&lab, "ours");
+    let distrusting = config(&lab, "distrusting", "accept-keys = []");
+    let build = |host: &str, config: &Path| {
+        let build = sharing(&lab, host, &context, &at);
+        build.env("KILN_CONFIG", config).built()
+    };
+    build("a", &ours);
+    let other = build("b", &distrusting);
+    assert_eq!(other.counts.1, STEPS, "{other:?}");
+    assert_eq!(other.shared, Some((0, STEPS)), "{other:?}");
+    assert_eq!(build("c", &ours).counts.1, 0);
+}
+
+/// Each of two hosts that do not believe each other writes a result once, however often it finds it
+/// gone in the same build.
+#[test]
+fn hosts_that_distrust_each_other_write_each_result_once() {
+    let lab = Lab::new();
+    let (at, context) = (Place::Directory.at(&lab, None), steady(&lab));
+    let configs = ["one", "two"].map(|name| signing(&lab, name));
+    for _ in 0..2 {
+        let builds = [("a", &configs[0]), ("b", &configs[1])].map(|(host, config)| {
+            let build = sharing(&lab, host, &context, &at);
+            build.env("KILN_CONFIG", config).start()
+        });
+        for build in builds {
+            let built = Built::of(&build.wait().ok());
+            let (sent, there) = built.shared.unwrap();
+            assert!(sent <= STEPS, "{sent} sent, {there} there: {built:?}");
+        }
+    }
+}
+
+/// A download that nobody needs any more does not keep a build that has failed; what is finished is
+/// still shared.
+#[test]
+fn a_build_that_fails_stops_what_it_fetches() {
+    let shared = "FROM busybox AS shared\nRUN head -c 100000 /dev/urandom > /x\n";
+    let text = format!(
+        "{shared}RUN cat /x > /y
+FROM busybox AS failing
+RUN echo done > /done
+RUN sleep 2; false
+FROM busybox
+COPY --from=shared /y /
+COPY --from=failing /done /
+"
+    );
+    for place in Place::all() {
+        let Some(upstream) = place.address() else {
+            continue;
+        };
+        let lab = Lab::new();
+        let first = lab.dockerfile(shared);
+        sharing(&lab, "a", &first, &place.at(&lab, None)).built();
+        let blob = |line: &str| line.starts_with("GET ") && line.contains("/blobs/");
+        let proxy = Proxy::start_where(upstream, Fault::Held, blob);
+        let [from, _] = place.at(&lab, Some(&proxy.address()));
+        let to = Place::Directory.at(&lab, None);
+        let failed = sharing(&lab, "b", &lab.dockerfile(&text), &[from, to[1].clone()]).fails();
+        assert!(failed.err.contains("exit code: 1"), "{failed}");
+        // It was on its way, and nobody waited until it would have been given up.
+        assert!(proxy.spoiled() > 0, "{failed}");
+        let given_up = ["is made here", "cannot fetch"];
+        assert!(!given_up.iter().any(|w| failed.err.contains(w)), "{failed}");
+        let mended = lab.dockerfile("FROM busybox\nRUN echo done > /done\n");
+        let other = sharing(&lab, "c", &mended, &to).built();
+        assert_eq!(other.counts.1, 0, "{other:?}");
+    }
+}
+
+/// A file system in memory of 64 MB.
+struct SmallDisk(PathBuf);
+
+impl SmallDisk {
+    fn new(lab: &Lab) -> Self {
+        let at = lab.path("small");
+        std::fs::create_dir(&at).unwrap();
+        let path = at.to_str().unwrap();
+        tool("mount", ["-t", "tmpfs", "-o", "size=64m", "small", path]);
+        Self(at)
+    }
+}
+
+impl Drop for SmallDisk {
+    fn drop(&mut self) {
+        for _ in 0..200 {
+            let mut umount = std::process::Command::new("umount");
+            if umount.arg(&self.0).output().unwrap().status.success() {
+                return;
+            }
+            std::thread::sleep(std::time::Duration::from_millis(50));
+        }
+        let _ = std::process::Command::new("umount")
+            .arg("-l")
+            .arg(&self.0)
+            .output();
+    }
+}
+
+/// What is too large for the disk stays on the remote, and the step runs as if it were not there. How
+/// much it writes is a secret, which no key knows of.
+#[test]
+fn a_layer_that_does_not_fit_is_not_brought() {
+    let lab = Lab::new();
+    let at = Place::Directory.at(&lab, None);
+    let context = lab.dockerfile(
+        "FROM busybox
+RUN --mount=type=secret,id=bytes head -c $(cat /run/secrets/bytes) /dev/zero > /file
+RUN ls -l /file > /list
+",
+    );
+    let build = |host: &str, bytes: &str| {
+        sharing(&lab, host, &context, &at)
+            .env("BYTES", bytes)
+            .args(["--secret", "id=bytes,env=BYTES"])
+    };
+    build("a", "100000000").built();
+    let disk = SmallDisk::new(&lab);
+    let small = build("small/store", "10").built();
+    assert_eq!(small.counts.1, 2, "{small:?}");
+    assert!(said(&small).contains("the disk has less"), "{small:?}");
+    drop(disk);
+}
