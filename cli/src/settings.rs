@@ -152,8 +152,26 @@ fn read_file(path: &Path, given: bool) -> Result<File, Failure> {
             )));
         }
     };
-    toml::from_str(&text)
-        .map_err(|e| Failure::new(format!("config file `{}`: {e}", path.display())))
+    toml::from_str(&text).map_err(|error| {
+        let at = error.span().map_or(0, |span| span.start);
+        let line = 1 + text.bytes().take(at).filter(|b| *b == b'\n').count();
+        let why = without_values(error.message());
+        Failure::new(format!(
+            "config file `{}`, line {line}: {why}",
+            path.display()
+        ))
+    })
+}
+
+/// What is wrong with a setting without what it says: that may be a secret.
+fn without_values(message: &str) -> String {
+    let quoted = message
+        .split_once("string \"")
+        .and_then(|(before, rest)| Some((before, rest.rsplit_once('"')?.1)));
+    match quoted {
+        Some((before, after)) => format!("{before}string{after}"),
+        None => message.to_owned(),
+    }
 }
 
 fn registries(file: BTreeMap<String, RegistryFile>) -> Result<RegistryConfig, Failure> {

@@ -20,6 +20,7 @@ mod record;
 mod registry;
 mod spec;
 mod trust;
+mod words;
 
 use std::path::Path;
 use std::sync::Arc;

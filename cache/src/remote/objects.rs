@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use futures_util::TryStreamExt as _;
 use kiln_image::Descriptor;
-use object_store::aws::AmazonS3Builder;
+use object_store::aws::{AmazonS3Builder, AmazonS3ConfigKey as Key};
 use object_store::buffered::BufWriter;
 use object_store::local::LocalFileSystem;
 use object_store::path::Path;
@@ -16,7 +16,8 @@ use object_store::{
 };
 use tokio::io::AsyncWriteExt as _;
 
-use super::spec::{S3Spec, SpecError};
+use super::spec::{S3Spec, SpecError, endpoint, host_part};
+use super::words::Secrets;
 use super::{MAX_RECORD, RemoteError};
 use crate::store::Store;
 
@@ -25,17 +26,8 @@ use crate::store::Store;
 pub(super) struct Objects {
     store: Arc<dyn ObjectStore>,
     prefix: Path,
-}
-
-fn failed(action: &'static str) -> impl Fn(Error) -> RemoteError {
-    move |error| {
-        let why = match &error {
-            Error::Generic { source, .. } => source.to_string(),
-            Error::NotFound { .. } => "it is not there".into(),
-            other => other.to_string(),
-        };
-        RemoteError::Failed { action, why }
-    }
+    /// What errors of the server must not show.
+    secrets: Secrets,
 }
 
 impl Objects {
@@ -48,6 +40,7 @@ impl Objects {
         Ok(Self {
             store: Arc::new(store),
             prefix: Path::default(),
+            secrets: Secrets::default(),
         })
     }
 
@@ -89,13 +82,37 @@ impl Objects {
         if let Some(token) = &spec.session_token {
             builder = builder.with_token(token);
         }
-        let store = builder
-            .build()
-            .map_err(|e| SpecError(format!("bucket `{}`: {e}", spec.bucket)))?;
+        let told = [Key::AccessKeyId, Key::SecretAccessKey, Key::Token];
+        let secrets = told.iter().filter_map(|k| builder.get_config_value(k));
+        let secrets = Secrets::new(secrets);
+        // What the environment says is not looked at anywhere else.
+        for key in [Key::Endpoint, Key::Region] {
+            match (key, builder.get_config_value(&key)) {
+                (Key::Endpoint, Some(address)) => drop(endpoint(&address)?),
+                (_, Some(region)) => host_part("region", &region)?,
+                _ => {}
+            }
+        }
+        let store = builder.build().map_err(|e| {
+            let why = secrets.hide(&e.to_string());
+            SpecError(format!("bucket `{}`: {why}", spec.bucket))
+        })?;
         Ok(Self {
             store: Arc::new(store),
             prefix: Path::from(spec.prefix.as_str()),
+            secrets,
         })
+    }
+
+    fn failed(&self, action: &'static str) -> impl Fn(Error) -> RemoteError {
+        move |error| {
+            let why = match &error {
+                Error::Generic { source, .. } => self.secrets.hide(&source.to_string()),
+                Error::NotFound { .. } => "it is not there".into(),
+                other => self.secrets.hide(&other.to_string()),
+            };
+            RemoteError::Failed { action, why }
+        }
     }
 
     fn record(&self, name: &str) -> Path {
@@ -128,14 +145,14 @@ impl Objects {
         let found = match self.store.get(path).await {
             Ok(found) => found,
             Err(Error::NotFound { .. }) => return Ok(None),
-            Err(e) => return Err(failed(action)(e)),
+            Err(e) => return Err(self.failed(action)(e)),
         };
         let size = found.meta.size;
         if size > MAX_RECORD {
             let why = format!("it has {size} bytes");
             return Err(RemoteError::Refused(why));
         }
-        let bytes = found.bytes().await.map_err(failed(action))?;
+        let bytes = found.bytes().await.map_err(self.failed(action))?;
         Ok(Some(bytes.to_vec()))
     }
 
@@ -148,7 +165,7 @@ impl Objects {
             .put(&self.record(name), PutPayload::from(record))
             .await
             .map(drop)
-            .map_err(failed("store a result"))
+            .map_err(self.failed("store a result"))
     }
 
     /// Sends a blob; `again` is for one that is there with other bytes than it should have.
@@ -164,10 +181,11 @@ impl Objects {
             match self.store.head(&path).await {
                 Ok(there) if there.size == blob.size => return Ok(false),
                 Ok(_) | Err(Error::NotFound { .. }) => {}
-                Err(e) => return Err(failed(ACTION)(e)),
+                Err(e) => return Err(self.failed(ACTION)(e)),
             }
         }
-        let why = |e: std::io::Error| RemoteError::failed(ACTION)(e.to_string());
+        let why =
+            |e: std::io::Error| RemoteError::failed(ACTION)(self.secrets.hide(&e.to_string()));
         let mut from = tokio::fs::File::open(file).await.map_err(why)?;
         let mut to = BufWriter::new(self.store.clone(), path);
         if let Err(e) = tokio::io::copy(&mut from, &mut to).await {
@@ -190,7 +208,7 @@ impl Objects {
             .store
             .get(&self.blob(blob))
             .await
-            .map_err(failed(ACTION))?;
+            .map_err(self.failed(ACTION))?;
         if found.meta.size != blob.size {
             let why = format!("it has {} bytes and not {}", found.meta.size, blob.size);
             return Err(RemoteError::Wrong {
@@ -200,7 +218,7 @@ impl Objects {
         }
         let mut writer = Some(store.blob_writer(blob.digest.algorithm())?);
         let mut stream = found.into_stream();
-        while let Some(bytes) = stream.try_next().await.map_err(failed(ACTION))? {
+        while let Some(bytes) = stream.try_next().await.map_err(self.failed(ACTION))? {
             let Some(mut to) = writer.take() else { break };
             let written = tokio::task::spawn_blocking(move || {
                 std::io::Write::write_all(&mut to, &bytes).map(|()| to)
@@ -246,7 +264,7 @@ impl Objects {
         {
             Ok(_) => Ok(true),
             Err(Error::AlreadyExists { .. } | Error::Precondition { .. }) => Ok(false),
-            Err(e) => Err(failed("claim a step")(e)),
+            Err(e) => Err(self.failed("claim a step")(e)),
         }
     }
 
@@ -254,14 +272,14 @@ impl Objects {
     pub(super) async fn renew(&self, name: &str, claim: &[u8]) -> Result<(), RemoteError> {
         let payload = PutPayload::from(claim.to_vec());
         let put = self.store.put(&self.claim_path(name), payload).await;
-        put.map(drop).map_err(failed("claim a step"))
+        put.map(drop).map_err(self.failed("claim a step"))
     }
 
     /// Takes a claim away.
     pub(super) async fn unclaim(&self, name: &str) -> Result<(), RemoteError> {
         match self.store.delete(&self.claim_path(name)).await {
             Ok(()) | Err(Error::NotFound { .. }) => Ok(()),
-            Err(e) => Err(failed("give a claim back")(e)),
+            Err(e) => Err(self.failed("give a claim back")(e)),
         }
     }
 }

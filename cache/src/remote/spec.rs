@@ -159,9 +159,13 @@ impl RemoteSpec {
                 RemoteKind::Local { dir }
             }
             "s3" => RemoteKind::S3(S3Spec {
-                bucket: fields.need(&kind, "bucket")?,
-                region: fields.take("region"),
-                endpoint: fields.take("endpoint_url"),
+                bucket: checked("bucket", fields.need(&kind, "bucket")?)?,
+                region: (fields.take("region"))
+                    .map(|text| checked("region", text))
+                    .transpose()?,
+                endpoint: (fields.take("endpoint_url"))
+                    .map(|text| endpoint(&text))
+                    .transpose()?,
                 prefix: fields.take("prefix").unwrap_or_default(),
                 path_style: fields.flag("use_path_style")?,
                 access_key_id: fields.take("access_key_id"),
@@ -234,6 +238,35 @@ impl RemoteSpec {
             RemoteKind::Registry { reference } => reference.tag().unwrap_or_default(),
             RemoteKind::Local { .. } | RemoteKind::S3(_) => "",
         }
+    }
+}
+
+/// Checks what becomes a part of a server's name.
+pub(super) fn host_part(name: &str, text: &str) -> Result<(), SpecError> {
+    let fits = |c: char| c.is_ascii_alphanumeric() || "-._".contains(c);
+    if !text.is_empty() && text.len() <= 255 && text.chars().all(fits) {
+        return Ok(());
+    }
+    let why = format!("`{name}` has letters, digits, dots and hyphens");
+    Err(SpecError(why))
+}
+
+fn checked(name: &str, text: String) -> Result<String, SpecError> {
+    host_part(name, &text).map(|()| text)
+}
+
+/// Reads the address of a server. What it says is not repeated: there may be a password in it.
+pub(super) fn endpoint(text: &str) -> Result<String, SpecError> {
+    let wrong =
+        || SpecError("`endpoint_url` is http:// or https:// with a host, nothing else".into());
+    let url = url::Url::parse(text).map_err(|_| wrong())?;
+    let plain = url.username().is_empty() && url.password().is_none();
+    let fits = plain && url.query().is_none() && url.fragment().is_none();
+    match url.scheme() {
+        "http" | "https" if fits && url.has_host() => {
+            Ok(url.as_str().trim_end_matches('/').to_owned())
+        }
+        _ => Err(wrong()),
     }
 }
 
@@ -350,6 +383,23 @@ mod tests {
                 "type=s3,bucket=b,ignore-error=true",
                 true,
                 "knows no `ignore-error`",
+            ),
+            ("type=s3,bucket=a b", true, "`bucket` has letters"),
+            ("type=s3,bucket=b,region=x/y", true, "`region` has letters"),
+            (
+                "type=s3,bucket=b,endpoint_url=http://[",
+                true,
+                "`endpoint_url` is http:// or",
+            ),
+            (
+                "type=s3,bucket=b,endpoint_url=https://a:b@c",
+                true,
+                "`endpoint_url` is http:// or",
+            ),
+            (
+                "type=s3,bucket=b,endpoint_url=nowhere",
+                true,
+                "`endpoint_url` is http:// or",
             ),
             (
                 "type=s3,bucket=b,use_path_style=maybe",
