@@ -119,12 +119,14 @@ impl Engine {
         }
     }
 
-    /// An engine like this one that has seen nothing: its cache mounts are empty, and go with it.
+    /// An engine like this one that has seen nothing: its cache mounts are empty, and go with it; it
+    /// knows of no remote caches.
     ///
     /// # Errors
     /// There is no room for them.
     pub fn without_mounts(&self) -> Result<Self> {
         let mut settings = Settings::clone(&self.s);
+        settings.share = None;
         settings.own_mounts = Some(Arc::new(self.s.store.scratch()?));
         Ok(Self::new(settings))
     }
