@@ -1,6 +1,7 @@
 //! Records in a registry: one OCI artifact each, under a tag of its own.
 
 use std::path::Path;
+use std::time::Duration;
 
 use kiln_image::{Descriptor, ImageManifest, Manifest, Reference, media_type};
 use kiln_registry::{BlobReader, BlobSource, Client, FileSink, FileSource, Pushed, RegistryError};
@@ -15,6 +16,14 @@ const RECORD: &str = "dev.kiln.cache.record";
 /// The annotation that makes a manifest another one: a registry that has a manifest does not write
 /// it again, even if what it has is damaged.
 const AGAIN: &str = "dev.kiln.cache.again";
+/// When a manifest is sent again that was called wrong. docker-registry notes a blob with a file that is
+/// empty for a moment: who names the blob while another host pushes the same one is told that it is not
+/// there, or that its digest is malformed.
+const AGAIN_AFTER: [Duration; 3] = [
+    Duration::from_millis(50),
+    Duration::from_millis(100),
+    Duration::from_millis(200),
+];
 /// The config that OCI asks artifacts without a config to have.
 const EMPTY: &[u8] = b"{}";
 const EMPTY_TYPE: &str = "application/vnd.oci.empty.v1+json";
@@ -124,11 +133,18 @@ impl Registry {
         }
         let raw = manifest.to_json();
         let raw = raw.map_err(|e| RemoteError::failed("store a result")(e.to_string()))?;
-        self.client
-            .push_manifest(&self.tagged(tag)?, &raw, media_type::OCI_MANIFEST)
-            .await
-            .map(drop)
-            .map_err(failed)
+        let reference = self.tagged(tag)?;
+        let mut pauses = AGAIN_AFTER.into_iter();
+        loop {
+            let pushing = (self.client).push_manifest(&reference, &raw, media_type::OCI_MANIFEST);
+            match (pushing.await, pauses.next()) {
+                (Ok(_), _) => return Ok(()),
+                (Err(RegistryError::Status { status: 400, .. }), Some(pause)) => {
+                    tokio::time::sleep(pause).await;
+                }
+                (Err(error), _) => return Err(failed(error)),
+            }
+        }
     }
 
     pub(super) async fn get(&self, name: &str) -> Result<Option<Vec<u8>>, RemoteError> {
