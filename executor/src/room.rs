@@ -191,7 +191,8 @@ mod tests {
         header.set_size(bytes as u64);
         header.set_mode(0o644);
         let file = vec![1_u8; bytes];
-        tar.append_data(&mut header, "file", file.as_slice()).unwrap();
+        tar.append_data(&mut header, "file", file.as_slice())
+            .unwrap();
         let tar = std::io::Cursor::new(tar.into_inner().unwrap());
         let (id, _) = unpack_layer(&store, Box::new(tar), None, &[], None).unwrap();
         id

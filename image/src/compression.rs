@@ -140,7 +140,9 @@ pub fn padding(kind: Compression, salt: [u8; 16]) -> Option<Vec<u8>> {
     match kind {
         // RFC 1952: a member of no bytes, with the salt as an extra field.
         Compression::Gzip => {
-            let mut member = vec![0x1f, 0x8b, 8, 4, 0, 0, 0, 0, 0, 0xff, 20, 0, b'k', b'i', 16, 0];
+            let mut member = vec![
+                0x1f, 0x8b, 8, 4, 0, 0, 0, 0, 0, 0xff, 20, 0, b'k', b'i', 16, 0,
+            ];
             member.extend(salt);
             member.extend([3, 0, 0, 0, 0, 0, 0, 0, 0, 0]);
             Some(member)

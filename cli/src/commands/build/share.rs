@@ -14,11 +14,7 @@ use crate::progress::bytes as human_size;
 use crate::ui;
 
 /// The remote caches that are named; none if there are none.
-pub(super) fn of(
-    app: &App,
-    from: &[String],
-    to: &[String],
-) -> Result<Option<Share>, Failure> {
+pub(super) fn of(app: &App, from: &[String], to: &[String]) -> Result<Option<Share>, Failure> {
     let settings = &app.settings.cache;
     let parse = |option: &str, text: &String, writing| {
         RemoteSpec::parse(text, writing)
