@@ -185,9 +185,10 @@ impl Share {
         let mut warned = self.0.warned.lock().unwrap_or_else(PoisonError::into_inner);
         if matches!(error, RemoteError::Broken) || !warned.insert(kind) {
             tracing::debug!(%error, "cache {}", remote.label());
-            return;
+        } else {
+            tracing::warn!("cache {}: {error}", remote.label());
         }
-        tracing::warn!("cache {}: {error}", remote.label());
+        // The failure that is one too many may be of a kind that was told of.
         if !remote.is_usable() && warned.insert(format!("{} broken", remote.label())) {
             tracing::warn!("cache {} fails and is not asked any more", remote.label());
         }
