@@ -180,7 +180,7 @@ mod tests {
 
     use super::*;
     use crate::engine::Settings;
-    use crate::source::layers::unpack_layer;
+    use crate::source::layers::{Wanted, unpack_layer};
     use crate::testing;
 
     /// A layer of this size that nobody uses, in the store at `root`.
@@ -194,7 +194,7 @@ mod tests {
         tar.append_data(&mut header, "file", file.as_slice())
             .unwrap();
         let tar = std::io::Cursor::new(tar.into_inner().unwrap());
-        let (id, _) = unpack_layer(&store, Box::new(tar), None, &[], None).unwrap();
+        let (id, _) = unpack_layer(&store, Box::new(tar), Wanted::default(), &[]).unwrap();
         id
     }
 

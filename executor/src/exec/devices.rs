@@ -16,7 +16,7 @@ impl Engine {
         let registry = Registry::read(&self.s.device_dirs);
         let mut given = Vec::new();
         for device in wanted {
-            let found = registry.find(&device.name).map_err(unusable)?;
+            let found = registry.find(&device.name).map_err(|e| unusable(&e))?;
             if found.is_empty() && device.required {
                 return Err(self.unknown(&registry, &device.name));
             }
@@ -36,7 +36,7 @@ impl Engine {
                 }
             }
         }
-        cdi::edits(&given).map_err(unusable)
+        cdi::edits(&given).map_err(|e| unusable(&e))
     }
 
     fn unknown(&self, registry: &Registry, name: &str) -> Error {
@@ -60,7 +60,7 @@ impl Engine {
     }
 }
 
-fn unusable(error: CdiError) -> Error {
+fn unusable(error: &CdiError) -> Error {
     Error::Missing {
         text: error.to_string(),
         hint: "see the files of the Container Device Interface on this machine".into(),

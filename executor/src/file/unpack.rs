@@ -88,6 +88,7 @@ impl Changes<'_> {
             whiteouts: false,
             below: Vec::new(),
             owner,
+            tree: false,
             into_tree: true,
         };
         unpack(archive, &root, &options)?;

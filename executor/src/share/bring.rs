@@ -3,6 +3,7 @@
 use kiln_cache::remote::{RemoteError, RemoteRecord};
 use kiln_cache::{LayerId, NewRecord, Store, pack};
 use kiln_solver::explain::Origin;
+use kiln_solver::key::TreeDigest;
 
 use super::SharedLayer;
 use crate::engine::Engine;
@@ -50,18 +51,26 @@ impl Engine {
         }
     }
 
-    /// Makes a fetched layer a result of this store, if it is what its record says.
+    /// Makes a fetched layer a result of this store, if it is what its record says. Its diff id is
+    /// known to be right; `tree` is the digest of its tree, if it is known.
     ///
     /// # Errors
     /// [`Error::Lost`] where its content is another.
-    pub(crate) async fn take_over(&self, id: LayerId, shared: &SharedLayer) -> Result<LayerId> {
+    pub(crate) async fn take_over(
+        &self,
+        id: LayerId,
+        tree: Option<TreeDigest>,
+        shared: &SharedLayer,
+    ) -> Result<LayerId> {
         let (store, record) = (self.s.store.clone(), shared.record.clone());
         let origin = shared.origin.clone();
         let layer = id.clone();
         let same = blocking(move || {
-            let found = pack(&store.layer_dir(&layer), record.epoch, &mut std::io::sink())?;
-            if found.tree != record.tree || found.diff_id != record.diff_id {
-                return Ok(false);
+            if tree != Some(record.tree) {
+                let found = pack(&store.layer_dir(&layer), record.epoch, &mut std::io::sink())?;
+                if found.tree != record.tree || found.diff_id != record.diff_id {
+                    return Ok(false);
+                }
             }
             remember(&store, &layer, &record, &origin)?;
             Ok(true)

@@ -5,15 +5,15 @@ use std::path::Path;
 use std::time::{Duration, SystemTime};
 
 use kiln_cache::{LayerId, Packed, Store, UnpackOptions, View, tree_of_image_layer, unpack};
-use kiln_image::compression::decoder;
-use kiln_image::{Descriptor, DiffId, Hasher, Reference};
+use kiln_image::{Descriptor, DiffId, Reference};
 use kiln_registry::FileSink;
-use kiln_solver::key::Key;
+use kiln_solver::key::{Key, TreeDigest};
 use kiln_sys::RootDir;
 
 use crate::engine::Engine;
 use crate::error::{Error, Result, blocking};
 use crate::output::{LayerRef, LazyLayer};
+use crate::source::plain::PlainTar;
 
 impl Engine {
     /// The layers in the store, in their order.
@@ -44,11 +44,11 @@ impl Engine {
 
     async fn bring_layer(&self, lazy: &LazyLayer, below: &[LayerId]) -> Result<LayerId> {
         let Some(shared) = &lazy.shared else {
-            return self.bring_files(lazy, below).await;
+            return Ok(self.bring_files(lazy, below).await?.0);
         };
         // Whatever is wrong with what a remote promised, the build goes on without it.
         match self.bring_files(lazy, &[]).await {
-            Ok(id) => self.take_over(id, shared).await,
+            Ok((id, tree)) => self.take_over(id, tree, shared).await,
             Err(error @ Error::Image(_)) => Err(self.wrong(shared, &error)),
             Err(
                 error @ (Error::Registry(_)
@@ -60,10 +60,16 @@ impl Engine {
         }
     }
 
-    async fn bring_files(&self, lazy: &LazyLayer, below: &[LayerId]) -> Result<LayerId> {
+    /// Brings the files of a layer in; the digest of their tree is that of a layer of a remote cache,
+    /// if it was found on the way.
+    async fn bring_files(
+        &self,
+        lazy: &LazyLayer,
+        below: &[LayerId],
+    ) -> Result<(LayerId, Option<TreeDigest>)> {
         let store = &self.s.store;
         if let Some(layer) = store.layer_by_diff(&lazy.diff_id)? {
-            return Ok(layer.id);
+            return Ok((layer.id, None));
         }
         if lazy.shared.is_none() {
             self.make_room().await;
@@ -80,7 +86,7 @@ impl Engine {
             tries += 1;
         };
         if let Some(layer) = store.layer_by_diff(&lazy.diff_id)? {
-            return Ok(layer.id);
+            return Ok((layer.id, None));
         }
         let _room = match &lazy.shared {
             Some(shared) => Some(self.fetch_shared(lazy, shared).await?),
@@ -114,13 +120,18 @@ impl Engine {
         diff_id: DiffId,
         below: Vec<LayerId>,
         most: Option<u64>,
-    ) -> Result<LayerId> {
+    ) -> Result<(LayerId, Option<TreeDigest>)> {
         let store = self.s.store.clone();
         blocking(move || {
             let path = store.blob_path(&blob.digest);
             let file = std::fs::File::open(path).map_err(|e| Error::io("open layer blob", e))?;
-            let id = unpack_layer(&store, Box::new(file), Some(&diff_id), &below, most);
-            let (id, _) = match id {
+            let wanted = Wanted {
+                diff_id: Some(&diff_id),
+                most,
+                tree: most.is_some(),
+            };
+            let unpacked = unpack_layer(&store, Box::new(file), wanted, &below);
+            let (id, tree) = match unpacked {
                 // Not this blob's fault: layers below are wanted.
                 Err(e @ Error::Store(kiln_cache::Error::Entry { .. })) => return Err(e),
                 Err(e @ Error::Image(_)) => {
@@ -136,7 +147,7 @@ impl Engine {
                 other => other?,
             };
             store.note_blob(&diff_id, &blob)?;
-            Ok(id)
+            Ok((id, tree))
         })
         .await
     }
@@ -200,34 +211,28 @@ impl Engine {
     }
 }
 
-/// Hashes what is read.
-struct Hashing<R> {
-    inner: R,
-    hasher: Hasher,
-    size: u64,
+/// What a layer must be.
+#[derive(Clone, Copy, Default)]
+pub(crate) struct Wanted<'a> {
+    /// Its diff id.
+    pub(crate) diff_id: Option<&'a DiffId>,
+    /// The bytes that its tar may have at most.
+    pub(crate) most: Option<u64>,
+    /// Whether the digest of its tree is of use.
+    pub(crate) tree: bool,
 }
 
-impl<R: Read> Read for Hashing<R> {
-    fn read(&mut self, out: &mut [u8]) -> std::io::Result<usize> {
-        let n = self.inner.read(out)?;
-        self.hasher.update(&out[..n]);
-        self.size += n as u64;
-        Ok(n)
-    }
-}
-
-/// Unpacks a layer's tar, in whatever compression, into a directory of the store. `wanted` is
-/// the diff id that it must have, `most` the bytes that it may have at most.
+/// Unpacks a layer's tar, in whatever compression, into a directory of the store. Returns the digest of
+/// its tree if that is wanted and can be told from the tar.
 ///
 /// # Errors
 /// The tar is malformed or another one than wanted, or the store failed.
 pub(crate) fn unpack_layer(
     store: &Store,
     input: Box<dyn Read + Send>,
-    wanted: Option<&DiffId>,
+    wanted: Wanted<'_>,
     below: &[LayerId],
-    most: Option<u64>,
-) -> Result<(LayerId, DiffId)> {
+) -> Result<(LayerId, Option<TreeDigest>)> {
     let scratch = store.scratch()?;
     let dir = scratch.path().join("diff");
     std::fs::create_dir(&dir).map_err(|e| Error::io("make layer", e))?;
@@ -238,22 +243,20 @@ pub(crate) fn unpack_layer(
     } else {
         vec![store.view(below)?]
     };
-    let (_, plain) = decoder(input).map_err(|e| Error::io("read layer", e))?;
-    let mut plain = Hashing {
-        // What is cut off has another diff id.
-        inner: plain.take(most.unwrap_or(u64::MAX)),
-        hasher: Hasher::sha256(),
-        size: 0,
-    };
+    let failed = |e| Error::io("read layer", e);
+    // What is cut off has another diff id.
+    let most = wanted.most.unwrap_or(u64::MAX);
+    let mut plain = PlainTar::start(input, most).map_err(failed)?;
     let options = UnpackOptions {
         whiteouts: true,
         below: views.iter().map(View::root).collect(),
-        owner: None,
-        into_tree: false,
+        tree: wanted.tree,
+        ..UnpackOptions::default()
     };
-    unpack(&mut plain, &root, &options)?;
-    let found = DiffId::from(plain.hasher.finish());
-    if let Some(wanted) = wanted
+    let unpacked = unpack(&mut plain, &root, &options)?;
+    let (digest, size) = plain.finish().map_err(failed)?;
+    let found = DiffId::from(digest);
+    if let Some(wanted) = wanted.diff_id
         && *wanted != found
     {
         let text = format!("a layer unpacks to {found}, and {wanted} was expected");
@@ -261,12 +264,12 @@ pub(crate) fn unpack_layer(
     }
     let id = store.adopt_layer(&dir)?;
     let packed = Packed {
-        diff_id: found.clone(),
         tree: tree_of_image_layer(&found),
-        tar_size: plain.size,
-        bytes: plain.size,
+        diff_id: found,
+        tar_size: size,
+        bytes: size,
         epoch: None,
     };
     store.record_layer(&id, &packed, SystemTime::now())?;
-    Ok((id, found))
+    Ok((id, unpacked.tree))
 }

@@ -7,6 +7,7 @@ mod image;
 mod import;
 pub(crate) mod layers;
 mod layout;
+mod plain;
 
 use kiln_solver::key::Encoder;
 use kiln_solver::plan::{Source, SourceKind};
