@@ -51,7 +51,7 @@ pub use gc::{Class, Held, Item, Policy, Prune, Removed};
 pub use images::{ImageRow, StoredImage};
 pub use layers::{Layer, LayerId, tree_of_image_layer};
 pub use mounts::{CacheMountDir, MountRow, MountUse};
-pub use pack::{Packed, is_image_xattr, pack};
+pub use pack::{Packed, is_image_xattr, pack, pack_tar};
 pub use records::{NewRecord, StoredRecord, StoredResult};
 pub use scratch::Scratch;
 pub use store::Store;

@@ -167,6 +167,33 @@ impl<'a> TarHasher<'a> {
 /// # Errors
 /// A file cannot be read, or `sink` failed.
 pub fn pack(dir: &Path, epoch: Option<u64>, sink: &mut (dyn Write + Send)) -> Result<Packed> {
+    let mut tree = TreeHasher::new();
+    let (digest, tar_size, bytes) = write(dir, epoch, sink, Some(&mut tree))?;
+    Ok(Packed {
+        diff_id: DiffId::from(digest),
+        tree: tree.finish(),
+        tar_size,
+        bytes,
+        epoch,
+    })
+}
+
+/// As [`pack`], for who wants the tar and its diff id only.
+///
+/// # Errors
+/// A file cannot be read, or `sink` failed.
+pub fn pack_tar(dir: &Path, epoch: Option<u64>, sink: &mut (dyn Write + Send)) -> Result<DiffId> {
+    let (digest, _, _) = write(dir, epoch, sink, None)?;
+    Ok(DiffId::from(digest))
+}
+
+/// The digest and size of a layer's tar, and the bytes of its files.
+fn write(
+    dir: &Path,
+    epoch: Option<u64>,
+    sink: &mut (dyn Write + Send),
+    tree: Option<&mut TreeHasher>,
+) -> Result<(Digest, u64, u64)> {
     let root = RootDir::open_trusted(dir)?;
     std::thread::scope(|scope| {
         let out = ChunkWriter {
@@ -175,7 +202,7 @@ pub fn pack(dir: &Path, epoch: Option<u64>, sink: &mut (dyn Write + Send)) -> Re
             small: None,
             thread: None,
         };
-        let mut walk = Walk::new(LayerWriter::new(out));
+        let mut walk = Walk::new(LayerWriter::new(out), tree);
         walk.tar
             .set_epoch_clamp(epoch.and_then(|e| i64::try_from(e).ok()));
         let written = |e| Error::io("write layer", e);
@@ -189,13 +216,7 @@ pub fn pack(dir: &Path, epoch: Option<u64>, sink: &mut (dyn Write + Send)) -> Re
         }
         let out = walk.tar.finish().map_err(written)?;
         let (digest, tar_size) = out.finish().map_err(written)?;
-        Ok(Packed {
-            diff_id: DiffId::from(digest),
-            tree: walk.tree.finish(),
-            tar_size,
-            bytes: walk.bytes,
-            epoch,
-        })
+        Ok((digest, tar_size, walk.bytes))
     })
 }
 
@@ -204,7 +225,7 @@ pub fn pack(dir: &Path, epoch: Option<u64>, sink: &mut (dyn Write + Send)) -> Re
 /// # Errors
 /// A file cannot be read, or `out` failed.
 pub(crate) fn pack_below(dir: &Path, first: &Entry, out: &mut (dyn Write + Send)) -> Result<()> {
-    let mut walk = Walk::new(LayerWriter::new(out));
+    let mut walk = Walk::new(LayerWriter::new(out), None);
     walk.put(first, None)?;
     walk.directory(&RootDir::open_trusted(dir)?, &mut Vec::new())?;
     let out = walk
@@ -214,33 +235,35 @@ pub(crate) fn pack_below(dir: &Path, first: &Entry, out: &mut (dyn Write + Send)
     out.flush().map_err(|e| Error::io("write archive", e))
 }
 
-struct Walk<W: Output> {
+struct Walk<'t, W: Output> {
     tar: LayerWriter<W>,
-    tree: TreeHasher,
+    tree: Option<&'t mut TreeHasher>,
     /// First name of files with several.
     links: HashMap<(u64, u64), Vec<u8>>,
     bytes: u64,
 }
 
-/// Reads a file and hashes what passes.
+/// Reads a file and hashes what passes, if that is wanted.
 struct HashingReader {
     file: std::fs::File,
-    hasher: blake3::Hasher,
+    hasher: Option<blake3::Hasher>,
 }
 
 impl Read for HashingReader {
     fn read(&mut self, out: &mut [u8]) -> std::io::Result<usize> {
         let n = self.file.read(out)?;
-        self.hasher.update(out.get(..n).unwrap_or_default());
+        if let Some(hasher) = &mut self.hasher {
+            hasher.update(out.get(..n).unwrap_or_default());
+        }
         Ok(n)
     }
 }
 
-impl<W: Output> Walk<W> {
-    fn new(tar: LayerWriter<W>) -> Self {
+impl<'t, W: Output> Walk<'t, W> {
+    fn new(tar: LayerWriter<W>, tree: Option<&'t mut TreeHasher>) -> Self {
         Self {
             tar,
-            tree: TreeHasher::new(),
+            tree,
             links: HashMap::new(),
             bytes: 0,
         }
@@ -366,14 +389,16 @@ impl<W: Output> Walk<W> {
             Some(fd) => {
                 let mut reader = HashingReader {
                     file: fd.into(),
-                    hasher: blake3::Hasher::new(),
+                    hasher: self.tree.as_ref().map(|_| blake3::Hasher::new()),
                 };
                 self.tar.append(entry, &mut reader).map_err(failed)?;
                 self.bytes += entry.data_len();
-                Some(reader.hasher.finalize())
+                reader.hasher.map(|hasher| hasher.finalize())
             }
         };
-        self.tree.entry(entry, content.as_ref());
+        if let Some(tree) = &mut self.tree {
+            tree.entry(entry, content.as_ref());
+        }
         Ok(())
     }
 }

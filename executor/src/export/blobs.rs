@@ -3,14 +3,14 @@
 
 use std::fs::File;
 use std::io::{BufReader, Read, Write as _};
-use std::thread::JoinHandle;
 
-use kiln_cache::{Layer, Packed, Store, pack};
+use kiln_cache::{Layer, Store};
 use kiln_image::compression::{Encoder, decoder, padding};
 use kiln_image::{Algorithm, Compression, Descriptor, DiffId, VerifyingReader, media_type};
 
 use crate::engine::Engine;
 use crate::error::{Error, Result};
+use crate::export::packing::Packing;
 use crate::output::LayerRef;
 
 /// Size of reads.
@@ -65,60 +65,18 @@ impl LayerBlob {
 impl Tar {
     /// Reads the tar; it is an error at the end if it is not what it was when it got its diff id.
     fn open(&self, store: &Store) -> Result<Box<dyn Read + Send>> {
-        let plain: Box<dyn Read + Send> = match &self.blob {
-            Some(blob) => {
-                let file = File::open(store.blob_path(&blob.digest));
-                let file = file.map_err(|e| Error::io("open layer blob", e))?;
-                decoder(Box::new(file))
-                    .map_err(|e| Error::io("read layer blob", e))?
-                    .1
-            }
-            None => Box::new(Packing::start(store, &self.layer)?),
+        let Some(blob) = &self.blob else {
+            return Ok(Box::new(Packing::start(store, &self.layer)?));
         };
+        let file = File::open(store.blob_path(&blob.digest));
+        let file = file.map_err(|e| Error::io("open layer blob", e))?;
+        let (_, plain) = decoder(Box::new(file)).map_err(|e| Error::io("read layer blob", e))?;
         let wanted = Descriptor::new(
             media_type::OCI_LAYER,
             self.diff_id.digest().clone(),
             self.size,
         );
         Ok(Box::new(VerifyingReader::new(plain, &wanted)))
-    }
-}
-
-/// The tar of a layer's directory, written by a thread while it is read.
-struct Packing {
-    reader: std::io::PipeReader,
-    thread: Option<JoinHandle<kiln_cache::Result<Packed>>>,
-}
-
-impl Packing {
-    fn start(store: &Store, layer: &Layer) -> Result<Self> {
-        let (reader, mut writer) = std::io::pipe().map_err(|e| Error::io("make pipe", e))?;
-        let (dir, epoch) = (store.layer_dir(&layer.id), layer.epoch);
-        let thread = std::thread::Builder::new()
-            .name("pack".into())
-            .spawn(move || pack(&dir, epoch, &mut writer))
-            .map_err(|e| Error::io("start thread", e))?;
-        Ok(Self {
-            reader,
-            thread: Some(thread),
-        })
-    }
-}
-
-impl Read for Packing {
-    fn read(&mut self, out: &mut [u8]) -> std::io::Result<usize> {
-        let n = self.reader.read(out)?;
-        if n == 0
-            && !out.is_empty()
-            && let Some(thread) = self.thread.take()
-        {
-            match thread.join() {
-                Ok(Ok(_)) => {}
-                Ok(Err(e)) => return Err(std::io::Error::other(e)),
-                Err(_) => return Err(std::io::Error::other("the thread that packs ended")),
-            }
-        }
-        Ok(n)
     }
 }
 

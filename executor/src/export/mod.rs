@@ -4,6 +4,7 @@ mod archive;
 mod assemble;
 mod blobs;
 mod files;
+mod packing;
 mod repeated;
 mod squash;
 
