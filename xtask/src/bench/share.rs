@@ -19,11 +19,20 @@ const DOCKERFILE: &str = "ARG LIBRARY\nFROM ${LIBRARY}debian:bookworm\n\
 const LIMIT: f64 = 0.3;
 
 /// What is measured, in this order in each round.
-const STATES: [&str; 3] = [
-    "export of a 600 MB build",
-    "export with nothing new",
-    "import on an empty host",
+const STATES: [(&str, State); 4] = [
+    ("600 MB build with its export", State::Build),
+    ("export of the same to another place", State::Elsewhere),
+    ("export with nothing new", State::Again),
+    ("import on an empty host", State::Import),
 ];
+
+#[derive(Clone, Copy)]
+enum State {
+    Build,
+    Elsewhere,
+    Again,
+    Import,
+}
 
 /// Measures kiln and the peers that can share results in this way.
 pub(super) fn measure(bench: &Bench, repository: &str) -> Result<Vec<Shared>> {
@@ -45,7 +54,7 @@ pub(super) fn measure(bench: &Bench, repository: &str) -> Result<Vec<Shared>> {
         for (engine, times) in engines.iter().zip(&mut times) {
             let place = format!("{tag}-{}", engine.title().to_lowercase());
             let host = bench.scratch.join(format!("host-{round}"));
-            for (state, times) in times.iter_mut().enumerate() {
+            for ((_, state), times) in STATES.into_iter().zip(times) {
                 let taken = one(engine, &context, &place, state, &host, &mut commands)?;
                 times.push(taken.seconds);
                 peak = peak.max(taken.peak_kb);
@@ -58,7 +67,7 @@ pub(super) fn measure(bench: &Bench, repository: &str) -> Result<Vec<Shared>> {
     Ok(STATES
         .into_iter()
         .enumerate()
-        .map(|(state, title)| Shared {
+        .map(|(state, (title, _))| Shared {
             title,
             engines: engines.iter().map(|e| e.title()).collect(),
             times: times.iter().map(|t| median(&t[state])).collect(),
@@ -73,17 +82,25 @@ fn one(
     engine: &Engine,
     context: &Path,
     place: &str,
-    state: usize,
+    state: State,
     host: &Path,
     commands: &mut Vec<String>,
 ) -> Result<Taken> {
-    let (option, spec) = match state {
-        2 => ("--cache-from", format!("type=registry,ref={place}")),
-        _ => ("--cache-to", format!("type=registry,ref={place},mode=max")),
+    let to = |place: &str| {
+        let spec = format!("type=registry,ref={place},mode=max");
+        vec!["--cache-to".to_owned(), spec]
     };
-    let arguments = [option.to_owned(), spec];
+    let arguments = match state {
+        State::Build => [vec!["--no-cache".to_owned()], to(place)].concat(),
+        State::Elsewhere => to(&format!("{place}-2")),
+        State::Again => to(place),
+        State::Import => vec![
+            "--cache-from".to_owned(),
+            format!("type=registry,ref={place}"),
+        ],
+    };
     let engine = match state {
-        2 => engine.emptied(host)?,
+        State::Import => engine.emptied(host)?,
         _ => engine.clone(),
     };
     let shown = engine.shown_with(context, &arguments);
