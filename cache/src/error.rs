@@ -56,6 +56,9 @@ pub enum Error {
         /// What is wrong.
         why: String,
     },
+    /// A cache mount has more than can be shared.
+    #[error("it has more than {} GiB or too many pieces", .0 >> 30)]
+    MountTooLarge(u64),
     /// An image is not in the store.
     #[error("no image `{0}`")]
     NoImage(String),

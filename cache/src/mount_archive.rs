@@ -5,11 +5,11 @@ use std::path::Path;
 
 use kiln_image::compression::{Encoder, decoder};
 use kiln_image::{Compression, Entry, EntryKind, Timestamp};
-use kiln_sys::RootDir;
+use kiln_sys::{RootDir, xattr};
 
 use crate::error::{Error, Result};
-use crate::mounts::{CacheMountDir, MountUse};
-use crate::pack::pack_below;
+use crate::mounts::MountUse;
+use crate::pack::{is_image_xattr, pack_below};
 use crate::store::Store;
 use crate::unpack::{UnpackOptions, unpack};
 
@@ -27,17 +27,10 @@ impl Store {
         let Some(mount) = self.try_cache_mount(None, id, MountUse::Locked, &mut none)? else {
             return Ok(None);
         };
-        let st = RootDir::open_trusted(&mount.path)?.stat(Path::new(""))?;
-        let mut own = Entry::new("", EntryKind::Directory, st.mode);
-        (own.uid, own.gid) = (st.uid, st.gid);
-        own.mtime = Timestamp {
-            secs: st.mtime.0,
-            nanos: st.mtime.1,
-        };
         let failed = |e| Error::io("write archive", e);
         let threads = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
         let mut encoder = Encoder::new(out, Compression::Zstd, None, threads).map_err(failed)?;
-        pack_below(&mount.path, &own, &mut encoder)?;
+        pack_mount(&mount.path, &mut encoder)?;
         Ok(Some(encoder.finish().map_err(failed)?))
     }
 
@@ -53,19 +46,41 @@ impl Store {
         let root = RootDir::open_trusted(&dir)?;
         root.chmod(Path::new(""), 0o755)?;
         let (_, plain) = decoder(input).map_err(|e| Error::io("read archive", e))?;
-        unpack(plain, &root, &UnpackOptions::default())?;
+        let options = UnpackOptions {
+            sparse: true,
+            ..UnpackOptions::default()
+        };
+        unpack(plain, &root, &options)?;
         let Some(mount) = self.try_cache_mount(None, id, MountUse::Locked, &mut |_| Ok(()))? else {
             return Ok(false);
         };
-        exchange(self, &mount, &dir)?;
+        exchange(self, &mount.path, &dir)?;
         Ok(true)
     }
 }
 
-/// Puts `dir` in the place of the mount's directory.
-fn exchange(store: &Store, mount: &CacheMountDir, dir: &Path) -> Result<()> {
-    store.discard(&mount.path)?;
-    std::fs::rename(dir, &mount.path).map_err(|e| Error::io("name cache mount", e))
+/// Writes a mount's directory to `out` as a tar whose first entry is the mount itself.
+pub(crate) fn pack_mount(dir: &Path, out: &mut (dyn Write + Send)) -> Result<()> {
+    let root = RootDir::open_trusted(dir)?;
+    let st = root.stat(Path::new(""))?;
+    let mut own = Entry::new("", EntryKind::Directory, st.mode);
+    (own.uid, own.gid) = (st.uid, st.gid);
+    own.mtime = Timestamp {
+        secs: st.mtime.0,
+        nanos: st.mtime.1,
+    };
+    let xattrs = xattr::list(&root)?;
+    own.xattrs = xattrs
+        .into_iter()
+        .filter(|(n, _)| is_image_xattr(n))
+        .collect();
+    pack_below(dir, &own, out)
+}
+
+/// Puts `dir` in the place of a mount's directory.
+pub(crate) fn exchange(store: &Store, path: &Path, dir: &Path) -> Result<()> {
+    store.discard(path)?;
+    std::fs::rename(dir, path).map_err(|e| Error::io("name cache mount", e))
 }
 
 #[cfg(test)]

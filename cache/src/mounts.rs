@@ -20,9 +20,20 @@ use crate::store::Store;
 pub struct CacheMountDir {
     /// Its directory.
     pub path: PathBuf,
+    /// 0, or the number of a further one of `sharing=private`.
+    pub number: u32,
+    /// It was made just now, or there is nothing in it.
+    pub is_new: bool,
     /// The store that knows of it, and its home there; none for mounts of another folder.
     noted: Option<(Store, String)>,
     _lock: Option<RangeLock>,
+}
+
+impl CacheMountDir {
+    /// Whether the store knows of it; mounts of another folder go with that.
+    pub fn is_kept(&self) -> bool {
+        self.noted.is_some()
+    }
 }
 
 impl Drop for CacheMountDir {
@@ -56,6 +67,11 @@ impl MountUse {
             Self::Locked => "locked",
         }
     }
+
+    /// How many mounts one id may have; a step of [`Private`](Self::Private) takes the first free one.
+    pub(crate) fn most(self) -> u32 {
+        if self == Self::Private { 4096 } else { 1 }
+    }
 }
 
 /// What is known of a cache mount.
@@ -82,8 +98,17 @@ pub struct MountRow {
     pub(crate) home: String,
 }
 
+/// Whether there is nothing in a mount's directory, or no directory.
+pub(crate) fn is_empty(data: &Path) -> Result<bool> {
+    match std::fs::read_dir(data) {
+        Ok(mut entries) => Ok(entries.next().is_none()),
+        Err(e) if e.kind() == std::io::ErrorKind::NotFound => Ok(true),
+        Err(e) => Err(Error::io("look at cache mount", e)),
+    }
+}
+
 /// The name of a mount's home, and its byte of the lock file.
-fn home_of(id: &str, number: u32) -> (String, u64) {
+pub(crate) fn home_of(id: &str, number: u32) -> (String, u64) {
     // The id comes from a Dockerfile: it never becomes a file name.
     let mut hasher = blake3::Hasher::new();
     hasher
@@ -106,7 +131,7 @@ fn byte_of(home: &str) -> u64 {
 }
 
 impl Store {
-    fn mount_path(&self, home: &str) -> PathBuf {
+    pub(crate) fn mount_path(&self, home: &str) -> PathBuf {
         self.path("mounts-v1").join(home)
     }
 
@@ -128,28 +153,45 @@ impl Store {
         how: MountUse,
         fill: &mut dyn FnMut(&RootDir) -> Result<()>,
     ) -> Result<Option<CacheMountDir>> {
-        let own = self.path("mounts-v1");
-        let place = folder.unwrap_or(&own);
-        let most = if how == MountUse::Private { 4096 } else { 1 };
-        for number in 0..most {
-            let (home, offset) = home_of(id, number);
-            let locks = place.join("locks");
-            let Some(lock) = try_lock(&locks, offset, how == MountUse::Shared)? else {
-                continue;
-            };
-            let path = self.ready_mount(&place.join(&home), id, fill)?;
-            let noted = folder.is_none().then(|| (self.clone(), home));
-            if let Some((store, home)) = &noted {
-                // Before anything is written to it.
-                store.note_mount_start(home, id, number, how.as_str())?;
+        for number in 0..how.most() {
+            let taken = self.try_numbered(folder, (id, number), how, fill)?;
+            if taken.is_some() {
+                return Ok(taken);
             }
-            return Ok(Some(CacheMountDir {
-                path,
-                noted,
-                _lock: Some(lock),
-            }));
         }
         Ok(None)
+    }
+
+    /// Takes one of the cache mounts of an id, by its number.
+    pub(crate) fn try_numbered(
+        &self,
+        folder: Option<&Path>,
+        (id, number): (&str, u32),
+        how: MountUse,
+        fill: &mut dyn FnMut(&RootDir) -> Result<()>,
+    ) -> Result<Option<CacheMountDir>> {
+        let own = self.path("mounts-v1");
+        let place = folder.unwrap_or(&own);
+        let (home, offset) = home_of(id, number);
+        let locks = place.join("locks");
+        let Some(lock) = try_lock(&locks, offset, how == MountUse::Shared)? else {
+            return Ok(None);
+        };
+        let place = place.join(&home);
+        let is_new = is_empty(&place.join("data"))?;
+        let path = self.ready_mount(&place, id, fill)?;
+        let noted = folder.is_none().then(|| (self.clone(), home));
+        if let Some((store, home)) = &noted {
+            // Before anything is written to it.
+            store.note_mount_start(home, id, number, how.as_str())?;
+        }
+        Ok(Some(CacheMountDir {
+            path,
+            number,
+            is_new,
+            noted,
+            _lock: Some(lock),
+        }))
     }
 
     fn ready_mount(

@@ -220,12 +220,16 @@ fn write(
     })
 }
 
-/// Writes `first` and then everything below `dir` to `out`, as a tar.
+/// Writes `first` and then everything below `dir` to `out`, as a plain tar with fine times. What
+/// would remove something in a layer means nothing there and is left out.
 ///
 /// # Errors
 /// A file cannot be read, or `out` failed.
 pub(crate) fn pack_below(dir: &Path, first: &Entry, out: &mut (dyn Write + Send)) -> Result<()> {
     let mut walk = Walk::new(LayerWriter::new(out), None);
+    walk.tar.set_whiteouts(false);
+    walk.tar.set_fine_times(true);
+    walk.plain = true;
     walk.put(first, None)?;
     walk.directory(&RootDir::open_trusted(dir)?, &mut Vec::new())?;
     let out = walk
@@ -241,6 +245,8 @@ struct Walk<'t, W: Output> {
     /// First name of files with several.
     links: HashMap<(u64, u64), Vec<u8>>,
     bytes: u64,
+    /// A plain archive, in which nothing is removed.
+    plain: bool,
 }
 
 /// Reads a file and hashes what passes, if that is wanted.
@@ -266,6 +272,7 @@ impl<'t, W: Output> Walk<'t, W> {
             tree,
             links: HashMap::new(),
             bytes: 0,
+            plain: false,
         }
     }
 
@@ -287,6 +294,9 @@ impl<'t, W: Output> Walk<'t, W> {
     fn object(&mut self, dir: &RootDir, name: &OsStr, path: &mut Vec<u8>) -> Result<()> {
         let name = Path::new(name);
         let st = dir.lstat(name)?;
+        if st.is_overlay_whiteout() && self.plain {
+            return Ok(());
+        }
         if st.is_overlay_whiteout() {
             return self.put(&Entry::new(path.clone(), EntryKind::Whiteout, 0), None);
         }
@@ -353,7 +363,7 @@ impl<'t, W: Output> Walk<'t, W> {
         };
         self.put(&entry, open)?;
         if let Some(inside) = inside {
-            if opaque {
+            if opaque && !self.plain {
                 self.put(&Entry::new(path.clone(), EntryKind::Opaque, 0), None)?;
             }
             self.directory(&inside, path)?;

@@ -3,7 +3,8 @@
 //! Everything is made below a [`RootDir`] in a directory that no container can reach yet, so no
 //! link in the archive leads out and nobody can swap one in.
 
-use std::io::{Read, Write as _};
+use std::fs::File;
+use std::io::{Read, Seek as _, SeekFrom, Write as _};
 use std::os::unix::ffi::OsStrExt as _;
 use std::path::{Path, PathBuf};
 
@@ -30,7 +31,14 @@ pub struct UnpackOptions<'a> {
     /// Existing files are replaced, and links among existing directories are followed inside the
     /// root: unpacking into a tree instead of an empty directory.
     pub into_tree: bool,
+    /// Blocks of zeros become holes.
+    pub sparse: bool,
+    /// Devices are left out: what comes from another host must not name this host's.
+    pub no_devices: bool,
 }
+
+/// Zeros of this length become a hole.
+const HOLE: usize = 16 << 10;
 
 fn as_path(bytes: &[u8]) -> &Path {
     Path::new(std::ffi::OsStr::from_bytes(bytes))
@@ -80,6 +88,60 @@ pub fn unpack(input: impl Read, root: &RootDir, options: &UnpackOptions<'_>) -> 
     Ok(Unpacked { entries, tree })
 }
 
+/// Writes `data` to `file`; `seen` gets all of it.
+fn copy(
+    data: &mut dyn Read,
+    file: &mut File,
+    buffer: &mut [u8],
+    seen: &mut dyn FnMut(&[u8]),
+) -> Result<()> {
+    loop {
+        let n = data
+            .read(buffer)
+            .map_err(|e| Error::io("read archive", e))?;
+        if n == 0 {
+            return Ok(());
+        }
+        file.write_all(&buffer[..n])
+            .map_err(|e| Error::io("write file", e))?;
+        seen(&buffer[..n]);
+    }
+}
+
+/// The same, but skips long runs of zeros. The file is new, so they read as zeros.
+fn copy_sparse(
+    data: &mut dyn Read,
+    file: &mut File,
+    buffer: &mut [u8],
+    seen: &mut dyn FnMut(&[u8]),
+) -> Result<()> {
+    let written = |e| Error::io("write file", e);
+    let mut size = 0_u64;
+    loop {
+        let mut filled = 0;
+        while filled < buffer.len() {
+            let read = data.read(&mut buffer[filled..]);
+            match read.map_err(|e| Error::io("read archive", e))? {
+                0 => break,
+                n => filled += n,
+            }
+        }
+        if filled == 0 {
+            return file.set_len(size).map_err(written);
+        }
+        seen(&buffer[..filled]);
+        for block in buffer[..filled].chunks(HOLE) {
+            if block.len() == HOLE && block.iter().all(|b| *b == 0) {
+                let skip = SeekFrom::Current(HOLE as i64);
+                file.seek(skip).map_err(written)?;
+            } else {
+                file.write_all(block).map_err(written)?;
+            }
+        }
+        size += filled as u64;
+    }
+}
+
 struct Target<'a> {
     root: &'a RootDir,
     options: &'a UnpackOptions<'a>,
@@ -94,6 +156,13 @@ struct Target<'a> {
 
 impl Target<'_> {
     fn entry(&mut self, entry: &Entry, data: &mut dyn Read) -> Result<()> {
+        let is_device = matches!(
+            entry.kind,
+            EntryKind::CharDevice { .. } | EntryKind::BlockDevice { .. }
+        );
+        if is_device && self.options.no_devices {
+            return Ok(());
+        }
         let content = self.make_entry(entry, data)?;
         if let Some(tree) = &mut self.tree {
             tree.entry(entry, content.as_ref());
@@ -231,19 +300,15 @@ impl Target<'_> {
         match &entry.kind {
             EntryKind::File { .. } => {
                 let mut hasher = self.tree.as_ref().map(|_| blake3::Hasher::new());
-                let mut file = std::fs::File::from(dir.create_new(name, 0o600)?);
-                loop {
-                    let n = data
-                        .read(&mut self.buffer)
-                        .map_err(|e| Error::io("read archive", e))?;
-                    if n == 0 {
-                        break;
-                    }
-                    file.write_all(&self.buffer[..n])
-                        .map_err(|e| Error::io("write file", e))?;
+                let mut file = File::from(dir.create_new(name, 0o600)?);
+                let mut seen = |bytes: &[u8]| {
                     if let Some(hasher) = &mut hasher {
-                        hasher.update(&self.buffer[..n]);
+                        hasher.update(bytes);
                     }
+                };
+                match self.options.sparse {
+                    true => copy_sparse(data, &mut file, &mut self.buffer, &mut seen)?,
+                    false => copy(data, &mut file, &mut self.buffer, &mut seen)?,
                 }
                 return Ok(hasher.map(|h| h.finalize()));
             }

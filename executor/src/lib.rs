@@ -23,5 +23,5 @@ pub use engine::{AllowedDevices, BuildInputs, Context, Engine, SecretSource, Set
 pub use error::{Error, Result};
 pub use exec::{RunRequest, Running, StepLogs};
 pub use output::{DirTree, LayerRef, LazyLayer, Output, Watch};
-pub use share::{Left, Share, SharedLayer, StepFlight};
+pub use share::{Left, LeftMounts, Remotes, Share, SharedLayer, StepFlight};
 pub use worker::NewLayer;

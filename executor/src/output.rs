@@ -8,6 +8,7 @@ use std::time::SystemTime;
 use kiln_cache::LayerId;
 use kiln_image::{Descriptor, DiffId};
 use kiln_solver::event::{Event, Events};
+use kiln_solver::key::Key;
 use kiln_solver::plan::{PathFilter, VertexId};
 use tokio::sync::OnceCell;
 use tokio_util::sync::CancellationToken;
@@ -50,6 +51,7 @@ struct LayerState {
     lazy: Option<LazyLayer>,
     id: OnceCell<LayerId>,
     made: Option<SystemTime>,
+    key: Option<Key>,
 }
 
 /// A layer of an image whose files are not unpacked yet.
@@ -112,16 +114,29 @@ impl LayerRef {
             lazy: None,
             id: OnceCell::new_with(Some(id)),
             made,
+            key: None,
+        }))
+    }
+
+    /// The same, of the step with this key.
+    pub(crate) fn of_step(id: LayerId, made: Option<SystemTime>, key: Key) -> Self {
+        Self(Arc::new(LayerState {
+            lazy: None,
+            id: OnceCell::new_with(Some(id)),
+            made,
+            key: Some(key),
         }))
     }
 
     /// A layer of an image.
     pub fn lazy(layer: LazyLayer) -> Self {
-        let made = layer.shared.as_ref().map(|s| s.record.created);
+        let record = layer.shared.as_ref().map(|s| &s.record);
+        let (made, key) = (record.map(|r| r.created), record.map(|r| r.key));
         Self(Arc::new(LayerState {
             lazy: Some(layer),
             id: OnceCell::new(),
             made,
+            key,
         }))
     }
 
@@ -138,6 +153,12 @@ impl LayerRef {
     /// When the step's result was made, if that is known apart from the layer.
     pub fn made(&self) -> Option<SystemTime> {
         self.0.made
+    }
+
+    /// The key of the step that it is the result of. A step that began before the one below it had
+    /// its key does not know that one's.
+    pub(crate) fn key(&self) -> Option<Key> {
+        self.0.key
     }
 
     /// Its name in the store, if its files are there.

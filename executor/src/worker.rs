@@ -120,7 +120,7 @@ impl Worker for Engine {
             return Ok(Lookup::Expired { ran_at });
         }
         self.leave(key, &record.layer.id, false, None);
-        let layer = LayerRef::stored(record.layer.id, record.made);
+        let layer = LayerRef::of_step(record.layer.id, record.made, key);
         let hit = on_top(base, layer, record.layer.tree, ran_at, Found::Local).await?;
         Ok(Lookup::Hit(hit))
     }
@@ -387,7 +387,7 @@ async fn commit(
     let (id, made) = blocking(move || settle(&store, key, id, &packed, &facts)).await?;
     engine.leave(key, &id, true, flight.claim.as_ref());
     let mut layers = below;
-    layers.push(LayerRef::stored(id, made));
+    layers.push(LayerRef::of_step(id, made, key));
     Ok(Committed {
         output: Output::Layers(layers),
         identity: base.with_layer(tree),

@@ -39,6 +39,21 @@ pub struct Step {
     pub changes: Vec<String>,
 }
 
+/// What became of cache mounts that hosts share.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct SharedMounts {
+    /// Those that were brought in.
+    pub brought: u64,
+    /// Those that were sent.
+    pub sent: u64,
+    /// Bytes that were sent for them.
+    pub bytes: u64,
+    /// Those that were there as they are.
+    pub there: u64,
+    /// Those that could not be sent.
+    pub failed: u64,
+}
+
 /// A build's events.
 #[derive(Clone, Debug, Default)]
 pub struct Built {
@@ -54,6 +69,8 @@ pub struct Built {
     pub skipped: Vec<String>,
     /// Results that were sent to remote caches, and those that were there.
     pub shared: Option<(u64, u64)>,
+    /// What became of shared cache mounts.
+    pub mounts: Option<SharedMounts>,
     /// How long the build took.
     pub wall: Duration,
     /// Lines of stderr that are no events.
@@ -93,6 +110,17 @@ impl Built {
         if event["event"] == "shared" {
             let number = |name: &str| event[name].as_u64().unwrap_or_default();
             self.shared = Some((number("sent"), number("there")));
+            return;
+        }
+        if event["event"] == "shared-mounts" {
+            let number = |name: &str| event[name].as_u64().unwrap_or_default();
+            self.mounts = Some(SharedMounts {
+                brought: number("brought"),
+                sent: number("sent"),
+                bytes: number("bytes"),
+                there: number("there"),
+                failed: number("failed"),
+            });
             return;
         }
         if event["event"] == "built" {

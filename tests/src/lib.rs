@@ -32,7 +32,7 @@ mod tools;
 
 pub use canary::Canary;
 pub use context::Context;
-pub use events::{Built, Outcome, Step};
+pub use events::{Built, Outcome, SharedMounts, Step};
 pub use git::Repository;
 pub use http::{Answer, Server};
 pub use kiln::{Kiln, Output, Running};

@@ -8,6 +8,8 @@ use crate::kiln::Kiln;
 use crate::lab::Lab;
 use crate::network::Network;
 use crate::servers::{Running, bucket_server, bucket_server_at, empty_registry, empty_registry_at};
+use crate::setting;
+use crate::tools::tool;
 
 /// Where results are shared.
 #[derive(Debug)]
@@ -77,11 +79,21 @@ impl Place {
     /// What `--cache-from` and `--cache-to` say of it; `address` takes the place of its server's.
     #[must_use]
     pub fn at(&self, lab: &Lab, address: Option<&str>) -> [String; 2] {
+        let [from, to] = self.specs(lab, address);
+        match self {
+            Self::Registry(_) => [format!("{from},single-flight=true"), to],
+            Self::Directory | Self::Bucket(_) => [from, to],
+        }
+    }
+
+    /// The same without one flight for all hosts.
+    #[must_use]
+    pub fn specs(&self, lab: &Lab, address: Option<&str>) -> [String; 2] {
         match self {
             Self::Registry(server) => {
                 let address = address.map_or(server.address(), str::to_owned);
                 let spec = format!("type=registry,ref={address}/team/cache:main");
-                [format!("{spec},single-flight=true"), spec]
+                [spec.clone(), spec]
             }
             Self::Directory => {
                 let dir = lab.path("shared");
@@ -171,4 +183,29 @@ pub fn sharing(lab: &Lab, host: &str, context: &Context, [from, to]: &[String; 2
 pub fn blob_bytes(store: &Path) -> u64 {
     let blobs = files_below(&store.join("content-v1/sha256")).into_iter();
     blobs.map(|b| b.metadata().unwrap().len()).sum()
+}
+
+/// Files with a new private key and with its public key.
+#[must_use]
+pub fn key_pair(lab: &Lab, name: &str) -> [String; 2] {
+    let [private, public] =
+        ["key", "pub"].map(|kind| lab.path(&format!("{name}.{kind}")).display().to_string());
+    tool(
+        "openssl",
+        ["genpkey", "-algorithm", "ed25519", "-out", &private],
+    );
+    tool(
+        "openssl",
+        ["pkey", "-in", &private, "-pubout", "-out", &public],
+    );
+    [private, public]
+}
+
+/// A config file with what the tests' own has, and a section on caches.
+#[must_use]
+pub fn config(lab: &Lab, name: &str, section: &str) -> PathBuf {
+    let base = std::fs::read_to_string(setting("KILN_TEST_CONFIG")).unwrap();
+    let path = lab.path(name);
+    std::fs::write(&path, format!("{base}\n[cache]\n{section}\n")).unwrap();
+    path
 }

@@ -3,7 +3,7 @@
 
 #![allow(clippy::unwrap_used, reason = "a panic is how a test reports")]
 
-use kiln_tests::place::{Place, blob_bytes, on_host, sharing};
+use kiln_tests::place::{Place, blob_bytes, config, key_pair, on_host, sharing};
 use kiln_tests::{Context, Fault, Lab, Proxy, tool};
 
 /// A stage with a large result, of which the image has a small part.
@@ -181,28 +181,6 @@ fn a_layer_that_is_gone_is_made_again() {
         assert_eq!(out.ok().stdout(), "a\nb", "{damage}");
         drop(first);
     }
-}
-
-fn key_pair(lab: &Lab, name: &str) -> [String; 2] {
-    let [private, public] =
-        ["key", "pub"].map(|kind| lab.path(&format!("{name}.{kind}")).display().to_string());
-    tool(
-        "openssl",
-        ["genpkey", "-algorithm", "ed25519", "-out", &private],
-    );
-    tool(
-        "openssl",
-        ["pkey", "-in", &private, "-pubout", "-out", &public],
-    );
-    [private, public]
-}
-
-/// A config file with what the tests' own has, and a section on caches.
-fn config(lab: &Lab, name: &str, section: &str) -> std::path::PathBuf {
-    let base = std::fs::read_to_string(kiln_tests::setting("KILN_TEST_CONFIG")).unwrap();
-    let path = lab.path(name);
-    std::fs::write(&path, format!("{base}\n[cache]\n{section}\n")).unwrap();
-    path
 }
 
 #[test]

@@ -11,10 +11,13 @@
 //! | directory, S3 | `records-v1/<xx>/<name>` | `blobs/sha256/<hex>` |
 //!
 //! `<name>` is a hash of the namespace and the key: who does not know a namespace finds nothing.
-//! Fingerprints of what steps copied from other results are kept in the same way, without a blob.
+//! Fingerprints of what steps copied from other results are kept in the same way, without a blob, and
+//! cache mounts with a blob for each of their pieces.
 
 mod breaker;
 mod claim;
+mod inline;
+mod mounts;
 mod objects;
 mod record;
 mod registry;
@@ -22,20 +25,24 @@ mod spec;
 mod trust;
 mod words;
 
+use std::collections::HashSet;
 use std::path::Path;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use kiln_image::{Descriptor, Reference};
+use kiln_image::{Descriptor, Digest, Reference};
 use kiln_registry::Client;
 use kiln_solver::key::{Fingerprint, Key};
 
 use crate::store::Store;
 use breaker::Breaker;
+use inline::{Inline, inline_namespace};
 use objects::Objects;
 use registry::Registry;
 
 pub use claim::{Claim, Claimed, Waiting};
+pub use inline::{INLINE_CACHE, InlineCache, InlineRecord};
+pub use mounts::RemoteMount;
 use record::FingerprintRecord;
 pub use record::RemoteRecord;
 pub use spec::{Mode, RemoteKind, RemoteSpec, S3Spec, SpecError};
@@ -51,6 +58,8 @@ const ASKING: Duration = Duration::from_secs(10);
 const CONNECTING: Duration = Duration::from_secs(30);
 /// Bytes in a second below which a transfer is given up: making the layer again is faster.
 const SLOWEST: u64 = 100_000;
+/// Questions to one remote at once, where there are many.
+const AT_ONCE: usize = 32;
 /// How long it may take to store a record.
 const STORING: Duration = Duration::from_secs(30);
 
@@ -140,6 +149,15 @@ fn fingerprint_key(identity: &str, selection: &str) -> Key {
     Key::from(hasher.finalize())
 }
 
+/// What the record of a key is called in a namespace.
+fn record_name(namespace: &str, key: Key) -> String {
+    let mut hasher = blake3::Hasher::new_derive_key("kiln remote cache 2026 name of a record");
+    hasher.update(&(namespace.len() as u64).to_le_bytes());
+    hasher.update(namespace.as_bytes());
+    hasher.update(&key.0);
+    hasher.finalize().to_hex().to_string()
+}
+
 #[derive(Debug)]
 enum Backend {
     Registry(Registry),
@@ -160,6 +178,13 @@ struct Inner {
     trust: Trust,
     breaker: Breaker,
     single_flight: bool,
+    /// Tells places apart.
+    place: String,
+    /// Pieces of cache mounts that could not be had.
+    damaged: Mutex<HashSet<Digest>>,
+    /// The records of the image that this is, once they were asked for.
+    inline: tokio::sync::OnceCell<Inline>,
+    inline_namespace: String,
 }
 
 impl Remote {
@@ -199,14 +224,20 @@ impl Remote {
                 )
             }
         };
+        let inline_namespace = inline_namespace(namespace);
+        let namespace = format!("{namespace}\n{}", spec.namespace());
         Ok(Self {
             inner: Arc::new(Inner {
                 label: spec.to_string(),
                 backend,
-                namespace: format!("{namespace}\n{}", spec.namespace()),
+                place: format!("{:?}\n{namespace}", spec.kind),
+                namespace,
                 trust,
                 breaker: Breaker::default(),
                 single_flight,
+                damaged: Mutex::default(),
+                inline: tokio::sync::OnceCell::new(),
+                inline_namespace,
             }),
         })
     }
@@ -221,6 +252,14 @@ impl Remote {
     /// # Errors
     /// The remote failed, or its record is refused.
     pub async fn get(&self, key: Key) -> Result<Option<RemoteRecord>, RemoteError> {
+        match self.inline(key).await? {
+            Some(record) => record.checked(key).map(Some).map_err(RemoteError::Refused),
+            None => self.record(key).await,
+        }
+    }
+
+    /// The record of a key that the remote keeps apart from any image.
+    async fn record(&self, key: Key) -> Result<Option<RemoteRecord>, RemoteError> {
         let Some(text) = self.read(&self.name(key)).await? else {
             return Ok(None);
         };
@@ -275,7 +314,7 @@ impl Remote {
         let text = serde_json::to_string(&record);
         let text = text.map_err(|e| RemoteError::failed(STORE)(e.to_string()))?;
         let name = self.name(fingerprint_key(identity, selection));
-        self.write(&name, text, None, again).await
+        self.write(&name, text, Vec::new(), again).await
     }
 
     async fn read(&self, name: &str) -> Result<Option<String>, RemoteError> {
@@ -296,7 +335,7 @@ impl Remote {
         &self,
         name: &str,
         text: String,
-        blob: Option<&Descriptor>,
+        blobs: Vec<Descriptor>,
         again: bool,
     ) -> Result<(), RemoteError> {
         let bytes = self.inner.trust.seal(&self.inner.namespace, text);
@@ -307,7 +346,7 @@ impl Remote {
         }
         self.guarded(STORE, STORING, async {
             match &self.inner.backend {
-                Backend::Registry(registry) => registry.put(name, &bytes, blob, again).await,
+                Backend::Registry(registry) => registry.put(name, &bytes, blobs, again).await,
                 Backend::Objects(objects) => objects.put(name, bytes).await,
             }
         })
@@ -319,7 +358,7 @@ impl Remote {
     /// # Errors
     /// The remote failed.
     pub async fn holds(&self, key: Key) -> Result<Held, RemoteError> {
-        match self.get(key).await {
+        match self.record(key).await {
             Ok(None) => Ok(Held::Nothing),
             Ok(Some(_)) => Ok(Held::Record),
             Err(RemoteError::Refused(_)) if self.accepts_own() => Ok(Held::Refused),
@@ -359,7 +398,7 @@ impl Remote {
         let sent = sent.await?;
         let text = record.to_json().map_err(RemoteError::failed(STORE))?;
         let name = self.name(record.key);
-        self.write(&name, text, Some(&record.blob), anew.record)
+        self.write(&name, text, vec![record.blob.clone()], anew.record)
             .await?;
         Ok(sent)
     }
@@ -388,11 +427,7 @@ impl Remote {
 
     /// How a key is called here.
     fn name(&self, key: Key) -> String {
-        let mut hasher = blake3::Hasher::new_derive_key("kiln remote cache 2026 name of a record");
-        hasher.update(&(self.inner.namespace.len() as u64).to_le_bytes());
-        hasher.update(self.inner.namespace.as_bytes());
-        hasher.update(&key.0);
-        hasher.finalize().to_hex().to_string()
+        record_name(&self.inner.namespace, key)
     }
 
     async fn guarded<T>(

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::TryStreamExt as _;
-use kiln_image::Descriptor;
+use kiln_image::{Descriptor, ImageManifest, Manifest, media_type};
 use object_store::aws::{AmazonS3Builder, AmazonS3ConfigKey as Key};
 use object_store::buffered::BufWriter;
 use object_store::local::LocalFileSystem;
@@ -16,6 +16,7 @@ use object_store::{
 };
 use tokio::io::AsyncWriteExt as _;
 
+use super::inline::for_host;
 use super::spec::{S3Spec, SpecError, endpoint, host_part};
 use super::words::Secrets;
 use super::{MAX_RECORD, RemoteError};
@@ -28,6 +29,8 @@ pub(super) struct Objects {
     prefix: Path,
     /// What errors of the server must not show.
     secrets: Secrets,
+    /// It is a directory, in which there may be an OCI layout.
+    may_be_layout: bool,
 }
 
 impl Objects {
@@ -41,6 +44,7 @@ impl Objects {
             store: Arc::new(store),
             prefix: Path::default(),
             secrets: Secrets::default(),
+            may_be_layout: true,
         })
     }
 
@@ -101,6 +105,7 @@ impl Objects {
             store: Arc::new(store),
             prefix: Path::from(spec.prefix.as_str()),
             secrets,
+            may_be_layout: false,
         })
     }
 
@@ -160,6 +165,46 @@ impl Objects {
         self.read(&self.record(name), "look a result up").await
     }
 
+    /// The image of an OCI layout, with its config of at most `most` bytes: blobs have the names that
+    /// they have there, so its layers are fetched like others. A bucket is none.
+    pub(super) async fn image(
+        &self,
+        most: u64,
+    ) -> Result<Option<(ImageManifest, Vec<u8>)>, RemoteError> {
+        const ACTION: &str = "look into an image";
+        if !self.may_be_layout {
+            return Ok(None);
+        }
+        let path = self.prefix.clone().join("index.json");
+        let Some(mut raw) = self.read(&path, ACTION).await? else {
+            return Ok(None);
+        };
+        // The layout's own index, perhaps an index, and an image in it.
+        for _ in 0..3 {
+            let image = match Manifest::parse(&raw, None) {
+                // A file that happens to have this name.
+                Err(error) => {
+                    tracing::debug!(%error, "no image is used as a cache");
+                    return Ok(None);
+                }
+                Ok(Manifest::Image(image)) => image.value,
+                Ok(Manifest::Index(index)) => match for_host(&index.value.manifests) {
+                    Some(chosen) if chosen.size <= MAX_RECORD => {
+                        raw = self.fetch_small(ACTION, chosen).await?;
+                        continue;
+                    }
+                    _ => return Ok(None),
+                },
+            };
+            if !media_type::is_config(&image.config.media_type) || image.config.size > most {
+                return Ok(None);
+            }
+            let config = self.fetch_small(ACTION, &image.config).await?;
+            return Ok(Some((image, config)));
+        }
+        Ok(None)
+    }
+
     pub(super) async fn put(&self, name: &str, record: Vec<u8>) -> Result<(), RemoteError> {
         self.store
             .put(&self.record(name), PutPayload::from(record))
@@ -176,14 +221,10 @@ impl Objects {
         again: bool,
     ) -> Result<bool, RemoteError> {
         const ACTION: &str = "send a layer";
-        let path = self.blob(blob);
-        if !again {
-            match self.store.head(&path).await {
-                Ok(there) if there.size == blob.size => return Ok(false),
-                Ok(_) | Err(Error::NotFound { .. }) => {}
-                Err(e) => return Err(self.failed(ACTION)(e)),
-            }
+        if !again && self.has_blob(blob).await? {
+            return Ok(false);
         }
+        let path = self.blob(blob);
         let why =
             |e: std::io::Error| RemoteError::failed(ACTION)(self.secrets.hide(&e.to_string()));
         let mut from = tokio::fs::File::open(file).await.map_err(why)?;
@@ -195,6 +236,55 @@ impl Objects {
         }
         to.shutdown().await.map_err(why)?;
         Ok(true)
+    }
+
+    /// Whether a blob is there, in its whole length.
+    pub(super) async fn has_blob(&self, blob: &Descriptor) -> Result<bool, RemoteError> {
+        match self.store.head(&self.blob(blob)).await {
+            Ok(found) => Ok(found.size == blob.size),
+            Err(Error::NotFound { .. }) => Ok(false),
+            Err(e) => Err(self.failed("look a blob up")(e)),
+        }
+    }
+
+    /// Writes a blob from memory.
+    pub(super) async fn put_small(
+        &self,
+        blob: &Descriptor,
+        bytes: Vec<u8>,
+    ) -> Result<(), RemoteError> {
+        let path = self.blob(blob);
+        let put = self.store.put(&path, PutPayload::from(bytes)).await;
+        put.map(drop).map_err(self.failed("store a result"))
+    }
+
+    /// Reads a blob into memory.
+    pub(super) async fn fetch_small(
+        &self,
+        action: &'static str,
+        blob: &Descriptor,
+    ) -> Result<Vec<u8>, RemoteError> {
+        let found = self.store.get(&self.blob(blob)).await;
+        let found = found.map_err(self.failed(action))?;
+        let wrong = || RemoteError::Wrong {
+            action,
+            why: format!("{} is damaged there", blob.digest),
+        };
+        if found.meta.size != blob.size {
+            return Err(wrong());
+        }
+        let mut bytes = Vec::new();
+        let mut stream = found.into_stream();
+        while let Some(part) = stream.try_next().await.map_err(self.failed(action))? {
+            bytes.extend_from_slice(&part);
+            if bytes.len() as u64 > blob.size {
+                return Err(wrong());
+            }
+        }
+        if !blob.matches(&bytes) {
+            return Err(wrong());
+        }
+        Ok(bytes)
     }
 
     pub(super) async fn fetch(

@@ -4,9 +4,12 @@ use std::path::Path;
 use std::time::Duration;
 
 use kiln_image::{Descriptor, ImageManifest, Manifest, Reference, media_type};
-use kiln_registry::{BlobReader, BlobSource, Client, FileSink, FileSource, Pushed, RegistryError};
+use kiln_registry::{
+    BlobReader, BlobSource, Client, FileSink, FileSource, MemorySink, Pushed, RegistryError,
+};
 
 use super::RemoteError;
+use super::inline::for_host;
 use crate::store::Store;
 
 /// The type of the artifact.
@@ -151,16 +154,89 @@ impl Registry {
         self.read(&format!("k1-{name}")).await
     }
 
+    /// The image that the reference itself names, with its config of at most `most` bytes.
+    pub(super) async fn image(
+        &self,
+        most: u64,
+    ) -> Result<Option<(ImageManifest, Vec<u8>)>, RemoteError> {
+        const ACTION: &str = "look into an image";
+        let accept = &media_type::ACCEPT_MANIFESTS;
+        let mut at = self.reference.clone();
+        // An index, and an image in it.
+        for _ in 0..2 {
+            let image = match self.client.fetch_manifest(&at, accept).await {
+                Ok(Manifest::Image(image)) => image.value,
+                Ok(Manifest::Index(index)) => match for_host(&index.value.manifests) {
+                    Some(chosen) => {
+                        at = self.reference.by_digest(chosen.digest.clone());
+                        continue;
+                    }
+                    None => return Ok(None),
+                },
+                Err(e) if e.is_temporary() || e.is_denied() => return Err(failed(ACTION)(e)),
+                // Nothing is there, or something that is no image: its records are looked for alone.
+                Err(error) => {
+                    tracing::debug!(%error, "no image is used as a cache");
+                    return Ok(None);
+                }
+            };
+            if !media_type::is_config(&image.config.media_type) || image.config.size > most {
+                return Ok(None);
+            }
+            let config = self.fetch_small(ACTION, &image.config).await?;
+            return Ok(Some((image, config)));
+        }
+        Ok(None)
+    }
+
     pub(super) async fn put(
         &self,
         name: &str,
         record: &[u8],
-        blob: Option<&Descriptor>,
+        blobs: Vec<Descriptor>,
         again: bool,
     ) -> Result<(), RemoteError> {
-        let layers = blob.into_iter().cloned().collect();
-        self.write(&format!("k1-{name}"), record, layers, again)
+        self.write(&format!("k1-{name}"), record, blobs, again)
             .await
+    }
+
+    pub(super) async fn has_blob(&self, blob: &Descriptor) -> Result<bool, RemoteError> {
+        let exists = self.client.exists(&self.reference, &blob.digest).await;
+        exists.map_err(failed("look a result up"))
+    }
+
+    /// Sends a blob from memory.
+    pub(super) async fn put_small(
+        &self,
+        blob: &Descriptor,
+        bytes: Vec<u8>,
+    ) -> Result<(), RemoteError> {
+        let bytes = bytes::Bytes::from(bytes);
+        let pushed = self
+            .client
+            .push_blob(&self.reference, blob, &bytes, &[], &|_| {})
+            .await;
+        pushed.map(drop).map_err(failed("store a result"))
+    }
+
+    /// Fetches a blob into memory.
+    pub(super) async fn fetch_small(
+        &self,
+        action: &'static str,
+        blob: &Descriptor,
+    ) -> Result<Vec<u8>, RemoteError> {
+        let mut sink = MemorySink::default();
+        self.client
+            .fetch_blob(&self.reference, blob, &mut sink, &|_| {})
+            .await
+            .map_err(|error| match &error {
+                RegistryError::Content { .. } => RemoteError::Wrong {
+                    action,
+                    why: words(&error),
+                },
+                _ => failed(action)(error),
+            })?;
+        Ok(sink.into_bytes())
     }
 
     pub(super) async fn put_blob(

@@ -138,6 +138,32 @@ impl RemoteSpec {
     /// # Errors
     /// A field is missing, unknown or malformed.
     pub fn parse(text: &str, writing: bool) -> Result<Self, SpecError> {
+        Self::parse_for(text, writing, false)
+    }
+
+    /// The same for `--cache-mount-to` and `--cache-mount-from`, which know nothing but the place.
+    ///
+    /// # Errors
+    /// A field is missing, unknown or malformed.
+    pub fn parse_for_mounts(text: &str, writing: bool) -> Result<Self, SpecError> {
+        Self::parse_for(text, writing, true)
+    }
+
+    /// Reads `type=inline`, for `--cache-to`; none if the description is of something else.
+    pub fn parse_inline(text: &str) -> Option<Result<(), SpecError>> {
+        let mut fields = Fields::parse(text).ok()?;
+        if fields.take("type")? != "inline" {
+            return None;
+        }
+        Some(match fields.take("mode").as_deref() {
+            None | Some("min") => fields.end("inline"),
+            Some(_) => Err(SpecError(
+                "an image has the steps of its own layers: type=inline knows mode=min only".into(),
+            )),
+        })
+    }
+
+    fn parse_for(text: &str, writing: bool, mounts: bool) -> Result<Self, SpecError> {
         if !text.contains('=') {
             return Ok(Self::of(registry(text)?));
         }
@@ -172,9 +198,15 @@ impl RemoteSpec {
                 secret_access_key: fields.take("secret_access_key"),
                 session_token: fields.take("session_token"),
             }),
+            "inline" if writing && !mounts => {
+                return Err(SpecError(
+                    "type=inline belongs to one build: give it as --cache-to type=inline".into(),
+                ));
+            }
             "inline" => {
                 return Err(SpecError(
-                    "type=inline is not supported: use type=registry, whose records are small"
+                    "an image is named by type=registry,ref=IMAGE, or is an OCI layout of \
+                     type=local; cache mounts are not inside of images"
                         .into(),
                 ));
             }
@@ -184,6 +216,10 @@ impl RemoteSpec {
             }
         };
         let mut spec = Self::of(place);
+        if mounts {
+            fields.end(&format!("{kind} for cache mounts"))?;
+            return Ok(spec);
+        }
         spec.single_flight = fields.flag("single-flight")?;
         if writing {
             spec.mode = match fields.take("mode").as_deref() {
@@ -360,7 +396,8 @@ mod tests {
     fn what_is_not_known_is_refused() {
         for (text, writing, why) in [
             ("type=gha", true, "type `gha` is not known"),
-            ("type=inline", true, "type=inline is not supported"),
+            ("type=inline", true, "give it as --cache-to type=inline"),
+            ("type=inline", false, "type=registry,ref=IMAGE"),
             ("mode=max", true, "a `type` is missing"),
             ("type=registry", true, "needs `ref`"),
             ("type=registry,ref=a,ref=b", true, "`ref` is given twice"),
@@ -410,6 +447,45 @@ mod tests {
         ] {
             let error = RemoteSpec::parse(text, writing).unwrap_err().to_string();
             assert!(error.contains(why), "{text}: {error}");
+        }
+    }
+
+    #[test]
+    fn for_cache_mounts_there_is_only_the_place() {
+        for (text, writing) in [
+            ("cache.example/kiln", true),
+            ("type=registry,ref=cache.example/kiln:main", true),
+            ("type=local,src=/var/cache/kiln", false),
+            ("type=s3,bucket=b,prefix=p", true),
+        ] {
+            let spec = RemoteSpec::parse_for_mounts(text, writing).unwrap();
+            assert_eq!(spec.kind, RemoteSpec::parse(text, writing).unwrap().kind);
+        }
+        for text in [
+            "type=local,dest=/x,mode=max",
+            "type=local,dest=/x,compression=gzip",
+            "ref=a,single-flight=true",
+        ] {
+            let error = RemoteSpec::parse_for_mounts(text, true).unwrap_err();
+            let error = error.to_string();
+            assert!(error.contains("for cache mounts knows no `"), "{error}");
+        }
+    }
+
+    #[test]
+    fn inside_of_an_image_there_is_nothing_to_choose() {
+        for text in ["type=registry,ref=a", "cache.example/kiln", "inline"] {
+            assert!(RemoteSpec::parse_inline(text).is_none(), "{text}");
+        }
+        for text in ["type=inline", "type=inline,mode=min"] {
+            assert!(RemoteSpec::parse_inline(text).unwrap().is_ok(), "{text}");
+        }
+        for (text, why) in [
+            ("type=inline,mode=max", "mode=min only"),
+            ("type=inline,compression=zstd", "knows no `compression`"),
+        ] {
+            let error = RemoteSpec::parse_inline(text).unwrap().unwrap_err();
+            assert!(error.to_string().contains(why), "{error}");
         }
     }
 

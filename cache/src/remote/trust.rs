@@ -105,7 +105,7 @@ impl VerifyingKey {
 
 /// A record with its signature, as a remote keeps it.
 #[derive(Debug, Serialize, Deserialize)]
-struct Sealed {
+pub(super) struct Sealed {
     record: String,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     signature: Option<Signature>,
@@ -157,7 +157,11 @@ impl Trust {
     }
 
     pub(super) fn open(&self, namespace: &str, bytes: &[u8]) -> Result<String, String> {
-        let sealed: Sealed = serde_json::from_slice(bytes).map_err(|e| e.to_string())?;
+        let sealed = serde_json::from_slice(bytes).map_err(|e| e.to_string())?;
+        self.open_sealed(namespace, sealed)
+    }
+
+    pub(super) fn open_sealed(&self, namespace: &str, sealed: Sealed) -> Result<String, String> {
         if let Some(accept) = &self.accept {
             let signature = sealed.signature.ok_or("it is not signed")?;
             let decode = |text: &str| BASE64.decode(text).map_err(|e| e.to_string());

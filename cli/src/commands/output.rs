@@ -341,8 +341,8 @@ impl Outputs {
         self.list.iter().any(Output::uses_stdout)
     }
 
-    /// Whether the names of the image are kept anywhere.
-    pub(crate) fn use_names(&self) -> bool {
+    /// Whether an image, with its config and its names, is kept anywhere.
+    pub(crate) fn have_image(&self) -> bool {
         let named = |o: &Output| matches!(o.kind, Kind::Image(_) | Kind::Archive { .. });
         self.list.is_empty() || self.list.iter().any(named)
     }

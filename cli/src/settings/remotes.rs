@@ -4,7 +4,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use kiln_cache::remote::{RemoteSpec, SigningKey, VerifyingKey};
+use kiln_cache::remote::{RemoteSpec, SigningKey, SpecError, VerifyingKey};
 use serde::Deserialize;
 
 use crate::errors::{Failure, chain};
@@ -14,6 +14,10 @@ use crate::errors::{Failure, chain};
 pub(crate) struct CacheSettings {
     pub(crate) from: Vec<RemoteSpec>,
     pub(crate) to: Vec<RemoteSpec>,
+    /// Where cache mounts are brought from.
+    pub(crate) mounts_from: Vec<RemoteSpec>,
+    /// Where cache mounts are left.
+    pub(crate) mounts_to: Vec<RemoteSpec>,
     /// Nothing is written to any remote.
     pub(crate) read_only: bool,
     /// Keeps the records of one group of hosts from those of another.
@@ -34,6 +38,10 @@ pub(super) struct CacheFile {
     #[serde(default)]
     to: Vec<String>,
     #[serde(default)]
+    mounts_from: Vec<String>,
+    #[serde(default)]
+    mounts_to: Vec<String>,
+    #[serde(default)]
     read_only: bool,
     #[serde(default)]
     namespace: String,
@@ -52,13 +60,15 @@ impl CacheFile {
     /// The section, resolved.
     pub(super) fn settings(self) -> Result<CacheSettings, Failure> {
         let file = self;
-        let parse = |text: &String, writing| {
-            RemoteSpec::parse(text, writing).map_err(|e| {
-                Failure::new(format!(
-                    "config file, [cache], `{}`: {e}",
-                    RemoteSpec::redacted(text)
-                ))
-            })
+        type Parse = fn(&str, bool) -> Result<RemoteSpec, SpecError>;
+        let parse = |texts: &[String], parse: Parse, writing| {
+            let specs = texts.iter().map(|text| {
+                parse(text, writing).map_err(|e| {
+                    let text = RemoteSpec::redacted(text);
+                    Failure::new(format!("config file, [cache], `{text}`: {e}"))
+                })
+            });
+            specs.collect::<Result<Vec<_>, _>>()
         };
         let key = |e| Failure::new(format!("config file, [cache]: {}", chain(&e)));
         let sign = file.sign_key.map(|p| SigningKey::read(&p)).transpose();
@@ -82,16 +92,10 @@ impl CacheFile {
             })?,
         };
         Ok(CacheSettings {
-            from: file
-                .from
-                .iter()
-                .map(|t| parse(t, false))
-                .collect::<Result<_, _>>()?,
-            to: file
-                .to
-                .iter()
-                .map(|t| parse(t, true))
-                .collect::<Result<_, _>>()?,
+            from: parse(&file.from, RemoteSpec::parse, false)?,
+            to: parse(&file.to, RemoteSpec::parse, true)?,
+            mounts_from: parse(&file.mounts_from, RemoteSpec::parse_for_mounts, false)?,
+            mounts_to: parse(&file.mounts_to, RemoteSpec::parse_for_mounts, true)?,
             read_only: file.read_only,
             namespace: file.namespace,
             sign,

@@ -97,7 +97,11 @@ impl Engine {
             root = %scratch.path().display(),
             "starting a sandbox"
         );
-        let event = self.supervise(&launch, step).await?;
+        let event = self.supervise(&launch, step).await;
+        let stopped = !matches!(&event, Ok(e) if matches!(e.exit, Exit::Code(_)));
+        let held = prepared.held.iter().map(|(id, m)| (id.as_str(), m));
+        self.note_mounts(held, stopped);
+        let event = event?;
         tracing::debug!(exit = event.exit.code(), "a sandbox has ended");
         // Locks of cache mounts are held until here.
         drop(prepared.held);

@@ -21,7 +21,7 @@ const MAX_SECRET: u64 = 500 << 10;
 pub(super) struct Prepared {
     pub(super) mounts: Vec<Mount>,
     pub(super) env: Vec<(String, String)>,
-    pub(super) held: Vec<CacheMountDir>,
+    pub(super) held: Vec<(String, CacheMountDir)>,
 }
 
 impl Engine {
@@ -73,7 +73,7 @@ impl Engine {
                         below: PathBuf::from(below.trim_start_matches('/')),
                         recursive: false,
                     };
-                    out.held.push(held);
+                    out.held.push((cache.id.clone(), held));
                     out.mounts.push(Mount {
                         target,
                         source,
@@ -197,11 +197,15 @@ impl Engine {
             Sharing::Private => MountUse::Private,
             Sharing::Locked => MountUse::Locked,
         };
+        // One that is for this step alone is brought when it is known which one that is.
+        if how != MountUse::Private {
+            self.bring_mount(&cache.id, None, step).await?;
+        }
         let base = match cache.base.and_then(|slot| inputs.get(slot)) {
             Some(input) => Some(self.open(&input.output).await?),
             None => None,
         };
-        let mut base = base;
+        let (mut base, id) = (base, &cache.id);
         loop {
             let (store, cache) = (self.s.store.clone(), cache.clone());
             let own = self.s.own_mounts.clone();
@@ -234,6 +238,9 @@ impl Engine {
             })
             .await?;
             if let Some(taken) = taken {
+                if how == MountUse::Private {
+                    self.bring_mount(id, Some(&taken), step).await?;
+                }
                 return Ok(taken);
             }
             base = back;

@@ -105,6 +105,7 @@ impl Engine {
         };
         config.created = last;
         config.rootfs.diff_ids = known.into_iter().map(|(diff_id, _)| diff_id).collect();
+        self.add_inline_cache(&mut config, &layers)?;
         let raw = config.to_json().map_err(|e| Error::Image(e.to_string()))?;
         let id = self.s.store.put_blob(&raw)?;
         Ok(Assembled {

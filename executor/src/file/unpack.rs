@@ -90,6 +90,7 @@ impl Changes<'_> {
             owner,
             tree: false,
             into_tree: true,
+            ..UnpackOptions::default()
         };
         unpack(archive, &root, &options)?;
         Ok(())

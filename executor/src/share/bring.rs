@@ -67,7 +67,10 @@ impl Engine {
         let layer = id.clone();
         let same = blocking(move || {
             if tree != Some(record.tree) {
-                let found = pack(&store.layer_dir(&layer), record.epoch, &mut std::io::sink())?;
+                // The same layer may be here already, made by another step under a clamp of its own.
+                let here = store.layer(layer.as_str())?;
+                let epoch = here.and_then(|l| l.epoch);
+                let found = pack(&store.layer_dir(&layer), epoch, &mut std::io::sink())?;
                 if found.tree != record.tree || found.diff_id != record.diff_id {
                     return Ok(false);
                 }
@@ -104,6 +107,12 @@ impl Engine {
 }
 
 fn remember(store: &Store, layer: &LayerId, record: &RemoteRecord, origin: &Origin) -> Result<()> {
+    // Without its inputs a run explains nothing: it is nobody's earlier one.
+    let unknown = Origin::default();
+    let origin = match record.inputs.is_empty() {
+        true => &unknown,
+        false => origin,
+    };
     store.note_tree(layer, record.tree)?;
     store.put_record(&NewRecord {
         key: record.key,

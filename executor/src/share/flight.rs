@@ -161,7 +161,12 @@ mod tests {
             }
         }
         let patience = Duration::from_secs(9);
-        let share = Share::new(vec![own.clone()], vec![(own, spec.clone())], patience);
+        let remotes = crate::share::Remotes {
+            from: vec![own.clone()],
+            to: vec![(own, spec.clone())],
+            ..crate::share::Remotes::default()
+        };
+        let share = Share::new(remotes, patience, CancellationToken::new());
         let (begun, cancel) = (Instant::now(), CancellationToken::new());
         let together = keys[..2].iter().map(|key| share.turn(*key, &cancel));
         let together = futures_util::future::join_all(together).await;

@@ -12,6 +12,7 @@ use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
 
 use super::flight::HeldClaim;
+use super::mounts::LeftMounts;
 use super::{Share, Target};
 use crate::engine::Engine;
 use crate::error::{Result, blocking};
@@ -27,7 +28,7 @@ const SENDING: usize = 3;
 pub(super) struct Leaving {
     tasks: Mutex<JoinSet<()>>,
     /// Keys of the results of this build by layer, for remotes that only get those of the image.
-    seen: Mutex<HashMap<LayerId, Vec<(Key, bool)>>>,
+    pub(super) seen: Mutex<HashMap<LayerId, Vec<(Key, bool)>>>,
     asking: Arc<Semaphore>,
     sending: Arc<Semaphore>,
     counts: Arc<Counts>,
@@ -64,16 +65,19 @@ pub struct Left {
     pub there: u64,
     /// Results that could not be stored.
     pub failed: u64,
+    /// The same of cache mounts.
+    pub mounts: LeftMounts,
 }
 
 impl Engine {
     /// Has a result of this build left on the remotes. `ran` tells a step that ran from one that
     /// was found in the store.
     pub(crate) fn leave(&self, key: Key, layer: &LayerId, ran: bool, claim: Option<&HeldClaim>) {
-        let Some(share) = self.s.share.as_ref().filter(|s| !s.0.to.is_empty()) else {
+        let leaves = |s: &&Share| !s.0.to.is_empty() || s.0.inline.is_some();
+        let Some(share) = self.s.share.as_ref().filter(leaves) else {
             return;
         };
-        if share.0.to.iter().any(|t| t.mode == Mode::Min) {
+        if share.0.inline.is_some() || share.0.to.iter().any(|t| t.mode == Mode::Min) {
             let mut seen = share
                 .0
                 .leaving
@@ -292,6 +296,7 @@ impl Share {
             bytes: counts.bytes.load(Ordering::Relaxed),
             there: counts.there.load(Ordering::Relaxed),
             failed: counts.failed.load(Ordering::Relaxed),
+            mounts: self.0.mounts.left(),
         }
     }
 }

@@ -1,5 +1,7 @@
 //! Results that hosts share through remote caches: looking them up, bringing them in, leaving them.
 //!
+//! Cache mounts go the same ways.
+//!
 //! Nothing here fails a build. A remote that fails is warned about once; a layer that a remote
 //! promised and cannot give is [`Error::Lost`](crate::Error::Lost), after which the same build is
 //! carried out again without that result.
@@ -7,19 +9,23 @@
 mod bring;
 mod doubt;
 mod flight;
+mod inline;
 mod leave;
+mod mounts;
 mod patience;
 
 use std::collections::HashSet;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use kiln_cache::remote::{Mode, Remote, RemoteError, RemoteRecord, RemoteSpec};
+use kiln_cache::remote::{InlineCache, Mode, Remote, RemoteError, RemoteRecord, RemoteSpec};
 use kiln_solver::explain::Origin;
 use kiln_solver::key::{Fingerprint, Key};
+use tokio_util::sync::CancellationToken;
 
 pub use flight::StepFlight;
 pub(crate) use flight::Turn;
 pub use leave::Left;
+pub use mounts::LeftMounts;
 
 /// The remote caches of a build.
 #[derive(Clone, Debug)]
@@ -36,6 +42,23 @@ struct Inner {
     /// What is wrong on remotes.
     doubts: doubt::Doubts,
     leaving: leave::Leaving,
+    mounts: mounts::Mounts,
+    inline: Option<InlineCache>,
+}
+
+/// The remotes of a build, by what they are for.
+#[derive(Debug, Default)]
+pub struct Remotes {
+    /// Results are looked for here, in this order.
+    pub from: Vec<Remote>,
+    /// Results are left here.
+    pub to: Vec<(Remote, RemoteSpec)>,
+    /// Cache mounts are brought from here, in this order.
+    pub mounts_from: Vec<Remote>,
+    /// Cache mounts are left here.
+    pub mounts_to: Vec<Remote>,
+    /// The image takes the records of its layers along.
+    pub inline: Option<InlineCache>,
 }
 
 /// A remote that results are left on.
@@ -65,13 +88,9 @@ impl SharedLayer {
 }
 
 impl Share {
-    /// Results are looked for in `from`, in this order, and left on `to`. Other hosts that run
-    /// steps are waited for as long as `patience` in all.
-    pub fn new(
-        from: Vec<Remote>,
-        to: Vec<(Remote, RemoteSpec)>,
-        patience: std::time::Duration,
-    ) -> Self {
+    /// Other hosts that run steps are waited for as long as `patience` in all. `stop` ends the packing of
+    /// cache mounts.
+    pub fn new(remotes: Remotes, patience: std::time::Duration, stop: CancellationToken) -> Self {
         let target = |(remote, spec): (Remote, RemoteSpec)| Target {
             remote,
             mode: spec.mode,
@@ -82,12 +101,14 @@ impl Share {
             },
         };
         Self(Arc::new(Inner {
-            from,
-            to: to.into_iter().map(target).collect(),
+            from: remotes.from,
+            to: remotes.to.into_iter().map(target).collect(),
             patience: patience::Patience::new(patience),
             warned: Mutex::default(),
             doubts: doubt::Doubts::default(),
             leaving: leave::Leaving::default(),
+            inline: remotes.inline,
+            mounts: mounts::Mounts::new(remotes.mounts_from, remotes.mounts_to, stop),
         }))
     }
 

@@ -54,7 +54,11 @@ impl Engine {
                 error @ (Error::Registry(_)
                 | Error::Missing { .. }
                 | Error::Io { .. }
-                | Error::Store(kiln_cache::Error::Entry { .. })),
+                | Error::Store(
+                    kiln_cache::Error::Entry { .. }
+                    | kiln_cache::Error::Layer(_)
+                    | kiln_cache::Error::Io { .. },
+                )),
             ) if !error.is_no_space() => Err(self.lost(shared, &error)),
             Err(error) => Err(error),
         }

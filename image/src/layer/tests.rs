@@ -288,6 +288,32 @@ fn archives_of_gnu_tar_are_read() {
 }
 
 #[test]
+fn fine_times_come_back_where_they_are_asked_for() {
+    let times = [
+        (0, 0),
+        (0, 1),
+        (1_700_000_000, 123_456_789),
+        (-1, 500_000_000),
+        (-5, 1),
+        (i64::MIN, 7),
+        (1 << 40, 999_999_999),
+    ];
+    let mut writer = LayerWriter::new(Vec::new());
+    writer.set_fine_times(true);
+    for (number, (secs, nanos)) in times.into_iter().enumerate() {
+        let entry = Entry {
+            mtime: Timestamp { secs, nanos },
+            ..Entry::new(number.to_string(), EntryKind::Directory, 0o755)
+        };
+        writer.append(&entry, &mut std::io::empty()).unwrap();
+    }
+    let read = read(&writer.finish().unwrap()).unwrap();
+    let found = read.iter().map(|(e, _)| (e.mtime.secs, e.mtime.nanos));
+    let found: Vec<_> = found.collect();
+    assert_eq!(found, times);
+}
+
+#[test]
 fn times_are_clamped_and_whole() {
     let mut writer = LayerWriter::new(Vec::new());
     writer.set_epoch_clamp(Some(1000));

@@ -1,7 +1,7 @@
 //! Writes layer tars whose bytes depend on nothing but the entries.
 //!
 //! Headers are plain ustar; PAX records come only where a value does not fit. Owners are numeric,
-//! times are whole seconds.
+//! times are whole seconds unless [`LayerWriter::set_fine_times`] says otherwise.
 
 use std::io::{self, Read, Write};
 
@@ -61,6 +61,7 @@ pub struct LayerWriter<W: Output> {
     path: Vec<u8>,
     epoch: Option<i64>,
     whiteouts: bool,
+    fine_times: bool,
 }
 
 impl<W: Output> LayerWriter<W> {
@@ -74,6 +75,7 @@ impl<W: Output> LayerWriter<W> {
             path: Vec::new(),
             epoch: None,
             whiteouts: true,
+            fine_times: false,
         }
     }
 
@@ -86,6 +88,11 @@ impl<W: Output> LayerWriter<W> {
     /// removals are an error. `true` at first.
     pub const fn set_whiteouts(&mut self, whiteouts: bool) {
         self.whiteouts = whiteouts;
+    }
+
+    /// With `true`, keeps the nanoseconds of times, in a PAX record. `false` at first.
+    pub const fn set_fine_times(&mut self, fine_times: bool) {
+        self.fine_times = fine_times;
     }
 
     /// Writes an entry; of a file exactly its size is read from `data`.
@@ -164,7 +171,17 @@ impl<W: Output> LayerWriter<W> {
         let secs = self
             .epoch
             .map_or(entry.mtime.secs, |epoch| entry.mtime.secs.min(epoch));
+        let nanos = if self.fine_times && secs == entry.mtime.secs {
+            entry.mtime.nanos
+        } else {
+            0
+        };
         match u64::try_from(secs) {
+            _ if nanos > 0 => {
+                let text = fine_time(secs, nanos);
+                push_record(&mut self.pax, &[b"mtime"], text.as_bytes());
+                header.set_mtime(u64::try_from(secs).map_or(0, |s| s.min(MAX_OCTAL)));
+            }
             Ok(secs) if secs <= MAX_OCTAL => header.set_mtime(secs),
             _ => {
                 let text = decimal(&mut octal, secs.unsigned_abs(), secs < 0);
@@ -416,6 +433,17 @@ fn decimal(space: &mut [u8; 24], number: u64, negative: bool) -> &[u8] {
     let _ = write!(cursor, "{}{number}", if negative { "-" } else { "" });
     let length = usize::try_from(cursor.position()).unwrap_or(0);
     space.get(..length).unwrap_or_default()
+}
+
+/// Seconds and nanoseconds (more than none) as PAX has them: a sign, and a fraction away from zero.
+fn fine_time(secs: i64, nanos: u32) -> String {
+    match u64::try_from(secs) {
+        Ok(secs) => format!("{secs}.{nanos:09}"),
+        Err(_) => {
+            let whole = secs.unsigned_abs() - 1;
+            format!("-{whole}.{:09}", 1_000_000_000_u32.saturating_sub(nanos))
+        }
+    }
 }
 
 fn invalid(problem: &str, path: &[u8]) -> io::Error {

@@ -49,6 +49,8 @@ Examples:
   SOURCE_DATE_EPOCH=0 kiln build --check-reproducible .
   kiln build --secret id=token,src=token.txt -t web .
   tar c . | kiln build -t web -                    a tar as the context
+  kiln build --cache-from cache.example/web --cache-mount-from cache.example/web .
+  kiln build --cache-to type=inline -t web .       the image is a cache for --cache-from
   kiln build -o type=oci,dest=web.tar .            an archive instead of an image")]
 pub(crate) struct Args {
     /// Directory, `-` for a tar or Dockerfile on standard input, git repository or address of a tar
@@ -124,12 +126,6 @@ pub(crate) struct Args {
     /// Where the result goes: type=image|oci|docker|tar|local[,dest=PATH], or a directory
     #[arg(short, long, value_name = "SPEC")]
     output: Vec<String>,
-    /// Look for results in a remote cache: type=registry,ref=…, type=local,src=…, type=s3,bucket=…
-    #[arg(long, value_name = "SPEC")]
-    cache_from: Vec<String>,
-    /// Leave results in a remote cache: type=registry,ref=…[,mode=min|max], type=local,dest=…
-    #[arg(long, value_name = "SPEC")]
-    cache_to: Vec<String>,
     /// Write the image id to a file
     #[arg(long, value_name = "FILE")]
     iidfile: Option<PathBuf>,
@@ -154,6 +150,8 @@ pub(crate) struct Args {
     /// Print nothing but the image id
     #[arg(short, long)]
     quiet: bool,
+    #[command(flatten)]
+    share: share::ShareArgs,
     #[command(flatten)]
     call: CallArgs,
 }
@@ -229,7 +227,12 @@ fn build(app: &App, args: &Args, runtime: &Runtime, interrupt: &Interrupt) -> Re
     }
     let contexts = fetcher.named(&args.build_context, &mut inputs)?;
     let mut engine = app.engine(inputs, args.pull)?;
-    if let Some(share) = share::of(app, &args.cache_from, &args.cache_to)? {
+    let wanted = share::Wanted {
+        clear_mounts: args.no_cache_mounts,
+        squash: args.squash,
+        image: outputs.have_image(),
+    };
+    if let Some(share) = share::of(app, &args.share, &wanted, interrupt.token())? {
         engine = engine.with_share(share);
     }
     let mut request = request(args, &parsed.dockerfile, &source.text, contexts)?;
@@ -286,7 +289,7 @@ fn build(app: &App, args: &Args, runtime: &Runtime, interrupt: &Interrupt) -> Re
         tracing::warn!(%error, "the last use of layers is not noted");
     }
     report::finish(args, &names, &outputs, &image, model.counts, mode)?;
-    share::report(left, mode);
+    share::report(&engine, left, mode);
     if args.check_reproducible {
         reproducible::check(&build, &solved, runtime, mode)?;
     }

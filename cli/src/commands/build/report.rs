@@ -94,7 +94,7 @@ pub(super) fn finish(
         ui::note(&built.to_string());
     } else {
         // A directory or a tar has no name.
-        let names = if shown.is_empty() || !outputs.use_names() {
+        let names = if shown.is_empty() || !outputs.have_image() {
             String::new()
         } else {
             format!(" {}", shown.join(", "))

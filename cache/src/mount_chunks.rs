@@ -1,0 +1,248 @@
+//! Cache mounts in pieces: the archive of a mount, cut where its content says so, each piece
+//! compressed and named by its digest. A small change makes few new pieces.
+
+use std::collections::HashSet;
+use std::io::{Read, Write};
+use std::path::{Path, PathBuf};
+
+use fastcdc::v2020::FastCDC;
+use kiln_image::Digest;
+use rayon::prelude::*;
+use tokio_util::sync::CancellationToken;
+
+use crate::error::{Error, Result};
+use crate::mount_archive::pack_mount;
+use crate::mount_sync::{IdleMount, MountState};
+use crate::scratch::Scratch;
+use crate::store::Store;
+
+/// The largest archive of a mount.
+pub(crate) const MAX_ARCHIVE: u64 = 64 << 30;
+/// The most pieces of an archive.
+pub(crate) const MAX_CHUNKS: usize = 64 << 10;
+/// The most different pieces: a registry takes manifests of 4 MiB, and each piece is named there.
+pub(crate) const MAX_DIFFERENT: usize = 20_000;
+/// The longest piece, plain.
+pub(crate) const MAX_LENGTH: u64 = 16 << 20;
+/// The longest piece, compressed: what cannot be compressed grows a little.
+pub(crate) const MAX_SIZE: u64 = MAX_LENGTH + (1 << 20);
+/// Bytes of files from which on pieces are larger.
+const LARGE: u64 = 4 << 30;
+/// Plain bytes that are compressed at once.
+const BATCH: usize = 16 << 20;
+
+/// A piece.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct MountChunk {
+    /// Digest of its compressed bytes.
+    pub digest: Digest,
+    /// The number of those.
+    pub size: u64,
+    /// The number of its plain bytes.
+    pub length: u64,
+}
+
+/// A mount that was packed. Dropping it removes the files of its pieces.
+#[derive(Debug)]
+pub struct PackedMount {
+    /// The pieces of its archive, in order.
+    pub chunks: Vec<MountChunk>,
+    /// What the mount looked like.
+    pub state: MountState,
+    scratch: Scratch,
+}
+
+impl PackedMount {
+    /// The file of a piece, if it is none of those that were said to be known.
+    pub fn file(&self, chunk: &MountChunk) -> PathBuf {
+        self.scratch.path().join(chunk.digest.hex())
+    }
+}
+
+/// How long pieces are: least, about, most.
+#[derive(Clone, Copy, Debug)]
+struct Lengths(usize, usize, usize);
+
+impl Lengths {
+    fn of(bytes: u64) -> Self {
+        match bytes {
+            0..LARGE => Self(128 << 10, 512 << 10, 2 << 20),
+            _ => Self(1 << 20, 4 << 20, 16 << 20),
+        }
+    }
+}
+
+impl IdleMount {
+    /// Packs the mount. Files are written for pieces that are not `known`.
+    ///
+    /// # Errors
+    /// It is too large, it cannot be read, there is no room, or `stop` was cancelled.
+    pub fn pack(
+        &self,
+        store: &Store,
+        known: &HashSet<Digest>,
+        stop: &CancellationToken,
+    ) -> Result<PackedMount> {
+        let state = self.state()?;
+        let scratch = store.scratch()?;
+        let mut chunker = Chunker {
+            dir: scratch.path(),
+            known,
+            stop,
+            lengths: Lengths::of(state.bytes),
+            total: 0,
+            buffer: Vec::new(),
+            batch: Vec::new(),
+            chunks: Vec::new(),
+            different: HashSet::new(),
+            failure: None,
+        };
+        let packed = pack_mount(&self.path, &mut chunker).and_then(|()| {
+            let ended = chunker.cut(true).and_then(|()| chunker.compress());
+            ended.map_err(|e| Error::io("pack cache mount", e))
+        });
+        if let Some(error) = chunker.failure.take() {
+            return Err(error);
+        }
+        packed?;
+        let chunks = chunker.chunks;
+        Ok(PackedMount {
+            chunks,
+            state,
+            scratch,
+        })
+    }
+}
+
+/// Takes an archive and makes pieces of it.
+struct Chunker<'a> {
+    dir: &'a Path,
+    known: &'a HashSet<Digest>,
+    stop: &'a CancellationToken,
+    lengths: Lengths,
+    total: u64,
+    buffer: Vec<u8>,
+    batch: Vec<Vec<u8>>,
+    chunks: Vec<MountChunk>,
+    different: HashSet<Digest>,
+    /// Why a write failed, in words that the writer's caller could not know.
+    failure: Option<Error>,
+}
+
+impl Chunker<'_> {
+    fn fail(&mut self, error: Error) -> std::io::Error {
+        self.failure = Some(error);
+        std::io::ErrorKind::Other.into()
+    }
+
+    /// Cuts what does not depend on bytes to come, and in the end the rest.
+    fn cut(&mut self, last: bool) -> std::io::Result<()> {
+        let Lengths(least, about, most) = self.lengths;
+        let chunker = FastCDC::new(&self.buffer, least, about, most);
+        let mut at = 0;
+        while let Some(left) = self.buffer.len().checked_sub(at)
+            && left > 0
+            && (last || left >= most)
+        {
+            let (_, end) = chunker.cut(at, left);
+            let end = if end > at { end } else { self.buffer.len() };
+            self.batch.push(self.buffer[at..end].to_vec());
+            at = end;
+        }
+        self.buffer.drain(..at);
+        if self.batch.iter().map(Vec::len).sum::<usize>() >= BATCH {
+            self.compress()?;
+        }
+        Ok(())
+    }
+
+    fn compress(&mut self) -> std::io::Result<()> {
+        if self.stop.is_cancelled() {
+            return Err(std::io::Error::other("cancelled"));
+        }
+        let batch = std::mem::take(&mut self.batch);
+        let compressed: Vec<_> = batch.par_iter().map(|plain| compress(plain)).collect();
+        for done in compressed {
+            let (chunk, bytes) = done?;
+            self.chunks.push(chunk.clone());
+            if self.different.insert(chunk.digest.clone()) && !self.known.contains(&chunk.digest) {
+                std::fs::write(self.dir.join(chunk.digest.hex()), bytes)?;
+            }
+        }
+        if self.chunks.len() > MAX_CHUNKS || self.different.len() > MAX_DIFFERENT {
+            return Err(self.fail(Error::MountTooLarge(MAX_ARCHIVE)));
+        }
+        Ok(())
+    }
+}
+
+impl Write for Chunker<'_> {
+    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+        let room = 4 * self.lengths.2;
+        if self.buffer.len() >= room {
+            self.cut(false)?;
+        }
+        let n = bytes.len().min(room - self.buffer.len());
+        self.buffer.extend_from_slice(&bytes[..n]);
+        self.total += n as u64;
+        if self.total > MAX_ARCHIVE {
+            return Err(self.fail(Error::MountTooLarge(MAX_ARCHIVE)));
+        }
+        Ok(n)
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        Ok(())
+    }
+}
+
+fn compress(plain: &[u8]) -> std::io::Result<(MountChunk, Vec<u8>)> {
+    let bytes = zstd::bulk::compress(plain, zstd::DEFAULT_COMPRESSION_LEVEL)?;
+    let chunk = MountChunk {
+        digest: Digest::of(&bytes),
+        size: bytes.len() as u64,
+        length: plain.len() as u64,
+    };
+    Ok((chunk, bytes))
+}
+
+/// The plain bytes of a piece, whose digest is right.
+pub(crate) fn plain(bytes: &[u8], length: u64) -> std::io::Result<Vec<u8>> {
+    let wrong = || std::io::Error::other("a piece does not have the length that it should");
+    let length = usize::try_from(length).map_err(|_| wrong())?;
+    let plain = zstd::bulk::decompress(bytes, length)?;
+    if plain.len() != length {
+        return Err(wrong());
+    }
+    Ok(plain)
+}
+
+/// The archive that pieces make, which another thread gives.
+pub(crate) struct Pieces {
+    /// Compressed bytes, plain length, and how often the piece comes.
+    pub(crate) from: tokio::sync::mpsc::Receiver<(Vec<u8>, u64, u64)>,
+    /// Plain bytes that are still to come.
+    pub(crate) left: u64,
+    pub(crate) plain: Vec<u8>,
+    pub(crate) at: usize,
+    pub(crate) again: u64,
+}
+
+impl Read for Pieces {
+    fn read(&mut self, out: &mut [u8]) -> std::io::Result<usize> {
+        if self.at == self.plain.len() && self.left > 0 {
+            if self.again == 0 {
+                let next = self.from.blocking_recv();
+                let (bytes, length, times) = next.ok_or(std::io::ErrorKind::UnexpectedEof)?;
+                self.plain = plain(&bytes, length)?;
+                self.again = times;
+            }
+            (self.at, self.again) = (0, self.again.saturating_sub(1));
+        }
+        let n = out.len().min(self.plain.len() - self.at);
+        out[..n].copy_from_slice(&self.plain[self.at..self.at + n]);
+        self.at += n;
+        self.left = self.left.saturating_sub(n as u64);
+        Ok(n)
+    }
+}

@@ -1,0 +1,402 @@
+//! Cache mounts on remotes: a record for each, which names an index of pieces.
+//!
+//! Pieces come first and are never rewritten, the index then, the record last. So hosts that write
+//! at once do not disturb each other: the last record wins, and all that it names is there. The
+//! record is signed as others are, and has the digest of the index, which has those of the pieces.
+
+use std::collections::HashSet;
+use std::path::Path;
+use std::sync::{Arc, PoisonError};
+
+use futures_util::{StreamExt as _, stream};
+use kiln_image::{Algorithm, Descriptor, Digest};
+use kiln_solver::key::Key;
+use kiln_sys::RootDir;
+use serde::{Deserialize, Serialize};
+
+use super::{ASKING, Backend, LOOK_UP, Remote, RemoteError, STORE, transfer_time};
+use crate::mount_chunks::{
+    MAX_ARCHIVE, MAX_CHUNKS, MAX_DIFFERENT, MAX_LENGTH, MAX_SIZE, MountChunk, Pieces,
+};
+use crate::scratch::Scratch;
+use crate::unpack::{UnpackOptions, unpack};
+
+const FETCH: &str = "fetch a cache mount";
+const SEND: &str = "send a cache mount";
+/// Version of record and index. Others are refused.
+const VERSION: u32 = 1;
+const INDEX: &str = "application/vnd.kiln.mount.v1+zstd";
+const CHUNK: &str = "application/vnd.kiln.chunk.v1+zstd";
+/// The largest index, compressed.
+const MAX_INDEX: u64 = 8 << 20;
+/// The largest index, plain.
+const MAX_PLAIN_INDEX: usize = 16 << 20;
+/// Pieces that are fetched at once.
+const FETCHING: usize = 6;
+
+/// What a remote has of a cache mount.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RemoteMount {
+    chunks: Vec<MountChunk>,
+}
+
+/// The record.
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Wire {
+    version: u32,
+    /// The mount's id, as in `RUN --mount`.
+    mount: String,
+    /// 0, or the number of a further one of `sharing=private`.
+    number: u32,
+    index: Descriptor,
+}
+
+/// The index: SHA-256 in hexadecimal digits, bytes and plain bytes of each piece, in order.
+#[derive(Debug, Serialize, Deserialize)]
+struct Index {
+    version: u32,
+    chunks: Vec<(String, u64, u64)>,
+}
+
+fn mount_key(id: &str, number: u32) -> Key {
+    let mut hasher = blake3::Hasher::new_derive_key("kiln remote cache 2026 cache mount");
+    hasher.update(id.as_bytes());
+    hasher.update(&number.to_le_bytes());
+    Key::from(hasher.finalize())
+}
+
+fn descriptor(chunk: &MountChunk) -> Descriptor {
+    Descriptor::new(CHUNK, chunk.digest.clone(), chunk.size)
+}
+
+impl RemoteMount {
+    /// The pieces of its archive, in order.
+    pub fn chunks(&self) -> &[MountChunk] {
+        &self.chunks
+    }
+
+    /// Bytes of its different pieces.
+    pub fn size(&self) -> u64 {
+        different(&self.chunks).map(|c| c.size).sum()
+    }
+
+    fn to_bytes(chunks: &[MountChunk]) -> Result<Vec<u8>, String> {
+        let row = |c: &MountChunk| (c.digest.hex().to_owned(), c.size, c.length);
+        let index = Index {
+            version: VERSION,
+            chunks: chunks.iter().map(row).collect(),
+        };
+        let json = serde_json::to_vec(&index).map_err(|e| e.to_string())?;
+        zstd::bulk::compress(&json, zstd::DEFAULT_COMPRESSION_LEVEL).map_err(|e| e.to_string())
+    }
+
+    /// Reads an index, whose digest is right, and refuses one of what kiln would not have written.
+    fn from_bytes(bytes: &[u8]) -> Result<Self, String> {
+        let json = zstd::bulk::decompress(bytes, MAX_PLAIN_INDEX).map_err(|e| e.to_string())?;
+        let index: Index = serde_json::from_slice(&json).map_err(|e| e.to_string())?;
+        if index.version != VERSION {
+            return Err(format!("it has version {}", index.version));
+        }
+        if index.chunks.len() > MAX_CHUNKS {
+            return Err(format!("it has {} pieces", index.chunks.len()));
+        }
+        let mut chunks = Vec::with_capacity(index.chunks.len());
+        let mut total = 0_u64;
+        for (hex, size, length) in index.chunks {
+            let digest: Digest = format!("{}:{hex}", Algorithm::Sha256)
+                .parse()
+                .map_err(|_| "a digest is malformed")?;
+            if size > MAX_SIZE || length > MAX_LENGTH || length == 0 {
+                return Err(format!("a piece has {size} bytes for {length}"));
+            }
+            total = total.saturating_add(length);
+            chunks.push(MountChunk {
+                digest,
+                size,
+                length,
+            });
+        }
+        if total > MAX_ARCHIVE || different(&chunks).count() > MAX_DIFFERENT {
+            return Err("it is too large".into());
+        }
+        Ok(Self { chunks })
+    }
+
+    /// Pieces in order, with how often each comes in a row.
+    fn runs(&self) -> Vec<(MountChunk, u64)> {
+        let mut runs: Vec<(MountChunk, u64)> = Vec::new();
+        for chunk in &self.chunks {
+            match runs.last_mut() {
+                Some((last, times)) if last == chunk => *times += 1,
+                _ => runs.push((chunk.clone(), 1)),
+            }
+        }
+        runs
+    }
+}
+
+/// Every piece once.
+fn different(chunks: &[MountChunk]) -> impl Iterator<Item = &MountChunk> {
+    let mut seen = HashSet::new();
+    chunks.iter().filter(move |c| seen.insert(&c.digest))
+}
+
+impl Remote {
+    /// Tells places apart: the same for every host that would find the same there.
+    pub fn place(&self) -> &str {
+        &self.inner.place
+    }
+
+    /// What the remote has of a cache mount.
+    ///
+    /// # Errors
+    /// The remote failed, or what it has is refused.
+    pub async fn mount(&self, id: &str, number: u32) -> Result<Option<RemoteMount>, RemoteError> {
+        let Some(text) = self.read(&self.name(mount_key(id, number))).await? else {
+            return Ok(None);
+        };
+        let refused = |why: String| RemoteError::Refused(format!("cache mount `{id}`: {why}"));
+        let wire: Wire = serde_json::from_str(&text).map_err(|e| refused(e.to_string()))?;
+        if wire.version != VERSION {
+            return Err(refused(format!("it has version {}", wire.version)));
+        }
+        if (wire.mount.as_str(), wire.number) != (id, number) {
+            return Err(refused("it is that of another mount".into()));
+        }
+        if wire.index.size > MAX_INDEX {
+            return Err(refused("its index is too large".into()));
+        }
+        let bytes = self.fetch_small(LOOK_UP, &wire.index).await?;
+        let decoded = tokio::task::spawn_blocking(move || RemoteMount::from_bytes(&bytes)).await;
+        let decoded = decoded.map_err(|e| e.to_string()).flatten();
+        decoded.map(Some).map_err(refused)
+    }
+
+    /// Brings the content of a cache mount into the folder `data` of a directory, which is made.
+    /// `progress` is told the bytes that have come.
+    ///
+    /// # Errors
+    /// The remote failed, a piece is damaged, or the archive is refused.
+    pub async fn bring_mount(
+        &self,
+        mount: &RemoteMount,
+        to: Arc<Scratch>,
+        progress: &(dyn Fn(u64) + Send + Sync),
+    ) -> Result<(), RemoteError> {
+        let (give, from) = tokio::sync::mpsc::channel(1);
+        let pieces = Pieces {
+            from,
+            left: mount.chunks.iter().map(|c| c.length).sum(),
+            plain: Vec::new(),
+            at: 0,
+            again: 0,
+        };
+        let unpacking = tokio::task::spawn_blocking(move || {
+            let data = to.path().join("data");
+            std::fs::create_dir(&data).map_err(|e| crate::Error::io("make cache mount", e))?;
+            let options = UnpackOptions {
+                sparse: true,
+                no_devices: true,
+                ..UnpackOptions::default()
+            };
+            unpack(pieces, &RootDir::open_trusted(&data)?, &options)
+        });
+        let fetch = |(chunk, times): (MountChunk, u64)| async move {
+            let bytes = self.fetch_small(FETCH, &descriptor(&chunk)).await?;
+            Ok::<_, RemoteError>((bytes, chunk.length, times))
+        };
+        let mut fetched = stream::iter(mount.runs()).map(fetch).buffered(FETCHING);
+        let mut done = 0;
+        let outcome = loop {
+            match fetched.next().await {
+                None => break Ok(()),
+                Some(Err(error)) => break Err(error),
+                Some(Ok(piece)) => {
+                    done += piece.0.len() as u64;
+                    progress(done);
+                    // Whoever does not take it any more says why below.
+                    if give.send(piece).await.is_err() {
+                        break Ok(());
+                    }
+                }
+            }
+        };
+        drop(give);
+        let unpacked = unpacking.await;
+        outcome?;
+        match unpacked.map_err(std::io::Error::other) {
+            Ok(Ok(_)) => Ok(()),
+            Ok(Err(error @ (crate::Error::Layer(_) | crate::Error::Entry { .. }))) => {
+                Err(RemoteError::Refused(format!("a cache mount: {error}")))
+            }
+            Ok(Err(error)) => Err(error.into()),
+            Err(error) => Err(crate::Error::io("unpack a cache mount", error).into()),
+        }
+    }
+
+    /// Which of the pieces the remote has.
+    ///
+    /// # Errors
+    /// The remote failed.
+    pub async fn has_chunks(&self, chunks: &[MountChunk]) -> Result<HashSet<Digest>, RemoteError> {
+        let ask = |chunk: MountChunk| async move {
+            let blob = descriptor(&chunk);
+            let there = !self.is_damaged(&chunk.digest) && self.has_blob(&blob).await?;
+            Ok::<_, RemoteError>(there.then_some(chunk.digest))
+        };
+        let pieces: Vec<MountChunk> = different(chunks).cloned().collect();
+        let mut answers = stream::iter(pieces)
+            .map(ask)
+            .buffer_unordered(super::AT_ONCE);
+        let mut there = HashSet::new();
+        while let Some(answer) = answers.next().await {
+            there.extend(answer?);
+        }
+        Ok(there)
+    }
+
+    async fn has_blob(&self, blob: &Descriptor) -> Result<bool, RemoteError> {
+        self.guarded(SEND, ASKING, async {
+            match &self.inner.backend {
+                Backend::Registry(registry) => registry.has_blob(blob).await,
+                Backend::Objects(objects) => objects.has_blob(blob).await,
+            }
+        })
+        .await
+    }
+
+    /// Sends a piece, unless the remote has it. Returns whether bytes were sent.
+    ///
+    /// # Errors
+    /// The remote failed.
+    pub async fn put_chunk(&self, chunk: &MountChunk, file: &Path) -> Result<bool, RemoteError> {
+        let (blob, damaged) = (descriptor(chunk), self.is_damaged(&chunk.digest));
+        self.guarded(SEND, transfer_time(blob.size), async {
+            match &self.inner.backend {
+                Backend::Registry(registry) => registry.put_blob(&blob, file, &[]).await,
+                Backend::Objects(objects) => objects.put_blob(&blob, file, damaged).await,
+            }
+        })
+        .await
+    }
+
+    /// Makes pieces that are there the content of a cache mount.
+    ///
+    /// # Errors
+    /// The remote failed.
+    pub async fn put_mount(
+        &self,
+        id: &str,
+        number: u32,
+        chunks: &[MountChunk],
+    ) -> Result<(), RemoteError> {
+        let bytes = RemoteMount::to_bytes(chunks).map_err(RemoteError::failed(STORE))?;
+        let index = Descriptor::of(INDEX, &bytes);
+        self.guarded(STORE, transfer_time(index.size), async {
+            match &self.inner.backend {
+                Backend::Registry(registry) => registry.put_small(&index, bytes).await,
+                Backend::Objects(objects) => objects.put_small(&index, bytes).await,
+            }
+        })
+        .await?;
+        let mut blobs = vec![index.clone()];
+        blobs.extend(different(chunks).map(descriptor));
+        let wire = Wire {
+            version: VERSION,
+            mount: id.to_owned(),
+            number,
+            index,
+        };
+        let text = serde_json::to_string(&wire);
+        let text = text.map_err(|e| RemoteError::failed(STORE)(e.to_string()))?;
+        let name = self.name(mount_key(id, number));
+        self.write(&name, text, blobs, false).await
+    }
+
+    /// A blob that fits into memory: whoever calls this has bounded its size.
+    async fn fetch_small(
+        &self,
+        action: &'static str,
+        blob: &Descriptor,
+    ) -> Result<Vec<u8>, RemoteError> {
+        let fetched = self.guarded(action, transfer_time(blob.size), async {
+            match &self.inner.backend {
+                Backend::Registry(registry) => registry.fetch_small(action, blob).await,
+                Backend::Objects(objects) => objects.fetch_small(action, blob).await,
+            }
+        });
+        let fetched = fetched.await;
+        if fetched.is_err() {
+            let mut damaged = self.inner.damaged.lock();
+            let damaged = damaged.as_mut().unwrap_or_else(|e| e.get_mut());
+            damaged.insert(blob.digest.clone());
+        }
+        fetched
+    }
+
+    /// Whether a blob could not be had, so that it is sent again though it may be there.
+    fn is_damaged(&self, digest: &Digest) -> bool {
+        let damaged = self.inner.damaged.lock();
+        damaged
+            .unwrap_or_else(PoisonError::into_inner)
+            .contains(digest)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn chunk(text: &str, size: u64, length: u64) -> MountChunk {
+        let digest = Digest::of(text.as_bytes());
+        MountChunk {
+            digest,
+            size,
+            length,
+        }
+    }
+
+    #[test]
+    fn an_index_comes_back_and_repeated_pieces_are_fetched_once() {
+        let chunks = [chunk("a", 5, 9), chunk("zero", 1, 8), chunk("zero", 1, 8)];
+        let bytes = RemoteMount::to_bytes(&chunks).unwrap();
+        let mount = RemoteMount::from_bytes(&bytes).unwrap();
+        assert_eq!(mount.chunks(), chunks);
+        assert_eq!(mount.size(), 6);
+        let times: Vec<u64> = mount.runs().iter().map(|r| r.1).collect();
+        assert_eq!(times, [1, 2]);
+    }
+
+    #[test]
+    fn an_index_that_asks_for_too_much_is_refused() {
+        let too_many = vec![chunk("a", 1, 1); MAX_CHUNKS + 1];
+        let too_long = vec![chunk("a", 1, MAX_LENGTH); 4097];
+        let other: Vec<_> = (0..=MAX_DIFFERENT)
+            .map(|n| chunk(&n.to_string(), 1, 1))
+            .collect();
+        for (chunks, why) in [
+            (too_many, "pieces"),
+            (too_long, "too large"),
+            (other, "too large"),
+            (vec![chunk("a", 1, MAX_LENGTH + 1)], "a piece has"),
+            (vec![chunk("a", MAX_SIZE + 1, 1)], "a piece has"),
+            (vec![chunk("a", 1, 0)], "a piece has"),
+        ] {
+            let bytes = RemoteMount::to_bytes(&chunks).unwrap();
+            let error = RemoteMount::from_bytes(&bytes).unwrap_err();
+            assert!(error.contains(why), "{error}");
+        }
+        let pack = |text: &[u8]| zstd::bulk::compress(text, 3).unwrap();
+        for bytes in [
+            b"no zstd".to_vec(),
+            pack(b"{}"),
+            pack(br#"{"version":2,"chunks":[]}"#),
+            pack(br#"{"version":1,"chunks":[["../../etc",1,1]]}"#),
+            // A bomb.
+            pack(&vec![b' '; MAX_PLAIN_INDEX + 1]),
+        ] {
+            assert!(RemoteMount::from_bytes(&bytes).is_err());
+        }
+    }
+}

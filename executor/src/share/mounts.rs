@@ -1,0 +1,413 @@
+//! Cache mounts that hosts share: brought in before a step runs on an empty one, left when the build
+//! is over.
+//!
+//! A mount is packed only while nobody uses it, and what was packed is sent afterwards: steps of
+//! other builds wait for the packing and not for the network.
+
+use std::collections::{BTreeMap, HashMap, HashSet};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use futures_util::{StreamExt as _, stream};
+use kiln_cache::remote::{Remote, RemoteError, RemoteMount};
+use kiln_cache::{CacheMountDir, Idle, IdleMount, MountChunk, PackedMount, Store};
+use kiln_image::Digest;
+use kiln_solver::ports::Step;
+use tokio::sync::{OnceCell, Semaphore};
+use tokio_util::sync::CancellationToken;
+
+use super::Share;
+use crate::engine::Engine;
+use crate::error::{Error, Result, blocking};
+use crate::output::Watch;
+
+/// Mounts that are packed and sent at once.
+const MOUNTS: usize = 2;
+/// Pieces that are sent at once.
+const SENDING: usize = 8;
+/// How long a mount that another build uses is waited for.
+const PATIENCE: Duration = Duration::from_secs(10);
+
+/// A cache mount of the store: its id, and its number among those of that id.
+type Name = (String, u32);
+
+/// Cache mounts on remotes.
+#[derive(Debug)]
+pub(super) struct Mounts {
+    pub(super) from: Vec<Remote>,
+    pub(super) to: Vec<Remote>,
+    /// Mounts that were looked for: each is once in a build.
+    brought: Mutex<HashMap<Name, Arc<OnceCell<()>>>>,
+    /// Mounts that steps have used, and whether one was stopped in the middle of it.
+    used: Mutex<BTreeMap<Name, bool>>,
+    sending: Semaphore,
+    /// Ends the packing.
+    stop: CancellationToken,
+    counts: Counts,
+}
+
+#[derive(Debug, Default)]
+struct Counts {
+    brought: AtomicU64,
+    sent: AtomicU64,
+    bytes: AtomicU64,
+    there: AtomicU64,
+    failed: AtomicU64,
+}
+
+/// What became of the cache mounts that are shared.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct LeftMounts {
+    /// Mounts whose content was brought in.
+    pub brought: u64,
+    /// Mounts that were sent, counted for each remote.
+    pub sent: u64,
+    /// Bytes that were sent for them.
+    pub bytes: u64,
+    /// Mounts that remotes had as they are.
+    pub there: u64,
+    /// Mounts that could not be sent.
+    pub failed: u64,
+}
+
+/// One of the places that a mount is sent to.
+struct Target {
+    remote: Remote,
+    /// What is there now.
+    found: Option<RemoteMount>,
+    /// Which pieces of that are really there.
+    present: HashSet<Digest>,
+}
+
+/// A mount that is brought in for a step.
+struct Bringing<'a> {
+    id: &'a str,
+    number: u32,
+    /// The step has this one to itself.
+    taken: Option<&'a CacheMountDir>,
+    step: &'a Step,
+}
+
+impl Mounts {
+    pub(super) fn new(from: Vec<Remote>, to: Vec<Remote>, stop: CancellationToken) -> Self {
+        Self {
+            from,
+            to,
+            brought: Mutex::default(),
+            used: Mutex::default(),
+            sending: Semaphore::new(MOUNTS),
+            stop,
+            counts: Counts::default(),
+        }
+    }
+
+    pub(super) fn left(&self) -> LeftMounts {
+        let count = |n: &AtomicU64| n.load(Ordering::Relaxed);
+        LeftMounts {
+            brought: count(&self.counts.brought),
+            sent: count(&self.counts.sent),
+            bytes: count(&self.counts.bytes),
+            there: count(&self.counts.there),
+            failed: count(&self.counts.failed),
+        }
+    }
+}
+
+impl Engine {
+    /// Brings the content of a cache mount in that is empty here: of the one that the step has to
+    /// itself, or else of that which all steps share. What cannot be had is warned about: the step then
+    /// begins with an empty one.
+    ///
+    /// # Errors
+    /// The step was cancelled, or the store failed.
+    pub(crate) async fn bring_mount(
+        &self,
+        id: &str,
+        taken: Option<&CacheMountDir>,
+        step: &Step,
+    ) -> Result<()> {
+        let sharing = |s: &&Share| !s.0.mounts.from.is_empty() && self.s.own_mounts.is_none();
+        let Some(share) = self.s.share.as_ref().filter(sharing) else {
+            return Ok(());
+        };
+        let number = taken.map_or(0, |t| t.number);
+        if taken.is_some_and(|t| !t.is_new) {
+            return Ok(());
+        }
+        let cell = {
+            let brought = share.0.mounts.brought.lock();
+            let mut brought = brought.unwrap_or_else(PoisonError::into_inner);
+            brought.entry((id.to_owned(), number)).or_default().clone()
+        };
+        let bringing = Bringing {
+            id,
+            number,
+            taken,
+            step,
+        };
+        // A step that was stopped leaves it to the next.
+        let bring = || share.bring(self.store(), &bringing);
+        cell.get_or_try_init(bring).await.map(drop)
+    }
+
+    /// Notes that a step has used cache mounts. `stopped` tells one that was killed: what it left
+    /// may be half written, and is for this host alone.
+    pub(crate) fn note_mounts<'a>(
+        &self,
+        mounts: impl Iterator<Item = (&'a str, &'a CacheMountDir)>,
+        stopped: bool,
+    ) {
+        let Some(share) = self.s.share.as_ref().filter(|s| s.leaves_mounts()) else {
+            return;
+        };
+        let used = share.0.mounts.used.lock();
+        let mut used = used.unwrap_or_else(PoisonError::into_inner);
+        for (id, mount) in mounts.filter(|(_, m)| m.is_kept()) {
+            *used.entry((id.to_owned(), mount.number)).or_default() |= stopped;
+        }
+    }
+
+    /// Has the cache mounts that this build has used and changed left on the remotes;
+    /// [`Share::drain`] waits for it.
+    pub fn leave_mounts(&self) {
+        let Some(share) = &self.s.share else { return };
+        let used = std::mem::take(
+            &mut *share
+                .0
+                .mounts
+                .used
+                .lock()
+                .unwrap_or_else(PoisonError::into_inner),
+        );
+        for (name, stopped) in used {
+            if stopped {
+                tracing::debug!(mount = name.0, "a step that used it was killed: not sent");
+                continue;
+            }
+            let (share, store) = (share.clone(), self.store().clone());
+            share.clone().in_background(async move {
+                let Ok(_turn) = share.0.mounts.sending.acquire().await else {
+                    return;
+                };
+                if let Err(error) = share.leave_mount(&store, (&name.0, name.1)).await {
+                    share.0.mounts.counts.failed.fetch_add(1, Ordering::Relaxed);
+                    if !matches!(error, Error::Cancelled) {
+                        tracing::warn!("the cache mount `{}` is not sent: {error}", name.0);
+                    }
+                }
+            });
+        }
+    }
+}
+
+impl Share {
+    /// Whether cache mounts are left anywhere.
+    pub fn leaves_mounts(&self) -> bool {
+        !self.0.mounts.to.is_empty()
+    }
+
+    /// What some work gives, unless the step is stopped before.
+    async fn unless_stopped<T>(&self, step: &Step, work: impl Future<Output = T>) -> Result<T> {
+        tokio::select! {
+            done = work => Ok(done),
+            () = step.cancel.cancelled() => Err(Error::Cancelled),
+            () = step.over.cancelled() => Err(Error::Cancelled),
+        }
+    }
+
+    async fn bring(&self, store: &Store, what: &Bringing<'_>) -> Result<()> {
+        if what.taken.is_none() {
+            let (store, id, number) = (store.clone(), what.id.to_owned(), what.number);
+            if !blocking(move || Ok(store.is_mount_empty(&id, number)?)).await? {
+                return Ok(());
+            }
+        }
+        let from = self.0.mounts.from.iter().filter(|r| r.is_usable());
+        let asked =
+            from.map(|remote| async move { (remote, remote.mount(what.id, what.number).await) });
+        let asked = futures_util::future::join_all(asked);
+        for (remote, found) in self.unless_stopped(what.step, asked).await? {
+            let mount = match found {
+                Ok(Some(mount)) => mount,
+                Ok(None) => continue,
+                Err(error) => {
+                    self.warn(remote, &error);
+                    continue;
+                }
+            };
+            match self.bring_from(store, remote, &mount, what).await {
+                Ok(()) => return Ok(()),
+                Err(Error::Cancelled) => return Err(Error::Cancelled),
+                Err(error) => {
+                    let (label, id) = (remote.label(), what.id);
+                    tracing::warn!("cache {label}: {error}; the cache mount `{id}` is not used");
+                }
+            }
+        }
+        Ok(())
+    }
+
+    async fn bring_from(
+        &self,
+        store: &Store,
+        remote: &Remote,
+        mount: &RemoteMount,
+        what: &Bringing<'_>,
+    ) -> Result<()> {
+        let scratch = Arc::new(store.scratch()?);
+        let (label, size) = (format!("cache mount {}", what.id), mount.size());
+        let watch = Watch {
+            events: what.step.events.clone(),
+            vertex: what.step.vertex,
+            over: what.step.over.clone(),
+        };
+        let progress = |done: u64| watch.progress(&label, done.min(size), size);
+        let bringing = remote.bring_mount(mount, scratch.clone(), &progress);
+        let brought = self.unless_stopped(what.step, bringing).await?;
+        brought.map_err(|e| match e {
+            RemoteError::Store(error) => error.into(),
+            other => Error::of_remote(&other),
+        })?;
+        let (store, id, number) = (store.clone(), what.id.to_owned(), what.number);
+        let place = remote.place().to_owned();
+        let taken = what.taken.map(|t| t.path.clone());
+        // Not to be stopped: the caller holds the mount until this is over.
+        let filled = blocking(move || {
+            let data = scratch.path().join("data");
+            let state = match taken {
+                Some(path) => store.fill_taken(&path, &data)?,
+                None => match store.fill_mount(&id, number, &data)? {
+                    Some(state) => state,
+                    None => return Ok(false),
+                },
+            };
+            store.note_synced(&id, number, &place, &state)?;
+            Ok(true)
+        });
+        if filled.await? {
+            let brought = &self.0.mounts.counts.brought;
+            brought.fetch_add(1, Ordering::Relaxed);
+        }
+        Ok(())
+    }
+
+    /// Sends a mount to all places that do not have it as it is.
+    async fn leave_mount(&self, store: &Store, (id, number): (&str, u32)) -> Result<()> {
+        let Some(mount) = self.idle(store, id, number).await? else {
+            return Ok(());
+        };
+        let state = blocking(move || Ok(mount.state()?)).await?;
+        let counts = &self.0.mounts.counts;
+        let to = self.0.mounts.to.iter().map(|remote| async {
+            let found = match remote.mount(id, number).await {
+                Ok(found) => found,
+                // It is written anew, and if it cannot be, that is told.
+                Err(error) => {
+                    self.warn(remote, &error);
+                    None
+                }
+            };
+            let same = store.is_synced(id, number, remote.place(), &state);
+            if found.is_some() && same {
+                counts.there.fetch_add(1, Ordering::Relaxed);
+                return None;
+            }
+            let chunks = found.as_ref().map_or(&[][..], RemoteMount::chunks);
+            match remote.has_chunks(chunks).await {
+                Ok(present) => Some(Target {
+                    remote: remote.clone(),
+                    found,
+                    present,
+                }),
+                Err(error) => {
+                    self.warn(remote, &error);
+                    counts.failed.fetch_add(1, Ordering::Relaxed);
+                    None
+                }
+            }
+        });
+        let targets = futures_util::future::join_all(to).await;
+        let targets: Vec<Target> = targets.into_iter().flatten().collect();
+        let mut known: Option<HashSet<Digest>> = None;
+        for target in &targets {
+            known = Some(match known {
+                None => target.present.clone(),
+                Some(known) => known.intersection(&target.present).cloned().collect(),
+            });
+        }
+        let (Some(known), Some(mount)) = (known, self.idle(store, id, number).await?) else {
+            return Ok(());
+        };
+        let (own, stop) = (store.clone(), self.0.mounts.stop.clone());
+        let packed = blocking(move || Ok(mount.pack(&own, &known, &stop)?)).await?;
+        for target in &targets {
+            match self.send_mount(target, &packed, (id, number)).await {
+                Ok(sent) => {
+                    let counter = if sent { &counts.sent } else { &counts.there };
+                    counter.fetch_add(1, Ordering::Relaxed);
+                    let place = target.remote.place();
+                    let noted = store.note_synced(id, number, place, &packed.state);
+                    if let Err(error) = noted {
+                        // The mount is gone; otherwise it is compared again.
+                        tracing::debug!(%error, "cache mount {id}");
+                    }
+                }
+                Err(error) => {
+                    self.warn(&target.remote, &error);
+                    counts.failed.fetch_add(1, Ordering::Relaxed);
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Sends what one place does not have; whether there was anything.
+    async fn send_mount(
+        &self,
+        target: &Target,
+        packed: &PackedMount,
+        (id, number): (&str, u32),
+    ) -> Result<bool, RemoteError> {
+        let mut seen = HashSet::new();
+        let missing: Vec<MountChunk> = packed
+            .chunks
+            .iter()
+            .filter(|c| !target.present.contains(&c.digest) && seen.insert(&c.digest))
+            .cloned()
+            .collect();
+        let same = |found: &RemoteMount| found.chunks() == packed.chunks;
+        if missing.is_empty() && target.found.as_ref().is_some_and(same) {
+            return Ok(false);
+        }
+        let send = |chunk: MountChunk| async move {
+            let sent = target.remote.put_chunk(&chunk, &packed.file(&chunk)).await;
+            Ok::<_, RemoteError>(if sent? { chunk.size } else { 0 })
+        };
+        let mut sending = stream::iter(missing).map(send).buffer_unordered(SENDING);
+        while let Some(sent) = sending.next().await {
+            let bytes = &self.0.mounts.counts.bytes;
+            bytes.fetch_add(sent?, Ordering::Relaxed);
+        }
+        let remote = &target.remote;
+        remote.put_mount(id, number, &packed.chunks).await?;
+        Ok(true)
+    }
+
+    /// A mount of the store when nobody uses it; none if it is gone.
+    async fn idle(&self, store: &Store, id: &str, number: u32) -> Result<Option<IdleMount>> {
+        let begun = Instant::now();
+        loop {
+            let (store, own) = (store.clone(), id.to_owned());
+            match blocking(move || Ok(store.idle_mount(&own, number)?)).await? {
+                Idle::Free(mount) => return Ok(Some(mount)),
+                Idle::Gone => return Ok(None),
+                Idle::Busy if self.0.mounts.stop.is_cancelled() => return Err(Error::Cancelled),
+                Idle::Busy if begun.elapsed() > PATIENCE => {
+                    return Err(Error::Other("another build uses it".into()));
+                }
+                Idle::Busy => tokio::time::sleep(Store::mount_pause()).await,
+            }
+        }
+    }
+}
