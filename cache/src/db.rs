@@ -1,7 +1,7 @@
 //! The database: one connection a process, short transactions, nothing waits while it holds one.
 
 use std::path::Path;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use rusqlite::{Connection, OpenFlags, Transaction, TransactionBehavior};
 
@@ -108,6 +108,26 @@ const SHARED: &str = "ALTER TABLE records ADD COLUMN made INTEGER;";
 /// The version of the tables: [`SCHEMA`] is version 4, and what came later is added to it.
 const VERSION: i64 = 7;
 
+/// How long another process is waited for.
+const PATIENCE: Duration = Duration::from_secs(30);
+
+/// Has the database written ahead. Where another process does the same at the moment, SQLite says at
+/// once that it is busy, whatever the patience: it holds a lock already and fears to wait for ever.
+fn use_wal(db: &Connection) -> Result<()> {
+    let begun = Instant::now();
+    loop {
+        match db.execute_batch("PRAGMA journal_mode = WAL;") {
+            Err(e)
+                if e.sqlite_error_code() == Some(rusqlite::ErrorCode::DatabaseBusy)
+                    && begun.elapsed() < PATIENCE =>
+            {
+                std::thread::sleep(Duration::from_millis(1));
+            }
+            other => return Ok(other?),
+        }
+    }
+}
+
 /// Opens the database and makes its tables.
 pub(crate) fn open(path: &Path) -> Result<Connection> {
     if rusqlite::version_number() < MIN_SQLITE {
@@ -117,10 +137,10 @@ pub(crate) fn open(path: &Path) -> Result<Connection> {
         | OpenFlags::SQLITE_OPEN_CREATE
         | OpenFlags::SQLITE_OPEN_NO_MUTEX;
     let mut db = Connection::open_with_flags(path, flags)?;
-    db.busy_timeout(Duration::from_secs(30))?;
+    db.busy_timeout(PATIENCE)?;
     let version: i64 = db.query_row("PRAGMA user_version", [], |row| row.get(0))?;
     if version == 0 {
-        db.execute_batch("PRAGMA journal_mode = WAL;")?;
+        use_wal(&db)?;
     }
     db.execute_batch("PRAGMA synchronous = NORMAL;")?;
     if (0..VERSION).contains(&version) {
@@ -210,6 +230,25 @@ pub(crate) fn time(nanos: i64) -> std::time::SystemTime {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_database_that_is_not_there_yet_can_be_opened_by_many_at_once() {
+        for round in 0..400 {
+            let dir = tempfile::tempdir().unwrap();
+            let path = dir.path().join("meta-v1.db");
+            let start = std::sync::Barrier::new(2);
+            std::thread::scope(|scope| {
+                for late in [0, 1] {
+                    let (start, path) = (&start, &path);
+                    scope.spawn(move || {
+                        start.wait();
+                        std::thread::sleep(Duration::from_micros(late * (round * 7 % 3000)));
+                        open(path).unwrap();
+                    });
+                }
+            });
+        }
+    }
 
     #[test]
     fn a_database_of_version_1_is_brought_up_to_date() {

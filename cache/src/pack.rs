@@ -206,17 +206,20 @@ fn write(
         walk.tar
             .set_epoch_clamp(epoch.and_then(|e| i64::try_from(e).ok()));
         let written = |e| Error::io("write layer", e);
-        if let Err(error) = walk.directory(&root, &mut Vec::new()) {
+        let walked = walk
+            .directory(&root, &mut Vec::new())
+            .and_then(|()| walk.tar.end().map_err(written));
+        let Walk { tar, bytes, .. } = walk;
+        let out = tar.into_output();
+        if let Err(error) = walked {
             // The sink's error is the cause if the walker only saw a closed channel.
-            let Walk { tar, .. } = walk;
-            return match tar.abandon().join() {
+            return match out.join() {
                 Err(cause) if cause.kind() != std::io::ErrorKind::BrokenPipe => Err(written(cause)),
                 _ => Err(error),
             };
         }
-        let out = walk.tar.finish().map_err(written)?;
         let (digest, tar_size) = out.finish().map_err(written)?;
-        Ok((digest, tar_size, walk.bytes))
+        Ok((digest, tar_size, bytes))
     })
 }
 

@@ -110,9 +110,19 @@ impl TarTree {
             EntryKind::Symlink { .. } => entry.mode == 0o777,
             _ => true,
         };
-        let attributes = entry.xattrs.iter().all(|(name, _)| is_image_xattr(name));
+        let attributes = match &entry.kind {
+            EntryKind::File { .. } | EntryKind::Directory => {
+                entry.xattrs.iter().all(|(name, _)| {
+                    // The kernel may give capabilities back in another form.
+                    is_image_xattr(name) && name != b"security.capability"
+                })
+            }
+            _ => entry.xattrs.is_empty(),
+        };
+        // "Nobody in particular": it changes nothing.
+        let owner = entry.uid != u32::MAX && entry.gid != u32::MAX;
         let ordered = entry.xattrs.windows(2).all(|two| two[0].0 < two[1].0);
-        known && attributes && ordered && self.is_in_order(entry)
+        known && attributes && owner && ordered && self.is_in_order(entry)
     }
 
     fn is_in_order(&mut self, entry: &Entry) -> bool {

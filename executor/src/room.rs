@@ -12,11 +12,14 @@
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use kiln_cache::Policy;
+use kiln_cache::{Policy, Removed, Store};
 use tokio::sync::watch;
 
 use crate::engine::Engine;
 use crate::error::{Result, blocking};
+
+/// How room is made.
+type Collect = fn(&Store, &Policy, bool) -> kiln_cache::Result<Removed>;
 
 /// How long nothing is tried after nothing could be removed.
 const PAUSE: Duration = Duration::from_secs(1);
@@ -73,9 +76,19 @@ impl Drop for Reserved {
 }
 
 impl Engine {
-    /// Makes room for a layer of so many bytes and keeps it; none if the disk has not so much. A layer
-    /// beyond the store's limits comes, as one that a step makes stays.
+    /// Makes room for so many bytes from a remote and keeps it; none if the disk has not so much, even
+    /// without what nobody holds. What is beyond the store's limits comes, as what a step makes stays.
     pub(crate) async fn room_for(&self, bytes: u64) -> Result<Option<Reserved>> {
+        self.room(bytes, true).await
+    }
+
+    /// Keeps room for so many bytes if the disk has it as it is: nothing is removed for a claim that is
+    /// hard to believe.
+    pub(crate) async fn room_left_for(&self, bytes: u64) -> Result<Option<Reserved>> {
+        self.room(bytes, false).await
+    }
+
+    async fn room(&self, bytes: u64, removing: bool) -> Result<Option<Reserved>> {
         let _turn = self.room.turn.lock().await;
         let mut others = self.room.incoming.subscribe();
         loop {
@@ -85,11 +98,18 @@ impl Engine {
             };
             let store = &self.s.store;
             let free = || kiln_sys::system::free_bytes(store.root());
-            // Nothing is removed for the sake of what would not fit even then.
-            let possible = free()?.saturating_add(store.total()?);
+            let mut possible = free()?;
+            if removing && possible < needed {
+                let store = store.clone();
+                let removable = blocking(move || Ok(store.removable()?)).await?;
+                possible = possible.saturating_add(removable);
+            }
             let mut excess = 0;
-            if needed <= possible {
-                excess = self.make_room_of(needed).await.unwrap_or_else(|error| {
+            // Nothing is removed for the sake of what would not fit even then, and no image for what can
+            // be made here.
+            if removing && needed <= possible {
+                let made = self.make_room_of(needed, Store::collect_unused);
+                excess = made.await.unwrap_or_else(|error| {
                     tracing::warn!(%error, "nothing is removed from the store");
                     0
                 });
@@ -114,7 +134,7 @@ impl Engine {
     /// Waits until the store keeps to its policy, as far as that is possible. Trouble with that is
     /// no reason to fail a step.
     pub(crate) async fn make_room(&self) {
-        match self.make_room_of(0).await {
+        match self.make_room_of(0, Store::collect).await {
             Ok(0) => {}
             Ok(_) => self.note_futile(&self.s.gc),
             Err(error) => tracing::warn!(%error, "nothing is removed from the store"),
@@ -123,7 +143,7 @@ impl Engine {
 
     /// Removes what is worth least until the store keeps to its policy with so many bytes more in
     /// it. Returns how many bytes there still are too many, as far as that is known now.
-    async fn make_room_of(&self, more: u64) -> Result<u64> {
+    async fn make_room_of(&self, more: u64, collect: Collect) -> Result<u64> {
         let limits = self.s.gc;
         let policy = Policy {
             // What is larger than the whole store finds room in no store.
@@ -147,7 +167,7 @@ impl Engine {
             return Ok(0);
         }
         let own = store.clone();
-        let removed = blocking(move || Ok(own.collect(&policy, true)?)).await?;
+        let removed = blocking(move || Ok(collect(&own, &policy, true)?)).await?;
         tracing::debug!(
             bytes = removed.bytes(),
             things = removed.items.len(),

@@ -158,6 +158,15 @@ fn a_device_must_be_allowed_known_and_usable() {
             .fails();
         assert!(out.err.contains(want), "{name}: {out}");
     }
+    for allow in [
+        "vendor.com/fuse",
+        "vendor.com/fuse=*",
+        "vendor.com/fuse=second",
+    ] {
+        let run = "ENV SECOND=of-the-image\nRUN --device=vendor.com/fuse=second sh -c 'env | grep SECOND'";
+        let build = build(&lab, run).args(["--no-cache", "--allow", &format!("device={allow}")]);
+        assert_eq!(build.built().log(), "SECOND=2\n", "{allow}");
+    }
     let log = build(&lab, "RUN --device=vendor.com/free=one echo $FREE")
         .built()
         .log();

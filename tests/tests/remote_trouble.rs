@@ -5,7 +5,7 @@
 use std::path::{Path, PathBuf};
 
 use kiln_tests::place::{Damage, Place, files_below, on_host, sharing};
-use kiln_tests::{Built, Context, Fault, Lab, Proxy, tool};
+use kiln_tests::{Built, Context, Fault, Lab, Proxy, Tarball, tool};
 
 /// Steps that make the same bytes wherever they run.
 const STEADY: &str = "FROM busybox AS build
@@ -119,6 +119,50 @@ fn a_record_that_lies_about_its_layer_is_found_out_and_written_anew() {
             (0, &first.image),
             "{field}: {third:?}"
         );
+    }
+}
+
+#[test]
+fn a_layer_that_this_host_cannot_make_is_made_here() {
+    let long = "n".repeat(256);
+    let tars = [
+        ("name", Tarball::new().pax("path", &long).file("n", "")),
+        (
+            "attribute of a link",
+            Tarball::new()
+                .pax("SCHILY.xattr.user.x", "y")
+                .link("l", "t"),
+        ),
+        (
+            "capability",
+            Tarball::new()
+                .pax("SCHILY.xattr.security.capability", "nonsense")
+                .file("f", ""),
+        ),
+    ];
+    for (case, tar) in tars {
+        let lab = Lab::new();
+        let (at, context) = (Place::Directory.at(&lab, None), steady(&lab));
+        let first = sharing(&lab, "a", &context, &at).built();
+        let bytes = tar.bytes();
+        let file = lab.path("tar");
+        std::fs::write(&file, &bytes).unwrap();
+        let sum = tool("sha256sum", [&file]);
+        let hex = sum.split(' ').next().unwrap().to_owned();
+        std::fs::rename(&file, lab.path("shared/blobs/sha256").join(&hex)).unwrap();
+        edit_records(&lab, |record| {
+            let digest = format!("sha256:{hex}");
+            record["diffId"] = digest.clone().into();
+            record["tarSize"] = bytes.len().into();
+            record["blob"] = serde_json::json!({
+                "mediaType": "application/vnd.oci.image.layer.v1.tar",
+                "digest": digest,
+                "size": bytes.len(),
+            });
+        });
+        let second = sharing(&lab, "b", &context, &at).built();
+        assert_eq!(second.image, first.image, "{case}: {second:?}");
+        assert!(said(&second).contains("is made here"), "{case}: {second:?}");
     }
 }
 

@@ -117,6 +117,25 @@ impl Store {
         Ok(removed)
     }
 
+    /// As [`Store::collect`], but images stay, those without a name too.
+    ///
+    /// # Errors
+    /// As [`Store::collect`].
+    pub fn collect_unused(&self, policy: &Policy, wait: bool) -> Result<Removed> {
+        self.measure_mounts()?;
+        self.collect_once(policy, wait)
+    }
+
+    /// Bytes of what nobody holds.
+    ///
+    /// # Errors
+    /// The database cannot be read.
+    pub fn removable(&self) -> Result<u64> {
+        let items = self.items()?;
+        let free = items.iter().filter(|item| item.held == Held::Free);
+        Ok(free.map(|item| item.bytes).sum())
+    }
+
     /// What is still too much; what is in the trash is on its way out.
     fn excess_after(&self, policy: &Policy, removed: &Removed, emptied: bool) -> Result<u64> {
         let excess = self.excess(policy)?;

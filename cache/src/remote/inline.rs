@@ -15,7 +15,7 @@ use serde_json::Value;
 
 use super::record::RemoteRecord;
 use super::trust::{Sealed, Trust};
-use super::{Backend, LOOK_UP, Remote, RemoteError, record_name, transfer_time};
+use super::{ASKING, Backend, LOOK_UP, Remote, RemoteError, record_name};
 
 /// The field of an image's config.
 pub const INLINE_CACHE: &str = "dev.kiln.cache.v1";
@@ -196,7 +196,7 @@ impl Remote {
     pub(super) async fn inline(&self, key: Key) -> Result<Option<RemoteRecord>, RemoteError> {
         let (namespace, trust) = (&self.inner.inline_namespace, &self.inner.trust);
         let read = || async {
-            let image = self.guarded(LOOK_UP, transfer_time(MAX_CONFIG), async {
+            let image = self.guarded(LOOK_UP, ASKING, async {
                 match &self.inner.backend {
                     Backend::Registry(registry) => registry.image(MAX_CONFIG).await,
                     Backend::Objects(objects) => objects.image(MAX_CONFIG).await,
@@ -212,7 +212,18 @@ impl Remote {
                 Inline::default()
             }))
         };
-        let inline = self.inner.inline.get_or_try_init(read).await?;
+        // Asked once, by whoever comes first; who waits for that goes on with the other records.
+        let mut failure = None;
+        let first = async {
+            read().await.unwrap_or_else(|error| {
+                failure = Some(error);
+                Inline::default()
+            })
+        };
+        let inline = self.inner.inline.get_or_init(|| first).await;
+        if let Some(error) = failure {
+            return Err(error);
+        }
         Ok(inline.get(&record_name(namespace, key), key))
     }
 }

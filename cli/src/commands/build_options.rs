@@ -330,9 +330,14 @@ pub(crate) fn allow(text: &str) -> Result<Allow, String> {
         ("security.insecure", "") => Ok(Allow::SecurityInsecure),
         ("network.host", "") => Ok(Allow::NetworkHost),
         ("device", "") => Ok(Allow::Device(None)),
-        ("device", name) => kiln_parser::flags::parse_device(name)
-            .map(|spec| Allow::Device(Some(spec.name)))
-            .map_err(|e| e.to_string()),
+        ("device", name) => match kiln_parser::flags::parse_device(name) {
+            Ok(spec) if spec.required => Err("`required` is for RUN --device".into()),
+            // A kind alone is all of it.
+            Ok(spec) => Ok(Allow::Device(Some(
+                spec.name.trim_end_matches("=*").to_owned(),
+            ))),
+            Err(e) => Err(e.to_string()),
+        },
         _ => Err("use security.insecure, network.host, or device[=NAME]".into()),
     }
 }

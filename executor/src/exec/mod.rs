@@ -32,7 +32,7 @@ use crate::output::Output;
 use crate::worker::{NewLayer, layers_of};
 
 /// A disk with fewer free bytes is full.
-const FULL: u64 = 256 << 10;
+pub(crate) const FULL: u64 = 256 << 10;
 
 impl Engine {
     pub(crate) async fn run_step(
@@ -62,6 +62,9 @@ impl Engine {
         for (name, value) in own.chain(&op.proxy_env).chain(&prepared.env) {
             env.push(format!("{name}={value}"));
         }
+        // Those of devices stand above those of the image, too.
+        let name = |entry: &str| entry.split('=').next().map(str::to_owned);
+        env.retain(|own| !devices.env.iter().any(|of| name(of) == name(own)));
         env.extend(devices.env);
         let launch = sandbox::describe(Request {
             argv: op.argv.clone(),

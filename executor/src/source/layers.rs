@@ -12,6 +12,7 @@ use kiln_sys::RootDir;
 
 use crate::engine::Engine;
 use crate::error::{Error, Result, blocking};
+use crate::exec::FULL;
 use crate::output::{LayerRef, LazyLayer};
 use crate::source::plain::PlainTar;
 
@@ -47,21 +48,41 @@ impl Engine {
             return Ok(self.bring_files(lazy, below).await?.0);
         };
         // Whatever is wrong with what a remote promised, the build goes on without it.
-        match self.bring_files(lazy, &[]).await {
+        let brought = match self.bring_files(lazy, &[]).await {
             Ok((id, tree)) => self.take_over(id, tree, shared).await,
+            Err(error) => Err(error),
+        };
+        match brought {
             Err(error @ Error::Image(_)) => Err(self.wrong(shared, &error)),
-            Err(
-                error @ (Error::Registry(_)
+            Err(error) if self.may_be_of_content(&error) => Err(self.lost(shared, &error)),
+            other => other,
+        }
+    }
+
+    /// Whether what a remote gave may be to blame for an error. A file system that cannot take an
+    /// attribute says that it is full, too.
+    fn may_be_of_content(&self, error: &Error) -> bool {
+        use kiln_cache::Error as Stored;
+        let kind = matches!(
+            error,
+            Error::Registry(_)
                 | Error::Missing { .. }
                 | Error::Io { .. }
+                | Error::System(_)
                 | Error::Store(
-                    kiln_cache::Error::Entry { .. }
-                    | kiln_cache::Error::Layer(_)
-                    | kiln_cache::Error::Io { .. },
-                )),
-            ) if !error.is_no_space() => Err(self.lost(shared, &error)),
-            Err(error) => Err(error),
-        }
+                    Stored::Entry { .. }
+                        | Stored::Layer(_)
+                        | Stored::Io { .. }
+                        | Stored::System(_)
+                        | Stored::WrongDigest { .. }
+                        | Stored::BlobMissing(_)
+                )
+        );
+        let full = || {
+            let free = kiln_sys::system::free_bytes(self.s.store.root());
+            free.is_ok_and(|free| free < FULL)
+        };
+        kind && !(error.is_no_space() && full())
     }
 
     /// Brings the files of a layer in; the digest of their tree is that of a layer of a remote cache,

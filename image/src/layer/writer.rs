@@ -115,15 +115,23 @@ impl<W: Output> LayerWriter<W> {
     /// # Errors
     /// When the output fails.
     pub fn finish(mut self) -> io::Result<W> {
-        self.push(zeros(BLOCK))?;
-        self.push(zeros(BLOCK))?;
-        self.flush_buffer()?;
-        self.out.flush()?;
+        self.end()?;
         Ok(self.out)
     }
 
-    /// The output of a tar that is given up.
-    pub fn abandon(self) -> W {
+    /// Ends the tar; [`LayerWriter::into_output`] then gives the output.
+    ///
+    /// # Errors
+    /// When the output fails.
+    pub fn end(&mut self) -> io::Result<()> {
+        self.push(zeros(BLOCK))?;
+        self.push(zeros(BLOCK))?;
+        self.flush_buffer()?;
+        self.out.flush()
+    }
+
+    /// The output of a tar that has ended or is given up.
+    pub fn into_output(self) -> W {
         self.out
     }
 

@@ -282,8 +282,9 @@ fn build(app: &App, args: &Args, runtime: &Runtime, interrupt: &Interrupt) -> Re
             return Err(failure);
         }
     };
-    outputs.carry_out(&engine, runtime, &image, &names)?;
+    let put_out = outputs.carry_out(&engine, runtime, &image, &names);
     let left = share_rest();
+    put_out?;
     // Not worth a failed build.
     if let Err(error) = engine.store().note_uses() {
         tracing::warn!(%error, "the last use of layers is not noted");
