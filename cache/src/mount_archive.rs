@@ -6,6 +6,7 @@ use std::path::Path;
 use kiln_image::compression::{Encoder, decoder};
 use kiln_image::{Compression, Entry, EntryKind, Timestamp};
 use kiln_sys::{RootDir, xattr};
+use rustix::fs::{CWD, RenameFlags, renameat_with};
 
 use crate::error::{Error, Result};
 use crate::mounts::MountUse;
@@ -77,15 +78,50 @@ pub(crate) fn pack_mount(dir: &Path, out: &mut (dyn Write + Send)) -> Result<()>
     pack_below(dir, &own, out)
 }
 
-/// Puts `dir` in the place of a mount's directory.
+/// Puts `dir` in the place of a mount's directory, and that in the place of `dir`. At every moment one
+/// of them is the mount.
 pub(crate) fn exchange(store: &Store, path: &Path, dir: &Path) -> Result<()> {
-    store.discard(path)?;
-    std::fs::rename(dir, path).map_err(|e| Error::io("name cache mount", e))
+    use rustix::io::Errno;
+    let flags = RenameFlags::EXCHANGE;
+    match renameat_with(CWD, dir, CWD, path, flags) {
+        Ok(()) => Ok(()),
+        // There is none, or the file system cannot exchange.
+        Err(e @ (Errno::NOENT | Errno::INVAL | Errno::NOSYS | Errno::OPNOTSUPP)) => {
+            if e != Errno::NOENT {
+                store.discard(path)?;
+            }
+            std::fs::rename(dir, path).map_err(|e| Error::io("name cache mount", e))
+        }
+        Err(e) => Err(Error::io("exchange cache mount", e.into())),
+    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_mount_that_is_replaced_is_whole_at_every_moment() {
+        let dir = tempfile::tempdir().unwrap();
+        let store = Store::open(dir.path()).unwrap();
+        let mount = store.try_cache_mount(None, "one", MountUse::Locked, &mut |_| Ok(()));
+        let mount = mount.unwrap().unwrap();
+        std::fs::write(mount.path.join("old"), "").unwrap();
+        let scratch = store.scratch().unwrap();
+        let new = scratch.path().join("data");
+        std::fs::create_dir(&new).unwrap();
+        std::fs::write(new.join("new"), "").unwrap();
+        let trash = || std::fs::read_dir(dir.path().join("trash")).unwrap().count();
+        let before = trash();
+        exchange(&store, &mount.path, &new).unwrap();
+        assert!(mount.path.join("new").is_file());
+        assert!(new.join("old").is_file());
+        assert_eq!(trash(), before);
+        // One that is gone is made.
+        std::fs::remove_dir_all(&mount.path).unwrap();
+        exchange(&store, &mount.path, &new).unwrap();
+        assert!(mount.path.join("old").is_file());
+    }
 
     #[test]
     fn a_mount_comes_back_as_it_was() {
