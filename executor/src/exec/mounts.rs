@@ -206,6 +206,8 @@ impl Engine {
             None => None,
         };
         let (mut base, id) = (base, &cache.id);
+        let source = cache.source.trim_matches('/');
+        let source = (base.is_none() && !source.is_empty()).then(|| PathBuf::from(source));
         loop {
             let (store, cache) = (self.s.store.clone(), cache.clone());
             let own = self.s.own_mounts.clone();
@@ -214,9 +216,6 @@ impl Engine {
                 let mut fill = |dir: &RootDir| -> kiln_cache::Result<()> {
                     if let Some(tree) = &base {
                         file::copy_all(tree.root(), &cache.source, dir).map_err(store_error)?;
-                    } else if !cache.source.trim_matches('/').is_empty() {
-                        let below = Path::new(cache.source.trim_start_matches('/'));
-                        dir.mkdir_all(below, 0o755, &mut |_, _| Ok(()))?;
                     }
                     let (uid, gid) = match (cache.uid, cache.gid, &base) {
                         (Some(uid), Some(gid), _) => (uid, gid),
@@ -240,6 +239,10 @@ impl Engine {
             if let Some(taken) = taken {
                 if how == MountUse::Private {
                     self.bring_mount(id, Some(&taken), step).await?;
+                }
+                if let Some(source) = &source {
+                    let (at, source) = (taken.path.clone(), source.clone());
+                    blocking(move || make_source(&at, &source)).await?;
                 }
                 return Ok(taken);
             }
@@ -337,6 +340,14 @@ impl Engine {
         });
         Ok(())
     }
+}
+
+/// Makes the directory of a cache mount that a step sees. The mount may be older, or come from
+/// elsewhere, where another step saw another one.
+fn make_source(mount: &Path, source: &Path) -> Result<()> {
+    let root = RootDir::open_trusted(mount)?;
+    root.mkdir_all(source, 0o755, &mut |_, _| Ok(()))?;
+    Ok(())
 }
 
 /// The numbers of a step's user, by the files of its image.
