@@ -30,6 +30,8 @@ pub(crate) const MAX_SIZE: u64 = MAX_LENGTH + (1 << 20);
 const LARGE: u64 = 4 << 30;
 /// Plain bytes that are compressed at once.
 const BATCH: usize = 16 << 20;
+/// Bytes of the disk that are left to others.
+const SPARE: u64 = 64 << 20;
 
 /// A piece.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -83,12 +85,24 @@ impl IdleMount {
         known: &HashSet<Digest>,
         stop: &CancellationToken,
     ) -> Result<PackedMount> {
+        let free = || Ok(kiln_sys::system::free_bytes(store.root())?);
+        self.pack_while(store, known, stop, &free)
+    }
+
+    fn pack_while(
+        &self,
+        store: &Store,
+        known: &HashSet<Digest>,
+        stop: &CancellationToken,
+        free: &(dyn Fn() -> Result<u64> + Sync),
+    ) -> Result<PackedMount> {
         let state = self.state()?;
         let scratch = store.scratch()?;
         let mut chunker = Chunker {
             dir: scratch.path(),
             known,
             stop,
+            free,
             lengths: Lengths::of(state.bytes),
             total: 0,
             buffer: Vec::new(),
@@ -119,6 +133,8 @@ struct Chunker<'a> {
     dir: &'a Path,
     known: &'a HashSet<Digest>,
     stop: &'a CancellationToken,
+    /// Free bytes of the disk.
+    free: &'a (dyn Fn() -> Result<u64> + Sync),
     lengths: Lengths,
     total: u64,
     buffer: Vec<u8>,
@@ -161,16 +177,40 @@ impl Chunker<'_> {
             return Err(std::io::Error::other("cancelled"));
         }
         let batch = std::mem::take(&mut self.batch);
-        let compressed: Vec<_> = batch.par_iter().map(|plain| compress(plain)).collect();
-        for done in compressed {
-            let (chunk, bytes) = done?;
-            self.chunks.push(chunk.clone());
+        let compressed = batch.par_iter().map(|plain| compress(plain));
+        let compressed: std::io::Result<Vec<_>> = compressed.collect();
+        let mut new = Vec::new();
+        for (chunk, bytes) in compressed? {
             if self.different.insert(chunk.digest.clone()) && !self.known.contains(&chunk.digest) {
-                std::fs::write(self.dir.join(chunk.digest.hex()), bytes)?;
+                new.push((self.dir.join(chunk.digest.hex()), bytes));
             }
+            self.chunks.push(chunk);
         }
+        self.write_new(&new)?;
         if self.chunks.len() > MAX_CHUNKS || self.different.len() > MAX_DIFFERENT {
             return Err(self.fail(Error::MountTooLarge(MAX_ARCHIVE)));
+        }
+        Ok(())
+    }
+}
+
+impl Chunker<'_> {
+    /// Writes the files of new pieces, unless the disk is almost full: steps go first.
+    fn write_new(&mut self, new: &[(PathBuf, Vec<u8>)]) -> std::io::Result<()> {
+        let bytes: u64 = new.iter().map(|(_, bytes)| bytes.len() as u64).sum();
+        if bytes == 0 {
+            return Ok(());
+        }
+        match (self.free)() {
+            Ok(free) if free >= bytes + SPARE => {}
+            Ok(_) => {
+                let full = std::io::ErrorKind::StorageFull.into();
+                return Err(self.fail(Error::io("pack cache mount", full)));
+            }
+            Err(error) => return Err(self.fail(error)),
+        }
+        for (file, bytes) in new {
+            std::fs::write(file, bytes)?;
         }
         Ok(())
     }
@@ -221,6 +261,8 @@ pub(crate) fn plain(bytes: &[u8], length: u64) -> std::io::Result<Vec<u8>> {
 pub(crate) struct Pieces {
     /// Compressed bytes, plain length, and how often the piece comes.
     pub(crate) from: tokio::sync::mpsc::Receiver<(Vec<u8>, u64, u64)>,
+    /// Nobody wants the archive any more: one piece may come very often.
+    pub(crate) stop: CancellationToken,
     /// Plain bytes that are still to come.
     pub(crate) left: u64,
     pub(crate) plain: Vec<u8>,
@@ -231,6 +273,9 @@ pub(crate) struct Pieces {
 impl Read for Pieces {
     fn read(&mut self, out: &mut [u8]) -> std::io::Result<usize> {
         if self.at == self.plain.len() && self.left > 0 {
+            if self.stop.is_cancelled() {
+                return Err(std::io::ErrorKind::UnexpectedEof.into());
+            }
             if self.again == 0 {
                 let next = self.from.blocking_recv();
                 let (bytes, length, times) = next.ok_or(std::io::ErrorKind::UnexpectedEof)?;
@@ -244,5 +289,62 @@ impl Read for Pieces {
         self.at += n;
         self.left = self.left.saturating_sub(n as u64);
         Ok(n)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::mount_sync::Idle;
+    use crate::mounts::MountUse;
+
+    #[test]
+    fn a_mount_is_packed_only_with_room_for_its_new_pieces() {
+        let dir = tempfile::tempdir().unwrap();
+        let store = Store::open(dir.path()).unwrap();
+        let used = store.try_cache_mount(None, "m", MountUse::Shared, &mut |_| Ok(()));
+        let used = used.unwrap().unwrap();
+        std::fs::write(used.path.join("file"), "content").unwrap();
+        drop(used);
+        let Idle::Free(mount) = store.idle_mount("m", 0).unwrap() else {
+            panic!("it is used");
+        };
+        let stop = CancellationToken::new();
+        let pack = |known: &HashSet<Digest>, free: u64| {
+            mount.pack_while(&store, known, &stop, &|| Ok(free))
+        };
+        let packed = pack(&HashSet::new(), u64::MAX).unwrap();
+        assert!(packed.chunks.iter().all(|c| packed.file(c).is_file()));
+        let error = pack(&HashSet::new(), SPARE).unwrap_err();
+        assert!(error.is_no_space(), "{error}");
+        // What is sent already takes no room.
+        let known = packed.chunks.iter().map(|c| c.digest.clone()).collect();
+        assert_eq!(pack(&known, 0).unwrap().chunks, packed.chunks);
+    }
+
+    #[test]
+    fn an_archive_that_nobody_wants_ends_between_repeated_pieces() {
+        let (give, from) = tokio::sync::mpsc::channel(1);
+        let stop = CancellationToken::new();
+        let mut pieces = Pieces {
+            from,
+            stop: stop.clone(),
+            left: 4 * 1000,
+            plain: Vec::new(),
+            at: 0,
+            again: 0,
+        };
+        let bytes = compress(&[7; 4]).unwrap().1;
+        give.blocking_send((bytes, 4, 1000)).unwrap();
+        // All was given: that is no reason to end.
+        drop(give);
+        let mut four = [0; 4];
+        for _ in 0..10 {
+            pieces.read_exact(&mut four).unwrap();
+            assert_eq!(four, [7; 4]);
+        }
+        stop.cancel();
+        let error = pieces.read_exact(&mut four).unwrap_err();
+        assert_eq!(error.kind(), std::io::ErrorKind::UnexpectedEof);
     }
 }

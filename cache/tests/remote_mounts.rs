@@ -53,7 +53,8 @@ async fn send(remote: &Remote, packed: &PackedMount) -> u64 {
             sent += chunk.size;
         }
     }
-    remote.put_mount("m", 0, &packed.chunks).await.unwrap();
+    let put = remote.put_mount(("m", 0), &packed.chunks, false);
+    put.await.unwrap();
     sent
 }
 
@@ -189,7 +190,8 @@ async fn leave(remote: &Remote, dir: &Path, compressed: &[u8], length: u64) {
         length,
     };
     remote.put_chunk(&chunk, &file).await.unwrap();
-    remote.put_mount("m", 0, &[chunk]).await.unwrap();
+    let put = remote.put_mount(("m", 0), std::slice::from_ref(&chunk), false);
+    put.await.unwrap();
 }
 
 #[tokio::test]

@@ -15,6 +15,7 @@
 mod canary;
 mod context;
 pub mod corpus;
+mod disk;
 mod events;
 mod git;
 mod http;
@@ -32,6 +33,7 @@ mod tools;
 
 pub use canary::Canary;
 pub use context::Context;
+pub use disk::SmallDisk;
 pub use events::{Built, Outcome, SharedMounts, Step};
 pub use git::Repository;
 pub use http::{Answer, Server};

@@ -5,7 +5,7 @@
 use std::path::{Path, PathBuf};
 
 use kiln_tests::place::{Damage, Place, files_below, on_host, sharing};
-use kiln_tests::{Built, Context, Fault, Lab, Proxy, Tarball, tool};
+use kiln_tests::{Built, Context, Fault, Lab, Proxy, SmallDisk, Tarball, tool};
 
 /// Steps that make the same bytes wherever they run.
 const STEADY: &str = "FROM busybox AS build
@@ -322,35 +322,6 @@ COPY --from=failing /done /
         let mended = lab.dockerfile("FROM busybox\nRUN echo done > /done\n");
         let other = sharing(&lab, "c", &mended, &to).built();
         assert_eq!(other.counts.1, 0, "{other:?}");
-    }
-}
-
-/// A file system in memory of 64 MB.
-struct SmallDisk(PathBuf);
-
-impl SmallDisk {
-    fn new(lab: &Lab) -> Self {
-        let at = lab.path("small");
-        std::fs::create_dir(&at).unwrap();
-        let path = at.to_str().unwrap();
-        tool("mount", ["-t", "tmpfs", "-o", "size=64m", "small", path]);
-        Self(at)
-    }
-}
-
-impl Drop for SmallDisk {
-    fn drop(&mut self) {
-        for _ in 0..200 {
-            let mut umount = std::process::Command::new("umount");
-            if umount.arg(&self.0).output().unwrap().status.success() {
-                return;
-            }
-            std::thread::sleep(std::time::Duration::from_millis(50));
-        }
-        let _ = std::process::Command::new("umount")
-            .arg("-l")
-            .arg(&self.0)
-            .output();
     }
 }
 

@@ -7,12 +7,14 @@
 use std::collections::HashSet;
 use std::path::Path;
 use std::sync::{Arc, PoisonError};
+use std::time::Duration;
 
 use futures_util::{StreamExt as _, stream};
 use kiln_image::{Algorithm, Descriptor, Digest};
 use kiln_solver::key::Key;
 use kiln_sys::RootDir;
 use serde::{Deserialize, Serialize};
+use tokio_util::sync::CancellationToken;
 
 use super::{ASKING, Backend, LOOK_UP, Remote, RemoteError, STORE, transfer_time};
 use crate::mount_chunks::{
@@ -79,6 +81,17 @@ impl RemoteMount {
     /// Bytes of its different pieces.
     pub fn size(&self) -> u64 {
         different(&self.chunks).map(|c| c.size).sum()
+    }
+
+    /// Bytes of its archive.
+    pub fn length(&self) -> u64 {
+        self.chunks.iter().map(|c| c.length).sum()
+    }
+
+    /// How long it may take to bring all of it in: some bytes that are sent make many on the disk,
+    /// which writes a hundred times what the slowest remote sends.
+    fn time(&self) -> Duration {
+        transfer_time(self.size() + self.length() / 100)
     }
 
     fn to_bytes(chunks: &[MountChunk]) -> Result<Vec<u8>, String> {
@@ -177,17 +190,40 @@ impl Remote {
     /// `progress` is told the bytes that have come.
     ///
     /// # Errors
-    /// The remote failed, a piece is damaged, or the archive is refused.
+    /// The remote failed or took too long, a piece is damaged, or the archive is refused.
     pub async fn bring_mount(
         &self,
         mount: &RemoteMount,
         to: Arc<Scratch>,
         progress: &(dyn Fn(u64) + Send + Sync),
     ) -> Result<(), RemoteError> {
+        let after = mount.time();
+        let bringing = self.bring_pieces(mount, to, progress);
+        // Pieces have their own time each, and there may be very many.
+        let brought = tokio::time::timeout(after, bringing).await;
+        brought.unwrap_or_else(|_| {
+            self.inner.breaker.failed();
+            Err(RemoteError::Slow {
+                action: FETCH,
+                after,
+            })
+        })
+    }
+
+    async fn bring_pieces(
+        &self,
+        mount: &RemoteMount,
+        to: Arc<Scratch>,
+        progress: &(dyn Fn(u64) + Send + Sync),
+    ) -> Result<(), RemoteError> {
         let (give, from) = tokio::sync::mpsc::channel(1);
+        // Ends the unpacking also where this is dropped.
+        let stop = CancellationToken::new();
+        let unneeded = stop.clone().drop_guard();
         let pieces = Pieces {
             from,
-            left: mount.chunks.iter().map(|c| c.length).sum(),
+            stop,
+            left: mount.length(),
             plain: Vec::new(),
             at: 0,
             again: 0,
@@ -223,7 +259,10 @@ impl Remote {
             }
         };
         drop(give);
+        // Once everything was given, the repeated pieces at the end are still unpacked.
+        let unneeded = outcome.is_ok().then_some(unneeded);
         let unpacked = unpacking.await;
+        drop(unneeded);
         outcome?;
         match unpacked.map_err(std::io::Error::other) {
             Ok(Ok(_)) => Ok(()),
@@ -281,15 +320,16 @@ impl Remote {
         .await
     }
 
-    /// Makes pieces that are there the content of a cache mount.
+    /// Makes pieces that are there the content of a cache mount; `again` writes a record that may be
+    /// there already, and damaged.
     ///
     /// # Errors
     /// The remote failed.
     pub async fn put_mount(
         &self,
-        id: &str,
-        number: u32,
+        (id, number): (&str, u32),
         chunks: &[MountChunk],
+        again: bool,
     ) -> Result<(), RemoteError> {
         let bytes = RemoteMount::to_bytes(chunks).map_err(RemoteError::failed(STORE))?;
         let index = Descriptor::of(INDEX, &bytes);
@@ -311,7 +351,7 @@ impl Remote {
         let text = serde_json::to_string(&wire);
         let text = text.map_err(|e| RemoteError::failed(STORE)(e.to_string()))?;
         let name = self.name(mount_key(id, number));
-        self.write(&name, text, blobs, false).await
+        self.write(&name, text, blobs, again).await
     }
 
     /// A blob that fits into memory: whoever calls this has bounded its size.

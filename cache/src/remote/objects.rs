@@ -264,11 +264,16 @@ impl Objects {
         action: &'static str,
         blob: &Descriptor,
     ) -> Result<Vec<u8>, RemoteError> {
-        let found = self.store.get(&self.blob(blob)).await;
-        let found = found.map_err(self.failed(action))?;
         let wrong = || RemoteError::Wrong {
             action,
             why: format!("{} is damaged there", blob.digest),
+        };
+        let found = match self.store.get(&self.blob(blob)).await {
+            Err(object_store::Error::NotFound { .. }) => {
+                let why = format!("{} is missing there", blob.digest);
+                return Err(RemoteError::Wrong { action, why });
+            }
+            found => found.map_err(self.failed(action))?,
         };
         if found.meta.size != blob.size {
             return Err(wrong());

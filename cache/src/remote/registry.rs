@@ -219,7 +219,7 @@ impl Registry {
         pushed.map(drop).map_err(failed("store a result"))
     }
 
-    /// Fetches a blob into memory.
+    /// Fetches a blob into memory. One that is not there is wrong, too.
     pub(super) async fn fetch_small(
         &self,
         action: &'static str,
@@ -229,12 +229,15 @@ impl Registry {
         self.client
             .fetch_blob(&self.reference, blob, &mut sink, &|_| {})
             .await
-            .map_err(|error| match &error {
-                RegistryError::Content { .. } => RemoteError::Wrong {
-                    action,
-                    why: words(&error),
-                },
-                _ => failed(action)(error),
+            .map_err(|error| {
+                let wrong = matches!(error, RegistryError::Content { .. }) || error.is_not_found();
+                match wrong {
+                    true => RemoteError::Wrong {
+                        action,
+                        why: words(&error),
+                    },
+                    false => failed(action)(error),
+                }
             })?;
         Ok(sink.into_bytes())
     }

@@ -39,6 +39,8 @@ pub(super) struct Mounts {
     pub(super) to: Vec<Remote>,
     /// Mounts that were looked for: each is once in a build.
     brought: Mutex<HashMap<Name, Arc<OnceCell<()>>>>,
+    /// Mounts that are there and could not be had: what began empty instead is not to replace them.
+    missed: Mutex<HashSet<Name>>,
     /// Mounts that steps have used, and whether one was stopped in the middle of it.
     used: Mutex<BTreeMap<Name, bool>>,
     sending: Semaphore,
@@ -78,6 +80,8 @@ struct Target {
     found: Option<RemoteMount>,
     /// Which pieces of that are really there.
     present: HashSet<Digest>,
+    /// What is there is not believed: it is replaced, even by the same.
+    refused: bool,
 }
 
 /// A mount that is brought in for a step.
@@ -89,12 +93,42 @@ struct Bringing<'a> {
     step: &'a Step,
 }
 
+/// Why a mount that a remote has is not brought in.
+enum Unbrought {
+    /// It could not be written here, or there is no room.
+    Here(Error),
+    /// The remote failed.
+    There(RemoteError),
+}
+
+impl From<Error> for Unbrought {
+    fn from(error: Error) -> Self {
+        Self::Here(error)
+    }
+}
+
+/// Whether a remote has what this host does not believe and could not replace by anything better. Where
+/// it believes its own records, hosts that always begin with empty mounts would otherwise never have any.
+fn is_refused(remote: &Remote, error: &RemoteError) -> bool {
+    matches!(error, RemoteError::Refused(_)) && !remote.accepts_own()
+}
+
+/// Whether another host may have what this one could not: nobody has pieces that are damaged.
+fn is_missed(remote: &Remote, error: &RemoteError) -> bool {
+    match error {
+        RemoteError::Wrong { .. } => false,
+        RemoteError::Refused(_) => is_refused(remote, error),
+        _ => true,
+    }
+}
+
 impl Mounts {
     pub(super) fn new(from: Vec<Remote>, to: Vec<Remote>, stop: CancellationToken) -> Self {
         Self {
             from,
             to,
             brought: Mutex::default(),
+            missed: Mutex::default(),
             used: Mutex::default(),
             sending: Semaphore::new(MOUNTS),
             stop,
@@ -147,7 +181,7 @@ impl Engine {
             step,
         };
         // A step that was stopped leaves it to the next.
-        let bring = || share.bring(self.store(), &bringing);
+        let bring = || share.bring(self, &bringing);
         cell.get_or_try_init(bring).await.map(drop)
     }
 
@@ -180,9 +214,18 @@ impl Engine {
                 .lock()
                 .unwrap_or_else(PoisonError::into_inner),
         );
+        let missed = share.0.mounts.missed.lock();
+        let missed = std::mem::take(&mut *missed.unwrap_or_else(PoisonError::into_inner));
         for (name, stopped) in used {
             if stopped {
                 tracing::debug!(mount = name.0, "a step that used it was killed: not sent");
+                continue;
+            }
+            if missed.contains(&name) {
+                let failed = &share.0.mounts.counts.failed;
+                failed.fetch_add(1, Ordering::Relaxed);
+                let why = "it began without what is there";
+                tracing::warn!("the cache mount `{}` is not sent: {why}", name.0);
                 continue;
             }
             let (share, store) = (share.clone(), self.store().clone());
@@ -216,7 +259,8 @@ impl Share {
         }
     }
 
-    async fn bring(&self, store: &Store, what: &Bringing<'_>) -> Result<()> {
+    async fn bring(&self, engine: &Engine, what: &Bringing<'_>) -> Result<()> {
+        let store = engine.store();
         if what.taken.is_none() {
             let (store, id, number) = (store.clone(), what.id.to_owned(), what.number);
             if !blocking(move || Ok(store.is_mount_empty(&id, number)?)).await? {
@@ -227,35 +271,59 @@ impl Share {
         let asked =
             from.map(|remote| async move { (remote, remote.mount(what.id, what.number).await) });
         let asked = futures_util::future::join_all(asked);
+        let mut missed = false;
         for (remote, found) in self.unless_stopped(what.step, asked).await? {
             let mount = match found {
                 Ok(Some(mount)) => mount,
                 Ok(None) => continue,
                 Err(error) => {
                     self.warn(remote, &error);
+                    missed |= is_refused(remote, &error);
                     continue;
                 }
             };
-            match self.bring_from(store, remote, &mount, what).await {
+            match self.bring_from(engine, remote, &mount, what).await {
                 Ok(()) => return Ok(()),
-                Err(Error::Cancelled) => return Err(Error::Cancelled),
-                Err(error) => {
+                Err(Unbrought::Here(Error::Cancelled)) => return Err(Error::Cancelled),
+                Err(why) => {
+                    let error = match why {
+                        Unbrought::Here(error) => {
+                            missed = true;
+                            error
+                        }
+                        Unbrought::There(error) => {
+                            missed |= is_missed(remote, &error);
+                            Error::of_remote(&error)
+                        }
+                    };
                     let (label, id) = (remote.label(), what.id);
                     tracing::warn!("cache {label}: {error}; the cache mount `{id}` is not used");
                 }
             }
+        }
+        if missed {
+            let all = self.0.mounts.missed.lock();
+            let mut all = all.unwrap_or_else(PoisonError::into_inner);
+            all.insert((what.id.to_owned(), what.number));
         }
         Ok(())
     }
 
     async fn bring_from(
         &self,
-        store: &Store,
+        engine: &Engine,
         remote: &Remote,
         mount: &RemoteMount,
         what: &Bringing<'_>,
-    ) -> Result<()> {
-        let scratch = Arc::new(store.scratch()?);
+    ) -> Result<(), Unbrought> {
+        let store = engine.store();
+        let room = engine.room_for(mount.length());
+        let Some(_room) = self.unless_stopped(what.step, room).await?? else {
+            let megabytes = mount.length() / 1_000_000;
+            let why = format!("it takes {megabytes} MB, and the disk has less");
+            return Err(Error::Other(why).into());
+        };
+        let scratch = Arc::new(store.scratch().map_err(Error::from)?);
         let (label, size) = (format!("cache mount {}", what.id), mount.size());
         let watch = Watch {
             events: what.step.events.clone(),
@@ -266,8 +334,8 @@ impl Share {
         let bringing = remote.bring_mount(mount, scratch.clone(), &progress);
         let brought = self.unless_stopped(what.step, bringing).await?;
         brought.map_err(|e| match e {
-            RemoteError::Store(error) => error.into(),
-            other => Error::of_remote(&other),
+            RemoteError::Store(error) => Unbrought::Here(error.into()),
+            other => Unbrought::There(other),
         })?;
         let (store, id, number) = (store.clone(), what.id.to_owned(), what.number);
         let place = remote.place().to_owned();
@@ -300,12 +368,18 @@ impl Share {
         let state = blocking(move || Ok(mount.state()?)).await?;
         let counts = &self.0.mounts.counts;
         let to = self.0.mounts.to.iter().map(|remote| async {
-            let found = match remote.mount(id, number).await {
-                Ok(found) => found,
+            let (found, refused) = match remote.mount(id, number).await {
+                Ok(found) => (found, false),
+                Err(error) if is_refused(remote, &error) => {
+                    self.warn(remote, &error);
+                    counts.failed.fetch_add(1, Ordering::Relaxed);
+                    return None;
+                }
                 // It is written anew, and if it cannot be, that is told.
                 Err(error) => {
                     self.warn(remote, &error);
-                    None
+                    let refused = matches!(error, RemoteError::Refused(_));
+                    (None, refused)
                 }
             };
             let same = store.is_synced(id, number, remote.place(), &state);
@@ -319,6 +393,7 @@ impl Share {
                     remote: remote.clone(),
                     found,
                     present,
+                    refused,
                 }),
                 Err(error) => {
                     self.warn(remote, &error);
@@ -340,7 +415,14 @@ impl Share {
             return Ok(());
         };
         let (own, stop) = (store.clone(), self.0.mounts.stop.clone());
-        let packed = blocking(move || Ok(mount.pack(&own, &known, &stop)?)).await?;
+        let packed = blocking(move || {
+            let packed = mount.pack(&own, &known, &stop);
+            packed.map_err(|error| match stop.is_cancelled() {
+                true => Error::Cancelled,
+                false => error.into(),
+            })
+        });
+        let packed = packed.await?;
         for target in &targets {
             match self.send_mount(target, &packed, (id, number)).await {
                 Ok(sent) => {
@@ -390,7 +472,10 @@ impl Share {
             bytes.fetch_add(sent?, Ordering::Relaxed);
         }
         let remote = &target.remote;
-        remote.put_mount(id, number, &packed.chunks).await?;
+        let again = target.refused;
+        remote
+            .put_mount((id, number), &packed.chunks, again)
+            .await?;
         Ok(true)
     }
 

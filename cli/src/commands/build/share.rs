@@ -114,6 +114,9 @@ pub(super) fn of(
     mounts_from.extend(settings.mounts_from.iter().cloned());
     if !settings.read_only {
         to.extend(settings.to.iter().cloned());
+    }
+    // What began empty on purpose replaces what is there only where that is asked for.
+    if !settings.read_only && !wanted.clear_mounts {
         mounts_to.extend(settings.mounts_to.iter().cloned());
     }
     if wanted.clear_mounts {
