@@ -12,7 +12,7 @@ use crate::output::LazyLayer;
 use crate::room::Reserved;
 
 /// Bytes of a layer for each of its blob beyond which little else than zeros can be in it.
-const MOST_COMPRESSED: u64 = 1000;
+pub(super) const MOST_COMPRESSED: u64 = 1000;
 
 impl Engine {
     /// Fetches the blob of a shared layer into the store, with room for its files.

@@ -18,6 +18,7 @@ use tokio::sync::{OnceCell, Semaphore};
 use tokio_util::sync::CancellationToken;
 
 use super::Share;
+use super::bring::MOST_COMPRESSED;
 use crate::engine::Engine;
 use crate::error::{Error, Result, blocking};
 use crate::output::Watch;
@@ -317,9 +318,16 @@ impl Share {
         what: &Bringing<'_>,
     ) -> Result<(), Unbrought> {
         let store = engine.store();
-        let room = engine.room_for(mount.length());
+        let needed = mount.length();
+        let room = async {
+            match needed / MOST_COMPRESSED <= mount.size() {
+                true => engine.room_for(needed).await,
+                // An index may name a piece very often.
+                false => engine.room_left_for(needed).await,
+            }
+        };
         let Some(_room) = self.unless_stopped(what.step, room).await?? else {
-            let megabytes = mount.length() / 1_000_000;
+            let megabytes = needed / 1_000_000;
             let why = format!("it takes {megabytes} MB, and the disk has less");
             return Err(Error::Other(why).into());
         };
