@@ -6,7 +6,8 @@ use std::io::{Read, Write};
 use std::path::{Path, PathBuf};
 
 use fastcdc::v2020::FastCDC;
-use kiln_image::Digest;
+use kiln_image::compression::padding;
+use kiln_image::{Compression, Digest};
 use rayon::prelude::*;
 use tokio_util::sync::CancellationToken;
 
@@ -58,6 +59,24 @@ impl PackedMount {
     /// The file of a piece, if it is none of those that were said to be known.
     pub fn file(&self, chunk: &MountChunk) -> PathBuf {
         self.scratch.path().join(chunk.digest.hex())
+    }
+
+    /// The same piece under another digest, with a file of its own: for a place that keeps the bytes
+    /// that it has, though they are damaged.
+    ///
+    /// # Errors
+    /// The file of the piece cannot be read, or that of the other cannot be written.
+    pub fn again(&self, chunk: &MountChunk) -> Result<MountChunk> {
+        let failed = |e| Error::io("pack cache mount", e);
+        let mut bytes = std::fs::read(self.file(chunk)).map_err(failed)?;
+        bytes.extend(salt()?);
+        let again = MountChunk {
+            digest: Digest::of(&bytes),
+            size: bytes.len() as u64,
+            length: chunk.length,
+        };
+        std::fs::write(self.file(&again), bytes).map_err(failed)?;
+        Ok(again)
     }
 }
 
@@ -246,6 +265,13 @@ fn compress(plain: &[u8]) -> std::io::Result<(MountChunk, Vec<u8>)> {
     Ok((chunk, bytes))
 }
 
+/// Bytes that zstd passes over, and that were never there before.
+pub(crate) fn salt() -> Result<Vec<u8>> {
+    let mut salt = [0; 16];
+    kiln_sys::system::random(&mut salt)?;
+    Ok(padding(Compression::Zstd, salt).unwrap_or_default())
+}
+
 /// The plain bytes of a piece, whose digest is right.
 pub(crate) fn plain(bytes: &[u8], length: u64) -> std::io::Result<Vec<u8>> {
     let wrong = || std::io::Error::other("a piece does not have the length that it should");
@@ -320,6 +346,30 @@ mod tests {
         // What is sent already takes no room.
         let known = packed.chunks.iter().map(|c| c.digest.clone()).collect();
         assert_eq!(pack(&known, 0).unwrap().chunks, packed.chunks);
+    }
+
+    #[test]
+    fn a_piece_under_another_digest_has_the_same_content() {
+        let dir = tempfile::tempdir().unwrap();
+        let store = Store::open(dir.path()).unwrap();
+        let scratch = store.scratch().unwrap();
+        let (chunk, bytes) = compress(b"content").unwrap();
+        let state = MountState {
+            stamp: String::new(),
+            bytes: 7,
+        };
+        let chunks = vec![chunk.clone()];
+        let packed = PackedMount {
+            chunks,
+            state,
+            scratch,
+        };
+        std::fs::write(packed.file(&chunk), &bytes).unwrap();
+        let again = packed.again(&chunk).unwrap();
+        assert!(again.digest != chunk.digest && again.length == chunk.length);
+        let found = std::fs::read(packed.file(&again)).unwrap();
+        assert_eq!(Digest::of(&found), again.digest);
+        assert_eq!(plain(&found, chunk.length).unwrap(), b"content");
     }
 
     #[test]

@@ -7,7 +7,7 @@ use std::os::unix::fs::{FileExt as _, FileTypeExt as _, MetadataExt as _, Permis
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use kiln_cache::remote::{Remote, RemoteError, RemoteSpec, Trust};
+use kiln_cache::remote::{Remote, RemoteError, RemoteMount, RemoteSpec, Trust};
 use kiln_cache::{Idle, MountChunk, MountUse, PackedMount, Store};
 use kiln_image::Digest;
 use kiln_registry::{Client, RegistryConfig};
@@ -46,6 +46,11 @@ fn pack(store: &Store) -> PackedMount {
     mount.pack(store, &known, &stop).unwrap()
 }
 
+fn of(chunks: &[MountChunk]) -> RemoteMount {
+    let never = |_: &MountChunk| Err("nothing is damaged");
+    RemoteMount::of(chunks, None, |_| false, never).unwrap()
+}
+
 async fn send(remote: &Remote, packed: &PackedMount) -> u64 {
     let mut sent = 0;
     for chunk in &packed.chunks {
@@ -53,7 +58,8 @@ async fn send(remote: &Remote, packed: &PackedMount) -> u64 {
             sent += chunk.size;
         }
     }
-    let put = remote.put_mount(("m", 0), &packed.chunks, false);
+    let mount = of(&packed.chunks);
+    let put = remote.put_mount(("m", 0), &mount, false);
     put.await.unwrap();
     sent
 }
@@ -190,7 +196,8 @@ async fn leave(remote: &Remote, dir: &Path, compressed: &[u8], length: u64) {
         length,
     };
     remote.put_chunk(&chunk, &file).await.unwrap();
-    let put = remote.put_mount(("m", 0), std::slice::from_ref(&chunk), false);
+    let mount = of(std::slice::from_ref(&chunk));
+    let put = remote.put_mount(("m", 0), &mount, false);
     put.await.unwrap();
 }
 

@@ -2,7 +2,10 @@
 
 #![allow(clippy::unwrap_used, reason = "a panic is how a test reports")]
 
-use kiln_tests::place::{Place, config, key_pair, on_host};
+use std::io::Read as _;
+
+use kiln_tests::place::{Place, config, files_below, key_pair, on_host};
+use kiln_tests::servers::empty_registry;
 use kiln_tests::{Built, Context, Kiln, Lab, SharedMounts, SmallDisk};
 
 /// A step that tells what its mount has, and adds its host to that.
@@ -126,4 +129,42 @@ fn the_source_of_a_mount_is_there_whoever_made_the_mount() {
             assert_eq!(printed(&built), ["755 0"], "{how}: {built:?}");
         }
     }
+}
+
+#[test]
+fn a_registry_gets_another_piece_for_one_that_is_damaged_there() {
+    let lab = Lab::new();
+    let registry = empty_registry();
+    let storage = registry.dir().join("storage/docker/registry/v2/blobs");
+    let place = Place::Registry(registry);
+    let at = place.specs(&lab, None);
+    let context = lab.dockerfile(
+        "FROM busybox
+RUN --mount=type=bind,source=big,target=/big --mount=type=cache,id=m,target=/c \
+    ls /c; cp -a /big /c/big
+",
+    );
+    let mut big = vec![0; 12_000_000];
+    let random = std::fs::File::open("/dev/urandom").unwrap();
+    (&random).read_exact(&mut big).unwrap();
+    std::fs::write(context.path().join("big"), big).unwrap();
+    let first = sharing(&lab, "a", &context, &at).built();
+    assert_eq!(mounts(&first).sent, 1, "{first:?}");
+    let files = files_below(&storage).into_iter();
+    let piece = files.max_by_key(|f| f.metadata().unwrap().len()).unwrap();
+    let length = usize::try_from(piece.metadata().unwrap().len()).unwrap();
+    std::fs::write(&piece, vec![7; length]).unwrap();
+
+    // It has the same content, which it finds damaged there.
+    let mended = sharing(&lab, "b", &context, &at).built();
+    assert!(said(&mended).contains("is not used"), "{mended:?}");
+    assert_eq!((mounts(&mended).brought, mounts(&mended).sent), (0, 1));
+    assert!(mounts(&mended).bytes < 12_000_000, "{mended:?}");
+    let third = sharing(&lab, "c", &noting(&lab, "c"), &at).built();
+    assert_eq!(printed(&third), ["big"], "{third:?}");
+    // Who changes the rest does not name the damaged one again.
+    assert_eq!((mounts(&third).brought, mounts(&third).sent), (1, 1));
+    assert!(mounts(&third).bytes < 4_000_000, "{third:?}");
+    let fourth = sharing(&lab, "d", &noting(&lab, "d"), &at).built();
+    assert_eq!(printed(&fourth), ["big", "c"], "{fourth:?}");
 }

@@ -4,7 +4,7 @@
 //! at once do not disturb each other: the last record wins, and all that it names is there. The
 //! record is signed as others are, and has the digest of the index, which has those of the pieces.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::path::Path;
 use std::sync::{Arc, PoisonError};
 use std::time::Duration;
@@ -18,7 +18,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::{ASKING, Backend, LOOK_UP, Remote, RemoteError, STORE, transfer_time};
 use crate::mount_chunks::{
-    MAX_ARCHIVE, MAX_CHUNKS, MAX_DIFFERENT, MAX_LENGTH, MAX_SIZE, MountChunk, Pieces,
+    MAX_ARCHIVE, MAX_CHUNKS, MAX_DIFFERENT, MAX_LENGTH, MAX_SIZE, MountChunk, Pieces, salt,
 };
 use crate::scratch::Scratch;
 use crate::unpack::{UnpackOptions, unpack};
@@ -40,6 +40,8 @@ const FETCHING: usize = 6;
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct RemoteMount {
     chunks: Vec<MountChunk>,
+    /// By their digests, pieces that others of the same content are there for: they are damaged there.
+    instead: HashMap<Digest, MountChunk>,
 }
 
 /// The record.
@@ -59,6 +61,9 @@ struct Wire {
 struct Index {
     version: u32,
     chunks: Vec<(String, u64, u64)>,
+    /// Digest of a piece that is damaged there, and of the one with the same content.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    instead: Vec<(String, String)>,
 }
 
 fn mount_key(id: &str, number: u32) -> Key {
@@ -94,11 +99,57 @@ impl RemoteMount {
         transfer_time(self.size() + self.length() / 100)
     }
 
-    fn to_bytes(chunks: &[MountChunk]) -> Result<Vec<u8>, String> {
+    /// A mount of these pieces, in the form in which a place is to have them: as one that has some of them
+    /// already, as `found` tells, or of `again` where it is damaged there.
+    ///
+    /// # Errors
+    /// What `again` says.
+    pub fn of<E>(
+        packed: &[MountChunk],
+        found: Option<&Self>,
+        is_damaged: impl Fn(&Digest) -> bool,
+        mut again: impl FnMut(&MountChunk) -> Result<MountChunk, E>,
+    ) -> Result<Self, E> {
+        let mut mount = Self {
+            chunks: Vec::with_capacity(packed.len()),
+            instead: HashMap::new(),
+        };
+        for chunk in packed {
+            let before = found.and_then(|f| f.instead.get(&chunk.digest));
+            let made = match (mount.instead.get(&chunk.digest), before) {
+                (Some(made), _) => made.clone(),
+                (None, Some(before)) if !is_damaged(&before.digest) => before.clone(),
+                (None, None) if !is_damaged(&chunk.digest) => chunk.clone(),
+                (None, _) => again(chunk)?,
+            };
+            if made != *chunk {
+                mount.instead.insert(chunk.digest.clone(), made.clone());
+            }
+            mount.chunks.push(made);
+        }
+        Ok(mount)
+    }
+
+    /// The digests that pieces have where nothing is damaged, of those that are `present` in any form.
+    pub fn packed_digests(&self, present: &HashSet<Digest>) -> HashSet<Digest> {
+        let there = |(packed, other): (&Digest, &MountChunk)| {
+            present.contains(&other.digest).then(|| packed.clone())
+        };
+        let replaced = self.instead.iter().filter_map(there);
+        replaced.chain(present.iter().cloned()).collect()
+    }
+
+    fn to_bytes(&self) -> Result<Vec<u8>, String> {
         let row = |c: &MountChunk| (c.digest.hex().to_owned(), c.size, c.length);
+        let instead = |(packed, other): (&Digest, &MountChunk)| {
+            (packed.hex().to_owned(), other.digest.hex().to_owned())
+        };
+        let mut instead: Vec<_> = self.instead.iter().map(instead).collect();
+        instead.sort();
         let index = Index {
             version: VERSION,
-            chunks: chunks.iter().map(row).collect(),
+            chunks: self.chunks.iter().map(row).collect(),
+            instead,
         };
         let json = serde_json::to_vec(&index).map_err(|e| e.to_string())?;
         zstd::bulk::compress(&json, zstd::DEFAULT_COMPRESSION_LEVEL).map_err(|e| e.to_string())
@@ -117,9 +168,7 @@ impl RemoteMount {
         let mut chunks = Vec::with_capacity(index.chunks.len());
         let mut total = 0_u64;
         for (hex, size, length) in index.chunks {
-            let digest: Digest = format!("{}:{hex}", Algorithm::Sha256)
-                .parse()
-                .map_err(|_| "a digest is malformed")?;
+            let digest = sha256(&hex)?;
             if size > MAX_SIZE || length > MAX_LENGTH || length == 0 {
                 return Err(format!("a piece has {size} bytes for {length}"));
             }
@@ -133,7 +182,20 @@ impl RemoteMount {
         if total > MAX_ARCHIVE || different(&chunks).count() > MAX_DIFFERENT {
             return Err("it is too large".into());
         }
-        Ok(Self { chunks })
+        let mut others = HashMap::new();
+        if !index.instead.is_empty() {
+            let by_digest: HashMap<&Digest, &MountChunk> =
+                chunks.iter().map(|c| (&c.digest, c)).collect();
+            for (packed, other) in &index.instead {
+                let other = by_digest.get(&sha256(other)?);
+                let other = other.ok_or("a piece is missing")?;
+                others.insert(sha256(packed)?, (*other).clone());
+            }
+        }
+        Ok(Self {
+            chunks,
+            instead: others,
+        })
     }
 
     /// Pieces in order, with how often each comes in a row.
@@ -147,6 +209,11 @@ impl RemoteMount {
         }
         runs
     }
+}
+
+fn sha256(hex: &str) -> Result<Digest, String> {
+    let digest = format!("{}:{hex}", Algorithm::Sha256).parse();
+    digest.map_err(|_| "a digest is malformed".into())
 }
 
 /// Every piece once.
@@ -328,11 +395,15 @@ impl Remote {
     pub async fn put_mount(
         &self,
         (id, number): (&str, u32),
-        chunks: &[MountChunk],
+        mount: &RemoteMount,
         again: bool,
     ) -> Result<(), RemoteError> {
-        let bytes = RemoteMount::to_bytes(chunks).map_err(RemoteError::failed(STORE))?;
-        let index = Descriptor::of(INDEX, &bytes);
+        let mut bytes = mount.to_bytes().map_err(RemoteError::failed(STORE))?;
+        let mut index = Descriptor::of(INDEX, &bytes);
+        if !self.replaces_blobs() && self.is_damaged(&index.digest) {
+            bytes.extend(salt()?);
+            index = Descriptor::of(INDEX, &bytes);
+        }
         self.guarded(STORE, transfer_time(index.size), async {
             match &self.inner.backend {
                 Backend::Registry(registry) => registry.put_small(&index, bytes).await,
@@ -341,7 +412,7 @@ impl Remote {
         })
         .await?;
         let mut blobs = vec![index.clone()];
-        blobs.extend(different(chunks).map(descriptor));
+        blobs.extend(different(&mount.chunks).map(descriptor));
         let wire = Wire {
             version: VERSION,
             mount: id.to_owned(),
@@ -376,7 +447,7 @@ impl Remote {
     }
 
     /// Whether a blob could not be had, so that it is sent again though it may be there.
-    fn is_damaged(&self, digest: &Digest) -> bool {
+    pub fn is_damaged(&self, digest: &Digest) -> bool {
         let damaged = self.inner.damaged.lock();
         damaged
             .unwrap_or_else(PoisonError::into_inner)
@@ -397,10 +468,47 @@ mod tests {
         }
     }
 
+    fn of(chunks: &[MountChunk]) -> RemoteMount {
+        let never = |_: &MountChunk| Err("nothing is damaged");
+        RemoteMount::of(chunks, None, |_| false, never).unwrap()
+    }
+
+    #[test]
+    fn what_is_damaged_has_another_form_until_that_is_damaged_too() {
+        let packed = [chunk("a", 5, 9), chunk("b", 5, 9), chunk("a", 5, 9)];
+        let (first, second) = (chunk("a again", 6, 9), chunk("a once more", 6, 9));
+        let bad = HashSet::from([packed[0].digest.clone()]);
+        let with = |found: Option<&RemoteMount>, bad: &HashSet<Digest>, other: &MountChunk| {
+            let mut made = 0;
+            let mount = RemoteMount::of(
+                &packed,
+                found,
+                |d| bad.contains(d),
+                |_| {
+                    made += 1;
+                    Ok::<_, ()>(other.clone())
+                },
+            );
+            let bytes = mount.unwrap().to_bytes().unwrap();
+            (RemoteMount::from_bytes(&bytes).unwrap(), made)
+        };
+        let (mended, made) = with(None, &bad, &first);
+        let form = |a: &MountChunk| [a.clone(), packed[1].clone(), a.clone()];
+        assert_eq!((mended.chunks(), made), (&form(&first)[..], 1));
+        let present = HashSet::from([first.digest.clone()]);
+        assert!(mended.packed_digests(&present).contains(&packed[0].digest));
+        assert!(mended.packed_digests(&HashSet::new()).is_empty());
+        // Who knows nothing of the damage keeps what was put in its place.
+        let (kept, made) = with(Some(&mended), &HashSet::new(), &second);
+        assert_eq!((&kept, made), (&mended, 0));
+        let (other, made) = with(Some(&mended), &present, &second);
+        assert_eq!((other.chunks(), made), (&form(&second)[..], 1));
+    }
+
     #[test]
     fn an_index_comes_back_and_repeated_pieces_are_fetched_once() {
         let chunks = [chunk("a", 5, 9), chunk("zero", 1, 8), chunk("zero", 1, 8)];
-        let bytes = RemoteMount::to_bytes(&chunks).unwrap();
+        let bytes = of(&chunks).to_bytes().unwrap();
         let mount = RemoteMount::from_bytes(&bytes).unwrap();
         assert_eq!(mount.chunks(), chunks);
         assert_eq!(mount.size(), 6);
@@ -423,7 +531,7 @@ mod tests {
             (vec![chunk("a", MAX_SIZE + 1, 1)], "a piece has"),
             (vec![chunk("a", 1, 0)], "a piece has"),
         ] {
-            let bytes = RemoteMount::to_bytes(&chunks).unwrap();
+            let bytes = of(&chunks).to_bytes().unwrap();
             let error = RemoteMount::from_bytes(&bytes).unwrap_err();
             assert!(error.contains(why), "{error}");
         }

@@ -85,6 +85,27 @@ struct Target {
     refused: bool,
 }
 
+impl Target {
+    /// Digests of pieces, as they are packed, that need not be sent.
+    fn known(&self) -> HashSet<Digest> {
+        let found = self.found.as_ref();
+        found.map_or_else(HashSet::new, |f| f.packed_digests(&self.present))
+    }
+
+    /// The mount in the form that the place is to have.
+    fn form(&self, packed: &PackedMount) -> Result<RemoteMount, RemoteError> {
+        let keeps = !self.remote.replaces_blobs();
+        let known = |d: &Digest| self.present.contains(d);
+        let before = self.found.as_ref().map_or(&[][..], RemoteMount::chunks);
+        let before: HashSet<&Digest> = before.iter().map(|c| &c.digest).collect();
+        // What its index names and it does not have whole.
+        let lacks = |d: &Digest| before.contains(d) && !known(d);
+        let damaged = |d: &Digest| keeps && (lacks(d) || self.remote.is_damaged(d));
+        let again = |c: &MountChunk| packed.again(c).map_err(RemoteError::Store);
+        RemoteMount::of(&packed.chunks, self.found.as_ref(), damaged, again)
+    }
+}
+
 /// A mount that is brought in for a step.
 struct Bringing<'a> {
     id: &'a str,
@@ -415,8 +436,8 @@ impl Share {
         let mut known: Option<HashSet<Digest>> = None;
         for target in &targets {
             known = Some(match known {
-                None => target.present.clone(),
-                Some(known) => known.intersection(&target.present).cloned().collect(),
+                None => target.known(),
+                Some(known) => known.intersection(&target.known()).cloned().collect(),
             });
         }
         let (Some(known), Some(mount)) = (known, self.idle(store, id, number).await?) else {
@@ -460,14 +481,14 @@ impl Share {
         (id, number): (&str, u32),
     ) -> Result<bool, RemoteError> {
         let mut seen = HashSet::new();
-        let missing: Vec<MountChunk> = packed
-            .chunks
+        let mount = target.form(packed)?;
+        let missing: Vec<MountChunk> = mount
+            .chunks()
             .iter()
             .filter(|c| !target.present.contains(&c.digest) && seen.insert(&c.digest))
             .cloned()
             .collect();
-        let same = |found: &RemoteMount| found.chunks() == packed.chunks;
-        if missing.is_empty() && target.found.as_ref().is_some_and(same) {
+        if missing.is_empty() && target.found.as_ref() == Some(&mount) {
             return Ok(false);
         }
         let send = |chunk: MountChunk| async move {
@@ -481,9 +502,7 @@ impl Share {
         }
         let remote = &target.remote;
         let again = target.refused;
-        remote
-            .put_mount((id, number), &packed.chunks, again)
-            .await?;
+        remote.put_mount((id, number), &mount, again).await?;
         Ok(true)
     }
 
