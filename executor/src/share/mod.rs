@@ -7,6 +7,7 @@
 //! carried out again without that result.
 
 mod bring;
+mod bring_mounts;
 mod doubt;
 mod flight;
 mod inline;
