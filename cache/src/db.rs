@@ -105,8 +105,20 @@ fn accounts() -> String {
 /// What came with version 7: results that another host made, and when.
 const SHARED: &str = "ALTER TABLE records ADD COLUMN made INTEGER;";
 
+/// What came with version 8: repositories that layers were sent to, from which another repository of
+/// the same registry may take them.
+const SENT: &str = "
+CREATE TABLE sent (
+    diff_id TEXT NOT NULL, digest TEXT NOT NULL, repository TEXT NOT NULL, at INTEGER NOT NULL,
+    PRIMARY KEY (diff_id, digest, repository)
+) WITHOUT ROWID;
+CREATE TRIGGER sent_layers AFTER DELETE ON layers BEGIN
+    DELETE FROM sent WHERE diff_id = old.diff_id;
+END;
+";
+
 /// The version of the tables: [`SCHEMA`] is version 4, and what came later is added to it.
-const VERSION: i64 = 7;
+const VERSION: i64 = 8;
 
 /// How long another process is waited for.
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -151,8 +163,8 @@ pub(crate) fn open(path: &Path) -> Result<Connection> {
 
 /// From nothing, version 1, whose layers did not remember the clamp of their times, version 2,
 /// which did not know where layers come from, version 3, which did not know of downloads, version 4,
-/// which could not explain, version 5, for which every file of `content-v1` was a blob, and version 6,
-/// whose records were all made here.
+/// which could not explain, version 5, for which every file of `content-v1` was a blob, version 6,
+/// whose records were all made here, and version 7, which forgot where it had sent layers.
 fn migrate(db: &mut Connection, root: &Path) -> Result<()> {
     write(db, |tx| {
         // Another process may have been faster.
@@ -172,6 +184,9 @@ fn migrate(db: &mut Connection, root: &Path) -> Result<()> {
         }
         if version < 7 {
             tx.execute_batch(SHARED)?;
+        }
+        if version < 8 {
+            tx.execute_batch(SENT)?;
         }
         if version < VERSION {
             tx.pragma_update(None, "user_version", VERSION)?;

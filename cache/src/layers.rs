@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
-use kiln_image::{Descriptor, DiffId, Reference};
+use kiln_image::{Descriptor, DiffId, Digest, Reference};
 use kiln_solver::key::TreeDigest;
 use rusqlite::OptionalExtension as _;
 
@@ -94,6 +94,9 @@ fn to_descriptor(row: &rusqlite::Row<'_>) -> rusqlite::Result<Option<Descriptor>
         .ok()
         .map(|d| Descriptor::new(media_type, d, size)))
 }
+
+/// Of so many repositories that a layer was sent to is one asked for it.
+const PLACES: u32 = 3;
 
 const COLUMNS: &str = "id, diff_id, tree, tar_size, bytes, created, epoch, sum";
 
@@ -355,6 +358,51 @@ impl Store {
             Ok(to_descriptor(row)?.and_then(|d| Some((from.parse().ok()?, d))))
         })?;
         Ok(rows.filter_map(|r| r.ok().flatten()).collect())
+    }
+
+    /// Remembers that a repository has been sent the blob of a layer.
+    ///
+    /// # Errors
+    /// The database refused.
+    pub fn note_sent(&self, diff_id: &DiffId, blob: &Digest, to: &Reference) -> Result<()> {
+        self.write(|tx| {
+            tx.execute(
+                "INSERT OR REPLACE INTO sent (diff_id, digest, repository, at)
+                 VALUES (?1, ?2, ?3, ?4)",
+                (
+                    diff_id.to_string(),
+                    blob.to_string(),
+                    to.to_string(),
+                    nanos(SystemTime::now()),
+                ),
+            )?;
+            Ok(())
+        })
+    }
+
+    /// Repositories that may have the blob of a layer, because it came from there or was sent there:
+    /// a few, the likeliest first. Another repository of the same registry may take it from them.
+    ///
+    /// # Errors
+    /// The database refused.
+    pub fn repositories_with(&self, diff_id: &DiffId, blob: &Digest) -> Result<Vec<Reference>> {
+        let sent: Vec<String> = {
+            let db = self.db();
+            let mut query = db.prepare_cached(
+                "SELECT repository FROM sent WHERE diff_id = ?1 AND digest = ?2
+                 ORDER BY at DESC LIMIT ?3",
+            )?;
+            let rows = query.query_map((diff_id.to_string(), blob.to_string(), PLACES), |row| {
+                row.get(0)
+            })?;
+            rows.collect::<rusqlite::Result<_>>()?
+        };
+        let origins = self.origins_of(diff_id)?;
+        let origins = origins.into_iter().filter(|(_, b)| b.digest == *blob);
+        Ok(origins
+            .map(|(from, _)| from)
+            .chain(sent.iter().filter_map(|r| r.parse().ok()))
+            .collect())
     }
 
     /// Blobs in the store that hold the layer with this diff id.

@@ -3,19 +3,21 @@
 //! Everything is made below a [`RootDir`] in a directory that no container can reach yet, so no
 //! link in the archive leads out and nobody can swap one in.
 
-use std::fs::File;
-use std::io::{Read, Seek as _, SeekFrom, Write as _};
+mod content;
+
+use std::io::Read;
 use std::os::unix::ffi::OsStrExt as _;
 use std::path::{Path, PathBuf};
 
 use kiln_image::layer::{LayerReader, Limits};
 use kiln_image::{Entry, EntryKind};
 use kiln_solver::key::TreeDigest;
-use kiln_sys::{FileKind, RootDir, xattr};
+use kiln_sys::{Attributes, FileKind, NewFile, RootDir, xattr};
 
 use crate::error::{Error, Result};
 use crate::pack::is_image_xattr;
 use crate::tree::TarTree;
+use crate::unpack::content::Writers;
 
 /// How an archive is unpacked.
 #[derive(Clone, Debug, Default)]
@@ -36,9 +38,6 @@ pub struct UnpackOptions<'a> {
     /// Devices are left out: what comes from another host must not name this host's.
     pub no_devices: bool,
 }
-
-/// Zeros of this length become a hole.
-const HOLE: usize = 16 << 10;
 
 fn as_path(bytes: &[u8]) -> &Path {
     Path::new(std::ffi::OsStr::from_bytes(bytes))
@@ -73,7 +72,7 @@ pub fn unpack(input: impl Read, root: &RootDir, options: &UnpackOptions<'_>) -> 
         root,
         options,
         directories: Vec::new(),
-        buffer: vec![0; 128 << 10],
+        writers: Writers::start(options.sparse)?,
         around: None,
         tree: options.tree.then(TarTree::new),
     };
@@ -88,57 +87,19 @@ pub fn unpack(input: impl Read, root: &RootDir, options: &UnpackOptions<'_>) -> 
     Ok(Unpacked { entries, tree })
 }
 
-/// Writes `data` to `file`; `seen` gets all of it.
-fn copy(
-    data: &mut dyn Read,
-    file: &mut File,
-    buffer: &mut [u8],
-    seen: &mut dyn FnMut(&[u8]),
-) -> Result<()> {
-    loop {
-        let n = data
-            .read(buffer)
-            .map_err(|e| Error::io("read archive", e))?;
-        if n == 0 {
-            return Ok(());
-        }
-        file.write_all(&buffer[..n])
-            .map_err(|e| Error::io("write file", e))?;
-        seen(&buffer[..n]);
-    }
+/// The attributes that belong into images.
+fn image_xattrs(entry: &Entry) -> impl Iterator<Item = &(Vec<u8>, Vec<u8>)> {
+    entry.xattrs.iter().filter(|(name, _)| is_image_xattr(name))
 }
 
-/// The same, but skips long runs of zeros. The file is new, so they read as zeros.
-fn copy_sparse(
-    data: &mut dyn Read,
-    file: &mut File,
-    buffer: &mut [u8],
-    seen: &mut dyn FnMut(&[u8]),
-) -> Result<()> {
-    let written = |e| Error::io("write file", e);
-    let mut size = 0_u64;
-    loop {
-        let mut filled = 0;
-        while filled < buffer.len() {
-            let read = data.read(&mut buffer[filled..]);
-            match read.map_err(|e| Error::io("read archive", e))? {
-                0 => break,
-                n => filled += n,
-            }
+/// A new file, whatever an earlier entry has made there.
+fn new_file(dir: &RootDir, name: &Path, mode: u32) -> Result<NewFile> {
+    match dir.new_file(name, mode) {
+        Err(e) if e.kind() == std::io::ErrorKind::AlreadyExists => {
+            dir.remove_all(name)?;
+            Ok(dir.new_file(name, mode)?)
         }
-        if filled == 0 {
-            return file.set_len(size).map_err(written);
-        }
-        seen(&buffer[..filled]);
-        for block in buffer[..filled].chunks(HOLE) {
-            if block.len() == HOLE && block.iter().all(|b| *b == 0) {
-                let skip = SeekFrom::Current(HOLE as i64);
-                file.seek(skip).map_err(written)?;
-            } else {
-                file.write_all(block).map_err(written)?;
-            }
-        }
-        size += filled as u64;
+        other => Ok(other?),
     }
 }
 
@@ -147,7 +108,7 @@ struct Target<'a> {
     options: &'a UnpackOptions<'a>,
     /// Times of directories, set when nothing is written into them any more.
     directories: Vec<(PathBuf, (i64, u32))>,
-    buffer: Vec<u8>,
+    writers: Writers,
     /// The directory of the last entry: the next is mostly in it too. It is there as long as only its
     /// own entries come.
     around: Option<(PathBuf, RootDir)>,
@@ -201,13 +162,17 @@ impl Target<'_> {
                 self.directories
                     .push((path.to_path_buf(), (entry.mtime.secs, entry.mtime.nanos)));
             }
+            EntryKind::File { .. } => content = self.make_file(&dir, name, entry, data)?,
             _ => {
                 // A later entry replaces an earlier one of any kind.
                 dir.remove_all(name)?;
-                content = self.make(&dir, name, entry, data)?;
+                self.make(&dir, name, entry)?;
             }
         }
-        if !matches!(entry.kind, EntryKind::Hardlink { .. }) {
+        if !matches!(
+            entry.kind,
+            EntryKind::Hardlink { .. } | EntryKind::File { .. }
+        ) {
             self.attributes(&dir, name, entry)?;
             if entry.kind != EntryKind::Directory {
                 dir.set_mtime(name, (entry.mtime.secs, entry.mtime.nanos))?;
@@ -290,28 +255,27 @@ impl Target<'_> {
         Ok(dir.sub_dir(name)?)
     }
 
-    fn make(
+    /// Makes a file, which may get its content and attributes a little later.
+    fn make_file(
         &mut self,
         dir: &RootDir,
         name: &Path,
         entry: &Entry,
         data: &mut dyn Read,
     ) -> Result<Option<blake3::Hash>> {
+        let attributes = Attributes {
+            owner: self.options.owner.unwrap_or((entry.uid, entry.gid)),
+            mode: entry.mode & 0o7777,
+            xattrs: image_xattrs(entry).cloned().collect(),
+            mtime: (entry.mtime.secs, entry.mtime.nanos),
+        };
+        let file = new_file(dir, name, entry.mode)?;
+        self.writers
+            .write(file, attributes, data, self.tree.is_some())
+    }
+
+    fn make(&self, dir: &RootDir, name: &Path, entry: &Entry) -> Result<()> {
         match &entry.kind {
-            EntryKind::File { .. } => {
-                let mut hasher = self.tree.as_ref().map(|_| blake3::Hasher::new());
-                let mut file = File::from(dir.create_new(name, 0o600)?);
-                let mut seen = |bytes: &[u8]| {
-                    if let Some(hasher) = &mut hasher {
-                        hasher.update(bytes);
-                    }
-                };
-                match self.options.sparse {
-                    true => copy_sparse(data, &mut file, &mut self.buffer, &mut seen)?,
-                    false => copy(data, &mut file, &mut self.buffer, &mut seen)?,
-                }
-                return Ok(hasher.map(|h| h.finalize()));
-            }
             EntryKind::Symlink { target } => {
                 dir.symlink(std::ffi::OsStr::from_bytes(target), name)?;
             }
@@ -327,9 +291,12 @@ impl Target<'_> {
                 dir.mknod(name, FileKind::BlockDevice, 0o600, (*major, *minor))?;
             }
             EntryKind::Fifo => dir.mknod(name, FileKind::Fifo, 0o600, (0, 0))?,
-            EntryKind::Directory | EntryKind::Whiteout | EntryKind::Opaque => {}
+            EntryKind::File { .. }
+            | EntryKind::Directory
+            | EntryKind::Whiteout
+            | EntryKind::Opaque => {}
         }
-        Ok(None)
+        Ok(())
     }
 
     fn hard_link(&self, entry: &Entry, target: &[u8]) -> Result<()> {
@@ -386,7 +353,7 @@ impl Target<'_> {
         dir.chown(name, uid, gid)?;
         // Attributes before the mode: a read-only file still takes them from root, and the
         // change of owner above has cleared set-id bits that the mode brings back.
-        for (key, value) in entry.xattrs.iter().filter(|(n, _)| is_image_xattr(n)) {
+        for (key, value) in image_xattrs(entry) {
             dir.set_xattr(name, key, value)?;
         }
         if !matches!(entry.kind, EntryKind::Symlink { .. }) {
@@ -397,6 +364,7 @@ impl Target<'_> {
 
     /// Directories get their times last, the deepest first.
     fn finish(mut self) -> Result<()> {
+        self.writers.finish()?;
         while let Some((path, mtime)) = self.directories.pop() {
             match self.root.set_mtime(&path, mtime) {
                 Err(e) if !e.is_not_found() => return Err(e.into()),

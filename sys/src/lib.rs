@@ -15,6 +15,7 @@ pub mod fdpass;
 pub mod idmap;
 pub mod lock;
 pub mod mount;
+mod new_file;
 pub mod overlay;
 pub mod process;
 pub mod pty;
@@ -24,4 +25,5 @@ pub mod system;
 pub mod xattr;
 
 pub use error::{FsError, Result};
+pub use new_file::{Attributes, NewFile};
 pub use root_dir::{DirEntry, FileKind, RootDir, Stat};

@@ -69,6 +69,8 @@ pub struct Built {
     pub skipped: Vec<String>,
     /// Results that were sent to remote caches, and those that were there.
     pub shared: Option<(u64, u64)>,
+    /// Bytes of results that were sent to them.
+    pub sent_bytes: u64,
     /// What became of shared cache mounts.
     pub mounts: Option<SharedMounts>,
     /// How long the build took.
@@ -110,6 +112,7 @@ impl Built {
         if event["event"] == "shared" {
             let number = |name: &str| event[name].as_u64().unwrap_or_default();
             self.shared = Some((number("sent"), number("there")));
+            self.sent_bytes = number("bytes");
             return;
         }
         if event["event"] == "shared-mounts" {

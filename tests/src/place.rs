@@ -61,6 +61,12 @@ impl Place {
         ]
     }
 
+    /// An empty registry.
+    #[must_use]
+    pub fn registry() -> Self {
+        Self::Registry(empty_registry())
+    }
+
     /// A registry for the hosts of a network.
     #[must_use]
     pub fn registry_in(network: &Network) -> Self {

@@ -60,6 +60,29 @@ fn a_second_host_runs_nothing_and_fetches_only_what_its_image_has() {
 }
 
 #[test]
+fn a_layer_that_a_registry_has_in_another_repository_is_not_sent_again() {
+    let lab = Lab::new();
+    let server = Place::registry();
+    let place = |name: &str| {
+        let address = server.address().unwrap();
+        let spec = format!("type=registry,ref={address}/team/{name}");
+        [spec.clone(), spec]
+    };
+    let context = words(&lab, "one");
+    let sent = |name: &str| {
+        sharing(&lab, "a", &context, &place(name))
+            .built()
+            .sent_bytes
+    };
+    let first = sent("one");
+    assert!(first > 4_000_000, "{first} bytes were sent");
+    assert_eq!(sent("two"), 0);
+    // It is whole there.
+    let other = sharing(&lab, "b", &context, &place("two")).built();
+    assert_eq!(other.counts.1, 0, "{other:?}");
+}
+
+#[test]
 fn results_of_a_build_that_fails_later_are_shared() {
     let lab = Lab::new();
     let at = Place::Directory.at(&lab, None);

@@ -247,6 +247,14 @@ impl Remote {
         &self.inner.label
     }
 
+    /// The repository that it is, if it is one of a registry.
+    pub fn repository(&self) -> Option<&Reference> {
+        match &self.inner.backend {
+            Backend::Registry(registry) => Some(registry.reference()),
+            Backend::Objects(_) => None,
+        }
+    }
+
     /// The record of a key, if the remote has one that can be trusted.
     ///
     /// # Errors

@@ -79,6 +79,11 @@ impl Registry {
         }
     }
 
+    /// The repository.
+    pub(super) fn reference(&self) -> &Reference {
+        &self.reference
+    }
+
     fn tagged(&self, tag: &str) -> Result<Reference, RemoteError> {
         self.reference
             .with_tag(tag)

@@ -172,6 +172,33 @@ fn a_hard_link_into_the_layer_below_becomes_a_copy() {
 }
 
 #[test]
+fn a_file_that_comes_twice_is_the_second_one_with_all_its_names_whole() {
+    for (first, second) in [(10, 20), (300 << 10, 20), (20, 300 << 10), (128 << 10, 0)] {
+        let (old, new) = ("a".repeat(first), "b".repeat(second));
+        let place = place();
+        let entries = [file("f", &old), hardlink("g", "f"), file("f", &new)];
+        unpack(&*tar(&entries), &place.root, &LAYER()).unwrap();
+        let read = |name: &str| place.root.read(Path::new(name), 1 << 20).unwrap();
+        assert_eq!(read("f"), new.as_bytes(), "{first} {second}");
+        assert_eq!(read("g"), old.as_bytes(), "{first} {second}");
+    }
+}
+
+#[test]
+fn a_file_that_cannot_be_finished_is_an_error_however_many_follow() {
+    for follow in [0, 1, 1000] {
+        let place = place();
+        let mut bad = file("bad", "x");
+        // Longer than Linux takes.
+        bad.0.xattrs = vec![(b"user.long".to_vec(), vec![7; 70_000])];
+        let mut entries = vec![bad];
+        entries.extend((0..follow).map(|n| file(&format!("f{n}"), "x")));
+        let error = unpack(&*tar(&entries), &place.root, &LAYER()).unwrap_err();
+        assert!(matches!(error, Error::System(_)), "{follow}: {error}");
+    }
+}
+
+#[test]
 fn whiteouts_take_overlays_form_and_come_back() {
     let entries = [
         entry("d", EntryKind::Directory),

@@ -8,7 +8,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use kiln_cache::fingerprint::Keep;
 use kiln_solver::plan::{Copy, ModeChange, WriteFile};
-use kiln_sys::{FileKind, RootDir, Stat, system, xattr};
+use kiln_sys::{Attributes, FileKind, RootDir, Stat, system, xattr};
 use rayon::prelude::*;
 
 use super::select::Match;
@@ -387,23 +387,18 @@ fn copy_bytes(
     let fd = from.open_read_nofollow(source)?;
     let mode = job.mode_of(st);
     // Nobody but kiln can reach the directory, so the final mode may be there from the start.
-    let out = dir.create_new(to, mode & 0o777)?;
+    let out = dir.new_file(to, mode)?;
     if st.size > 0 {
         system::copy_file(&fd, &out, st.size)?;
     }
-    let (uid, gid) = job.owner_of(st);
-    let made = RootDir::stat_of(&out)?;
-    if (made.uid, made.gid) != (uid, gid) {
-        dir.chown(to, uid, gid)?;
-    }
-    let xattrs = xattr::list_open(&fd)?;
-    for (key, value) in xattrs.iter().filter(|(k, _)| job.is_copied(k)) {
-        xattr::set(&out, key, value)?;
-    }
-    if mode != made.mode || (made.uid, made.gid) != (uid, gid) {
-        dir.chmod(to, mode)?;
-    }
-    Ok(dir.set_mtime(to, st.mtime)?)
+    let mut xattrs = xattr::list_open(&fd)?;
+    xattrs.retain(|(key, _)| job.is_copied(key));
+    Ok(out.finish(&Attributes {
+        owner: job.owner_of(st),
+        mode,
+        xattrs,
+        mtime: st.mtime,
+    })?)
 }
 
 /// Writes a file that the build itself holds.

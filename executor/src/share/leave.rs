@@ -198,14 +198,12 @@ impl Engine {
                 record: true,
             };
         }
-        let elsewhere: Vec<_> = store.origins_of(&layer.diff_id).unwrap_or_default();
-        let elsewhere: Vec<_> = elsewhere
-            .into_iter()
-            .filter(|(_, b)| b.digest == blob.digest)
-            .map(|(from, _)| from)
-            .collect();
-        let size = blob.size;
-        let file = store.blob_path(&blob.digest);
+        // Only saves the bytes.
+        let elsewhere = store.repositories_with(&layer.diff_id, &blob.digest);
+        let elsewhere = elsewhere.unwrap_or_default();
+        let (digest, size) = (blob.digest.clone(), blob.size);
+        let file = store.blob_path(&digest);
+        let diff_id = layer.diff_id.clone();
         let record = RemoteRecord {
             key,
             tree: layer.tree,
@@ -224,6 +222,11 @@ impl Engine {
         let sent = remote.put(&record, &file, &elsewhere, anew).await;
         let sent = sent.map_err(told)?;
         doubts.wrote(remote, key);
+        if let Some(repository) = remote.repository()
+            && let Err(error) = store.note_sent(&diff_id, &digest, repository)
+        {
+            tracing::debug!(%error, "where a layer was sent is not remembered");
+        }
         Ok(Some(if sent { size } else { 0 }))
     }
 }
