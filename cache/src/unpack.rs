@@ -17,7 +17,7 @@ use kiln_sys::{Attributes, FileKind, NewFile, RootDir, xattr};
 use crate::error::{Error, Result};
 use crate::pack::is_image_xattr;
 use crate::tree::TarTree;
-use crate::unpack::content::Writers;
+use crate::unpack::content::Writer;
 
 /// How an archive is unpacked.
 #[derive(Clone, Debug, Default)]
@@ -68,23 +68,35 @@ pub fn unpack(input: impl Read, root: &RootDir, options: &UnpackOptions<'_>) -> 
     let mut reader = LayerReader::new(input)
         .whiteouts(options.whiteouts)
         .limits(Limits::default());
+    let writer = Writer::start(options.sparse)?;
     let mut target = Target {
         root,
         options,
         directories: Vec::new(),
-        writers: Writers::start(options.sparse)?,
+        writer: &writer,
         around: None,
         tree: options.tree.then(TarTree::new),
     };
-    let mut entries = 0;
-    while let Some(entry) = reader.next()? {
-        target.entry(&entry, &mut reader.data())?;
-        entries += 1;
-    }
-    reader.drain().map_err(|e| Error::io("read archive", e))?;
+    let read = target.read(&mut reader);
+    let directories = std::mem::take(&mut target.directories);
     let tree = target.tree.as_ref().and_then(TarTree::finish);
-    target.finish()?;
+    // Whatever happened, nothing writes any more after this; and if that went wrong, it is why the
+    // rest did.
+    writer.finish()?;
+    let entries = read?;
+    set_times(root, directories)?;
     Ok(Unpacked { entries, tree })
+}
+
+/// Directories get their times last, the deepest first.
+fn set_times(root: &RootDir, mut directories: Vec<(PathBuf, (i64, u32))>) -> Result<()> {
+    while let Some((path, mtime)) = directories.pop() {
+        match root.set_mtime(&path, mtime) {
+            Err(e) if !e.is_not_found() => return Err(e.into()),
+            _ => {}
+        }
+    }
+    Ok(())
 }
 
 /// The attributes that belong into images.
@@ -108,7 +120,7 @@ struct Target<'a> {
     options: &'a UnpackOptions<'a>,
     /// Times of directories, set when nothing is written into them any more.
     directories: Vec<(PathBuf, (i64, u32))>,
-    writers: Writers,
+    writer: &'a Writer,
     /// The directory of the last entry: the next is mostly in it too. It is there as long as only its
     /// own entries come.
     around: Option<(PathBuf, RootDir)>,
@@ -116,6 +128,17 @@ struct Target<'a> {
 }
 
 impl Target<'_> {
+    /// Makes all entries; returns their number.
+    fn read(&mut self, reader: &mut LayerReader<impl Read>) -> Result<u64> {
+        let mut entries = 0;
+        while let Some(entry) = reader.next()? {
+            self.entry(&entry, &mut reader.data())?;
+            entries += 1;
+        }
+        reader.drain().map_err(|e| Error::io("read archive", e))?;
+        Ok(entries)
+    }
+
     fn entry(&mut self, entry: &Entry, data: &mut dyn Read) -> Result<()> {
         let is_device = matches!(
             entry.kind,
@@ -270,7 +293,7 @@ impl Target<'_> {
             mtime: (entry.mtime.secs, entry.mtime.nanos),
         };
         let file = new_file(dir, name, entry.mode)?;
-        self.writers
+        self.writer
             .write(file, attributes, data, self.tree.is_some())
     }
 
@@ -358,18 +381,6 @@ impl Target<'_> {
         }
         if !matches!(entry.kind, EntryKind::Symlink { .. }) {
             dir.chmod(name, entry.mode & 0o7777)?;
-        }
-        Ok(())
-    }
-
-    /// Directories get their times last, the deepest first.
-    fn finish(mut self) -> Result<()> {
-        self.writers.finish()?;
-        while let Some((path, mtime)) = self.directories.pop() {
-            match self.root.set_mtime(&path, mtime) {
-                Err(e) if !e.is_not_found() => return Err(e.into()),
-                _ => {}
-            }
         }
         Ok(())
     }

@@ -1,4 +1,4 @@
-//! The content of files: while one is written by a thread, the next is already made.
+//! The content of files: a thread writes it while what comes next is read and made.
 
 use std::fs::File;
 use std::io::{Read, Seek as _, SeekFrom, Write as _};
@@ -9,118 +9,113 @@ use kiln_sys::{Attributes, NewFile};
 
 use crate::error::{Error, Result};
 
-/// Bytes that are read at once; files up to this size are passed on.
+/// Bytes that are passed on at once.
 const BUFFER: usize = 128 << 10;
-/// Files that may wait for a thread.
+/// Buffers that may wait for the thread.
 const WAITING: usize = 16;
 /// Zeros of this length become a hole.
 const HOLE: usize = 16 << 10;
 
-/// A file that has been made, with what comes into it.
-struct Job {
-    file: NewFile,
-    content: Vec<u8>,
-    attributes: Attributes,
+/// Some bytes of a file.
+struct Part {
+    /// They are its first ones.
+    file: Option<NewFile>,
+    bytes: Vec<u8>,
+    filled: usize,
+    /// They are its last ones.
+    attributes: Option<Attributes>,
 }
 
 /// Writes files.
-pub(super) struct Writers {
-    is_sparse: bool,
-    buffer: Vec<u8>,
-    thread: Option<(mpsc::SyncSender<Job>, JoinHandle<Result<()>>)>,
+pub(super) struct Writer {
+    parts: mpsc::SyncSender<Part>,
+    /// Buffers come back.
+    spare: mpsc::Receiver<Vec<u8>>,
+    thread: JoinHandle<Result<()>>,
 }
 
-impl Writers {
+impl Writer {
     /// With `is_sparse` blocks of zeros become holes.
     ///
     /// # Errors
     /// There is no thread.
     pub(super) fn start(is_sparse: bool) -> Result<Self> {
-        let (jobs, waiting) = mpsc::sync_channel::<Job>(WAITING);
+        let (parts, waiting) = mpsc::sync_channel(WAITING);
+        let (used, spare) = mpsc::channel();
         let thread = std::thread::Builder::new()
             .name("write".into())
-            .spawn(move || {
-                for mut job in waiting {
-                    write(job.file.content(), &job.content, is_sparse)?;
-                    end(job.file, &job.attributes, is_sparse)?;
-                }
-                Ok(())
-            })
+            .spawn(move || write_all(waiting, &used, is_sparse))
             .map_err(|e| Error::io("start a thread", e))?;
         Ok(Self {
-            is_sparse,
-            buffer: vec![0; BUFFER],
-            thread: Some((jobs, thread)),
+            parts,
+            spare,
+            thread,
         })
     }
 
-    /// Fills a new file with `data` and gives it its attributes. A small one gets them a little later:
-    /// by [`finish`](Self::finish). Returns the hash of its content if that is wanted.
+    /// Fills a new file with `data` and gives it its attributes. It may get them a little later: by
+    /// [`finish`](Self::finish), which also tells what went wrong when this could not go on. Returns
+    /// the hash of its content if that is wanted.
     ///
     /// # Errors
     /// The data cannot be read, or this file or an earlier one cannot be written.
     pub(super) fn write(
-        &mut self,
-        mut file: NewFile,
+        &self,
+        file: NewFile,
         attributes: Attributes,
         data: &mut dyn Read,
         hash: bool,
     ) -> Result<Option<blake3::Hash>> {
         let mut hasher = hash.then(blake3::Hasher::new);
-        let mut is_first = true;
-        loop {
-            let filled = fill(data, &mut self.buffer)?;
-            let bytes = self.buffer.get(..filled).unwrap_or_default();
+        let (mut file, mut attributes) = (Some(file), Some(attributes));
+        while attributes.is_some() {
+            let spare = self.spare.try_recv();
+            let mut bytes = spare.unwrap_or_else(|_| vec![0; BUFFER]);
+            let filled = fill(data, &mut bytes)?;
             if let Some(hasher) = &mut hasher {
-                hasher.update(bytes);
+                hasher.update(bytes.get(..filled).unwrap_or_default());
             }
-            let is_last = filled < BUFFER;
-            if is_first && is_last {
-                let content = bytes.to_vec();
-                self.pass_on(Job {
-                    file,
-                    content,
-                    attributes,
-                })?;
-                break;
-            }
-            write(file.content(), bytes, self.is_sparse)?;
-            if is_last {
-                end(file, &attributes, self.is_sparse)?;
-                break;
-            }
-            is_first = false;
+            let part = Part {
+                file: file.take(),
+                attributes: attributes.take_if(|_| filled < bytes.len()),
+                bytes,
+                filled,
+            };
+            self.parts.send(part).map_err(|_| ended())?;
         }
         Ok(hasher.map(|h| h.finalize()))
-    }
-
-    fn pass_on(&mut self, job: Job) -> Result<()> {
-        match &self.thread {
-            Some((jobs, _)) if jobs.send(job).is_ok() => Ok(()),
-            // It has ended, which it does with an error.
-            _ => self.finish().and(Err(ended())),
-        }
     }
 
     /// Waits until all files are whole.
     ///
     /// # Errors
     /// One of them cannot be written.
-    pub(super) fn finish(&mut self) -> Result<()> {
-        let Some((jobs, thread)) = self.thread.take() else {
-            return Ok(());
-        };
-        drop(jobs);
-        thread.join().unwrap_or_else(|_| Err(ended()))
+    pub(super) fn finish(self) -> Result<()> {
+        drop(self.parts);
+        self.thread.join().unwrap_or_else(|_| Err(ended()))
     }
 }
 
-impl Drop for Writers {
-    /// After an error: nothing may be written any more when the directory is removed.
-    fn drop(&mut self) {
-        // The first error is the one that counts.
-        let _ = self.finish();
+fn write_all(
+    parts: mpsc::Receiver<Part>,
+    used: &mpsc::Sender<Vec<u8>>,
+    is_sparse: bool,
+) -> Result<()> {
+    let mut current = None;
+    for part in parts {
+        current = part.file.or(current);
+        let Some(file) = &mut current else { continue };
+        let bytes = part.bytes.get(..part.filled).unwrap_or_default();
+        write(file.content(), bytes, is_sparse)?;
+        if let Some(attributes) = part.attributes
+            && let Some(file) = current.take()
+        {
+            end(file, &attributes, is_sparse)?;
+        }
+        // Nobody needs it after the last file.
+        let _ = used.send(part.bytes);
     }
+    Ok(())
 }
 
 fn ended() -> Error {
