@@ -8,6 +8,7 @@
 //! logs-v1/<time>-<pid>/     output of a build's steps, one file each; the last builds only
 //! work-v1/<owner>/          what a running process has not finished
 //! trash/                    renamed here first, unlinked afterwards
+//! removed                   where on the disk much was removed of late
 //! locks                     byte ranges of it are locked while steps run
 //! leases                    byte ranges of it are locked by those who use layers and blobs
 //! meta-v1.db                SQLite: every record and reference
@@ -36,6 +37,7 @@ mod mount_chunks;
 mod mount_sync;
 mod mounts;
 mod pack;
+mod placement;
 mod records;
 pub mod remote;
 mod scratch;

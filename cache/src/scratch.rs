@@ -1,11 +1,16 @@
 //! Work directories of running processes, and the trash.
 
+use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
+use std::sync::{Mutex, PoisonError};
 
 use kiln_sys::{RootDir, system};
 
 use crate::error::Result;
 use crate::store::Store;
+
+/// Held while a work directory is made.
+static PLACING: Mutex<()> = Mutex::new(());
 
 /// A directory for work in progress. Dropping it throws away what is left in it.
 #[derive(Debug)]
@@ -33,23 +38,14 @@ impl Scratch {
 
 impl Drop for Scratch {
     fn drop(&mut self) {
-        if let Err(error) = remove_tree(&self.path) {
+        if let Err(error) = self.store.remove_tree(&self.path) {
             tracing::warn!(path = %self.path.display(), %error, "work directory is left behind");
         }
         // The last one takes the process's own directory along.
         if let Some(parent) = self.path.parent() {
             let _ = std::fs::remove_dir(parent);
         }
-        let _ = &self.store;
     }
-}
-
-/// Removes a directory of the store with everything in it.
-pub(crate) fn remove_tree(path: &Path) -> Result<()> {
-    let (Some(parent), Some(name)) = (path.parent(), path.file_name()) else {
-        return Ok(());
-    };
-    Ok(RootDir::open_trusted(parent)?.remove_all(Path::new(name))?)
 }
 
 impl Store {
@@ -59,10 +55,20 @@ impl Store {
     /// It cannot be made.
     pub fn scratch(&self) -> Result<Scratch> {
         let own = self.path("work-v1").join(self.owner());
+        let failed = |path: &Path, e| kiln_sys::FsError::new("make directory", path, e).into();
+        // The process's own directory may move before the first scratch is in it.
+        let _placing = PLACING.lock().unwrap_or_else(PoisonError::into_inner);
         loop {
+            match std::fs::create_dir(&own) {
+                Ok(()) => self.place_well(&own),
+                Err(e) if e.kind() == ErrorKind::AlreadyExists => {}
+                Err(e) if e.kind() == ErrorKind::NotFound => {
+                    std::fs::create_dir_all(&own).map_err(|e| failed(&own, e))?;
+                }
+                Err(e) => return Err(failed(&own, e)),
+            }
             let path = own.join(self.next_number().to_string());
-            let made = std::fs::create_dir_all(&own).and_then(|()| std::fs::create_dir(&path));
-            match made {
+            match std::fs::create_dir(&path) {
                 Ok(()) => {
                     return Ok(Scratch {
                         store: self.clone(),
@@ -70,23 +76,28 @@ impl Store {
                     });
                 }
                 // The last scratch of a moment ago removed the directory meanwhile.
-                Err(e) if e.kind() == std::io::ErrorKind::NotFound => {}
-                Err(e) if e.kind() == std::io::ErrorKind::AlreadyExists => {}
-                Err(e) => return Err(kiln_sys::FsError::new("make directory", path, e).into()),
+                Err(e) if e.kind() == ErrorKind::NotFound => {}
+                Err(e) if e.kind() == ErrorKind::AlreadyExists => {}
+                Err(e) => return Err(failed(&path, e)),
             }
         }
     }
 
     /// Moves a directory out of sight; [`Store::empty_trash`] removes it.
     pub(crate) fn discard(&self, path: &Path) -> Result<()> {
-        let to = self
-            .path("trash")
-            .join(format!("{}-{}", self.owner(), self.next_number()));
-        match std::fs::rename(path, &to) {
-            Ok(()) => Ok(()),
-            Err(e) if e.kind() == std::io::ErrorKind::NotFound => Ok(()),
+        match self.put_aside(path) {
+            Ok(_) => Ok(()),
+            Err(e) if e.kind() == ErrorKind::NotFound => Ok(()),
             Err(e) => Err(kiln_sys::FsError::new("discard", path, e).into()),
         }
+    }
+
+    /// Moves a directory into the trash; returns its new path.
+    pub(crate) fn put_aside(&self, path: &Path) -> std::io::Result<PathBuf> {
+        let name = format!("{}-{}", self.owner(), self.next_number());
+        let to = self.path("trash").join(name);
+        std::fs::rename(path, &to)?;
+        Ok(to)
     }
 
     /// Removes what was discarded, by this process or an earlier one.
@@ -97,7 +108,7 @@ impl Store {
         let trash = RootDir::open_trusted(&self.path("trash"))?;
         for entry in trash.read_dir(Path::new(""))? {
             // Another process may remove the same at the same time.
-            let _ = trash.remove_all(Path::new(&entry.name));
+            let _ = self.remove_tree(&self.path("trash").join(&entry.name));
         }
         Ok(())
     }

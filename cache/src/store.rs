@@ -57,7 +57,6 @@ impl Store {
             for folder in FOLDERS {
                 std::fs::create_dir_all(root.join(folder)).map_err(|e| fail(e.to_string()))?;
             }
-            system::spread_folders(&root.join("work-v1"));
             let dir = RootDir::open_trusted(root)?;
             // Layers hold programs with set-user-id bits: nobody else may reach them.
             dir.chmod(Path::new(""), 0o700)?;

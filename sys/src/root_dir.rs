@@ -126,6 +126,8 @@ pub struct DirEntry {
     pub name: OsString,
     /// The kind, if the file system put it into the entry.
     pub kind: Option<FileKind>,
+    /// The inode number.
+    pub ino: u64,
 }
 
 /// A directory that paths cannot leave.
@@ -318,6 +320,7 @@ impl RootDir {
             out.push(DirEntry {
                 name: OsStr::from_bytes(name).to_owned(),
                 kind,
+                ino: entry.ino(),
             });
         }
         Ok(out)
@@ -477,36 +480,6 @@ impl RootDir {
         })
     }
 
-    /// Removes whatever is at `path`, with everything below it; nothing there is no error.
-    pub fn remove_all(&self, path: &Path) -> Result<()> {
-        let (dir, name) = match self.parent_of(path) {
-            Ok(found) => found,
-            Err(e) if e.is_not_found() => return Ok(()),
-            Err(e) => return Err(e),
-        };
-        dir.remove_tree(Path::new(&name))
-    }
-
-    fn remove_tree(&self, name: &Path) -> Result<()> {
-        match fs::unlinkat(&self.fd, name, AtFlags::empty()) {
-            Ok(()) | Err(Errno::NOENT) => return Ok(()),
-            Err(Errno::ISDIR | Errno::PERM) => {}
-            Err(e) => return Err(e).ctx("remove", name),
-        }
-        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW;
-        let inside = RootDir {
-            fd: self.open_at(name, flags, 0, "open directory")?,
-        };
-        // Names are gathered first: removing while reading may skip entries on some systems.
-        for entry in inside.read_dir(Path::new(""))? {
-            inside.remove_tree(Path::new(&entry.name))?;
-        }
-        match fs::unlinkat(&self.fd, name, AtFlags::REMOVEDIR) {
-            Ok(()) | Err(Errno::NOENT) => Ok(()),
-            Err(e) => Err(e).ctx("remove directory", name),
-        }
-    }
-
     /// Renames inside the root.
     pub fn rename(&self, from: &Path, to: &Path) -> Result<()> {
         let (dir, name) = self.parent_of(from)?;
@@ -581,5 +554,6 @@ fn clean(path: &Path) -> PathBuf {
     out
 }
 
+mod removal;
 #[cfg(test)]
 mod tests;

@@ -29,19 +29,16 @@ pub fn sync_filesystem(path: &Path) -> Result<()> {
     ))
 }
 
-/// Asks the file system to spread what is in this directory's folders over the disk. ext4 does
-/// not reuse the inodes of deleted files for minutes, and looks at each of them again and again:
-/// without this, a build that writes many files near deleted ones takes several times as long.
-/// Where the file system knows no such wish, nothing happens.
-pub fn spread_folders(dir: &Path) {
+/// Asks the file system to spread what is in this directory's folders over the disk. Returns whether
+/// it does so: only ext4 knows such a wish.
+pub fn spread_folders(dir: &Path) -> bool {
     use rustix::fs::{IFlags, ioctl_getflags, ioctl_setflags};
     let Ok(dir) = std::fs::File::open(dir) else {
-        return;
+        return false;
     };
-    if let Ok(flags) = ioctl_getflags(&dir) {
-        // Only a wish: a refusal changes nothing.
-        let _ = ioctl_setflags(&dir, flags | IFlags::TOPDIR);
-    }
+    ioctl_getflags(&dir).is_ok_and(|flags| {
+        flags.contains(IFlags::TOPDIR) || ioctl_setflags(&dir, flags | IFlags::TOPDIR).is_ok()
+    })
 }
 
 /// Whether this process runs as root of its user namespace.

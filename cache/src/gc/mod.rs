@@ -15,7 +15,6 @@ use rusqlite::Transaction;
 
 use crate::db::nanos;
 use crate::error::Result;
-use crate::scratch::remove_tree;
 use crate::store::Store;
 
 pub use survey::{Class, Held, Item};
@@ -401,7 +400,7 @@ impl Store {
         for entry in trash.read_dir(Path::new(""))? {
             if entry.name.to_string_lossy().starts_with(&own) {
                 // Upkeep may remove the same at the same time.
-                let _ = remove_tree(&self.path("trash").join(&entry.name));
+                let _ = self.remove_tree(&self.path("trash").join(&entry.name));
             }
         }
         Ok(())
