@@ -10,7 +10,7 @@ use crate::scratch::is_running;
 use crate::store::Store;
 
 /// A file that only takes room, to be given up on a full disk.
-const RESERVE: &str = "reserve";
+pub(crate) const RESERVE: &str = "reserve";
 const RESERVE_SIZE: usize = 2 << 20;
 
 /// Bytes that opening the database and deleting everything in it may take.

@@ -233,7 +233,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_layer_that_comes_has_room_made_for_it() {
-        let (engine, dir) = engine(3_000_000);
+        let (engine, dir) = engine(6_000_000);
         let root = dir.path().join("store");
         let id = unused_layer(&root, 2_000_000);
         drop(engine.room_for(500_000).await.unwrap().unwrap());
@@ -244,7 +244,7 @@ mod tests {
 
     #[tokio::test]
     async fn nothing_goes_for_a_layer_that_cannot_come() {
-        let (engine, dir) = engine(3_000_000);
+        let (engine, dir) = engine(6_000_000);
         let root = dir.path().join("store");
         let id = unused_layer(&root, 2_000_000);
         for bytes in [u64::MAX, u64::MAX / 2, 1 << 60] {

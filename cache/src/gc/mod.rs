@@ -15,6 +15,7 @@ use rusqlite::Transaction;
 
 use crate::db::nanos;
 use crate::error::Result;
+use crate::full_disk;
 use crate::store::Store;
 
 pub use survey::{Class, Held, Item};
@@ -70,7 +71,7 @@ impl Store {
     }
 
     /// Bytes that the store takes, from sums that are kept up to date. What a step that runs has
-    /// written is not in it.
+    /// written is not in it, nor is what the store takes for itself.
     ///
     /// # Errors
     /// The database refused.
@@ -91,12 +92,20 @@ impl Store {
     }
 
     fn excess_of(&self, policy: &Policy, total: u64) -> Result<u64> {
+        let total = total + self.own_bytes();
         let over = policy.max_size.map_or(0, |most| total.saturating_sub(most));
         let short = match policy.keep_free {
             Some(free) => free.saturating_sub(system::free_bytes(self.root())?),
             None => 0,
         };
         Ok(over.max(short))
+    }
+
+    /// Bytes that the store takes for itself: its database, and what it keeps for a full disk.
+    fn own_bytes(&self) -> u64 {
+        let files = ["meta-v1.db", "meta-v1.db-wal", full_disk::RESERVE];
+        let sizes = files.map(|name| std::fs::metadata(self.path(name)));
+        sizes.iter().flatten().map(std::fs::Metadata::len).sum()
     }
 
     /// Removes what the policy does not let stay: first what is too old, then what is worth least
