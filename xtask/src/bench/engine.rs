@@ -73,9 +73,22 @@ impl Engine {
         }
     }
 
-    /// Whether it can share results through a registry.
-    pub(super) fn shares(&self) -> bool {
-        self.kind != Kind::Buildah
+    /// What has it leave its results in a repository.
+    pub(super) fn cache_to(&self, place: &str) -> [String; 2] {
+        let value = match self.kind {
+            Kind::Kiln | Kind::Docker => format!("type=registry,ref={place},mode=max"),
+            Kind::Buildah => place.to_owned(),
+        };
+        ["--cache-to".to_owned(), value]
+    }
+
+    /// What has it look for results there.
+    pub(super) fn cache_from(&self, place: &str) -> [String; 2] {
+        let value = match self.kind {
+            Kind::Kiln | Kind::Docker => format!("type=registry,ref={place}"),
+            Kind::Buildah => place.to_owned(),
+        };
+        ["--cache-from".to_owned(), value]
     }
 
     /// This engine as it is on a host that has built nothing yet.
@@ -88,10 +101,11 @@ impl Engine {
             }
             return Ok(engine);
         }
-        for arguments in [
-            ["rmi", "-f", "kiln-bench"].as_slice(),
-            &["builder", "prune", "-a", "-f"],
-        ] {
+        let prune: &[&str] = match self.kind {
+            Kind::Buildah => &["prune", "-f"],
+            Kind::Kiln | Kind::Docker => &["builder", "prune", "-a", "-f"],
+        };
+        for arguments in [["rmi", "-f", "kiln-bench"].as_slice(), prune] {
             self.command().args(arguments).capture()?;
         }
         Ok(self.clone())

@@ -34,14 +34,12 @@ enum State {
     Import,
 }
 
-/// Measures kiln and the peers that can share results in this way.
+/// Measures kiln and its peers.
 pub(super) fn measure(bench: &Bench, repository: &str) -> Result<Vec<Shared>> {
     let context = bench.contexts.join("shared");
     std::fs::create_dir_all(&context)?;
     std::fs::write(context.join("Dockerfile"), DOCKERFILE)?;
-    let engines: Vec<&Engine> = std::iter::once(&bench.kiln)
-        .chain(bench.peers.iter().filter(|p| p.shares()))
-        .collect();
+    let engines: Vec<&Engine> = std::iter::once(&bench.kiln).chain(&bench.peers).collect();
     for engine in &engines {
         engine.build(&context, false)?;
     }
@@ -86,18 +84,15 @@ fn one(
     host: &Path,
     commands: &mut Vec<String>,
 ) -> Result<Taken> {
-    let to = |place: &str| {
-        let spec = format!("type=registry,ref={place},mode=max");
-        vec!["--cache-to".to_owned(), spec]
-    };
     let arguments = match state {
-        State::Build => [vec!["--no-cache".to_owned()], to(place)].concat(),
-        State::Elsewhere => to(&format!("{place}-2")),
-        State::Again => to(place),
-        State::Import => vec![
-            "--cache-from".to_owned(),
-            format!("type=registry,ref={place}"),
-        ],
+        State::Build => [
+            vec!["--no-cache".to_owned()],
+            engine.cache_to(place).to_vec(),
+        ]
+        .concat(),
+        State::Elsewhere => engine.cache_to(&format!("{place}-2")).to_vec(),
+        State::Again => engine.cache_to(place).to_vec(),
+        State::Import => engine.cache_from(place).to_vec(),
     };
     let engine = match state {
         State::Import => engine.emptied(host)?,
