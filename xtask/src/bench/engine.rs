@@ -101,11 +101,16 @@ impl Engine {
             }
             return Ok(engine);
         }
-        let prune: &[&str] = match self.kind {
-            Kind::Buildah => &["prune", "-f"],
-            Kind::Kiln | Kind::Docker => &["builder", "prune", "-a", "-f"],
+        let base = format!("{}debian:bookworm", self.library);
+        let commands: [&[&str]; 2] = match self.kind {
+            // What its builds have left it removes with all images only.
+            Kind::Buildah => [&["rmi", "-a", "-f"], &["pull", "-q", &base]],
+            Kind::Kiln | Kind::Docker => [
+                &["rmi", "-f", "kiln-bench"],
+                &["builder", "prune", "-a", "-f"],
+            ],
         };
-        for arguments in [["rmi", "-f", "kiln-bench"].as_slice(), prune] {
+        for arguments in commands {
             self.command().args(arguments).capture()?;
         }
         Ok(self.clone())
