@@ -152,7 +152,19 @@ impl Disk {
 
     fn mount(&self) {
         let (image, at) = (self.image.to_str().unwrap(), self.at.to_str().unwrap());
-        tool("mount", ["-o", "loop", image, at]);
+        for _ in 0..200 {
+            tool("mount", ["-o", "loop", image, at]);
+            // A mount namespace of another process may still hold the file system of before the cut:
+            // then this has come back.
+            let probe = self.at.join("probe");
+            if std::fs::write(&probe, "").is_ok() {
+                std::fs::remove_file(probe).unwrap();
+                return;
+            }
+            self.unmount();
+            std::thread::sleep(Duration::from_millis(50));
+        }
+        panic!("`{at}` does not come back");
     }
 
     fn unmount(&self) {
