@@ -63,11 +63,17 @@ pub struct Waiting {
 }
 
 impl Remote {
-    /// Tries to claim a step. `waiting` is what the last attempt found.
+    /// Tries to claim a step. `waiting` is what the last attempt found. Where `stop` comes meanwhile,
+    /// the claim is wanted by nobody, and what comes back is only good for being released.
     ///
     /// # Errors
     /// The remote failed.
-    pub async fn claim(&self, key: Key, waiting: Option<Waiting>) -> Result<Claimed, RemoteError> {
+    pub async fn claim(
+        &self,
+        key: Key,
+        waiting: Option<Waiting>,
+        stop: &CancellationToken,
+    ) -> Result<Claimed, RemoteError> {
         if !self.inner.single_flight {
             return Ok(Claimed::Unsupported);
         }
@@ -107,7 +113,10 @@ impl Remote {
                         }
                     }
                     registry.claim(&name, &own.to_json()).await?;
-                    tokio::time::sleep(SETTLE).await;
+                    tokio::select! {
+                        () = tokio::time::sleep(SETTLE) => {}
+                        () = stop.cancelled() => {}
+                    }
                     let winner = registry.claim_of(&name).await?.map(|n| Note::parse(&n));
                     Ok(winner
                         .filter(|n| n.owner != own.owner)

@@ -1,12 +1,11 @@
 //! The flight of a step, on this host and on others.
 
-use std::sync::Arc;
-
 use kiln_cache::Flight;
-use kiln_cache::remote::{Claim, Claimed, Remote, Waiting};
+use kiln_cache::remote::{Remote, Waiting};
 use kiln_solver::key::Key;
 use tokio_util::sync::CancellationToken;
 
+use super::claims::{Attempt, HeldClaim};
 use super::{Share, SharedLayer};
 use crate::error::{Error, Result};
 
@@ -18,29 +17,6 @@ const LOOK: std::time::Duration = std::time::Duration::from_millis(500);
 pub struct StepFlight {
     pub(crate) _local: Flight,
     pub(crate) claim: Option<HeldClaim>,
-}
-
-/// A claim that is given back when its last holder is done with it.
-#[derive(Clone, Debug)]
-#[expect(dead_code, reason = "it is held, and dropped")]
-pub(crate) struct HeldClaim(Arc<LastHolder>);
-
-#[derive(Debug)]
-struct LastHolder {
-    claim: Option<Claim>,
-    share: Share,
-}
-
-impl Drop for LastHolder {
-    fn drop(&mut self) {
-        let Some(claim) = self.claim.take() else {
-            return;
-        };
-        // Without a runtime the process ends, and the claim goes stale.
-        if tokio::runtime::Handle::try_current().is_ok() {
-            self.share.in_background(claim.release());
-        }
-    }
 }
 
 /// Who runs a step.
@@ -69,20 +45,21 @@ impl Share {
         // From the first claim of another host on, every question counts as waiting.
         let mut wait = None;
         loop {
-            match target.remote.claim(key, waiting.take()).await {
-                Ok(Claimed::Mine(claim)) => {
-                    let claim = HeldClaim(Arc::new(LastHolder {
-                        claim: Some(claim),
-                        share: self.clone(),
-                    }));
+            let attempt = self.try_claim(&target.remote, key, waiting.take());
+            let attempt = tokio::select! {
+                attempt = attempt => attempt,
+                () = cancel.cancelled() => return Err(Error::Cancelled),
+            };
+            match attempt {
+                Ok(Attempt::Mine(claim)) => {
                     // Another host may have left the result since it was looked for.
                     if let Some(found) = self.find(key).await {
                         return Ok(Turn::Done(found));
                     }
                     return Ok(Turn::Ours(Some(claim)));
                 }
-                Ok(Claimed::Unsupported) => return Ok(Turn::Ours(None)),
-                Ok(Claimed::Theirs(other)) => waiting = Some(other),
+                Ok(Attempt::Unsupported) => return Ok(Turn::Ours(None)),
+                Ok(Attempt::Theirs(other)) => waiting = Some(other),
                 Err(error) => {
                     self.warn(&target.remote, &error);
                     return Ok(Turn::Ours(None));
@@ -136,7 +113,7 @@ fn humantime(time: std::time::Duration) -> String {
 mod tests {
     use std::time::Duration;
 
-    use kiln_cache::remote::{RemoteSpec, Trust};
+    use kiln_cache::remote::{Claimed, RemoteSpec, Trust};
     use kiln_registry::{Client, RegistryConfig};
     use tokio::time::Instant;
 
@@ -155,7 +132,11 @@ mod tests {
         let keys: Vec<Key> = (0..6).map(|n: u8| Key([n; 32])).collect();
         let mut held = Vec::new();
         for key in &keys {
-            match other.claim(*key, None).await.unwrap() {
+            match other
+                .claim(*key, None, &CancellationToken::new())
+                .await
+                .unwrap()
+            {
                 Claimed::Mine(claim) => held.push(claim),
                 claimed => panic!("{claimed:?}"),
             }

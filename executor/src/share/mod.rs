@@ -8,6 +8,7 @@
 
 mod bring;
 mod bring_mounts;
+mod claims;
 mod doubt;
 mod flight;
 mod inline;
@@ -43,6 +44,9 @@ struct Inner {
     /// What is wrong on remotes.
     doubts: doubt::Doubts,
     leaving: leave::Leaving,
+    claims: claims::Claims,
+    /// The build was interrupted.
+    stop: CancellationToken,
     mounts: mounts::Mounts,
     inline: Option<InlineCache>,
 }
@@ -89,8 +93,8 @@ impl SharedLayer {
 }
 
 impl Share {
-    /// Other hosts that run steps are waited for as long as `patience` in all. `stop` ends the packing of
-    /// cache mounts.
+    /// Other hosts that run steps are waited for as long as `patience` in all. `stop` tells
+    /// that the build was interrupted: then nothing more is left.
     pub fn new(remotes: Remotes, patience: std::time::Duration, stop: CancellationToken) -> Self {
         let target = |(remote, spec): (Remote, RemoteSpec)| Target {
             remote,
@@ -108,8 +112,10 @@ impl Share {
             warned: Mutex::default(),
             doubts: doubt::Doubts::default(),
             leaving: leave::Leaving::default(),
+            claims: claims::Claims::default(),
+            stop,
             inline: remotes.inline,
-            mounts: mounts::Mounts::new(remotes.mounts_from, remotes.mounts_to, stop),
+            mounts: mounts::Mounts::new(remotes.mounts_from, remotes.mounts_to),
         }))
     }
 

@@ -14,7 +14,6 @@ use kiln_cache::remote::{Remote, RemoteError, RemoteMount};
 use kiln_cache::{CacheMountDir, Idle, IdleMount, MountChunk, PackedMount, Store};
 use kiln_image::Digest;
 use tokio::sync::{OnceCell, Semaphore};
-use tokio_util::sync::CancellationToken;
 
 use super::Share;
 use crate::engine::Engine;
@@ -42,8 +41,6 @@ pub(super) struct Mounts {
     /// Mounts that steps have used, and whether one was stopped in the middle of it.
     used: Mutex<BTreeMap<Name, bool>>,
     sending: Semaphore,
-    /// Ends the packing.
-    stop: CancellationToken,
     pub(super) counts: Counts,
 }
 
@@ -110,7 +107,7 @@ pub(super) fn is_refused(remote: &Remote, error: &RemoteError) -> bool {
 }
 
 impl Mounts {
-    pub(super) fn new(from: Vec<Remote>, to: Vec<Remote>, stop: CancellationToken) -> Self {
+    pub(super) fn new(from: Vec<Remote>, to: Vec<Remote>) -> Self {
         Self {
             from,
             to,
@@ -118,7 +115,6 @@ impl Mounts {
             missed: Mutex::default(),
             used: Mutex::default(),
             sending: Semaphore::new(MOUNTS),
-            stop,
             counts: Counts::default(),
         }
     }
@@ -153,10 +149,13 @@ impl Engine {
         }
     }
 
-    /// Has the cache mounts that this build has used and changed left on the remotes;
-    /// [`Share::drain`] waits for it.
+    /// Has the cache mounts that this build has used and changed left on the remotes, unless it was
+    /// interrupted; [`Share::drain`] waits for it.
     pub fn leave_mounts(&self) {
-        let Some(share) = &self.s.share else { return };
+        let share = self.s.share.as_ref();
+        let Some(share) = share.filter(|s| !s.0.stop.is_cancelled()) else {
+            return;
+        };
         let used = std::mem::take(
             &mut *share
                 .0
@@ -255,7 +254,7 @@ impl Share {
         let (Some(known), Some(mount)) = (known, self.idle(store, id, number).await?) else {
             return Ok(());
         };
-        let (own, stop) = (store.clone(), self.0.mounts.stop.clone());
+        let (own, stop) = (store.clone(), self.0.stop.clone());
         let packed = blocking(move || {
             let packed = mount.pack(&own, &known, &stop);
             packed.map_err(|error| match stop.is_cancelled() {
@@ -326,7 +325,7 @@ impl Share {
             match blocking(move || Ok(store.idle_mount(&own, number)?)).await? {
                 Idle::Free(mount) => return Ok(Some(mount)),
                 Idle::Gone => return Ok(None),
-                Idle::Busy if self.0.mounts.stop.is_cancelled() => return Err(Error::Cancelled),
+                Idle::Busy if self.0.stop.is_cancelled() => return Err(Error::Cancelled),
                 Idle::Busy if begun.elapsed() > PATIENCE => {
                     return Err(Error::Other("another build uses it".into()));
                 }

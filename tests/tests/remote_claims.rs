@@ -1,0 +1,88 @@
+//! Claims that hosts have on steps, and who waits for them.
+
+#![allow(clippy::unwrap_used, reason = "a panic is how a test reports")]
+
+use std::time::{Duration, Instant};
+
+use kiln_tests::place::{Place, on_host};
+use kiln_tests::{Context, Kiln, Lab, Running};
+use nix::sys::signal::Signal;
+
+/// Stages that run at the same time.
+const STAGES: usize = 6;
+
+/// The build of a host that claims its steps.
+fn claiming(lab: &Lab, host: &str, context: &Context, place: &Place) -> Kiln {
+    let [from, to] = place.specs(lab, None);
+    on_host(lab, host, context)
+        .arg("--cache-from")
+        .arg(format!("{from},single-flight=true"))
+        .arg("--cache-to")
+        .arg(format!("{to},mode=max,single-flight=true"))
+}
+
+/// Stages that each run this command.
+fn stages(lab: &Lab, command: &str) -> Context {
+    let mut text = String::new();
+    let mut copies = String::from("FROM busybox\n");
+    for n in 0..STAGES {
+        text += &format!("FROM busybox AS s{n}\nRUN touch /{n}; {command}\n");
+        copies += &format!("COPY --from=s{n} /{n} /\n");
+    }
+    lab.dockerfile(&(text + &copies))
+}
+
+fn until_claimed(place: &Place, lab: &Lab, build: &mut Running, claims: usize) {
+    let limit = Instant::now() + Duration::from_secs(60);
+    while place.claims(lab) < claims {
+        assert!(build.is_running() && Instant::now() < limit, "{place:?}");
+        std::thread::sleep(Duration::from_millis(10));
+    }
+}
+
+#[test]
+fn a_build_that_is_interrupted_gives_its_claims_back() {
+    for place in Place::all() {
+        let lab = Lab::new();
+        let context = stages(&lab, "sleep 600");
+        // Whatever else it does at that moment.
+        for _ in 0..3 {
+            let mut build = claiming(&lab, "a", &context, &place).start();
+            until_claimed(&place, &lab, &mut build, STAGES);
+            build.signal(Signal::SIGINT);
+            let out = build.wait().failed();
+            assert_eq!(out.code(), Some(130), "{out}");
+            assert_eq!(place.claims(&lab), 0, "{place:?}: {out}");
+        }
+    }
+}
+
+/// Claims of which an attempt is under way when the signal comes are given back, too.
+#[test]
+fn a_build_that_is_interrupted_while_it_claims_leaves_no_claim() {
+    for place in Place::all() {
+        let lab = Lab::new();
+        let context = stages(&lab, "sleep 600");
+        for claims in [1, 2] {
+            let mut build = claiming(&lab, "a", &context, &place).start();
+            until_claimed(&place, &lab, &mut build, claims);
+            build.signal(Signal::SIGINT);
+            let out = build.wait().failed();
+            assert_eq!(place.claims(&lab), 0, "{place:?}: {out}");
+        }
+    }
+}
+
+#[test]
+fn builds_that_fail_or_pass_give_their_claims_back() {
+    for place in Place::all() {
+        let lab = Lab::new();
+        let failed = stages(&lab, "sleep 1; exit 3");
+        let out = claiming(&lab, "a", &failed, &place).output().failed();
+        assert!(out.err.contains("exit code: 3"), "{out}");
+        assert_eq!(place.claims(&lab), 0, "{place:?}: {out}");
+        let passed = stages(&lab, "sleep 1");
+        claiming(&lab, "a", &passed, &place).built();
+        assert_eq!(place.claims(&lab), 0, "{place:?}");
+    }
+}
