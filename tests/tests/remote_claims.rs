@@ -5,7 +5,7 @@
 use std::time::{Duration, Instant};
 
 use kiln_tests::place::{Place, on_host};
-use kiln_tests::{Context, Kiln, Lab, Running};
+use kiln_tests::{Built, Context, Kiln, Lab, Running};
 use nix::sys::signal::Signal;
 
 /// Stages that run at the same time.
@@ -84,5 +84,27 @@ fn builds_that_fail_or_pass_give_their_claims_back() {
         let passed = stages(&lab, "sleep 1");
         claiming(&lab, "a", &passed, &place).built();
         assert_eq!(place.claims(&lab), 0, "{place:?}");
+    }
+}
+
+#[test]
+fn a_host_that_only_reads_waits_for_the_one_that_runs_a_step() {
+    for place in Place::all() {
+        let lab = Lab::new();
+        let context =
+            lab.dockerfile("FROM busybox\nRUN sleep 2; head -c 16 /dev/urandom | md5sum > /x\n");
+        let mut writer = claiming(&lab, "a", &context, &place).start();
+        until_claimed(&place, &lab, &mut writer, 1);
+        let [from, _] = place.specs(&lab, None);
+        let reader = on_host(&lab, "b", &context)
+            .arg("--cache-from")
+            .arg(format!("{from},single-flight=true"))
+            .built();
+        let written = Built::of(&writer.wait().ok());
+        assert_eq!(
+            (reader.counts.1, &reader.image),
+            (0, &written.image),
+            "{place:?}: {reader:?}"
+        );
     }
 }

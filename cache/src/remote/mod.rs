@@ -177,7 +177,7 @@ struct Inner {
     namespace: String,
     trust: Trust,
     breaker: Breaker,
-    single_flight: bool,
+    single_flight: Option<bool>,
     /// Tells places apart.
     place: String,
     /// Pieces of cache mounts that could not be had.
@@ -199,30 +199,12 @@ impl Remote {
         namespace: &str,
         trust: Trust,
     ) -> Result<Self, SpecError> {
-        let (backend, single_flight) = match &spec.kind {
+        let backend = match &spec.kind {
             RemoteKind::Registry { reference } => {
-                let registry = Registry::new(client.clone(), reference.clone());
-                // A registry cannot refuse to overwrite; claims there take a while and are only
-                // made where they are asked for.
-                (
-                    Backend::Registry(registry),
-                    spec.single_flight.unwrap_or(false),
-                )
+                Backend::Registry(Registry::new(client.clone(), reference.clone()))
             }
-            RemoteKind::Local { dir } => {
-                let objects = Objects::directory(dir)?;
-                (
-                    Backend::Objects(objects),
-                    spec.single_flight.unwrap_or(true),
-                )
-            }
-            RemoteKind::S3(s3) => {
-                let objects = Objects::s3(s3)?;
-                (
-                    Backend::Objects(objects),
-                    spec.single_flight.unwrap_or(true),
-                )
-            }
+            RemoteKind::Local { dir } => Backend::Objects(Objects::directory(dir)?),
+            RemoteKind::S3(s3) => Backend::Objects(Objects::s3(s3)?),
         };
         let inline_namespace = inline_namespace(namespace);
         let namespace = format!("{namespace}\n{}", spec.namespace());
@@ -234,7 +216,7 @@ impl Remote {
                 namespace,
                 trust,
                 breaker: Breaker::default(),
-                single_flight,
+                single_flight: spec.single_flight,
                 damaged: Mutex::default(),
                 inline: tokio::sync::OnceCell::new(),
                 inline_namespace,

@@ -48,8 +48,6 @@ pub(super) enum Attempt {
     Mine(HeldClaim),
     /// It is another host's.
     Theirs(Waiting),
-    /// The remote has no claims.
-    Unsupported,
 }
 
 impl Claims {
@@ -80,7 +78,6 @@ impl Share {
             let claimed = remote.claim(key, waiting, &stop).await;
             let attempt = claimed.map(|claimed| match claimed {
                 Claimed::Theirs(other) => Attempt::Theirs(other),
-                Claimed::Unsupported => Attempt::Unsupported,
                 Claimed::Mine(claim) => Attempt::Mine(HeldClaim(Arc::new(LastHolder {
                     claim: Some(claim),
                     claims,
@@ -89,7 +86,7 @@ impl Share {
             drop(to.send(attempt));
         });
         // Only a panic leaves nothing behind.
-        from.await.unwrap_or(Ok(Attempt::Unsupported))
+        from.await.unwrap_or(Err(RemoteError::Broken))
     }
 }
 

@@ -37,6 +37,8 @@ pub struct Share(Arc<Inner>);
 struct Inner {
     from: Vec<Remote>,
     to: Vec<Target>,
+    /// Where hosts hear of each other's steps.
+    meeting: flight::Meeting,
     /// How long other hosts that run steps are waited for.
     patience: patience::Patience,
     /// Remotes that were warned about, and what about.
@@ -105,9 +107,11 @@ impl Share {
                 all: true,
             },
         };
+        let to: Vec<Target> = remotes.to.into_iter().map(target).collect();
         Self(Arc::new(Inner {
+            meeting: flight::Meeting::of(&remotes.from, &to),
             from: remotes.from,
-            to: remotes.to.into_iter().map(target).collect(),
+            to,
             patience: patience::Patience::new(patience),
             warned: Mutex::default(),
             doubts: doubt::Doubts::default(),
