@@ -130,10 +130,17 @@ impl Place {
     /// Damages every layer that it holds, where its server keeps them. Returns how many.
     #[must_use]
     pub fn damage(&self, lab: &Lab, how: Damage) -> usize {
+        self.damage_large(lab, 0, how)
+    }
+
+    /// Damages what has at least so many bytes of what hosts have left there.
+    #[must_use]
+    pub fn damage_large(&self, lab: &Lab, least: usize, how: Damage) -> usize {
         match self {
-            Self::Directory => damage_files(&lab.path("shared/blobs"), how),
+            Self::Directory => damage_files(&lab.path("shared/blobs"), least, how),
             Self::Registry(server) => {
-                damage_files(&server.dir().join("storage/docker/registry/v2/blobs"), how)
+                let blobs = server.dir().join("storage/docker/registry/v2/blobs");
+                damage_files(&blobs, least, how)
             }
             Self::Bucket(server) => {
                 let list = server.request("GET", "/bucket?list-type=2&prefix=p/blobs/", b"");
@@ -144,6 +151,9 @@ impl Place {
                 for key in keys {
                     let path = format!("/bucket/{key}");
                     let bytes = server.request("GET", &path, b"");
+                    if bytes.len() < least {
+                        continue;
+                    }
                     let _ = server.request("PUT", &path, &how.apply(&bytes));
                     count += 1;
                 }
@@ -175,11 +185,11 @@ fn claims_of_registry(storage: &Path) -> usize {
 }
 
 /// Damages every file below a directory that is compressed as kiln compresses layers.
-fn damage_files(dir: &Path, how: Damage) -> usize {
+fn damage_files(dir: &Path, least: usize, how: Damage) -> usize {
     let mut count = 0;
     for file in files_below(dir) {
         let bytes = std::fs::read(&file).unwrap();
-        if bytes.starts_with(&[0x28, 0xb5, 0x2f, 0xfd]) {
+        if bytes.len() >= least && bytes.starts_with(&[0x28, 0xb5, 0x2f, 0xfd]) {
             std::fs::write(&file, how.apply(&bytes)).unwrap();
             count += 1;
         }

@@ -173,7 +173,9 @@ impl Share {
             over: what.step.over.clone(),
         };
         let progress = |done: u64| watch.progress(&label, done.min(size), size);
-        let bringing = remote.bring_mount(mount, scratch.clone(), &progress);
+        // Who may write there sends again all that is damaged.
+        let mends = (self.0.mounts.to.iter()).any(|to| to.place() == remote.place());
+        let bringing = remote.bring_mount(mount, scratch.clone(), mends, &progress);
         let brought = self.unless_stopped(what.step, bringing).await?;
         brought.map_err(|e| match e {
             RemoteError::Store(error) => Unbrought::Here(error.into()),

@@ -208,6 +208,7 @@ impl Share {
         let kind = match error {
             RemoteError::Failed { action, .. }
             | RemoteError::Slow { action, .. }
+            | RemoteError::Trickles { action }
             | RemoteError::Wrong { action, .. } => action,
             RemoteError::Refused(_) => "refused",
             RemoteError::Broken => "broken",
