@@ -59,7 +59,7 @@ async fn send(remote: &Remote, packed: &PackedMount) -> u64 {
         }
     }
     let mount = of(&packed.chunks);
-    let put = remote.put_mount(("m", 0), &mount, false);
+    let put = remote.put_mount(("m", 0), mount, false);
     put.await.unwrap();
     sent
 }
@@ -199,7 +199,7 @@ async fn leave(remote: &Remote, dir: &Path, compressed: &[u8], length: u64) {
     };
     remote.put_chunk(&chunk, &file).await.unwrap();
     let mount = of(std::slice::from_ref(&chunk));
-    let put = remote.put_mount(("m", 0), &mount, false);
+    let put = remote.put_mount(("m", 0), mount, false);
     put.await.unwrap();
 }
 

@@ -398,10 +398,13 @@ impl Remote {
     pub async fn put_mount(
         &self,
         (id, number): (&str, u32),
-        mount: &RemoteMount,
+        mount: RemoteMount,
         again: bool,
     ) -> Result<(), RemoteError> {
-        let mut bytes = mount.to_bytes().map_err(RemoteError::failed(STORE))?;
+        let packing = tokio::task::spawn_blocking(move || (mount.to_bytes(), mount.chunks));
+        let packed = packing.await.map_err(std::io::Error::other);
+        let (bytes, chunks) = packed.map_err(|e| crate::Error::io("pack cache mount", e))?;
+        let mut bytes = bytes.map_err(RemoteError::failed(STORE))?;
         let mut index = Descriptor::of(INDEX, &bytes);
         if !self.replaces_blobs() && self.is_damaged(&index.digest) {
             bytes.extend(salt()?);
@@ -415,7 +418,7 @@ impl Remote {
         })
         .await?;
         let mut blobs = vec![index.clone()];
-        blobs.extend(different(&mount.chunks).map(descriptor));
+        blobs.extend(different(&chunks).map(descriptor));
         let wire = Wire {
             version: VERSION,
             mount: id.to_owned(),

@@ -87,7 +87,7 @@ impl Target {
     }
 
     /// The mount in the form that the place is to have.
-    fn form(&self, packed: &PackedMount) -> Result<RemoteMount, RemoteError> {
+    fn form(&self, packed: &PackedMount) -> kiln_cache::Result<RemoteMount> {
         let keeps = !self.remote.replaces_blobs();
         let known = |d: &Digest| self.present.contains(d);
         let before = self.found.as_ref().map_or(&[][..], RemoteMount::chunks);
@@ -95,7 +95,7 @@ impl Target {
         // What its index names and it does not have whole.
         let lacks = |d: &Digest| before.contains(d) && !known(d);
         let damaged = |d: &Digest| keeps && (lacks(d) || self.remote.is_damaged(d));
-        let again = |c: &MountChunk| packed.again(c).map_err(RemoteError::Store);
+        let again = |c: &MountChunk| packed.again(c);
         RemoteMount::of(&packed.chunks, self.found.as_ref(), damaged, again)
     }
 }
@@ -243,7 +243,7 @@ impl Share {
             }
         });
         let targets = futures_util::future::join_all(to).await;
-        let targets: Vec<Target> = targets.into_iter().flatten().collect();
+        let targets: Vec<Arc<Target>> = targets.into_iter().flatten().map(Arc::new).collect();
         let mut known: Option<HashSet<Digest>> = None;
         for target in &targets {
             known = Some(match known {
@@ -262,7 +262,7 @@ impl Share {
                 false => error.into(),
             })
         });
-        let packed = packed.await?;
+        let packed = Arc::new(packed.await?);
         for target in &targets {
             match self.send_mount(target, &packed, (id, number)).await {
                 Ok(sent) => {
@@ -287,12 +287,30 @@ impl Share {
     /// Sends what one place does not have; whether there was anything.
     async fn send_mount(
         &self,
+        target: &Arc<Target>,
+        packed: &Arc<PackedMount>,
+        name: (&str, u32),
+    ) -> Result<bool, RemoteError> {
+        let (to, from) = (target.clone(), packed.clone());
+        // It reads and writes the pieces that are damaged there.
+        let form = tokio::task::spawn_blocking(move || to.form(&from)).await;
+        let form = form.unwrap_or_else(|e| {
+            Err(kiln_cache::Error::Io {
+                what: "pack cache mount".into(),
+                source: std::io::Error::other(e),
+            })
+        });
+        self.send_form(target, packed, form?, name).await
+    }
+
+    async fn send_form(
+        &self,
         target: &Target,
         packed: &PackedMount,
+        mount: RemoteMount,
         (id, number): (&str, u32),
     ) -> Result<bool, RemoteError> {
         let mut seen = HashSet::new();
-        let mount = target.form(packed)?;
         let missing: Vec<MountChunk> = mount
             .chunks()
             .iter()
@@ -313,7 +331,7 @@ impl Share {
         }
         let remote = &target.remote;
         let again = target.refused;
-        remote.put_mount((id, number), &mount, again).await?;
+        remote.put_mount((id, number), mount, again).await?;
         Ok(true)
     }
 
