@@ -36,8 +36,9 @@ pub(super) struct Mounts {
     pub(super) to: Vec<Remote>,
     /// Mounts that were looked for: each is once in a build.
     pub(super) brought: Mutex<HashMap<Name, Arc<OnceCell<()>>>>,
-    /// Mounts that are there and could not be had: what began empty instead is not to replace them.
-    pub(super) missed: Mutex<HashSet<Name>>,
+    /// Places where a mount is, or may be, that could not be had: what began empty instead is not to
+    /// replace it.
+    pub(super) missed: Mutex<HashMap<Name, HashSet<String>>>,
     /// Mounts that steps have used, and whether one was stopped in the middle of it.
     used: Mutex<BTreeMap<Name, bool>>,
     sending: Semaphore,
@@ -171,11 +172,21 @@ impl Engine {
                 tracing::debug!(mount = name.0, "a step that used it was killed: not sent");
                 continue;
             }
-            if missed.contains(&name) {
+            let none = HashSet::new();
+            let missed = missed.get(&name).unwrap_or(&none);
+            let to = share.0.mounts.to.iter();
+            let (kept, to): (Vec<_>, Vec<_>) = to
+                .cloned()
+                .partition(|remote| missed.contains(remote.place()));
+            for remote in kept {
                 let failed = &share.0.mounts.counts.failed;
                 failed.fetch_add(1, Ordering::Relaxed);
-                let why = "it began without what is there";
-                tracing::warn!("the cache mount `{}` is not sent: {why}", name.0);
+                let (label, id) = (remote.label(), &name.0);
+                tracing::warn!(
+                    "cache {label}: the cache mount `{id}` is not sent: it began without what is there"
+                );
+            }
+            if to.is_empty() {
                 continue;
             }
             let (share, store) = (share.clone(), self.store().clone());
@@ -183,7 +194,7 @@ impl Engine {
                 let Ok(_turn) = share.0.mounts.sending.acquire().await else {
                     return;
                 };
-                if let Err(error) = share.leave_mount(&store, (&name.0, name.1)).await {
+                if let Err(error) = share.leave_mount(&store, (&name.0, name.1), &to).await {
                     share.0.mounts.counts.failed.fetch_add(1, Ordering::Relaxed);
                     if !matches!(error, Error::Cancelled) {
                         tracing::warn!("the cache mount `{}` is not sent: {error}", name.0);
@@ -200,14 +211,19 @@ impl Share {
         !self.0.mounts.to.is_empty()
     }
 
-    /// Sends a mount to all places that do not have it as it is.
-    async fn leave_mount(&self, store: &Store, (id, number): (&str, u32)) -> Result<()> {
+    /// Sends a mount to those places that do not have it as it is.
+    async fn leave_mount(
+        &self,
+        store: &Store,
+        (id, number): (&str, u32),
+        to: &[Remote],
+    ) -> Result<()> {
         let Some(mount) = self.idle(store, id, number).await? else {
             return Ok(());
         };
         let state = blocking(move || Ok(mount.state()?)).await?;
         let counts = &self.0.mounts.counts;
-        let to = self.0.mounts.to.iter().map(|remote| async {
+        let to = to.iter().map(|remote| async {
             let (found, refused) = match remote.mount(id, number).await {
                 Ok(found) => (found, false),
                 Err(error) if is_refused(remote, &error) => {
