@@ -5,7 +5,8 @@
 use std::time::{Duration, Instant};
 
 use kiln_tests::place::{Place, on_host};
-use kiln_tests::{Built, Context, Kiln, Lab, Running};
+use kiln_tests::servers::bucket_server;
+use kiln_tests::{Built, Context, Fault, Kiln, Lab, Proxy, Running};
 use nix::sys::signal::Signal;
 
 /// Stages that run at the same time.
@@ -13,7 +14,10 @@ const STAGES: usize = 6;
 
 /// The build of a host that claims its steps.
 fn claiming(lab: &Lab, host: &str, context: &Context, place: &Place) -> Kiln {
-    let [from, to] = place.specs(lab, None);
+    claiming_at(lab, host, context, place.specs(lab, None))
+}
+
+fn claiming_at(lab: &Lab, host: &str, context: &Context, [from, to]: [String; 2]) -> Kiln {
     on_host(lab, host, context)
         .arg("--cache-from")
         .arg(format!("{from},single-flight=true"))
@@ -106,5 +110,32 @@ fn a_host_that_only_reads_waits_for_the_one_that_runs_a_step() {
             (0, &written.image),
             "{place:?}: {reader:?}"
         );
+    }
+}
+
+/// A remote that does not answer keeps nobody for long, and a second signal ends at once what the first
+/// one has not.
+#[test]
+fn a_build_that_cannot_give_its_claims_back_ends_all_the_same() {
+    for signals in [1, 2] {
+        let lab = Lab::new();
+        let place = Place::Bucket(bucket_server());
+        let gives_back = |line: &str| line.starts_with("DELETE ") || line.contains("?delete");
+        let proxy = Proxy::start_where(place.address().unwrap(), Fault::Held, gives_back);
+        let context = stages(&lab, "sleep 600");
+        let at = place.specs(&lab, Some(&proxy.address()));
+        let mut build = claiming_at(&lab, "a", &context, at).start();
+        until_claimed(&place, &lab, &mut build, STAGES);
+        build.signal(Signal::SIGINT);
+        if signals == 2 {
+            while proxy.spoiled() == 0 && build.is_running() {
+                std::thread::sleep(Duration::from_millis(5));
+            }
+            build.signal(Signal::SIGINT);
+        }
+        let out = build.wait().failed();
+        assert_eq!(out.code(), Some(130), "{out}");
+        assert!(proxy.spoiled() > 0, "{out}");
+        assert!(!out.err.contains("warning"), "{out}");
     }
 }

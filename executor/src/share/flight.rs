@@ -43,8 +43,8 @@ impl Meeting {
     pub(super) fn of(from: &[Remote], to: &[super::Target]) -> Self {
         let mut meeting = Self::default();
         let mut places = HashSet::new();
-        for remote in from.iter().filter(|r| places.insert(r.place())) {
-            let here = |r: &&Remote| r.place() == remote.place();
+        for remote in from.iter().filter(|r| places.insert(r.label())) {
+            let here = |r: &&Remote| r.label() == remote.label();
             let written = to.iter().filter(|t| t.mode == Mode::Max);
             let written: Vec<&Remote> = written.map(|t| &t.remote).filter(here).collect();
             let mut all: Vec<&Remote> = from.iter().filter(here).collect();
