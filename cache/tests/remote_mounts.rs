@@ -59,7 +59,7 @@ async fn send(remote: &Remote, packed: &PackedMount) -> u64 {
         }
     }
     let mount = of(&packed.chunks);
-    let put = remote.put_mount(("m", 0), &mount, false);
+    let put = remote.put_mount(("m", 0), mount, false);
     put.await.unwrap();
     sent
 }
@@ -67,7 +67,9 @@ async fn send(remote: &Remote, packed: &PackedMount) -> u64 {
 async fn bring(remote: &Remote, store: &Store) -> Result<PathBuf, RemoteError> {
     let found = remote.mount("m", 0).await?.unwrap();
     let scratch = Arc::new(store.scratch().unwrap());
-    remote.bring_mount(&found, scratch.clone(), &|_| {}).await?;
+    remote
+        .bring_mount(&found, scratch.clone(), true, &|_| {})
+        .await?;
     let data = scratch.path().join("data");
     assert!(store.fill_mount("m", 0, &data).unwrap().is_some());
     Ok(mount_of(store))
@@ -197,7 +199,7 @@ async fn leave(remote: &Remote, dir: &Path, compressed: &[u8], length: u64) {
     };
     remote.put_chunk(&chunk, &file).await.unwrap();
     let mount = of(std::slice::from_ref(&chunk));
-    let put = remote.put_mount(("m", 0), &mount, false);
+    let put = remote.put_mount(("m", 0), mount, false);
     put.await.unwrap();
 }
 
@@ -270,4 +272,36 @@ async fn a_piece_that_is_damaged_is_found_and_sent_again() {
         assert_eq!(send(&remote, &packed).await, piece.size);
     }
     bring(&remote, &there.1).await.unwrap();
+}
+
+#[tokio::test]
+async fn all_pieces_that_are_damaged_are_found_at_once_where_that_is_wanted() {
+    let (shared, here, there) = (tempfile::tempdir().unwrap(), store(), store());
+    let mut random = vec![0; 6_000_000];
+    kiln_sys::system::random(&mut random).unwrap();
+    std::fs::write(make(&here.1).join("file"), random).unwrap();
+    let packed = pack(&here.1);
+    send(&remote(shared.path()), &packed).await;
+    assert!(packed.chunks.len() > 3, "{:?}", packed.chunks);
+    for piece in &packed.chunks[1..] {
+        let blob = shared.path().join("blobs/sha256").join(piece.digest.hex());
+        std::fs::write(&blob, vec![1; usize::try_from(piece.size).unwrap()]).unwrap();
+    }
+    for find_all in [true, false] {
+        let remote = remote(shared.path());
+        let found = remote.mount("m", 0).await.unwrap().unwrap();
+        let scratch = Arc::new(there.1.scratch().unwrap());
+        let brought = remote.bring_mount(&found, scratch, find_all, &|_| {}).await;
+        assert!(
+            matches!(brought, Err(RemoteError::Wrong { .. })),
+            "{brought:?}"
+        );
+        let known = packed
+            .chunks
+            .iter()
+            .filter(|p| remote.is_damaged(&p.digest));
+        let all = known.count() == packed.chunks.len() - 1;
+        // Those that come at the same time are seen in any case.
+        assert!(all || !find_all);
+    }
 }

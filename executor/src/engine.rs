@@ -12,6 +12,7 @@ use kiln_sys::RootDir;
 use crate::error::{Error, Result};
 use crate::exec::{Common, StepLogs};
 use crate::output::{DirTree, LayerRef, Output};
+use crate::owners::Shown;
 use crate::room::Room;
 use crate::share::Share;
 
@@ -107,6 +108,7 @@ pub struct Engine {
     pub(crate) s: Arc<Settings>,
     pub(crate) common: Arc<Common>,
     pub(crate) room: Arc<Room>,
+    pub(crate) shown: Arc<Shown>,
 }
 
 impl Engine {
@@ -116,6 +118,7 @@ impl Engine {
             s: Arc::new(settings),
             common: Arc::default(),
             room: Room::new(),
+            shown: Arc::default(),
         }
     }
 

@@ -11,6 +11,7 @@ mod exec;
 pub mod export;
 mod file;
 mod output;
+mod owners;
 mod room;
 mod share;
 pub mod source;

@@ -88,12 +88,15 @@ impl Worker for Engine {
         &self,
         input: &Solved<Output>,
         path: &str,
+        bound: bool,
         listed: bool,
     ) -> Result<Fingerprint, PortError> {
         let memo = memo_of(input, format!("path {path}"));
-        Ok(self
-            .fingerprint(input, memo, &file::Wanted::of_path(path), listed)
-            .await?)
+        let mut wanted = file::Wanted::of_path(path);
+        if let (true, Output::Dir(dir)) = (bound, &input.output) {
+            wanted.swapped = self.shown_as_root(&dir.path).await?;
+        }
+        Ok(self.fingerprint(input, memo, &wanted, listed).await?)
     }
 
     async fn listing(&self, fingerprint: Fingerprint) -> Result<Option<Listing>, PortError> {

@@ -7,12 +7,14 @@
 use std::collections::HashMap;
 use std::io::{Read as _, Write as _};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::path::Path;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use kiln_sys::cgroup::{Group, Hierarchies};
 use kiln_sys::devices::{DeviceFilter, DeviceRule};
 use kiln_sys::idmap::IdMap;
+use kiln_sys::mount::{self, Detached};
 use kiln_sys::process::{self, Child, Exit, Namespaces};
 use kiln_sys::{FsError, fdpass};
 use oci_spec::runtime::LinuxNamespaceType;
@@ -68,6 +70,7 @@ struct Shared {
 
 const LAUNCH: u8 = b'L';
 const SIGNAL: u8 = b'S';
+const PROBE: u8 = b'P';
 const EXITED: u8 = b'X';
 const FAILED: u8 = b'F';
 
@@ -149,6 +152,36 @@ impl Spawner {
         }
         self.read_answers();
         Ok(id)
+    }
+
+    /// Asks whether files of a user and group below a directory can be shown as root's in a mount; `done`
+    /// is told, from another thread.
+    ///
+    /// # Errors
+    /// The helper is gone, or the directory cannot be opened.
+    pub fn can_show_as_root(
+        &self,
+        dir: &Path,
+        owner: (u32, u32),
+        done: impl FnOnce(bool) + Send + 'static,
+    ) -> Result<()> {
+        let dir = mount::open_trusted(dir)?;
+        let bytes = serde_json::to_vec(&owner).map_err(|e| Error::Spec(e.to_string()))?;
+        let text = fdpass::memory_file(&bytes)?;
+        let (report_out, report_in) = rustix::pipe::pipe_with(rustix::pipe::PipeFlags::CLOEXEC)
+            .map_err(|e| FsError::new("make", "pipe", e))?;
+        let id = self.shared.next.fetch_add(1, Ordering::Relaxed);
+        let fds = [text.as_fd(), report_in.as_fd(), dir.as_fd()];
+        let done = |answer: Result<Event>| {
+            done(answer.is_ok_and(|event| matches!(event.exit, Exit::Code(0))));
+        };
+        self.waiting().insert(id, (report_out, Box::new(done)));
+        if let Err(e) = fdpass::send(&self.shared.socket, &message(PROBE, id, 0), &fds) {
+            self.waiting().remove(&id);
+            return Err(e.into());
+        }
+        self.read_answers();
+        Ok(())
     }
 
     /// Sends a signal to the first process of a sandbox; one that has ended is no error.
@@ -345,6 +378,13 @@ impl Helper {
                     let _ = fdpass::send(&self.socket, &message(FAILED, id, errno), &[]);
                 }
             }
+            Some((PROBE, id, _)) => {
+                let answer = match self.probe(fds) {
+                    Ok(()) => message(EXITED, id, 0),
+                    Err(_) => message(EXITED, id, 1),
+                };
+                let _ = fdpass::send(&self.socket, &answer, &[]);
+            }
             Some((SIGNAL, id, signal)) => {
                 if let Some((child, group)) = self.children.get(&id) {
                     let _ = process::signal(&child.pidfd, signal);
@@ -357,6 +397,24 @@ impl Helper {
             }
             _ => {}
         }
+    }
+
+    /// Whether a directory can be mounted with the files of an owner as root's.
+    fn probe(&mut self, fds: Vec<OwnedFd>) -> Result<()> {
+        let mut fds = fds.into_iter();
+        let mut next = || fds.next().ok_or(Error::SpawnerGone);
+        let (owner, _reports, dir) = (next()?, next()?, next()?);
+        let owner = serde_json::from_reader(std::fs::File::from(owner))
+            .map_err(|e| Error::Spec(e.to_string()))?;
+        let map = self.map_of(owner).ok_or(Error::SpawnerGone)?;
+        Detached::clone_of(dir, false)?.set_id_map(map)?;
+        Ok(())
+    }
+
+    /// The map that shows files of an owner as root's.
+    fn map_of(&mut self, owner: (u32, u32)) -> Option<&IdMap> {
+        let map = || IdMap::swapping_root_with(owner.0, owner.1).ok();
+        self.maps.entry(owner).or_insert_with(map).as_ref()
     }
 
     /// Restricts the devices of a group; returns whether that was possible.
@@ -405,8 +463,7 @@ impl Helper {
                 owner: Some(owner), ..
             } = mount.source
             {
-                let map = || IdMap::swapping_root_with(owner.0, owner.1).ok();
-                self.maps.entry(owner).or_insert_with(map);
+                self.map_of(owner);
             }
         }
         let maps = &self.maps;

@@ -220,11 +220,13 @@ pub trait Worker: Send + Sync + 'static {
         listed: bool,
     ) -> impl Future<Output = Result<Fingerprint, PortError>> + Send;
 
-    /// The identity of a path that is mounted into a command; `listed` likewise.
+    /// The identity of a path that is mounted into a command: `bound`, where the command sees it in
+    /// place, or as what a cache mount begins with. `listed` as above.
     fn fingerprint_path(
         &self,
         input: &Solved<Self::Output>,
         path: &str,
+        bound: bool,
         listed: bool,
     ) -> impl Future<Output = Result<Fingerprint, PortError>> + Send;
 

@@ -119,13 +119,34 @@ impl Place {
         }
     }
 
+    /// How many steps hosts claim there.
+    #[must_use]
+    pub fn claims(&self, lab: &Lab) -> usize {
+        match self {
+            Self::Directory => files_below(&lab.path("shared/claims-v1")).len(),
+            Self::Registry(server) => claims_of_registry(&server.dir().join("storage")),
+            Self::Bucket(server) => {
+                let list = "/bucket?list-type=2&prefix=p/claims-v1/";
+                let list = server.request("GET", list, b"");
+                String::from_utf8_lossy(&list).matches("<Key>").count()
+            }
+        }
+    }
+
     /// Damages every layer that it holds, where its server keeps them. Returns how many.
     #[must_use]
     pub fn damage(&self, lab: &Lab, how: Damage) -> usize {
+        self.damage_large(lab, 0, how)
+    }
+
+    /// Damages what has at least so many bytes of what hosts have left there.
+    #[must_use]
+    pub fn damage_large(&self, lab: &Lab, least: usize, how: Damage) -> usize {
         match self {
-            Self::Directory => damage_files(&lab.path("shared/blobs"), how),
+            Self::Directory => damage_files(&lab.path("shared/blobs"), least, how),
             Self::Registry(server) => {
-                damage_files(&server.dir().join("storage/docker/registry/v2/blobs"), how)
+                let blobs = server.dir().join("storage/docker/registry/v2/blobs");
+                damage_files(&blobs, least, how)
             }
             Self::Bucket(server) => {
                 let list = server.request("GET", "/bucket?list-type=2&prefix=p/blobs/", b"");
@@ -136,6 +157,9 @@ impl Place {
                 for key in keys {
                     let path = format!("/bucket/{key}");
                     let bytes = server.request("GET", &path, b"");
+                    if bytes.len() < least {
+                        continue;
+                    }
                     let _ = server.request("PUT", &path, &how.apply(&bytes));
                     count += 1;
                 }
@@ -145,12 +169,33 @@ impl Place {
     }
 }
 
+/// How many names are claimed in a repository of a registry that keeps its files here: a claim that was
+/// given back has no owner.
+fn claims_of_registry(storage: &Path) -> usize {
+    let root = storage.join("docker/registry/v2");
+    let tags = root.join("repositories/team/cache/_manifests/tags");
+    let tags = std::fs::read_dir(tags).into_iter().flatten().flatten();
+    let tags = tags.filter(|t| t.file_name().to_string_lossy().starts_with("c1-"));
+    let is_claimed = |tag: &Path| -> Option<bool> {
+        // Files are empty for a moment before they are written.
+        let digest = std::fs::read_to_string(tag.join("current/link")).ok()?;
+        let hex = digest.strip_prefix("sha256:")?;
+        let blob = root.join("blobs/sha256").join(hex.get(..2)?).join(hex);
+        let manifest = std::fs::read(blob.join("data")).ok()?;
+        let manifest: serde_json::Value = serde_json::from_slice(&manifest).ok()?;
+        let note = manifest["annotations"]["dev.kiln.cache.record"].as_str()?;
+        let note: serde_json::Value = serde_json::from_str(note).ok()?;
+        Some(note["owner"] != "")
+    };
+    tags.filter(|t| is_claimed(&t.path()) == Some(true)).count()
+}
+
 /// Damages every file below a directory that is compressed as kiln compresses layers.
-fn damage_files(dir: &Path, how: Damage) -> usize {
+fn damage_files(dir: &Path, least: usize, how: Damage) -> usize {
     let mut count = 0;
     for file in files_below(dir) {
         let bytes = std::fs::read(&file).unwrap();
-        if bytes.starts_with(&[0x28, 0xb5, 0x2f, 0xfd]) {
+        if bytes.len() >= least && bytes.starts_with(&[0x28, 0xb5, 0x2f, 0xfd]) {
             std::fs::write(&file, how.apply(&bytes)).unwrap();
             count += 1;
         }

@@ -21,6 +21,8 @@ pub enum Fault {
     Wrong,
     /// It is never answered, as long as the client waits.
     Held,
+    /// Its answer begins, and then a byte comes now and then.
+    Trickle,
 }
 
 /// The proxy; it stops when dropped.
@@ -167,6 +169,17 @@ fn pass(
             if let Some(byte) = answer.get_mut(middle) {
                 *byte ^= 1;
             }
+        }
+        Some(Fault::Trickle) => {
+            client.write_all(&answer[..body])?;
+            for byte in answer[body..].chunks(1) {
+                if stopped.load(Ordering::Relaxed) {
+                    break;
+                }
+                client.write_all(byte)?;
+                std::thread::sleep(Duration::from_millis(100));
+            }
+            return Ok(());
         }
         _ => {}
     }

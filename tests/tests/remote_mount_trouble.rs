@@ -3,10 +3,13 @@
 #![allow(clippy::unwrap_used, reason = "a panic is how a test reports")]
 
 use std::io::Read as _;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
 
-use kiln_tests::place::{Place, config, files_below, key_pair, on_host};
-use kiln_tests::servers::empty_registry;
-use kiln_tests::{Built, Context, Kiln, Lab, SharedMounts, SmallDisk};
+use kiln_tests::place::{Damage, Place, config, files_below, key_pair, on_host};
+use kiln_tests::servers::{Running, empty_registry};
+use kiln_tests::{Built, Context, Fault, Kiln, Lab, Output, Proxy, SharedMounts, SmallDisk};
+use nix::sys::signal::Signal;
 
 /// A step that tells what its mount has, and adds its host to that.
 fn noting(lab: &Lab, host: &str) -> Context {
@@ -131,29 +134,54 @@ fn the_source_of_a_mount_is_there_whoever_made_the_mount() {
     }
 }
 
-#[test]
-fn a_registry_gets_another_piece_for_one_that_is_damaged_there() {
-    let lab = Lab::new();
-    let registry = empty_registry();
-    let storage = registry.dir().join("storage/docker/registry/v2/blobs");
-    let place = Place::Registry(registry);
-    let at = place.specs(&lab, None);
+/// A build that fills its mount with bytes that cannot be compressed.
+fn filling(lab: &Lab, megabytes: usize) -> Context {
     let context = lab.dockerfile(
         "FROM busybox
 RUN --mount=type=bind,source=big,target=/big --mount=type=cache,id=m,target=/c \
     ls /c; cp -a /big /c/big
 ",
     );
-    let mut big = vec![0; 12_000_000];
+    let mut big = vec![0; megabytes * 1_000_000];
     let random = std::fs::File::open("/dev/urandom").unwrap();
     (&random).read_exact(&mut big).unwrap();
     std::fs::write(context.path().join("big"), big).unwrap();
+    context
+}
+
+/// The files of blobs of a registry, largest first.
+fn blobs(registry: &Running) -> Vec<PathBuf> {
+    let storage = registry.dir().join("storage/docker/registry/v2/blobs");
+    let mut files = files_below(&storage);
+    files.sort_by_key(|f| std::cmp::Reverse(f.metadata().unwrap().len()));
+    files
+}
+
+/// Writes other bytes in place of a file's, as many.
+fn spoil(file: &Path) {
+    let length = usize::try_from(file.metadata().unwrap().len()).unwrap();
+    std::fs::write(file, vec![7; length]).unwrap();
+}
+
+/// Requests for what a registry has in these files.
+fn asks_for(files: &[PathBuf]) -> impl Fn(&str) -> bool + Send + Sync + 'static {
+    let name = |file: &PathBuf| {
+        let dir = file.parent().unwrap().file_name().unwrap();
+        dir.to_string_lossy().into_owned()
+    };
+    let digests: Vec<String> = files.iter().map(name).collect();
+    move |line| line.starts_with("GET ") && digests.iter().any(|d| line.contains(d))
+}
+
+#[test]
+fn a_registry_gets_another_piece_for_one_that_is_damaged_there() {
+    let lab = Lab::new();
+    let registry = empty_registry();
+    let at = [0, 1].map(|_| format!("type=registry,ref={}/team/cache:main", registry.address()));
+    let context = filling(&lab, 12);
     let first = sharing(&lab, "a", &context, &at).built();
     assert_eq!(mounts(&first).sent, 1, "{first:?}");
-    let files = files_below(&storage).into_iter();
-    let piece = files.max_by_key(|f| f.metadata().unwrap().len()).unwrap();
-    let length = usize::try_from(piece.metadata().unwrap().len()).unwrap();
-    std::fs::write(&piece, vec![7; length]).unwrap();
+    spoil(&blobs(&registry)[0]);
 
     // It has the same content, which it finds damaged there.
     let mended = sharing(&lab, "b", &context, &at).built();
@@ -167,4 +195,168 @@ RUN --mount=type=bind,source=big,target=/big --mount=type=cache,id=m,target=/c \
     assert!(mounts(&third).bytes < 4_000_000, "{third:?}");
     let fourth = sharing(&lab, "d", &noting(&lab, "d"), &at).built();
     assert_eq!(printed(&fourth), ["big", "c"], "{fourth:?}");
+}
+
+#[test]
+fn all_pieces_that_are_damaged_are_mended_by_one_build() {
+    for place in Place::all() {
+        let lab = Lab::new();
+        let at = place.specs(&lab, None);
+        let context = filling(&lab, 12);
+        let first = sharing(&lab, "a", &context, &at).built();
+        let bytes = mounts(&first).bytes;
+        // The index is whole.
+        let pieces = place.damage_large(&lab, 100_000, Damage::Other);
+        assert!(pieces > 8, "{pieces}");
+        let mended = sharing(&lab, "b", &context, &at).built();
+        assert!(said(&mended).contains("is not used"), "{mended:?}");
+        assert_eq!((mounts(&mended).brought, mounts(&mended).sent), (0, 1));
+        assert!(mounts(&mended).bytes <= bytes + 10_000, "{mended:?}");
+        let third = sharing(&lab, "c", &noting(&lab, "c"), &at).built();
+        assert_eq!(printed(&third), ["big"], "{place:?}: {third:?}");
+    }
+}
+
+#[test]
+fn an_index_that_is_damaged_in_a_registry_is_replaced() {
+    // Another index takes its place, and one with the same bytes.
+    for same in [false, true] {
+        let lab = Lab::new();
+        let registry = empty_registry();
+        let at =
+            [0, 1].map(|_| format!("type=registry,ref={}/team/cache:main", registry.address()));
+        let context = |host: &str| match same {
+            true => lab.context(
+                host,
+                &[(
+                    "Dockerfile",
+                    "FROM busybox\nRUN --mount=type=cache,id=m,target=/c ls /c; touch /c/f; \
+                     touch -d @0 /c/f /c\n",
+                )],
+            ),
+            false => noting(&lab, host),
+        };
+        assert_eq!(
+            mounts(&sharing(&lab, "a", &context("a"), &at).built()).sent,
+            1
+        );
+        let manifests = blobs(&registry).into_iter();
+        let manifests =
+            manifests.filter_map(|f| serde_json::from_slice(&std::fs::read(f).ok()?).ok());
+        let indexes: Vec<String> = manifests
+            .filter(|m: &serde_json::Value| {
+                m["layers"][0]["mediaType"] == "application/vnd.kiln.mount.v1+zstd"
+            })
+            .map(|m| m["layers"][0]["digest"].as_str().unwrap().to_owned())
+            .collect();
+        let [index] = &indexes[..] else {
+            panic!("{indexes:?}");
+        };
+        let hex = index.strip_prefix("sha256:").unwrap();
+        let files = blobs(&registry);
+        let file = files.iter().find(|f| f.to_string_lossy().contains(hex));
+        spoil(file.unwrap());
+
+        let second = sharing(&lab, "b", &context("b"), &at).built();
+        assert_eq!(printed(&second), [""; 0], "{second:?}");
+        assert!(said(&second).contains("look a result up"), "{second:?}");
+        assert_eq!((mounts(&second).brought, mounts(&second).sent), (0, 1));
+        let third = sharing(&lab, "c", &noting(&lab, "c"), &at).built();
+        let expected = if same { "f" } else { "b" };
+        assert_eq!(printed(&third), [expected], "{third:?}");
+    }
+}
+
+/// However much a remote says that there is, it has to come at some speed.
+#[test]
+fn a_mount_that_trickles_in_is_given_up_and_not_replaced() {
+    let lab = Lab::new();
+    let registry = empty_registry();
+    let at = |address: &str| [0, 1].map(|_| format!("type=registry,ref={address}/team/cache:main"));
+    let direct = at(&registry.address());
+    let first = sharing(&lab, "a", &filling(&lab, 12), &direct).built();
+    assert_eq!(mounts(&first).sent, 1, "{first:?}");
+    let large: Vec<PathBuf> = (blobs(&registry).into_iter())
+        .filter(|f| f.metadata().unwrap().len() > 100_000)
+        .collect();
+    let proxy = Proxy::start_where(registry.address(), Fault::Trickle, asks_for(&large));
+    let slow = sharing(&lab, "b", &noting(&lab, "b"), &at(&proxy.address())).built();
+    assert_eq!(printed(&slow), [""; 0], "{slow:?}");
+    let told = said(&slow);
+    assert!(told.contains("100 kB came in a second"), "{told}");
+    assert!(told.contains("the cache mount `m` is not sent"), "{told}");
+    let shared = mounts(&slow);
+    assert_eq!((shared.brought, shared.sent, shared.failed), (0, 0, 1));
+    let other = sharing(&lab, "c", &noting(&lab, "c"), &direct).built();
+    assert_eq!(printed(&other), ["big"], "{other:?}");
+}
+
+/// Who cannot be asked what it has may have it.
+#[test]
+fn a_mount_that_cannot_be_looked_up_is_not_replaced() {
+    let lab = Lab::new();
+    let registry = empty_registry();
+    let at = |address: &str| [0, 1].map(|_| format!("type=registry,ref={address}/team/cache:main"));
+    let direct = at(&registry.address());
+    let other = Place::Directory.specs(&lab, None);
+    assert_eq!(
+        mounts(&sharing(&lab, "a", &noting(&lab, "a"), &direct).built()).sent,
+        1
+    );
+    // It is well again when the step is over.
+    let first = std::sync::atomic::AtomicU64::new(0);
+    let lookup = move |line: &str| {
+        let is_one = line.starts_with("GET ") && line.contains("/manifests/k1-");
+        is_one && first.fetch_add(1, std::sync::atomic::Ordering::Relaxed) < 2
+    };
+    let proxy = Proxy::start_where(registry.address(), Fault::Status(500), lookup);
+    let ill = sharing(&lab, "b", &noting(&lab, "b"), &at(&proxy.address()))
+        .args(["--cache-mount-to", &other[1]])
+        .built();
+    assert_eq!(proxy.spoiled(), 2);
+    assert_eq!(printed(&ill), [""; 0], "{ill:?}");
+    // Another place has what this host made.
+    assert_eq!((mounts(&ill).sent, mounts(&ill).failed), (1, 1), "{ill:?}");
+    let third = sharing(&lab, "c", &noting(&lab, "c"), &direct).built();
+    assert_eq!(printed(&third), ["a"], "{third:?}");
+    let fourth = on_host(&lab, "d", &noting(&lab, "d")).args(["--cache-mount-from", &other[0]]);
+    assert_eq!(printed(&fourth.built()), ["b"]);
+}
+
+/// Interrupts a build as soon as a proxy holds one of its requests.
+fn interrupted_at(proxy: &Proxy, build: Kiln) -> Output {
+    let mut build = build.start();
+    let limit = Instant::now() + Duration::from_secs(60);
+    while proxy.spoiled() == 0 {
+        assert!(build.is_running() && Instant::now() < limit);
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    build.signal(Signal::SIGINT);
+    build.wait().orderly()
+}
+
+#[test]
+fn an_interrupted_build_says_nothing_of_its_mounts() {
+    let lab = Lab::new();
+    let registry = empty_registry();
+    let at = |address: &str| [0, 1].map(|_| format!("type=registry,ref={address}/team/cache:main"));
+    let direct = at(&registry.address());
+    let context = filling(&lab, 3);
+    let sends = |line: &str| line.starts_with("POST ");
+    let proxy = Proxy::start_where(registry.address(), Fault::Held, sends);
+    let sending = sharing(&lab, "a", &context, &at(&proxy.address()));
+    let sent = interrupted_at(&proxy, sending);
+    assert_eq!(
+        mounts(&sharing(&lab, "b", &context, &direct).built()).sent,
+        1
+    );
+    let proxy = Proxy::start_where(registry.address(), Fault::Held, asks_for(&blobs(&registry)));
+    let bringing = sharing(&lab, "c", &noting(&lab, "c"), &at(&proxy.address()));
+    let brought = interrupted_at(&proxy, bringing);
+    // The image was made when its mounts were sent.
+    assert_eq!((sent.code(), brought.code()), (Some(0), Some(130)));
+    for out in [sent, brought] {
+        assert!(!out.err.contains("warning: cache"), "{out}");
+        assert!(!out.err.contains("the cache mount `m`"), "{out}");
+    }
 }

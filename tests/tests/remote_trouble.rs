@@ -349,3 +349,37 @@ RUN ls -l /file > /list
     assert!(said(&small).contains("the disk has less"), "{small:?}");
     drop(disk);
 }
+
+/// A server that sends a byte now and then is given up long before all would be there, however large it
+/// says the layer is.
+#[test]
+fn a_layer_that_trickles_in_is_made_here() {
+    let text = "FROM busybox\nRUN head -c 40000000 /dev/urandom > /x\n";
+    let try_one = |place: &Place| {
+        let Some(upstream) = place.address() else {
+            return;
+        };
+        let lab = Lab::new();
+        let context = lab.dockerfile(text);
+        sharing(&lab, "a", &context, &place.at(&lab, None)).built();
+        let blob = |line: &str| line.starts_with("GET ") && line.contains("/blobs/");
+        let proxy = Proxy::start_where(upstream, Fault::Trickle, blob);
+        let [from, _] = place.at(&lab, Some(&proxy.address()));
+        let built = on_host(&lab, "b", &context)
+            .args(["--cache-from", &from])
+            .built();
+        assert!(
+            said(&built).contains("100 kB came in a second"),
+            "{built:?}"
+        );
+        assert!(said(&built).contains("is made here"), "{built:?}");
+        assert_eq!(built.counts.1, 1, "{built:?}");
+    };
+    // It takes as long as a transfer may be slow.
+    let (places, try_one) = (Place::all(), &try_one);
+    std::thread::scope(|all| {
+        for place in &places {
+            all.spawn(move || try_one(place));
+        }
+    });
+}

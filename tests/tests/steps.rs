@@ -4,7 +4,7 @@
 
 use std::os::unix::net::UnixListener;
 
-use kiln_tests::{Answer, Lab, Server, holds};
+use kiln_tests::{Answer, Context, Lab, Server, holds, tool};
 
 #[test]
 fn cache_mounts_persist_and_stay_out_of_the_image() {
@@ -369,4 +369,60 @@ fn a_users_context_is_roots_in_bind_mounts() {
         sorted(&run("", list)),
         sorted(&all.replace("0:0 secret\n", ""))
     );
+}
+
+/// Hands a context and all that is in it to a user and a group.
+fn hand_over(context: &Context, owner: &str) {
+    let path = context.path().display().to_string();
+    tool("chown", ["-R", owner, path.as_str()]);
+}
+
+#[test]
+fn two_users_with_the_same_context_share_what_bind_mounts_make() {
+    let lab = Lab::new();
+    let context = lab.context(
+        "context",
+        &[
+            ("f", "x"),
+            ("sub/g", "y"),
+            ("sub/secret", "z"),
+            (".dockerignore", "sub/secret\n"),
+            (
+                "Dockerfile",
+                "FROM busybox\n\
+                 RUN --mount=type=bind,target=/m cd /m && stat -c '%u:%g %n' . f sub sub/*\n\
+                 RUN --mount=type=bind,target=/m,source=sub stat -c %u /m/g\n",
+            ),
+        ],
+    );
+    hand_over(&context, "1000:1001");
+    let first = lab.build(&context).built();
+    assert_eq!(first.log(), "0:0 .\n0:0 f\n0:0 sub\n0:0 sub/g\n0\n");
+    for owner in ["2000:2001", "0:0"] {
+        hand_over(&context, owner);
+        lab.build(&context).built().assert_all_cached();
+    }
+    // What is shown makes a difference.
+    std::os::unix::fs::chown(context.at("sub/g"), Some(3000), None).unwrap();
+    let other = lab.build(&context).built();
+    assert_eq!(other.log(), "0:0 .\n0:0 f\n0:0 sub\n3000:0 sub/g\n3000\n");
+}
+
+/// A file system without id-mapped mounts shows owners as they are, so there they are in the key.
+#[test]
+fn owners_that_a_mount_shows_are_in_the_key() {
+    let lab = Lab::new();
+    let context = lab.context("context", &[]);
+    let path = context.path().display().to_string();
+    let build = |user: u32| {
+        let script = format!(
+            "mount -t ramfs none {path}; echo x > {path}/f
+             printf 'FROM busybox\\nRUN --mount=target=/m stat -c %%u /m/f\\n' > {path}/Dockerfile
+             chmod 755 {path}; chown -R {user}:{user} {path}"
+        );
+        lab.build(&context).after(&script).built()
+    };
+    assert_eq!(build(1000).log(), "1000\n");
+    assert_eq!(build(2000).log(), "2000\n");
+    build(1000).assert_all_cached();
 }

@@ -4,4 +4,4 @@ mod stat_cache;
 mod tree;
 
 pub use stat_cache::StatCache;
-pub use tree::{Keep, Node, hash_tree};
+pub use tree::{Keep, Node, Owners, hash_tree};

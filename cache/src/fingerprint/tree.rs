@@ -30,12 +30,42 @@ pub struct Node<'a> {
     pub keep: Option<&'a dyn Keep>,
     /// Remembered digests.
     pub cache: Option<&'a StatCache>,
-    /// Owners are part of the identity.
-    pub owners: bool,
+    /// Which owners are part of the identity.
+    pub owners: Owners,
     /// Modes of files and directories are part of the identity.
     pub modes: bool,
     /// Told what counts of each path; costs a look at the attributes of every file.
     pub list: Option<&'a (dyn Fn(PathFacts) + Sync)>,
+}
+
+/// Which owners count.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Owners {
+    /// None.
+    Ignored,
+    /// Those of the files.
+    Kept,
+    /// Those that a mount shows in which root and this user and group have changed places.
+    Swapped(u32, u32),
+}
+
+impl Owners {
+    /// Who counts as the owner of a file.
+    pub const fn of(self, uid: u32, gid: u32) -> Option<(u32, u32)> {
+        match self {
+            Self::Ignored => None,
+            Self::Kept => Some((uid, gid)),
+            Self::Swapped(user, group) => Some((swapped(uid, user), swapped(gid, group))),
+        }
+    }
+}
+
+const fn swapped(id: u32, with: u32) -> u32 {
+    match id {
+        0 => with,
+        id if id == with => 0,
+        id => id,
+    }
 }
 
 impl std::fmt::Debug for Node<'_> {
@@ -77,10 +107,9 @@ fn hash_object(
     if node.modes && st.kind != FileKind::Symlink {
         hasher.update(&st.mode.to_le_bytes());
     }
-    if node.owners {
-        hasher
-            .update(&st.uid.to_le_bytes())
-            .update(&st.gid.to_le_bytes());
+    let owner = node.owners.of(st.uid, st.gid);
+    if let Some((uid, gid)) = owner {
+        hasher.update(&uid.to_le_bytes()).update(&gid.to_le_bytes());
     }
     match st.kind {
         FileKind::Directory => {
@@ -120,7 +149,7 @@ fn hash_object(
         facts.path = path.to_owned();
         facts.kind = kind_name(st.kind).to_owned();
         facts.mode = (node.modes && st.kind != FileKind::Symlink).then_some(st.mode);
-        facts.owner = node.owners.then_some((st.uid, st.gid));
+        facts.owner = owner;
         list(facts);
     }
     Ok(Some(hasher.finalize()))

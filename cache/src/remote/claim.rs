@@ -5,6 +5,8 @@
 //! that both take the same stale note run the step twice: a claim saves work, and nothing depends
 //! on it.
 //!
+//! A host that only reads looks at the notes and waits as well; a stale one it leaves there.
+//!
 //! A directory and a bucket refuse to create what exists. A registry does not, so there Fischer's
 //! algorithm is used: write, wait for longer than a write takes, and see whose note is there.
 
@@ -51,8 +53,6 @@ pub enum Claimed {
     Mine(Claim),
     /// Another host does. Its note is remembered to see whether it goes stale.
     Theirs(Waiting),
-    /// The remote has no claims.
-    Unsupported,
 }
 
 /// What is known of another host's claim.
@@ -63,14 +63,17 @@ pub struct Waiting {
 }
 
 impl Remote {
-    /// Tries to claim a step. `waiting` is what the last attempt found.
+    /// Tries to claim a step. `waiting` is what the last attempt found. Where `stop` comes meanwhile,
+    /// the claim is wanted by nobody, and what comes back is only good for being released.
     ///
     /// # Errors
     /// The remote failed.
-    pub async fn claim(&self, key: Key, waiting: Option<Waiting>) -> Result<Claimed, RemoteError> {
-        if !self.inner.single_flight {
-            return Ok(Claimed::Unsupported);
-        }
+    pub async fn claim(
+        &self,
+        key: Key,
+        waiting: Option<Waiting>,
+        stop: &CancellationToken,
+    ) -> Result<Claimed, RemoteError> {
         let name = self.name(key);
         let own = Note {
             owner: super::random_hex()?,
@@ -107,7 +110,10 @@ impl Remote {
                         }
                     }
                     registry.claim(&name, &own.to_json()).await?;
-                    tokio::time::sleep(SETTLE).await;
+                    tokio::select! {
+                        () = tokio::time::sleep(SETTLE) => {}
+                        () = stop.cancelled() => {}
+                    }
                     let winner = registry.claim_of(&name).await?.map(|n| Note::parse(&n));
                     Ok(winner
                         .filter(|n| n.owner != own.owner)
@@ -119,6 +125,44 @@ impl Remote {
             Some(other) => Ok(Claimed::Theirs(other)),
             None => Ok(Claimed::Mine(self.hold(name, own))),
         }
+    }
+
+    /// Whether another host runs a step. `seen` is what is known of its claim, from one question to the
+    /// next.
+    ///
+    /// # Errors
+    /// The remote failed.
+    pub async fn is_claimed(
+        &self,
+        key: Key,
+        seen: &mut Option<Waiting>,
+    ) -> Result<bool, RemoteError> {
+        let name = self.name(key);
+        let note = self.guarded("look a claim up", ASKING, async {
+            match &self.inner.backend {
+                Backend::Objects(objects) => objects.claim_of(&name).await,
+                Backend::Registry(registry) => registry.claim_of(&name).await,
+            }
+        });
+        let note = note.await?.map(|note| Note::parse(&note));
+        let note = note.filter(|note| !note.owner.is_empty());
+        *seen = note.map(|note| Waiting::go_on(note, seen.as_ref()));
+        Ok(seen.as_ref().is_some_and(|other| !other.is_stale()))
+    }
+
+    /// Whether hosts wait for each other's steps where all of these remotes are: they are one place, by
+    /// several descriptions. A registry cannot refuse to overwrite: claims take a while there, and are
+    /// only made where they are asked for.
+    pub fn has_single_flight(descriptions: &[&Self]) -> bool {
+        let said: Vec<bool> = descriptions
+            .iter()
+            .filter_map(|r| r.inner.single_flight)
+            .collect();
+        if said.is_empty() {
+            let cheap = |r: &&Self| matches!(r.inner.backend, Backend::Objects(_));
+            return descriptions.iter().any(cheap);
+        }
+        said.into_iter().all(|wanted| wanted)
     }
 
     fn hold(&self, name: String, mut note: Note) -> Claim {

@@ -19,6 +19,7 @@ mod claim;
 mod inline;
 mod mounts;
 mod objects;
+mod pace;
 mod record;
 mod registry;
 mod spec;
@@ -38,6 +39,7 @@ use crate::store::Store;
 use breaker::Breaker;
 use inline::{Inline, inline_namespace};
 use objects::Objects;
+use pace::Pace;
 use registry::Registry;
 
 pub use claim::{Claim, Claimed, Waiting};
@@ -54,7 +56,7 @@ const STORE: &str = "store a result";
 const MAX_RECORD: u64 = 4 << 20;
 /// How long a remote may take to answer a question.
 const ASKING: Duration = Duration::from_secs(10);
-/// How long a transfer may take besides its bytes.
+/// How long sending may take besides the bytes.
 const CONNECTING: Duration = Duration::from_secs(30);
 /// Bytes in a second below which a transfer is given up: making the layer again is faster.
 const SLOWEST: u64 = 100_000;
@@ -81,6 +83,16 @@ pub enum RemoteError {
         action: &'static str,
         /// How long it was waited for.
         after: Duration,
+    },
+    /// It gave next to nothing of something large.
+    #[error(
+        "cannot {action}: less than {} kB came in a second, for {} s",
+        SLOWEST / 1000,
+        pace::WINDOW.as_secs()
+    )]
+    Trickles {
+        /// What was wanted.
+        action: &'static str,
     },
     /// It gave other bytes than those of a layer.
     #[error("cannot {action}: {why}")]
@@ -134,7 +146,7 @@ pub struct Anew {
     pub record: bool,
 }
 
-/// How long a transfer of so many bytes may take.
+/// How long it may take to send so many bytes of this host.
 fn transfer_time(bytes: u64) -> Duration {
     CONNECTING + Duration::from_secs(bytes / SLOWEST)
 }
@@ -177,7 +189,7 @@ struct Inner {
     namespace: String,
     trust: Trust,
     breaker: Breaker,
-    single_flight: bool,
+    single_flight: Option<bool>,
     /// Tells places apart.
     place: String,
     /// Pieces of cache mounts that could not be had.
@@ -199,30 +211,12 @@ impl Remote {
         namespace: &str,
         trust: Trust,
     ) -> Result<Self, SpecError> {
-        let (backend, single_flight) = match &spec.kind {
+        let backend = match &spec.kind {
             RemoteKind::Registry { reference } => {
-                let registry = Registry::new(client.clone(), reference.clone());
-                // A registry cannot refuse to overwrite; claims there take a while and are only
-                // made where they are asked for.
-                (
-                    Backend::Registry(registry),
-                    spec.single_flight.unwrap_or(false),
-                )
+                Backend::Registry(Registry::new(client.clone(), reference.clone()))
             }
-            RemoteKind::Local { dir } => {
-                let objects = Objects::directory(dir)?;
-                (
-                    Backend::Objects(objects),
-                    spec.single_flight.unwrap_or(true),
-                )
-            }
-            RemoteKind::S3(s3) => {
-                let objects = Objects::s3(s3)?;
-                (
-                    Backend::Objects(objects),
-                    spec.single_flight.unwrap_or(true),
-                )
-            }
+            RemoteKind::Local { dir } => Backend::Objects(Objects::directory(dir)?),
+            RemoteKind::S3(s3) => Backend::Objects(Objects::s3(s3)?),
         };
         let inline_namespace = inline_namespace(namespace);
         let namespace = format!("{namespace}\n{}", spec.namespace());
@@ -234,7 +228,7 @@ impl Remote {
                 namespace,
                 trust,
                 breaker: Breaker::default(),
-                single_flight,
+                single_flight: spec.single_flight,
                 damaged: Mutex::default(),
                 inline: tokio::sync::OnceCell::new(),
                 inline_namespace,
@@ -424,10 +418,16 @@ impl Remote {
         if store.has_blob(&blob.digest) {
             return Ok(());
         }
-        self.guarded("fetch a layer", transfer_time(blob.size), async {
+        let pace = Pace::default();
+        let meter = pace.meter();
+        let progress = |done: u64| {
+            meter.note(done);
+            progress(done);
+        };
+        self.paced("fetch a layer", &pace, async {
             match &self.inner.backend {
-                Backend::Registry(registry) => registry.fetch(store, blob, progress).await,
-                Backend::Objects(objects) => objects.fetch(store, blob, progress).await,
+                Backend::Registry(registry) => registry.fetch(store, blob, &progress).await,
+                Backend::Objects(objects) => objects.fetch(store, blob, &progress).await,
             }
         })
         .await
@@ -451,6 +451,17 @@ impl Remote {
             }
         })
         .await
+    }
+
+    /// Fetches something as long as it comes fast enough, whatever the remote says of its size.
+    async fn paced<T>(
+        &self,
+        action: &'static str,
+        pace: &Pace,
+        work: impl Future<Output = Result<T, RemoteError>>,
+    ) -> Result<T, RemoteError> {
+        self.counted(async { pace.keep(action, work).await.flatten() })
+            .await
     }
 
     /// Does some work with the remote unless it is out of order, and counts how that went.

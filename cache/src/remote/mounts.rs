@@ -7,7 +7,6 @@
 use std::collections::{HashMap, HashSet};
 use std::path::Path;
 use std::sync::{Arc, PoisonError};
-use std::time::Duration;
 
 use futures_util::{StreamExt as _, stream};
 use kiln_image::{Algorithm, Descriptor, Digest};
@@ -16,6 +15,7 @@ use kiln_sys::RootDir;
 use serde::{Deserialize, Serialize};
 use tokio_util::sync::CancellationToken;
 
+use super::pace::Pace;
 use super::{ASKING, Backend, LOOK_UP, Remote, RemoteError, STORE, transfer_time};
 use crate::mount_chunks::{
     MAX_ARCHIVE, MAX_CHUNKS, MAX_DIFFERENT, MAX_LENGTH, MAX_SIZE, MountChunk, Pieces, salt,
@@ -91,12 +91,6 @@ impl RemoteMount {
     /// Bytes of its archive.
     pub fn length(&self) -> u64 {
         self.chunks.iter().map(|c| c.length).sum()
-    }
-
-    /// How long it may take to bring all of it in: some bytes that are sent make many on the disk,
-    /// which writes a hundred times what the slowest remote sends.
-    fn time(&self) -> Duration {
-        transfer_time(self.size() + self.length() / 100)
     }
 
     /// A mount of these pieces, in the form in which a place is to have them: as one that has some of them
@@ -247,40 +241,25 @@ impl Remote {
         if wire.index.size > MAX_INDEX {
             return Err(refused("its index is too large".into()));
         }
-        let bytes = self.fetch_small(LOOK_UP, &wire.index).await?;
+        let pace = Pace::default();
+        let fetching = self.fetch_small(LOOK_UP, &wire.index, &pace);
+        let bytes = self.paced(LOOK_UP, &pace, fetching).await?;
         let decoded = tokio::task::spawn_blocking(move || RemoteMount::from_bytes(&bytes)).await;
         let decoded = decoded.map_err(|e| e.to_string()).flatten();
         decoded.map(Some).map_err(refused)
     }
 
-    /// Brings the content of a cache mount into the folder `data` of a directory, which is made.
-    /// `progress` is told the bytes that have come.
+    /// Brings the content of a cache mount into the folder `data` of a directory, which is made. Where a
+    /// piece is damaged, nothing comes of it; then `find_all` has the other pieces looked at all the
+    /// same, so that all that are damaged are known. `progress` is told the bytes that have come.
     ///
     /// # Errors
-    /// The remote failed or took too long, a piece is damaged, or the archive is refused.
+    /// The remote failed or was too slow, a piece is damaged, or the archive is refused.
     pub async fn bring_mount(
         &self,
         mount: &RemoteMount,
         to: Arc<Scratch>,
-        progress: &(dyn Fn(u64) + Send + Sync),
-    ) -> Result<(), RemoteError> {
-        let after = mount.time();
-        let bringing = self.bring_pieces(mount, to, progress);
-        // Pieces have their own time each, and there may be very many.
-        let brought = tokio::time::timeout(after, bringing).await;
-        brought.unwrap_or_else(|_| {
-            self.inner.breaker.failed();
-            Err(RemoteError::Slow {
-                action: FETCH,
-                after,
-            })
-        })
-    }
-
-    async fn bring_pieces(
-        &self,
-        mount: &RemoteMount,
-        to: Arc<Scratch>,
+        find_all: bool,
         progress: &(dyn Fn(u64) + Send + Sync),
     ) -> Result<(), RemoteError> {
         let (give, from) = tokio::sync::mpsc::channel(1);
@@ -305,29 +284,53 @@ impl Remote {
             };
             unpack(pieces, &RootDir::open_trusted(&data)?, &options)
         });
-        let fetch = |(chunk, times): (MountChunk, u64)| async move {
-            let bytes = self.fetch_small(FETCH, &descriptor(&chunk)).await?;
-            Ok::<_, RemoteError>((bytes, chunk.length, times))
+        // Pieces come in turns of their own, so they have one pace together.
+        let pace = Pace::default();
+        let fetch = |(chunk, times): (MountChunk, u64)| {
+            let pace = &pace;
+            async move {
+                let blob = descriptor(&chunk);
+                let bytes = self.counted(self.fetch_small(FETCH, &blob, pace)).await?;
+                Ok::<_, RemoteError>((bytes, chunk.length, times))
+            }
         };
         let mut fetched = stream::iter(mount.runs()).map(fetch).buffered(FETCHING);
-        let mut done = 0;
-        let outcome = loop {
-            match fetched.next().await {
-                None => break Ok(()),
-                Some(Err(error)) => break Err(error),
-                Some(Ok(piece)) => {
+        let (mut give, mut unneeded) = (Some(give), Some(unneeded));
+        let (mut done, mut outcome) = (0, Ok(()));
+        loop {
+            // What is damaged is known when its turn comes; the unpacking takes the time that it takes.
+            let next = match pace.keep(FETCH, fetched.next()).await {
+                Ok(None) => break,
+                Ok(Some(_)) if !pace.is_fast() => Err(RemoteError::Trickles { action: FETCH }),
+                Ok(Some(piece)) => piece,
+                Err(error) => Err(error),
+            };
+            match next {
+                Ok(piece) => {
                     done += piece.0.len() as u64;
                     progress(done);
                     // Whoever does not take it any more says why below.
-                    if give.send(piece).await.is_err() {
-                        break Ok(());
+                    if let Some(give) = &give
+                        && give.send(piece).await.is_err()
+                    {
+                        break;
+                    }
+                }
+                Err(error) => {
+                    (give, unneeded) = (None, None);
+                    let damaged = matches!(error, RemoteError::Wrong { .. });
+                    if matches!(error, RemoteError::Trickles { .. }) {
+                        self.inner.breaker.failed();
+                    }
+                    outcome = outcome.and(Err(error));
+                    if !damaged || !find_all {
+                        break;
                     }
                 }
             }
-        };
+        }
         drop(give);
         // Once everything was given, the repeated pieces at the end are still unpacked.
-        let unneeded = outcome.is_ok().then_some(unneeded);
         let unpacked = unpacking.await;
         drop(unneeded);
         outcome?;
@@ -395,10 +398,13 @@ impl Remote {
     pub async fn put_mount(
         &self,
         (id, number): (&str, u32),
-        mount: &RemoteMount,
+        mount: RemoteMount,
         again: bool,
     ) -> Result<(), RemoteError> {
-        let mut bytes = mount.to_bytes().map_err(RemoteError::failed(STORE))?;
+        let packing = tokio::task::spawn_blocking(move || (mount.to_bytes(), mount.chunks));
+        let packed = packing.await.map_err(std::io::Error::other);
+        let (bytes, chunks) = packed.map_err(|e| crate::Error::io("pack cache mount", e))?;
+        let mut bytes = bytes.map_err(RemoteError::failed(STORE))?;
         let mut index = Descriptor::of(INDEX, &bytes);
         if !self.replaces_blobs() && self.is_damaged(&index.digest) {
             bytes.extend(salt()?);
@@ -412,7 +418,7 @@ impl Remote {
         })
         .await?;
         let mut blobs = vec![index.clone()];
-        blobs.extend(different(&mount.chunks).map(descriptor));
+        blobs.extend(different(&chunks).map(descriptor));
         let wire = Wire {
             version: VERSION,
             mount: id.to_owned(),
@@ -425,19 +431,19 @@ impl Remote {
         self.write(&name, text, blobs, again).await
     }
 
-    /// A blob that fits into memory: whoever calls this has bounded its size.
+    /// A blob that fits into memory: whoever calls this has bounded its size, and keeps the pace.
     async fn fetch_small(
         &self,
         action: &'static str,
         blob: &Descriptor,
+        pace: &Pace,
     ) -> Result<Vec<u8>, RemoteError> {
-        let fetched = self.guarded(action, transfer_time(blob.size), async {
-            match &self.inner.backend {
-                Backend::Registry(registry) => registry.fetch_small(action, blob).await,
-                Backend::Objects(objects) => objects.fetch_small(action, blob).await,
-            }
-        });
-        let fetched = fetched.await;
+        let meter = pace.meter();
+        let progress = |done: u64| meter.note(done);
+        let fetched = match &self.inner.backend {
+            Backend::Registry(registry) => registry.fetch_small(action, blob, &progress).await,
+            Backend::Objects(objects) => objects.fetch_small(action, blob, &progress).await,
+        };
         if fetched.is_err() {
             let mut damaged = self.inner.damaged.lock();
             let damaged = damaged.as_mut().unwrap_or_else(|e| e.get_mut());

@@ -198,7 +198,7 @@ impl Objects {
                 Ok(Manifest::Image(image)) => image.value,
                 Ok(Manifest::Index(index)) => match for_host(&index.value.manifests) {
                     Some(chosen) if chosen.size <= MAX_RECORD => {
-                        raw = self.fetch_small(ACTION, chosen).await?;
+                        raw = self.fetch_small(ACTION, chosen, &|_| {}).await?;
                         continue;
                     }
                     _ => return Ok(None),
@@ -207,7 +207,7 @@ impl Objects {
             if !media_type::is_config(&image.config.media_type) || image.config.size > most {
                 return Ok(None);
             }
-            let config = self.fetch_small(ACTION, &image.config).await?;
+            let config = self.fetch_small(ACTION, &image.config, &|_| {}).await?;
             return Ok(Some((image, config)));
         }
         Ok(None)
@@ -271,6 +271,7 @@ impl Objects {
         &self,
         action: &'static str,
         blob: &Descriptor,
+        progress: &(dyn Fn(u64) + Send + Sync),
     ) -> Result<Vec<u8>, RemoteError> {
         let wrong = || RemoteError::Wrong {
             action,
@@ -290,6 +291,7 @@ impl Objects {
         let mut stream = found.into_stream();
         while let Some(part) = stream.try_next().await.map_err(self.failed(action))? {
             bytes.extend_from_slice(&part);
+            progress(bytes.len() as u64);
             if bytes.len() as u64 > blob.size {
                 return Err(wrong());
             }

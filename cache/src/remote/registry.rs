@@ -188,7 +188,7 @@ impl Registry {
             if !media_type::is_config(&image.config.media_type) || image.config.size > most {
                 return Ok(None);
             }
-            let config = self.fetch_small(ACTION, &image.config).await?;
+            let config = self.fetch_small(ACTION, &image.config, &|_| {}).await?;
             return Ok(Some((image, config)));
         }
         Ok(None)
@@ -229,10 +229,11 @@ impl Registry {
         &self,
         action: &'static str,
         blob: &Descriptor,
+        progress: &(dyn Fn(u64) + Send + Sync),
     ) -> Result<Vec<u8>, RemoteError> {
         let mut sink = MemorySink::default();
         self.client
-            .fetch_blob(&self.reference, blob, &mut sink, &|_| {})
+            .fetch_blob(&self.reference, blob, &mut sink, progress)
             .await
             .map_err(|error| {
                 let wrong = matches!(error, RegistryError::Content { .. }) || error.is_not_found();

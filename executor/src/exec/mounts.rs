@@ -2,6 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
+use kiln_cache::fingerprint::Owners;
 use kiln_cache::{CacheMountDir, LayerId, MountUse, Store};
 use kiln_runtime::sandbox::{Mount, MountFlags, MountSource};
 use kiln_solver::plan::{CacheMount, Exec, MountKind, Network, SecretMount, Sharing, SshMount};
@@ -165,10 +166,9 @@ impl Engine {
             }
             Some(Output::Dir(dir)) => {
                 let (tree, at) = (dir.clone(), make("upper")?);
-                let filtered = blocking(move || hide_ignored(&tree, &at)).await?;
                 // As in Docker: what a user brings along is root's.
-                let st = RootDir::open_trusted(&dir.path)?.lstat(Path::new(""))?;
-                owner = Some((st.uid, st.gid)).filter(|owner| *owner != (0, 0));
+                owner = self.shown_as_root(&dir.path).await?;
+                let filtered = blocking(move || hide_ignored(&tree, &at, owner)).await?;
                 (vec![dir.path.clone()], filtered)
             }
         };
@@ -370,7 +370,8 @@ fn store_error(error: Error) -> kiln_cache::Error {
 
 /// Puts a whiteout into `upper` for everything that the ignore file leaves out, so that an
 /// overlay shows the context as a build sees it. Returns whether there was anything to hide.
-fn hide_ignored(dir: &DirTree, upper: &Path) -> Result<bool> {
+/// Directories belong to whom the mount shows as theirs, where it shows `owner` as root.
+fn hide_ignored(dir: &DirTree, upper: &Path, owner: Option<(u32, u32)>) -> Result<bool> {
     let Some(filter) = &dir.ignore else {
         return Ok(false);
     };
@@ -378,6 +379,7 @@ fn hide_ignored(dir: &DirTree, upper: &Path) -> Result<bool> {
         RootDir::open_trusted(&dir.path)?,
         RootDir::open_trusted(upper)?,
     );
+    let owners = owner.map_or(Owners::Kept, |(user, group)| Owners::Swapped(user, group));
     let mut open = vec![String::new()];
     let mut any = false;
     while let Some(at) = open.pop() {
@@ -397,7 +399,8 @@ fn hide_ignored(dir: &DirTree, upper: &Path) -> Result<bool> {
                 let parent = Path::new(&at);
                 let mut like = |made: &RootDir, p: &Path| {
                     let st = root.lstat(p)?;
-                    made.chown(Path::new(""), st.uid, st.gid)?;
+                    let shown = owners.of(st.uid, st.gid).unwrap_or((st.uid, st.gid));
+                    made.chown(Path::new(""), shown.0, shown.1)?;
                     made.chmod(Path::new(""), st.mode)
                 };
                 upper.mkdir_all(parent, 0o755, &mut like)?;

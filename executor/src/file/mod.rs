@@ -8,7 +8,7 @@ mod unpack;
 
 use std::sync::Mutex;
 
-use kiln_cache::fingerprint::{Keep, Node, StatCache, hash_tree};
+use kiln_cache::fingerprint::{Keep, Node, Owners, StatCache, hash_tree};
 use kiln_cache::{LayerId, Store};
 use kiln_solver::explain::{Listing, PathFacts};
 use kiln_solver::key::{Fingerprint, digest_of};
@@ -35,12 +35,14 @@ pub(crate) struct Wanted {
     pub(crate) parents: bool,
     /// Owners of the source make a difference.
     pub(crate) owners: bool,
+    /// Whose files a step sees as root's, and root's as theirs.
+    pub(crate) swapped: Option<(u32, u32)>,
     /// Modes of the source make a difference.
     pub(crate) modes: bool,
     /// A source that is a link stands for what it leads to.
     pub(crate) one_path: bool,
-    /// Files are shown to a step in place, with the owners that they have on the host, even where a
-    /// copy would make them root's.
+    /// Files are shown to a step in place, or taken with their owners, even where a copy would make
+    /// them root's.
     pub(crate) in_place: bool,
 }
 
@@ -51,6 +53,7 @@ impl Wanted {
             exclude: copy.exclude.clone(),
             parents: copy.parents,
             owners: !copy.reset_owner && copy.chown.is_none(),
+            swapped: None,
             modes: !copy
                 .chmod
                 .as_ref()
@@ -66,6 +69,7 @@ impl Wanted {
             exclude: None,
             parents: false,
             owners: true,
+            swapped: None,
             modes: true,
             one_path: true,
             in_place: true,
@@ -133,6 +137,13 @@ pub(crate) fn fingerprint(
         .filter(|d| d.remember)
         .map(|d| store.stat_cache(&d.path));
     let ignore = dir.and_then(|d| d.ignore.as_deref());
+    let resets = dir.is_some_and(|d| d.reset_owner);
+    let owners = match wanted.swapped {
+        _ if !wanted.owners => Owners::Ignored,
+        Some((user, group)) => Owners::Swapped(user, group),
+        None if wanted.in_place || !resets => Owners::Kept,
+        None => Owners::Ignored,
+    };
     let mut hasher = blake3::Hasher::new();
     let paths = Mutex::new(Vec::new());
     let list = |facts| {
@@ -150,7 +161,7 @@ pub(crate) fn fingerprint(
             root: tree.root(),
             keep: Some(&filter),
             cache: cache.as_ref(),
-            owners: wanted.owners && (wanted.in_place || !dir.is_some_and(|d| d.reset_owner)),
+            owners,
             modes: wanted.modes,
             list: listed.then_some(&list),
         };

@@ -1,5 +1,6 @@
 //! Brings cache mounts in that remotes have, before a step runs on an empty one.
 
+use std::collections::HashSet;
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, PoisonError};
 
@@ -106,14 +107,17 @@ impl Share {
         let asked =
             from.map(|remote| async move { (remote, remote.mount(what.id, what.number).await) });
         let asked = futures_util::future::join_all(asked);
-        let mut missed = false;
+        let mut missed = HashSet::new();
+        let mut miss = |remote: &Remote| missed.insert(remote.place().to_owned());
         for (remote, found) in self.unless_stopped(what.step, asked).await? {
             let mount = match found {
                 Ok(Some(mount)) => mount,
                 Ok(None) => continue,
                 Err(error) => {
                     self.warn(remote, &error);
-                    missed |= is_refused(remote, &error);
+                    if is_missed(remote, &error) {
+                        miss(remote);
+                    }
                     continue;
                 }
             };
@@ -123,11 +127,13 @@ impl Share {
                 Err(why) => {
                     let error = match why {
                         Unbrought::Here(error) => {
-                            missed = true;
+                            miss(remote);
                             error
                         }
                         Unbrought::There(error) => {
-                            missed |= is_missed(remote, &error);
+                            if is_missed(remote, &error) {
+                                miss(remote);
+                            }
                             Error::of_remote(&error)
                         }
                     };
@@ -136,10 +142,10 @@ impl Share {
                 }
             }
         }
-        if missed {
+        if !missed.is_empty() {
             let all = self.0.mounts.missed.lock();
             let mut all = all.unwrap_or_else(PoisonError::into_inner);
-            all.insert((what.id.to_owned(), what.number));
+            all.insert((what.id.to_owned(), what.number), missed);
         }
         Ok(())
     }
@@ -173,7 +179,9 @@ impl Share {
             over: what.step.over.clone(),
         };
         let progress = |done: u64| watch.progress(&label, done.min(size), size);
-        let bringing = remote.bring_mount(mount, scratch.clone(), &progress);
+        // Who may write there sends again all that is damaged.
+        let mends = (self.0.mounts.to.iter()).any(|to| to.place() == remote.place());
+        let bringing = remote.bring_mount(mount, scratch.clone(), mends, &progress);
         let brought = self.unless_stopped(what.step, bringing).await?;
         brought.map_err(|e| match e {
             RemoteError::Store(error) => Unbrought::Here(error.into()),

@@ -1,12 +1,13 @@
 //! The flight of a step, on this host and on others.
 
-use std::sync::Arc;
+use std::collections::HashSet;
 
 use kiln_cache::Flight;
-use kiln_cache::remote::{Claim, Claimed, Remote, Waiting};
+use kiln_cache::remote::{Mode, Remote, Waiting};
 use kiln_solver::key::Key;
 use tokio_util::sync::CancellationToken;
 
+use super::claims::{Attempt, HeldClaim};
 use super::{Share, SharedLayer};
 use crate::error::{Error, Result};
 
@@ -20,29 +21,6 @@ pub struct StepFlight {
     pub(crate) claim: Option<HeldClaim>,
 }
 
-/// A claim that is given back when its last holder is done with it.
-#[derive(Clone, Debug)]
-#[expect(dead_code, reason = "it is held, and dropped")]
-pub(crate) struct HeldClaim(Arc<LastHolder>);
-
-#[derive(Debug)]
-struct LastHolder {
-    claim: Option<Claim>,
-    share: Share,
-}
-
-impl Drop for LastHolder {
-    fn drop(&mut self) {
-        let Some(claim) = self.claim.take() else {
-            return;
-        };
-        // Without a runtime the process ends, and the claim goes stale.
-        if tokio::runtime::Handle::try_current().is_ok() {
-            self.share.in_background(claim.release());
-        }
-    }
-}
-
 /// Who runs a step.
 pub(crate) enum Turn {
     /// This host; others see the claim, if there is one.
@@ -51,49 +29,122 @@ pub(crate) enum Turn {
     Done(SharedLayer),
 }
 
+/// Where hosts hear of each other's steps. Claims mean something only where results are found, so that
+/// is at places that are read.
+#[derive(Debug, Default)]
+pub(super) struct Meeting {
+    /// Here this host claims its steps: it leaves all results there.
+    claims: Option<Remote>,
+    /// Here it only sees who else does.
+    watched: Vec<Remote>,
+}
+
+impl Meeting {
+    pub(super) fn of(from: &[Remote], to: &[super::Target]) -> Self {
+        let mut meeting = Self::default();
+        let mut places = HashSet::new();
+        for remote in from.iter().filter(|r| places.insert(r.label())) {
+            let here = |r: &&Remote| r.label() == remote.label();
+            let written = to.iter().filter(|t| t.mode == Mode::Max);
+            let written: Vec<&Remote> = written.map(|t| &t.remote).filter(here).collect();
+            let mut all: Vec<&Remote> = from.iter().filter(here).collect();
+            all.extend(&written);
+            if !Remote::has_single_flight(&all) {
+                continue;
+            }
+            match written.first() {
+                Some(target) if meeting.claims.is_none() => {
+                    meeting.claims = Some((*target).clone());
+                }
+                _ => meeting.watched.push(remote.clone()),
+            }
+        }
+        meeting
+    }
+}
+
+/// What is known of other hosts' claims of one step.
+#[derive(Default)]
+struct Seen {
+    /// Where this host claims.
+    claimed: Option<Waiting>,
+    /// Where it only looks, place by place.
+    watched: Vec<Option<Waiting>>,
+}
+
+/// What became of one look at the places.
+enum Looked<'a> {
+    /// This host runs the step.
+    Ours(Option<HeldClaim>),
+    /// Another host does, and claims it here.
+    Theirs(&'a Remote),
+}
+
 impl Share {
+    /// Looks whether another host runs a step, and claims it if none does.
+    async fn look(&self, key: Key, seen: &mut Seen) -> Looked<'_> {
+        let meeting = &self.0.meeting;
+        seen.watched.resize(meeting.watched.len(), None);
+        let asked = meeting.watched.iter().zip(&mut seen.watched);
+        let asked = asked.map(|(remote, seen)| async move {
+            match remote.is_claimed(key, seen).await {
+                Ok(claimed) => claimed.then_some(remote),
+                Err(error) => {
+                    self.warn(remote, &error);
+                    None
+                }
+            }
+        });
+        let answers = futures_util::future::join_all(asked).await;
+        if let Some(remote) = answers.into_iter().flatten().next() {
+            return Looked::Theirs(remote);
+        }
+        let Some(remote) = &meeting.claims else {
+            return Looked::Ours(None);
+        };
+        match self.try_claim(remote, key, seen.claimed.take()).await {
+            Ok(Attempt::Mine(claim)) => Looked::Ours(Some(claim)),
+            Ok(Attempt::Theirs(other)) => {
+                seen.claimed = Some(other);
+                Looked::Theirs(remote)
+            }
+            Err(error) => {
+                self.warn(remote, &error);
+                Looked::Ours(None)
+            }
+        }
+    }
+
     /// Claims a step, or waits for the host that has claimed it.
     ///
     /// # Errors
     /// The build was cancelled.
     pub(crate) async fn turn(&self, key: Key, cancel: &CancellationToken) -> Result<Turn> {
-        // Claims mean something only where the result will be found.
-        let shared = |t: &&super::Target| {
-            t.mode == kiln_cache::remote::Mode::Max
-                && self.0.from.iter().any(|f| f.label() == t.remote.label())
-        };
-        let Some(target) = self.0.to.iter().find(shared) else {
-            return Ok(Turn::Ours(None));
-        };
-        let mut waiting: Option<Waiting> = None;
+        let mut seen = Seen::default();
         // From the first claim of another host on, every question counts as waiting.
         let mut wait = None;
         loop {
-            match target.remote.claim(key, waiting.take()).await {
-                Ok(Claimed::Mine(claim)) => {
-                    let claim = HeldClaim(Arc::new(LastHolder {
-                        claim: Some(claim),
-                        share: self.clone(),
-                    }));
+            let looked = tokio::select! {
+                looked = self.look(key, &mut seen) => looked,
+                () = cancel.cancelled() => return Err(Error::Cancelled),
+            };
+            let remote = match looked {
+                Looked::Theirs(remote) => remote,
+                Looked::Ours(None) if wait.is_none() => return Ok(Turn::Ours(None)),
+                Looked::Ours(claim) => {
                     // Another host may have left the result since it was looked for.
                     if let Some(found) = self.find(key).await {
                         return Ok(Turn::Done(found));
                     }
-                    return Ok(Turn::Ours(Some(claim)));
+                    return Ok(Turn::Ours(claim));
                 }
-                Ok(Claimed::Unsupported) => return Ok(Turn::Ours(None)),
-                Ok(Claimed::Theirs(other)) => waiting = Some(other),
-                Err(error) => {
-                    self.warn(&target.remote, &error);
-                    return Ok(Turn::Ours(None));
-                }
-            }
+            };
             if wait.is_none() {
                 wait = self.0.patience.wait();
             }
             let left = self.0.patience.left();
             if wait.is_none() || left.is_zero() {
-                self.run_out(&target.remote);
+                self.run_out(remote);
                 return Ok(Turn::Ours(None));
             }
             let found = async {
@@ -136,7 +187,7 @@ fn humantime(time: std::time::Duration) -> String {
 mod tests {
     use std::time::Duration;
 
-    use kiln_cache::remote::{RemoteSpec, Trust};
+    use kiln_cache::remote::{Claimed, RemoteSpec, Trust};
     use kiln_registry::{Client, RegistryConfig};
     use tokio::time::Instant;
 
@@ -155,7 +206,11 @@ mod tests {
         let keys: Vec<Key> = (0..6).map(|n: u8| Key([n; 32])).collect();
         let mut held = Vec::new();
         for key in &keys {
-            match other.claim(*key, None).await.unwrap() {
+            match other
+                .claim(*key, None, &CancellationToken::new())
+                .await
+                .unwrap()
+            {
                 Claimed::Mine(claim) => held.push(claim),
                 claimed => panic!("{claimed:?}"),
             }
@@ -179,5 +234,77 @@ mod tests {
         // Time is that of the test's clock, which stands still unless all wait.
         assert!(waited >= patience && waited < patience + LOOK, "{waited:?}");
         assert_eq!(held.len(), keys.len());
+    }
+
+    #[tokio::test]
+    async fn hosts_meet_where_one_description_says_so_and_none_says_no() {
+        let dir = tempfile::tempdir().unwrap();
+        let client = Client::anonymous(RegistryConfig::default());
+        let open = |text: &str, writing| {
+            let text = match text.strip_prefix("dir") {
+                Some(more) => {
+                    let name = if writing { "dest" } else { "src" };
+                    format!("type=local,{name}={}{more}", dir.path().display())
+                }
+                None => format!("type=registry,ref={text}"),
+            };
+            let spec = RemoteSpec::parse(&text, writing).unwrap();
+            let remote = Remote::open(&spec, &client, "", Trust::default()).unwrap();
+            (remote, spec)
+        };
+        for (from, to, claims, watched) in [
+            (&["dir"][..], &["dir,mode=max"][..], true, 0),
+            (&["dir"], &[], false, 1),
+            (&["dir", "dir"], &["dir,mode=min"], false, 1),
+            (&["dir,single-flight=false"], &["dir,mode=max"], false, 0),
+            (&["dir"], &["dir,mode=max,single-flight=false"], false, 0),
+            (&["a/b"], &["a/b,mode=max"], false, 0),
+            (&["a/b,single-flight=true"], &[], false, 1),
+            (&["a/b,single-flight=true"], &["a/b,mode=max"], true, 0),
+            (&["a/b"], &["a/b,mode=max,single-flight=true"], true, 0),
+            (&["a/b,single-flight=true"], &["a/c,mode=max"], false, 1),
+            (&[], &["a/b,mode=max,single-flight=true"], false, 0),
+            (
+                &["dir", "a/b,single-flight=true"],
+                &["a/b,mode=max"],
+                true,
+                1,
+            ),
+        ] {
+            let remotes = crate::share::Remotes {
+                from: from.iter().map(|t| open(t, false).0).collect(),
+                to: to.iter().map(|t| open(t, true)).collect(),
+                ..crate::share::Remotes::default()
+            };
+            let share = Share::new(remotes, Duration::ZERO, CancellationToken::new());
+            let meeting = &share.0.meeting;
+            let found = (meeting.claims.is_some(), meeting.watched.len());
+            assert_eq!(found, (claims, watched), "{from:?} {to:?}");
+        }
+    }
+
+    /// Who only reads waits for who writes, and is not kept by a claim whose host is gone.
+    #[tokio::test]
+    async fn a_host_that_only_reads_waits_until_a_claim_is_given_back() {
+        let dir = tempfile::tempdir().unwrap();
+        let client = Client::anonymous(RegistryConfig::default());
+        let text = format!("type=local,src={}", dir.path().display());
+        let spec = RemoteSpec::parse(&text, false).unwrap();
+        let open = || Remote::open(&spec, &client, "", Trust::default()).unwrap();
+        let (writer, reader) = (open(), open());
+        let (key, cancel) = (Key([1; 32]), CancellationToken::new());
+        let Claimed::Mine(claim) = writer.claim(key, None, &cancel).await.unwrap() else {
+            panic!("it is claimed");
+        };
+        let remotes = crate::share::Remotes {
+            from: vec![reader],
+            ..crate::share::Remotes::default()
+        };
+        let share = Share::new(remotes, Duration::from_secs(60), cancel.clone());
+        let mut turn = std::pin::pin!(share.turn(key, &cancel));
+        let early = tokio::time::timeout(3 * LOOK, &mut turn).await;
+        assert!(early.is_err());
+        claim.release().await;
+        assert!(matches!(turn.await.unwrap(), Turn::Ours(None)));
     }
 }

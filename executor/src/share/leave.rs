@@ -1,8 +1,9 @@
 //! Leaves results on remotes, in the background, while the build goes on.
 
 use std::collections::HashMap;
+use std::future::poll_fn;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use kiln_cache::remote::{Anew, Held, Mode, RemoteRecord};
 use kiln_cache::{LayerId, StoredResult};
@@ -11,7 +12,7 @@ use kiln_solver::key::{Fingerprint, Key, LabelledInput};
 use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
 
-use super::flight::HeldClaim;
+use super::claims::HeldClaim;
 use super::mounts::LeftMounts;
 use super::{Share, Target};
 use crate::engine::Engine;
@@ -112,9 +113,7 @@ impl Engine {
 
     fn send(&self, share: &Share, target: Target, key: Key, ran: bool, claim: Option<HeldClaim>) {
         let (engine, share) = (self.clone(), share.clone());
-        let leaving = &share.clone().0.leaving;
-        let mut tasks = leaving.tasks.lock().unwrap_or_else(PoisonError::into_inner);
-        tasks.spawn(async move {
+        share.clone().in_background(async move {
             let counts = &share.0.leaving.counts;
             match engine.put(&share, &target, key, ran).await {
                 Ok(Some(bytes)) => {
@@ -252,13 +251,7 @@ impl Share {
         for target in self.0.to.iter().filter(|t| t.mode == Mode::Max) {
             let (share, remote) = (self.clone(), target.remote.clone());
             let (identity, selection) = (identity.to_owned(), selection.to_owned());
-            let mut tasks = self
-                .0
-                .leaving
-                .tasks
-                .lock()
-                .unwrap_or_else(PoisonError::into_inner);
-            tasks.spawn(async move {
+            self.in_background(async move {
                 let again = (share.0.doubts).refuses_fingerprint(&remote, &identity, &selection);
                 let put = remote.put_fingerprint(&identity, &selection, fingerprint, again);
                 if let Err(error) = put.await {
@@ -268,31 +261,38 @@ impl Share {
         }
     }
 
-    /// Does something beside the build; [`Share::drain`] waits for it.
-    pub(crate) fn in_background(&self, work: impl Future<Output = ()> + Send + 'static) {
-        let tasks = &self.0.leaving.tasks;
-        tasks
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .spawn(work);
+    fn tasks(&self) -> MutexGuard<'_, JoinSet<()>> {
+        let tasks = self.0.leaving.tasks.lock();
+        tasks.unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Waits until all that was to be left is left.
+    /// Waits for what is done beside the build, also for what begins meanwhile.
+    async fn background(&self) {
+        // The set stays where it is: one that is dropped stops all that is in it.
+        while poll_fn(|cx| self.tasks().poll_join_next(cx))
+            .await
+            .is_some()
+        {}
+    }
+
+    /// Does something beside the build; [`Share::drain`] waits for it.
+    pub(crate) fn in_background(&self, work: impl Future<Output = ()> + Send + 'static) {
+        self.tasks().spawn(work);
+    }
+
+    /// Waits until all that was to be left is left, and the claims of this build are given back. After
+    /// an interruption nothing more is left, and only the claims are waited for. Whoever does not wait
+    /// to the end may call this again.
     pub async fn drain(&self) -> Left {
-        loop {
-            let mut tasks = std::mem::take(
-                &mut *self
-                    .0
-                    .leaving
-                    .tasks
-                    .lock()
-                    .unwrap_or_else(PoisonError::into_inner),
-            );
-            if tasks.is_empty() {
-                break;
+        tokio::select! {
+            () = self.background() => {}
+            () = self.0.stop.cancelled() => {
+                self.tasks().abort_all();
+                // They hold claims until they are gone.
+                self.background().await;
             }
-            while tasks.join_next().await.is_some() {}
         }
+        self.0.claims.given_back().await;
         let counts = &self.0.leaving.counts;
         Left {
             sent: counts.sent.load(Ordering::Relaxed),

@@ -8,6 +8,7 @@
 
 mod bring;
 mod bring_mounts;
+mod claims;
 mod doubt;
 mod flight;
 mod inline;
@@ -36,6 +37,8 @@ pub struct Share(Arc<Inner>);
 struct Inner {
     from: Vec<Remote>,
     to: Vec<Target>,
+    /// Where hosts hear of each other's steps.
+    meeting: flight::Meeting,
     /// How long other hosts that run steps are waited for.
     patience: patience::Patience,
     /// Remotes that were warned about, and what about.
@@ -43,6 +46,9 @@ struct Inner {
     /// What is wrong on remotes.
     doubts: doubt::Doubts,
     leaving: leave::Leaving,
+    claims: claims::Claims,
+    /// The build was interrupted.
+    stop: CancellationToken,
     mounts: mounts::Mounts,
     inline: Option<InlineCache>,
 }
@@ -89,8 +95,8 @@ impl SharedLayer {
 }
 
 impl Share {
-    /// Other hosts that run steps are waited for as long as `patience` in all. `stop` ends the packing of
-    /// cache mounts.
+    /// Other hosts that run steps are waited for as long as `patience` in all. `stop` tells
+    /// that the build was interrupted: then nothing more is left.
     pub fn new(remotes: Remotes, patience: std::time::Duration, stop: CancellationToken) -> Self {
         let target = |(remote, spec): (Remote, RemoteSpec)| Target {
             remote,
@@ -101,15 +107,19 @@ impl Share {
                 all: true,
             },
         };
+        let to: Vec<Target> = remotes.to.into_iter().map(target).collect();
         Self(Arc::new(Inner {
+            meeting: flight::Meeting::of(&remotes.from, &to),
             from: remotes.from,
-            to: remotes.to.into_iter().map(target).collect(),
+            to,
             patience: patience::Patience::new(patience),
             warned: Mutex::default(),
             doubts: doubt::Doubts::default(),
             leaving: leave::Leaving::default(),
+            claims: claims::Claims::default(),
+            stop,
             inline: remotes.inline,
-            mounts: mounts::Mounts::new(remotes.mounts_from, remotes.mounts_to, stop),
+            mounts: mounts::Mounts::new(remotes.mounts_from, remotes.mounts_to),
         }))
     }
 
@@ -198,6 +208,7 @@ impl Share {
         let kind = match error {
             RemoteError::Failed { action, .. }
             | RemoteError::Slow { action, .. }
+            | RemoteError::Trickles { action }
             | RemoteError::Wrong { action, .. } => action,
             RemoteError::Refused(_) => "refused",
             RemoteError::Broken => "broken",

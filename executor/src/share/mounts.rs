@@ -14,7 +14,6 @@ use kiln_cache::remote::{Remote, RemoteError, RemoteMount};
 use kiln_cache::{CacheMountDir, Idle, IdleMount, MountChunk, PackedMount, Store};
 use kiln_image::Digest;
 use tokio::sync::{OnceCell, Semaphore};
-use tokio_util::sync::CancellationToken;
 
 use super::Share;
 use crate::engine::Engine;
@@ -37,13 +36,12 @@ pub(super) struct Mounts {
     pub(super) to: Vec<Remote>,
     /// Mounts that were looked for: each is once in a build.
     pub(super) brought: Mutex<HashMap<Name, Arc<OnceCell<()>>>>,
-    /// Mounts that are there and could not be had: what began empty instead is not to replace them.
-    pub(super) missed: Mutex<HashSet<Name>>,
+    /// Places where a mount is, or may be, that could not be had: what began empty instead is not to
+    /// replace it.
+    pub(super) missed: Mutex<HashMap<Name, HashSet<String>>>,
     /// Mounts that steps have used, and whether one was stopped in the middle of it.
     used: Mutex<BTreeMap<Name, bool>>,
     sending: Semaphore,
-    /// Ends the packing.
-    stop: CancellationToken,
     pub(super) counts: Counts,
 }
 
@@ -90,7 +88,7 @@ impl Target {
     }
 
     /// The mount in the form that the place is to have.
-    fn form(&self, packed: &PackedMount) -> Result<RemoteMount, RemoteError> {
+    fn form(&self, packed: &PackedMount) -> kiln_cache::Result<RemoteMount> {
         let keeps = !self.remote.replaces_blobs();
         let known = |d: &Digest| self.present.contains(d);
         let before = self.found.as_ref().map_or(&[][..], RemoteMount::chunks);
@@ -98,7 +96,7 @@ impl Target {
         // What its index names and it does not have whole.
         let lacks = |d: &Digest| before.contains(d) && !known(d);
         let damaged = |d: &Digest| keeps && (lacks(d) || self.remote.is_damaged(d));
-        let again = |c: &MountChunk| packed.again(c).map_err(RemoteError::Store);
+        let again = |c: &MountChunk| packed.again(c);
         RemoteMount::of(&packed.chunks, self.found.as_ref(), damaged, again)
     }
 }
@@ -110,7 +108,7 @@ pub(super) fn is_refused(remote: &Remote, error: &RemoteError) -> bool {
 }
 
 impl Mounts {
-    pub(super) fn new(from: Vec<Remote>, to: Vec<Remote>, stop: CancellationToken) -> Self {
+    pub(super) fn new(from: Vec<Remote>, to: Vec<Remote>) -> Self {
         Self {
             from,
             to,
@@ -118,7 +116,6 @@ impl Mounts {
             missed: Mutex::default(),
             used: Mutex::default(),
             sending: Semaphore::new(MOUNTS),
-            stop,
             counts: Counts::default(),
         }
     }
@@ -153,10 +150,13 @@ impl Engine {
         }
     }
 
-    /// Has the cache mounts that this build has used and changed left on the remotes;
-    /// [`Share::drain`] waits for it.
+    /// Has the cache mounts that this build has used and changed left on the remotes, unless it was
+    /// interrupted; [`Share::drain`] waits for it.
     pub fn leave_mounts(&self) {
-        let Some(share) = &self.s.share else { return };
+        let share = self.s.share.as_ref();
+        let Some(share) = share.filter(|s| !s.0.stop.is_cancelled()) else {
+            return;
+        };
         let used = std::mem::take(
             &mut *share
                 .0
@@ -172,11 +172,21 @@ impl Engine {
                 tracing::debug!(mount = name.0, "a step that used it was killed: not sent");
                 continue;
             }
-            if missed.contains(&name) {
+            let none = HashSet::new();
+            let missed = missed.get(&name).unwrap_or(&none);
+            let to = share.0.mounts.to.iter();
+            let (kept, to): (Vec<_>, Vec<_>) = to
+                .cloned()
+                .partition(|remote| missed.contains(remote.place()));
+            for remote in kept {
                 let failed = &share.0.mounts.counts.failed;
                 failed.fetch_add(1, Ordering::Relaxed);
-                let why = "it began without what is there";
-                tracing::warn!("the cache mount `{}` is not sent: {why}", name.0);
+                let (label, id) = (remote.label(), &name.0);
+                tracing::warn!(
+                    "cache {label}: the cache mount `{id}` is not sent: it began without what is there"
+                );
+            }
+            if to.is_empty() {
                 continue;
             }
             let (share, store) = (share.clone(), self.store().clone());
@@ -184,7 +194,7 @@ impl Engine {
                 let Ok(_turn) = share.0.mounts.sending.acquire().await else {
                     return;
                 };
-                if let Err(error) = share.leave_mount(&store, (&name.0, name.1)).await {
+                if let Err(error) = share.leave_mount(&store, (&name.0, name.1), &to).await {
                     share.0.mounts.counts.failed.fetch_add(1, Ordering::Relaxed);
                     if !matches!(error, Error::Cancelled) {
                         tracing::warn!("the cache mount `{}` is not sent: {error}", name.0);
@@ -201,14 +211,19 @@ impl Share {
         !self.0.mounts.to.is_empty()
     }
 
-    /// Sends a mount to all places that do not have it as it is.
-    async fn leave_mount(&self, store: &Store, (id, number): (&str, u32)) -> Result<()> {
+    /// Sends a mount to those places that do not have it as it is.
+    async fn leave_mount(
+        &self,
+        store: &Store,
+        (id, number): (&str, u32),
+        to: &[Remote],
+    ) -> Result<()> {
         let Some(mount) = self.idle(store, id, number).await? else {
             return Ok(());
         };
         let state = blocking(move || Ok(mount.state()?)).await?;
         let counts = &self.0.mounts.counts;
-        let to = self.0.mounts.to.iter().map(|remote| async {
+        let to = to.iter().map(|remote| async {
             let (found, refused) = match remote.mount(id, number).await {
                 Ok(found) => (found, false),
                 Err(error) if is_refused(remote, &error) => {
@@ -244,7 +259,7 @@ impl Share {
             }
         });
         let targets = futures_util::future::join_all(to).await;
-        let targets: Vec<Target> = targets.into_iter().flatten().collect();
+        let targets: Vec<Arc<Target>> = targets.into_iter().flatten().map(Arc::new).collect();
         let mut known: Option<HashSet<Digest>> = None;
         for target in &targets {
             known = Some(match known {
@@ -255,7 +270,7 @@ impl Share {
         let (Some(known), Some(mount)) = (known, self.idle(store, id, number).await?) else {
             return Ok(());
         };
-        let (own, stop) = (store.clone(), self.0.mounts.stop.clone());
+        let (own, stop) = (store.clone(), self.0.stop.clone());
         let packed = blocking(move || {
             let packed = mount.pack(&own, &known, &stop);
             packed.map_err(|error| match stop.is_cancelled() {
@@ -263,7 +278,7 @@ impl Share {
                 false => error.into(),
             })
         });
-        let packed = packed.await?;
+        let packed = Arc::new(packed.await?);
         for target in &targets {
             match self.send_mount(target, &packed, (id, number)).await {
                 Ok(sent) => {
@@ -288,12 +303,30 @@ impl Share {
     /// Sends what one place does not have; whether there was anything.
     async fn send_mount(
         &self,
+        target: &Arc<Target>,
+        packed: &Arc<PackedMount>,
+        name: (&str, u32),
+    ) -> Result<bool, RemoteError> {
+        let (to, from) = (target.clone(), packed.clone());
+        // It reads and writes the pieces that are damaged there.
+        let form = tokio::task::spawn_blocking(move || to.form(&from)).await;
+        let form = form.unwrap_or_else(|e| {
+            Err(kiln_cache::Error::Io {
+                what: "pack cache mount".into(),
+                source: std::io::Error::other(e),
+            })
+        });
+        self.send_form(target, packed, form?, name).await
+    }
+
+    async fn send_form(
+        &self,
         target: &Target,
         packed: &PackedMount,
+        mount: RemoteMount,
         (id, number): (&str, u32),
     ) -> Result<bool, RemoteError> {
         let mut seen = HashSet::new();
-        let mount = target.form(packed)?;
         let missing: Vec<MountChunk> = mount
             .chunks()
             .iter()
@@ -314,7 +347,7 @@ impl Share {
         }
         let remote = &target.remote;
         let again = target.refused;
-        remote.put_mount((id, number), &mount, again).await?;
+        remote.put_mount((id, number), mount, again).await?;
         Ok(true)
     }
 
@@ -326,7 +359,7 @@ impl Share {
             match blocking(move || Ok(store.idle_mount(&own, number)?)).await? {
                 Idle::Free(mount) => return Ok(Some(mount)),
                 Idle::Gone => return Ok(None),
-                Idle::Busy if self.0.mounts.stop.is_cancelled() => return Err(Error::Cancelled),
+                Idle::Busy if self.0.stop.is_cancelled() => return Err(Error::Cancelled),
                 Idle::Busy if begun.elapsed() > PATIENCE => {
                     return Err(Error::Other("another build uses it".into()));
                 }

@@ -210,8 +210,16 @@ fn source_of(
             owner,
         } => {
             let mut lowers: Vec<&Path> = lowers.iter().map(PathBuf::as_path).collect();
-            let mapped = owner.and_then(|owner| maps.get(&owner)?.as_ref());
-            let mapped = mapped.and_then(|map| as_root(lowers.last()?, map, spot_dir).ok());
+            let mapped = match (owner, lowers.last()) {
+                (Some(owner), Some(lowest)) => {
+                    // The key of a step says as whose the files are shown: there is no other way then.
+                    let map = maps.get(owner).and_then(Option::as_ref).ok_or_else(|| {
+                        Error::Setup("the kernel has no user namespaces any more".into())
+                    })?;
+                    Some(as_root(lowest, map, spot_dir)?)
+                }
+                _ => None,
+            };
             if let (Some(mapped), Some(lowest)) = (&mapped, lowers.last_mut()) {
                 *lowest = mapped;
             }

@@ -48,20 +48,20 @@ impl Reads {
             }
             Op::Exec(exec) => {
                 for mount in &exec.mounts {
-                    let (slot, path) = match &mount.kind {
+                    let (slot, path, bound) = match &mount.kind {
                         MountKind::Bind {
                             input: Some(slot),
                             source,
                             ..
-                        } => (*slot, source),
+                        } => (*slot, source, true),
                         MountKind::Cache(cache) => match cache.base {
-                            Some(slot) => (slot, &cache.source),
+                            Some(slot) => (slot, &cache.source, false),
                             None => continue,
                         },
                         _ => continue,
                     };
                     let (input, from) = find(slot)?;
-                    let read = worker.fingerprint_path(input, path, listed).await?;
+                    let read = worker.fingerprint_path(input, path, bound, listed).await?;
                     out.add(read, from, mount.target.clone());
                 }
             }

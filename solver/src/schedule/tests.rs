@@ -72,6 +72,7 @@ impl Worker for Arc<Memory> {
         input: &Solved<Tree>,
         _: &str,
         _: bool,
+        _: bool,
     ) -> Result<Fingerprint, PortError> {
         Ok(blake3::hash(input.output.join("+").as_bytes()).into())
     }

@@ -18,11 +18,13 @@ use crate::ui;
 /// The remote caches that the command line names.
 #[derive(Debug, clap::Args)]
 pub(super) struct ShareArgs {
-    /// Look for results in a remote cache: type=registry,ref=…, type=local,src=…, type=s3,bucket=…
+    /// Look for results in a remote cache: type=registry,ref=…, type=local,src=…, type=s3,bucket=…;
+    /// with single-flight=true, wait for other hosts that run a step (in registries; elsewhere unless
+    /// it is false)
     #[arg(long, value_name = "SPEC")]
     cache_from: Vec<String>,
-    /// Leave results in a remote cache: type=registry,ref=…[,mode=min|max], type=local,dest=…, or
-    /// inside of the image: type=inline
+    /// Leave results in a remote cache: type=registry,ref=…[,mode=min|max][,single-flight=true],
+    /// type=local,dest=…, or inside of the image: type=inline
     #[arg(long, value_name = "SPEC")]
     cache_to: Vec<String>,
     /// Bring cache mounts that are empty here from a remote cache, before a step runs

@@ -1,0 +1,187 @@
+//! Gives a transfer up that is so slow that making the thing again is faster.
+//!
+//! What a remote says of a size is no measure: it may claim a terabyte and send a byte now and then. So
+//! what counts is how much came lately.
+
+use std::collections::VecDeque;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+use super::RemoteError;
+
+/// Bytes in a second that a transfer has to bring on average.
+const SLOWEST: u64 = super::SLOWEST;
+/// Over how long; also how long it may take until the first byte is there.
+pub(super) const WINDOW: Duration = Duration::from_secs(30);
+/// How often that is looked at.
+const TICK: Duration = Duration::from_secs(1);
+
+/// How much a transfer has brought, and when. Transfers that happen at once for one purpose share it.
+#[derive(Debug, Default)]
+pub(super) struct Pace(Mutex<State>);
+
+#[derive(Debug, Default)]
+struct State {
+    /// How long the remote was waited for.
+    waited: Duration,
+    /// Bytes that have come.
+    bytes: u64,
+    /// What both were earlier, back to the beginning of the window.
+    marks: VecDeque<(Duration, u64)>,
+}
+
+/// Tells a pace what one transfer has brought.
+#[derive(Debug)]
+pub(super) struct Meter<'a> {
+    pace: &'a Pace,
+    before: AtomicU64,
+}
+
+impl Meter<'_> {
+    /// So many bytes are here. There may be fewer than before, where it has begun anew.
+    pub(super) fn note(&self, done: u64) {
+        let before = self.before.swap(done, Ordering::Relaxed);
+        self.pace.with(|s| s.bytes += done.saturating_sub(before));
+    }
+}
+
+impl Pace {
+    pub(super) fn meter(&self) -> Meter<'_> {
+        let before = AtomicU64::new(0);
+        Meter { pace: self, before }
+    }
+
+    /// Does some work of the transfer, as long as it is fast enough. Time passes for it only here.
+    ///
+    /// # Errors
+    /// It is too slow.
+    pub(super) async fn keep<T>(
+        &self,
+        action: &'static str,
+        work: impl Future<Output = T>,
+    ) -> Result<T, RemoteError> {
+        let mut work = std::pin::pin!(work);
+        loop {
+            let begun = Instant::now();
+            let done = tokio::time::timeout(TICK, &mut work).await;
+            let fast = self.with(|s| s.is_fast_after(begun.elapsed()));
+            match done {
+                Ok(done) => return Ok(done),
+                Err(_) if fast => {}
+                Err(_) => return Err(RemoteError::Trickles { action }),
+            }
+        }
+    }
+
+    /// Whether it is fast enough, also where each wait was over soon.
+    pub(super) fn is_fast(&self) -> bool {
+        self.with(|s| s.is_fast_after(Duration::ZERO))
+    }
+
+    fn with<T>(&self, work: impl FnOnce(&mut State) -> T) -> T {
+        work(&mut self.0.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+}
+
+impl State {
+    /// Whether enough came in the last seconds, now that it was waited for so long again.
+    fn is_fast_after(&mut self, waited: Duration) -> bool {
+        if self.marks.is_empty() {
+            self.marks.push_back((self.waited, 0));
+        }
+        self.waited += waited;
+        let first = self.waited.saturating_sub(WINDOW);
+        // The last mark that is no later than the window begins stays.
+        while self.marks.get(1).is_some_and(|(at, _)| *at <= first) {
+            self.marks.pop_front();
+        }
+        if (self.marks.back()).is_none_or(|(at, _)| self.waited - *at >= TICK) {
+            self.marks.push_back((self.waited, self.bytes));
+        }
+        let Some((at, bytes)) = self.marks.front() else {
+            return true;
+        };
+        let took = self.waited - *at;
+        took < WINDOW || self.bytes - bytes >= SLOWEST * took.as_secs()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Brings so many bytes in each of some seconds.
+    async fn bring(meter: &Meter<'_>, seconds: u64, bytes: impl Fn(u64) -> u64) {
+        let mut done = 0;
+        for second in 0..seconds {
+            tokio::time::sleep(Duration::from_secs(1)).await;
+            done += bytes(second);
+            meter.note(done);
+        }
+    }
+
+    async fn is_kept(seconds: u64, bytes: impl Fn(u64) -> u64) -> (bool, u64) {
+        let pace = Pace::default();
+        let (meter, begun) = (pace.meter(), Instant::now());
+        let kept = pace.keep("try", bring(&meter, seconds, bytes)).await;
+        (kept.is_ok(), begun.elapsed().as_secs())
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_is_slow_for_the_whole_window_is_given_up() {
+        assert_eq!(is_kept(100_000, |_| 1).await, (false, 30));
+        assert_eq!(is_kept(100_000, |_| 2 * SLOWEST).await, (true, 100_000));
+        // What came long ago makes up for nothing.
+        let (kept, after) = is_kept(1000, |s| if s < 10 { 1 << 30 } else { 1 }).await;
+        assert!(!kept && (39..43).contains(&after), "{after}");
+        // In bursts, with pauses that are not too long.
+        let burst = |s: u64| {
+            if s.is_multiple_of(20) {
+                60 * SLOWEST
+            } else {
+                0
+            }
+        };
+        assert_eq!(is_kept(1000, burst).await, (true, 1000));
+        // The end of something small.
+        assert_eq!(is_kept(29, |_| 1).await, (true, 29));
+    }
+
+    /// Between pieces nothing is waited for, and what came in short waits counts together.
+    #[tokio::test(start_paused = true)]
+    async fn only_waiting_counts() {
+        let pace = Pace::default();
+        for _ in 0..100 {
+            tokio::time::sleep(WINDOW).await;
+            assert!(pace.keep("try", std::future::ready(())).await.is_ok());
+        }
+        let short = || tokio::time::sleep(Duration::from_millis(900));
+        let mut waits = 0;
+        while pace.is_fast() && waits < 1000 {
+            assert!(pace.keep("try", short()).await.is_ok());
+            waits += 1;
+        }
+        assert!((33..36).contains(&waits), "{waits}");
+        let long = pace.keep("try", tokio::time::sleep(2 * TICK));
+        assert!(long.await.is_err());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_transfer_that_begins_anew_is_no_faster_for_it() {
+        let pace = Pace::default();
+        let meter = pace.meter();
+        let work = async {
+            loop {
+                for done in 0..100 {
+                    tokio::time::sleep(TICK / 10).await;
+                    meter.note(done);
+                }
+                meter.note(0);
+            }
+        };
+        assert!(pace.keep("try", work).await.is_err());
+    }
+}
