@@ -191,20 +191,13 @@ impl Opened<'_> {
     }
 }
 
-/// How long claims are given back after an interruption.
-const GIVING_BACK: Duration = Duration::from_secs(1);
-
-/// Waits until what was to be shared is shared.
+/// Waits until what was to be shared is shared. After an interruption only claims are given back, in a
+/// few seconds at most; then there is nothing to tell.
 pub(super) async fn finish(engine: &Engine, cancel: &CancellationToken) -> Option<Left> {
     let share = engine.share()?;
     engine.leave_mounts();
-    tokio::select! {
-        left = share.drain() => Some(left),
-        () = cancel.cancelled() => {
-            let _ = tokio::time::timeout(GIVING_BACK, share.drain()).await;
-            None
-        }
-    }
+    let left = share.drain().await;
+    (!cancel.is_cancelled()).then_some(left)
 }
 
 /// Tells what was shared.
