@@ -185,7 +185,7 @@ impl App {
                 size(bytes)
             ),
             Ok(_) => format!(
-                "no space left on the disk of {root}; `kiln prune` frees nothing: images hold it                  all, and `kiln rmi` removes them"
+                "no space left on the disk of {root}; `kiln prune` frees nothing: images hold it all, and `kiln rmi` removes them"
             ),
             Err(_) => format!("no space left on the disk of {root}; `kiln prune` frees some"),
         }

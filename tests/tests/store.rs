@@ -237,6 +237,17 @@ impl Drop for Disk {
     }
 }
 
+/// The upkeep of the last command makes it.
+fn wait_for(path: &Path) {
+    for _ in 0..200 {
+        if path.exists() {
+            return;
+        }
+        std::thread::sleep(std::time::Duration::from_millis(50));
+    }
+    panic!("`{}` does not come", path.display());
+}
+
 /// A build that fills the disk says so, and what is left works when there is room again.
 #[test]
 fn a_full_disk_is_named_and_survived() {
@@ -266,10 +277,18 @@ fn a_full_disk_is_named_and_survived() {
             .output()
             .ok();
     }
-    // Not one byte is left.
-    std::fs::write(disk.0.join("ballast"), vec![1; 64 << 20]).unwrap_err();
-    on_disk(lab.kiln(["prune", "-f", "--all"])).output().ok();
-    std::fs::remove_file(disk.0.join("ballast")).unwrap();
+    for remove in [
+        vec!["rmi", "x"],
+        vec!["cache", "rm", "--all"],
+        vec!["prune", "-f", "--all"],
+    ] {
+        build(good).built();
+        wait_for(&disk.0.join("store/reserve"));
+        // Not one byte is left.
+        std::fs::write(disk.0.join("ballast"), vec![1; 64 << 20]).unwrap_err();
+        on_disk(lab.kiln(remove)).output().ok();
+        std::fs::remove_file(disk.0.join("ballast")).unwrap();
+    }
     on_disk(lab.kiln(["fsck"])).output().ok();
     build(good).built();
     let run = on_disk(lab.kiln(["run", "--rm", "--network", "none", "x", "cat", "/b"]));

@@ -114,13 +114,12 @@ struct Import {
 
 /// Runs the command.
 pub(crate) fn run(app: &App, args: &Args) -> Result<ExitCode, Failure> {
-    let store = app.store()?;
     match &args.command {
-        Command::Ls(args) => list(&store, args)?,
-        Command::Inspect(args) => inspect(&store, args)?,
-        Command::Rm(args) => return remove(&store, args),
-        Command::Export(args) => export(&store, args)?,
-        Command::Import(args) => import(&store, args)?,
+        Command::Ls(args) => list(&app.store()?, args)?,
+        Command::Inspect(args) => inspect(&app.store()?, args)?,
+        Command::Rm(args) => return remove(&app.store_to_remove()?, args),
+        Command::Export(args) => export(&app.store()?, args)?,
+        Command::Import(args) => import(&app.store()?, args)?,
     }
     Ok(ExitCode::SUCCESS)
 }

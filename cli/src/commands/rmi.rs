@@ -28,7 +28,7 @@ pub(crate) struct Args {
 
 /// Runs the command.
 pub(crate) fn run(app: &App, args: &Args) -> Result<ExitCode, Failure> {
-    let store = app.store()?;
+    let store = app.store_to_remove()?;
     let mut failed = false;
     for image in &args.images {
         match remove(&store, image, args.force) {
