@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 
 use kiln_executor::Engine;
 use kiln_executor::export::{ArchiveForm, ArchiveTarget, Assembled, ExportImage, LayerForm};
-use kiln_image::{Compression, Reference};
+use kiln_image::{Compression, Descriptor, Reference};
 use tokio::runtime::Runtime;
 
 use crate::errors::Failure;
@@ -347,18 +347,29 @@ impl Outputs {
         self.list.is_empty() || self.list.iter().any(named)
     }
 
+    /// The names of `--output` itself, beside those of the build.
+    pub(crate) fn names(&self) -> impl Iterator<Item = &Reference> {
+        self.list.iter().flat_map(|o| match &o.kind {
+            Kind::Image(names) | Kind::Archive { names, .. } => names.as_slice(),
+            _ => &[],
+        })
+    }
+
     /// Names the image and writes what was asked for. Without any output the image goes into the
-    /// store.
+    /// store. Gives the manifest that was written, of several archives that of the last; an image
+    /// in the store has none before it is written somewhere.
     pub(crate) fn carry_out(
         &self,
         engine: &Engine,
         runtime: &Runtime,
         image: &Assembled,
         names: &[Reference],
-    ) -> Result<(), Failure> {
+    ) -> Result<Option<Descriptor>, Failure> {
         if self.list.is_empty() {
-            return keep(engine, image, names, &self.annotations);
+            keep(engine, image, names, &self.annotations)?;
+            return Ok(None);
         }
+        let mut manifest = None;
         for output in &self.list {
             let annotations = self.annotations.with(&output.annotations);
             match &output.kind {
@@ -377,12 +388,13 @@ impl Outputs {
                         let work = engine.write_archive(vec![export], *form, Some(*layers), target);
                         Ok(runtime.block_on(work)?)
                     };
-                    match dest {
+                    let written: Vec<Descriptor> = match dest {
                         Dest::File(path) if *directory => {
-                            write(ArchiveTarget::Directory(path.clone()))?;
+                            write(ArchiveTarget::Directory(path.clone()))?
                         }
                         dest => dest.write(|out| write(ArchiveTarget::Stream(out)))?,
-                    }
+                    };
+                    manifest = written.into_iter().next();
                 }
                 Kind::Local(path) => {
                     runtime.block_on(engine.write_files(&image.layers, path, image.epoch))?;
@@ -393,7 +405,7 @@ impl Outputs {
                 Kind::CacheOnly => {}
             }
         }
-        Ok(())
+        Ok(manifest)
     }
 }
 
@@ -426,10 +438,10 @@ pub(super) fn refuse_terminal(instead: &str) -> Result<(), Failure> {
 
 impl Dest {
     /// Gives `write` a stream. A file appears under its name only when it is complete.
-    pub(super) fn write(
+    pub(super) fn write<T>(
         &self,
-        write: impl FnOnce(Box<dyn Write + Send>) -> Result<(), Failure>,
-    ) -> Result<(), Failure> {
+        write: impl FnOnce(Box<dyn Write + Send>) -> Result<T, Failure>,
+    ) -> Result<T, Failure> {
         let path = match self {
             Self::Stdout => {
                 let out = File::from(std::io::stdout().as_fd().try_clone_to_owned()?);
@@ -453,7 +465,10 @@ impl Dest {
         }
         let partial = partial_name(path);
         let out = File::create(&partial).map_err(bad)?;
-        let done = write(Box::new(out)).and_then(|()| std::fs::rename(&partial, path).map_err(bad));
+        let done = write(Box::new(out)).and_then(|made| {
+            std::fs::rename(&partial, path).map_err(bad)?;
+            Ok(made)
+        });
         if done.is_err() {
             // The first error is the one to tell.
             let _ = std::fs::remove_file(&partial);
@@ -566,7 +581,7 @@ mod tests {
         let dest = Dest::File(path.clone());
         let fails = dest.write(|mut out| {
             out.write_all(b"half")?;
-            Err(Failure::new("broken"))
+            Err::<(), _>(Failure::new("broken"))
         });
         assert!(fails.is_err());
         assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 0);
