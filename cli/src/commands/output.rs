@@ -12,6 +12,7 @@ use kiln_image::{Compression, Descriptor, Reference};
 use tokio::runtime::Runtime;
 
 use crate::errors::Failure;
+use crate::ui;
 
 /// All of `--output` and `--annotation`.
 #[derive(Debug)]
@@ -220,8 +221,18 @@ fn parse(text: &str) -> Result<Output, String> {
     if let Some(key) = values.keys().next() {
         return Err(format!("`{key}` is not an option of this type"));
     }
+    if !annotations.manifest.is_empty() && !kind.has_manifest() {
+        return Err("files have no manifest to annotate".into());
+    }
+    if !annotations.entry.is_empty() && !kind.has_entry() {
+        return Err(NO_ENTRY.into());
+    }
     Ok(Output { kind, annotations })
 }
+
+/// Why an annotation of a manifest's descriptor is refused.
+const NO_ENTRY: &str = "only the index of an archive describes manifests: write type=oci or \
+                        type=docker with dest=FILE";
 
 fn names(values: &mut BTreeMap<&str, &str>) -> Result<Vec<Reference>, String> {
     let text = values.remove("name").unwrap_or_default();
@@ -293,6 +304,18 @@ fn archive(
     })
 }
 
+impl Kind {
+    /// Whether it is an image, which has a manifest sooner or later.
+    fn has_manifest(&self) -> bool {
+        matches!(self, Self::Image(_) | Self::Archive { .. })
+    }
+
+    /// Whether an index comes with it that describes the manifest.
+    fn has_entry(&self) -> bool {
+        matches!(self, Self::Archive { .. })
+    }
+}
+
 impl Output {
     fn uses_stdout(&self) -> bool {
         matches!(
@@ -330,10 +353,19 @@ impl Outputs {
                 "only one --output can go to standard output",
             ));
         }
-        Ok(Self {
+        let out = Self {
             list,
             annotations: all,
-        })
+        };
+        if !out.annotations.manifest.is_empty() && !out.have_image() {
+            return Err(Failure::usage(
+                "--annotation: files have no manifest to annotate",
+            ));
+        }
+        if !out.annotations.entry.is_empty() && !out.list.iter().any(|o| o.kind.has_entry()) {
+            return Err(Failure::usage(format!("--annotation: {NO_ENTRY}")));
+        }
+        Ok(out)
     }
 
     /// Whether standard output is taken by an output.
@@ -343,8 +375,7 @@ impl Outputs {
 
     /// Whether an image, with its config and its names, is kept anywhere.
     pub(crate) fn have_image(&self) -> bool {
-        let named = |o: &Output| matches!(o.kind, Kind::Image(_) | Kind::Archive { .. });
-        self.list.is_empty() || self.list.iter().any(named)
+        self.list.is_empty() || self.list.iter().any(|o| o.kind.has_manifest())
     }
 
     /// The names of `--output` itself, beside those of the build.
@@ -409,7 +440,8 @@ impl Outputs {
     }
 }
 
-/// Puts the image into the store under these names; without any it is kept nameless.
+/// Puts the image into the store under these names; without any it is kept nameless. Annotations
+/// are kept in a manifest of the store, which goes along when the image is tagged or written.
 fn keep(
     engine: &Engine,
     image: &Assembled,
@@ -421,7 +453,14 @@ fn keep(
     } else {
         Some(engine.annotate(image, &annotations.manifest)?)
     };
-    Ok(engine.name_image(&image.id, &image.config, names, manifest.as_ref())?)
+    engine.name_image(&image.id, &image.config, names, manifest.as_ref())?;
+    if names.is_empty() && manifest.is_some() && !engine.store().names_of(&image.id)?.is_empty() {
+        ui::warning(
+            "the store has this image under a name, and annotates it for that name only; \
+             give a name with -t to keep the annotations",
+        );
+    }
+    Ok(())
 }
 
 /// Fails if standard output is a terminal.
@@ -552,6 +591,10 @@ mod tests {
             "type=registry,name=x",
             "type=oci,annotation-index.a=b",
             "type=oci,annotation-other.a=b",
+            "type=local,dest=x,annotation.a=b",
+            "type=tar,annotation.a=b",
+            "type=cacheonly,annotation-manifest.a=b",
+            "type=image,annotation-manifest-descriptor.a=b",
             "type=oci,annotation=b",
             "type=\"tar",
             "\"type=tar",
@@ -572,6 +615,27 @@ mod tests {
             assert_eq!(all.option(text).is_ok(), good, "{text}");
         }
         assert_eq!((all.manifest.len(), all.entry.len()), (3, 1));
+    }
+
+    #[test]
+    fn annotations_need_an_output_that_has_their_place() {
+        let parse = |outputs: &[&str], annotation: &str| {
+            let outputs: Vec<String> = outputs.iter().map(ToString::to_string).collect();
+            Outputs::parse(&outputs, &[annotation.into()]).is_ok()
+        };
+        let (archive, entry) = ("type=oci,dest=x", "manifest-descriptor:a=b");
+        for (outputs, annotation, good) in [
+            (&[][..], "a=b", true),
+            (&["type=image", "type=local,dest=x"], "a=b", true),
+            (&["type=local,dest=x"], "a=b", false),
+            (&["type=cacheonly"], "a=b", false),
+            (&[], entry, false),
+            (&["type=image"], entry, false),
+            (&[archive], entry, true),
+            (&["type=image", archive], entry, true),
+        ] {
+            assert_eq!(parse(outputs, annotation), good, "{outputs:?} {annotation}");
+        }
     }
 
     #[test]

@@ -133,8 +133,9 @@ pub(crate) struct Args {
     /// digest of its manifest
     #[arg(long, value_name = "FILE")]
     metadata_file: Option<PathBuf>,
-    /// Annotation of the image's manifest in archives
-    #[arg(long, value_name = "NAME=VALUE")]
+    /// Annotation of the image's manifest; manifest-descriptor:NAME=VALUE is one of the manifest's
+    /// entry in the index of an archive
+    #[arg(long, value_name = "[PLACE:]NAME=VALUE")]
     annotation: Vec<String>,
     /// Make one layer of all that this build adds; the base image's layers stay
     #[arg(long)]
