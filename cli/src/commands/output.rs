@@ -456,8 +456,8 @@ fn keep(
     engine.name_image(&image.id, &image.config, names, manifest.as_ref())?;
     if names.is_empty() && manifest.is_some() && !engine.store().names_of(&image.id)?.is_empty() {
         ui::warning(
-            "the store has this image under a name, and annotates it for that name only; \
-             give a name with -t to keep the annotations",
+            "annotations are not kept: the store has this image under a name already; \
+             give a name with -t",
         );
     }
     Ok(())
