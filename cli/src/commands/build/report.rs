@@ -71,6 +71,7 @@ pub(super) fn metadata(
         "containerimage.config.digest": image.id.as_str(),
         "kiln.steps.cached": counts.cached,
         "kiln.steps.cached_remotely": counts.remote,
+        "kiln.steps.fetched": counts.fetched,
         "kiln.steps.ran": counts.ran,
         "kiln.steps.skipped": counts.skipped,
     });
@@ -143,6 +144,7 @@ fn summary(counts: Counts) -> String {
     let Counts {
         cached,
         remote,
+        fetched,
         ran,
         failed,
         cancelled,
@@ -153,6 +155,7 @@ fn summary(counts: Counts) -> String {
     let all = [
         (cached, "cached"),
         (remote, "cached remotely"),
+        (fetched, "fetched"),
         (ran, "ran"),
         (failed, "failed"),
         (cancelled, "cancelled"),
@@ -168,7 +171,8 @@ fn summary(counts: Counts) -> String {
 
 fn facts(counts: Counts) -> serde_json::Value {
     serde_json::json!({
-        "cached": counts.cached, "remote": counts.remote, "ran": counts.ran,
+        "cached": counts.cached, "remote": counts.remote, "fetched": counts.fetched,
+        "ran": counts.ran,
         "failed": counts.failed, "cancelled": counts.cancelled,
         "not-reached": counts.not_reached, "skipped": counts.skipped,
     })
