@@ -24,7 +24,7 @@ fn without_colours(shown: &str) -> String {
     let mut chars = shown.chars().filter(|c| *c != '\r');
     while let Some(c) = chars.next() {
         if c == '\u{1b}' {
-            let _ = chars.by_ref().skip(1).find(|c| c.is_ascii_alphabetic());
+            let _ = chars.by_ref().skip(1).find(char::is_ascii_alphabetic);
         } else {
             out.push(c);
         }
