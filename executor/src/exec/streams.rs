@@ -2,9 +2,9 @@
 //!
 //! Nothing in a pipe says when it was written. But the kernel puts the pipes of an epoll object in
 //! a line as they become readable, and each is read once before it is put at the end of that line
-//! again. So what a step writes to one stream and then to the other comes in that order, whenever
-//! it is read. Only lines that it writes faster than they are read can come together with earlier
-//! ones of the same stream.
+//! again. So what a step writes to one stream and then to the other comes in that order, also if it
+//! is read later. That is as far as it goes: lines that a step writes faster than they are read may
+//! come together with earlier ones of the same stream.
 
 use std::io;
 use std::os::fd::OwnedFd;
@@ -68,22 +68,22 @@ impl Streams {
             return Ok(());
         };
         let line = &self.line;
-        match rustix::io::read(&*pipe, &mut *buffer) {
+        let n = match rustix::io::read(&*pipe, &mut *buffer) {
             Ok(0) => {
                 epoll::delete(line, &*pipe)?;
                 *place = None;
                 return Ok(());
             }
-            Ok(n) => take(*stream, buffer.get(..n).unwrap_or_default()),
-            Err(Errno::AGAIN | Errno::INTR) => {}
+            Ok(n) => n,
+            Err(Errno::AGAIN | Errno::INTR) => 0,
             Err(error) => return Err(error.into()),
+        };
+        // At once: what comes before it stands in the line again has lost its place.
+        epoll::modify(line, &*pipe, EventData::new_u64(number), ONCE)?;
+        if n > 0 {
+            take(*stream, buffer.get(..n).unwrap_or_default());
         }
-        Ok(epoll::modify(
-            line,
-            &*pipe,
-            EventData::new_u64(number),
-            ONCE,
-        )?)
+        Ok(())
     }
 }
 
