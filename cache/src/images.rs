@@ -17,7 +17,7 @@ pub struct ImageRow {
     pub name: Option<String>,
     /// Digest of the config: the image id.
     pub config: Digest,
-    /// Digest of the manifest that it was pulled by.
+    /// Digest of the manifest that it was pulled by, or that has its annotations.
     pub manifest: Option<Digest>,
     /// When it came into the store.
     pub added: SystemTime,
@@ -50,7 +50,8 @@ fn to_row(row: &rusqlite::Row<'_>) -> rusqlite::Result<Option<ImageRow>> {
 
 impl Store {
     /// Gives `name` to the image with this config, taking it from another one. Without a name the
-    /// image is kept nameless, unless it has a name already.
+    /// image is kept nameless, unless it has a name already. The manifest replaces the one that is
+    /// known for that name, or for the nameless image.
     ///
     /// # Errors
     /// The database refused.
@@ -90,6 +91,11 @@ impl Store {
                 }
                 return Ok(());
             }
+            tx.execute(
+                "UPDATE images SET manifest = ?2
+                 WHERE name IS NULL AND config = ?1 AND manifest IS NOT ?2",
+                (&config, &manifest),
+            )?;
             keep_nameless(tx, &config, manifest.as_deref(), now, self.boot())
         })
     }

@@ -2,7 +2,7 @@
 
 use std::borrow::Cow;
 
-use annotate_snippets::{AnnotationKind, Level, Renderer, Snippet};
+use annotate_snippets::{AnnotationKind, Group, Level, Renderer, Snippet, Title};
 use kiln_parser::{Diagnostic, LineIndex, Severity, Span};
 use kiln_solver::lint::Finding;
 use kiln_solver::lower::{LowerError, LowerWarning};
@@ -17,10 +17,10 @@ pub(crate) struct SourceText {
     pub(crate) text: String,
 }
 
-fn renderer() -> Renderer {
-    if std::io::IsTerminal::is_terminal(&std::io::stderr())
-        && std::env::var_os("NO_COLOR").is_none()
-    {
+/// For text that goes to `stream`.
+fn renderer(stream: &impl std::io::IsTerminal) -> Renderer {
+    let colours = std::env::var_os("NO_COLOR").is_none_or(|v| v.is_empty());
+    if stream.is_terminal() && colours {
         Renderer::styled()
     } else {
         Renderer::plain()
@@ -29,17 +29,6 @@ fn renderer() -> Renderer {
 
 impl SourceText {
     fn render(&self, error: bool, message: &str, span: Option<Span>, help: Option<&str>) {
-        self.render_text(&self.text, error, message, span, help);
-    }
-
-    fn render_text(
-        &self,
-        text: &str,
-        error: bool,
-        message: &str,
-        span: Option<Span>,
-        help: Option<&str>,
-    ) {
         let Some(span) = span else {
             if error {
                 ui::error(message);
@@ -52,20 +41,28 @@ impl SourceText {
             return;
         };
         let level = if error { Level::ERROR } else { Level::WARNING };
-        let mut group = level
-            .primary_title(message)
-            .elements(Vec::<Snippet<'_, annotate_snippets::Annotation<'_>>>::new());
+        let group = self.about(&self.text, level.primary_title(message), span, help);
+        ui::note(&renderer(&std::io::stderr()).render(&[group]).to_string());
+    }
+
+    /// A message with the lines that it is about.
+    fn about<'a>(
+        &'a self,
+        text: &'a str,
+        title: Title<'a>,
+        span: Span,
+        help: Option<&'a str>,
+    ) -> Group<'a> {
         let end = span.end.min(text.len());
         let start = span.start.min(end);
-        group = group.element(
-            Snippet::source(text)
-                .path(&self.name)
-                .annotation(AnnotationKind::Primary.span(start..end)),
-        );
-        if let Some(help) = help {
-            group = group.element(Level::HELP.message(help));
+        let snippet = Snippet::source(text)
+            .path(&self.name)
+            .annotation(AnnotationKind::Primary.span(start..end));
+        let group = title.elements([snippet]);
+        match help {
+            Some(help) => group.element(Level::HELP.message(help)),
+            None => group,
         }
-        ui::note(&renderer().render(&[group]).to_string());
     }
 
     /// Prints what the parser found, but for what a check reports. Returns whether there was an
@@ -89,17 +86,14 @@ impl SourceText {
         self.render(false, &warning.message, warning.span, None);
     }
 
-    /// Prints what a check found.
-    pub(crate) fn finding(&self, finding: &Finding) {
-        let title = format!("{} [{}]", finding.detail, finding.rule.name());
+    /// What a check found, as it is shown on `stream`: the rule, what is wrong, and where.
+    pub(crate) fn finding(&self, finding: &Finding, stream: &impl std::io::IsTerminal) -> String {
+        let title = Level::WARNING.primary_title(finding.detail.as_str());
+        let title = title.id(finding.rule.name());
         let url = finding.rule.url();
         let text = self.showable(finding);
-        self.render_text(&text, false, &title, Some(finding.caret), url.as_deref());
-    }
-
-    /// The lines around a finding, with its own marked.
-    pub(crate) fn excerpt_of(&self, finding: &Finding) -> String {
-        self.excerpt_text(&self.showable(finding), self.lines_of(finding.about))
+        let group = self.about(&text, title, finding.caret, url.as_deref());
+        renderer(stream).render(&[group]).to_string()
     }
 
     /// The text without what must not be shown; nothing moves.
@@ -139,11 +133,7 @@ impl SourceText {
 
     /// The lines around a step that failed, with its own marked.
     pub(crate) fn excerpt(&self, lines: Lines) -> String {
-        self.excerpt_text(&self.text, lines)
-    }
-
-    fn excerpt_text(&self, text: &str, lines: Lines) -> String {
-        let index = LineIndex::new(text);
+        let index = LineIndex::new(&self.text);
         let first = lines.first.saturating_sub(2).max(1);
         let last = (lines.last + 2).min(index.line_count());
         let mut out = format!("{}:{}\n--------------------\n", self.name, lines.first);

@@ -10,6 +10,7 @@ use kiln_image::{Descriptor, DiffId};
 use kiln_solver::event::{Event, Events};
 use kiln_solver::key::Key;
 use kiln_solver::plan::{PathFilter, VertexId};
+use kiln_solver::ports::Arriving;
 use tokio::sync::OnceCell;
 use tokio_util::sync::CancellationToken;
 
@@ -65,6 +66,8 @@ pub struct LazyLayer {
     pub from: Option<kiln_image::Reference>,
     /// Who hears of the transfer.
     pub watch: Option<Watch>,
+    /// Hears that the layer is here, if that is not known of the image.
+    pub arriving: Option<Arriving>,
     /// The layer is a step's result, promised by a remote cache; else it is an image's.
     pub shared: Option<SharedLayer>,
 }

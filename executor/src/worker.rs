@@ -263,6 +263,7 @@ async fn shared_hit(
             vertex: step.vertex,
             over: step.over.clone(),
         }),
+        arriving: None,
         shared: Some(found.of_step(origin)),
     });
     on_top(base, layer, record.tree, record.ran_at, remote).await

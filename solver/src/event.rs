@@ -11,6 +11,8 @@ use crate::plan::{Lines, VertexId};
 pub enum Outcome {
     /// A result of an earlier build was used; where it was found.
     Cached(Found),
+    /// A source that was transferred.
+    Fetched,
     /// It was carried out.
     Ran,
     /// It failed.
@@ -28,6 +30,8 @@ pub struct Counts {
     pub cached: usize,
     /// Taken from a remote cache.
     pub remote: usize,
+    /// Sources that were transferred.
+    pub fetched: usize,
     /// Carried out.
     pub ran: usize,
     /// Failed.
@@ -46,6 +50,7 @@ impl Counts {
         *match outcome {
             Outcome::Cached(Found::Local) => &mut self.cached,
             Outcome::Cached(Found::Remote(_)) => &mut self.remote,
+            Outcome::Fetched => &mut self.fetched,
             Outcome::Ran => &mut self.ran,
             Outcome::Failed => &mut self.failed,
             Outcome::Cancelled => &mut self.cancelled,

@@ -5,6 +5,7 @@
 //! what is missing made by a [`ports::Worker`].
 #![forbid(unsafe_code)]
 
+mod arrival;
 pub mod event;
 pub mod explain;
 pub mod key;

@@ -8,6 +8,7 @@ use kiln_image::{ImageConfig, Platform};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
+pub use crate::arrival::{Arrival, Arrived, Arriving};
 use crate::event::Events;
 use crate::explain::{Earlier, Found, Listing, Origin};
 use crate::key::{Fingerprint, Identity, Key, LabelledInput};
@@ -140,8 +141,25 @@ pub struct Solved<O> {
 pub struct Sourced<O> {
     /// Output and identity.
     pub solved: Solved<O>,
-    /// It had to be brought here; otherwise what was here already was used.
-    pub fetched: bool,
+    /// Whether it had to be brought here.
+    pub fetched: Fetched,
+}
+
+/// Whether a source had to be brought here.
+#[derive(Clone, Debug)]
+pub enum Fetched {
+    /// What was here already is used.
+    No,
+    /// It was transferred.
+    Yes,
+    /// It comes when a step needs its files, and may never do.
+    WhenNeeded(Arrival),
+}
+
+impl From<bool> for Fetched {
+    fn from(fetched: bool) -> Self {
+        if fetched { Self::Yes } else { Self::No }
+    }
 }
 
 /// What a step is told besides its op.

@@ -16,7 +16,9 @@ use crate::event::{Counts, Event, Events, Outcome};
 use crate::explain::Found;
 use crate::key::{ContentKey, Encoder, Key};
 use crate::plan::{Op, Plan, Vertex, VertexId};
-use crate::ports::{Committed, Pending, PortError, Solved, Sourced, Step, Worker};
+use crate::ports::{
+    Arrival, Committed, Fetched, Pending, PortError, Solved, Sourced, Step, Worker,
+};
 
 /// How long explanations may take after a failure.
 const LAST_WORDS: Duration = Duration::from_millis(200);
@@ -112,11 +114,13 @@ pub async fn solve<W: Worker>(
         slots,
         stories: Mutex::default(),
         untold: Mutex::default(),
+        counts: Mutex::default(),
+        busy: Arc::new(tokio::sync::watch::channel(order.len()).0),
     });
     let mut tasks = tokio::task::JoinSet::new();
     for id in order.iter().copied() {
-        let run = run.clone();
-        tasks.spawn(async move { (id, run.clone().vertex(id).await) });
+        let (run, busy) = (run.clone(), Busy(run.busy.clone()));
+        tasks.spawn(async move { (id, run.clone().vertex(id, busy).await) });
     }
     let mut failure: Option<SolveError> = None;
     while let Some(joined) = tasks.join_next().await {
@@ -165,14 +169,13 @@ pub async fn solve<W: Worker>(
         let committed = state.committed.wait().await;
         results.push(committed.map_err(|error| SolveError::Vertex { vertex: *id, error })?);
     }
-    let mut counts = Counts::default();
     let mut made = Vec::new();
     for id in order {
         if let Some(done) = run.cells.get(&id).and_then(|c| c.done.get()) {
-            counts.add(&done.outcome);
             made.push((id, done.solved.output.clone()));
         }
     }
+    let counts = run.counts.lock().map_or_else(|p| *p.into_inner(), |c| *c);
     Ok(Solution {
         results,
         made,
@@ -207,6 +210,17 @@ struct Done<O> {
     /// The result as the cache holds it, once it does.
     committed: Later<Committed<O>>,
     outcome: Outcome,
+    /// A source whose files are not here: whether it is fetched is not known yet.
+    arrival: Option<Arrival>,
+}
+
+/// A vertex that may still need the results of others.
+struct Busy(Arc<tokio::sync::watch::Sender<usize>>);
+
+impl Drop for Busy {
+    fn drop(&mut self) {
+        self.0.send_modify(|n| *n = n.saturating_sub(1));
+    }
 }
 
 struct Cell<O> {
@@ -233,12 +247,16 @@ struct Run<W: Worker> {
     stories: Mutex<tokio::task::JoinSet<()>>,
     /// Hear when the explanation of a vertex has been sent.
     untold: Mutex<HashMap<VertexId, oneshot::Receiver<()>>>,
+    /// What became of the vertices so far.
+    counts: Mutex<Counts>,
+    /// How many vertices may still need results of others.
+    busy: Arc<tokio::sync::watch::Sender<usize>>,
 }
 
 type Inputs<O> = Vec<Solved<O>>;
 
 impl<W: Worker> Run<W> {
-    async fn vertex(self: Arc<Self>, id: VertexId) -> Result<(), PortError> {
+    async fn vertex(self: Arc<Self>, id: VertexId, busy: Busy) -> Result<(), PortError> {
         let vertex = self.plan.vertex(id);
         let mut inputs = Vec::new();
         let mut definition = Encoder::new("definition");
@@ -271,19 +289,44 @@ impl<W: Worker> Run<W> {
         };
         let took = begun.elapsed();
         let committed = done.map(|(done, _)| {
-            let committed = done.committed.clone();
+            let (committed, arrival) = (done.committed.clone(), done.arrival.clone());
             if let Some(cell) = self.cells.get(&id) {
                 let _ = cell.done.set(done);
                 cell.ready.notify_waiters();
             }
-            committed
+            (committed, arrival)
         });
         // What comes next has begun: only people wait here.
         self.await_story(id).await;
+        if let Ok((_, Some(arrival))) = &committed {
+            drop(busy);
+            let (outcome, took) = self.arrived(arrival).await;
+            self.finished(id, outcome, took, None, None);
+            return Ok(());
+        }
         self.finished(id, outcome, took, error, key);
-        let committed = committed?;
+        let (committed, _) = committed?;
         // What runs in the background belongs to the vertex: the build ends when it is done.
         committed.wait().await.map(|_| ())
+    }
+
+    /// What became of a source that comes when it is needed: it waits until its files are here, or
+    /// nobody is left who could need them.
+    async fn arrived(&self, arrival: &Arrival) -> (Outcome, Duration) {
+        let mut others = self.busy.subscribe();
+        tokio::select! {
+            biased;
+            () = arrival.complete() => {}
+            _ = others.wait_for(|busy| *busy == 0) => {}
+            () = self.options.cancel.cancelled() => {}
+        }
+        let state = arrival.now();
+        let outcome = match (state.began, state.left) {
+            (None, _) => Outcome::Cached(Found::Local),
+            (Some(_), 0) => Outcome::Fetched,
+            (Some(_), _) => Outcome::Cancelled,
+        };
+        (outcome, state.took())
     }
 
     fn finished(
@@ -294,6 +337,9 @@ impl<W: Worker> Run<W> {
         error: Option<String>,
         key: Option<String>,
     ) {
+        if let Ok(mut counts) = self.counts.lock() {
+            counts.add(&outcome);
+        }
         self.options.events.send(Event::Finished {
             vertex,
             outcome,
@@ -336,19 +382,19 @@ impl<W: Worker> Run<W> {
                     identity,
                 };
                 let committed = Later::now(committed);
-                Ok((
-                    Done {
-                        solved,
-                        definition,
-                        committed,
-                        outcome: if fetched {
-                            Outcome::Ran
-                        } else {
-                            Outcome::Cached(Found::Local)
-                        },
-                    },
-                    None,
-                ))
+                let (outcome, arrival) = match fetched {
+                    Fetched::No => (Outcome::Cached(Found::Local), None),
+                    Fetched::Yes => (Outcome::Fetched, None),
+                    Fetched::WhenNeeded(arrival) => (Outcome::Cached(Found::Local), Some(arrival)),
+                };
+                let done = Done {
+                    solved,
+                    definition,
+                    committed,
+                    outcome,
+                    arrival,
+                };
+                Ok((done, None))
             }
             Op::Merge(merge) => match self.merge(definition, inputs).await? {
                 Some(done) => Ok((done, None)),
@@ -397,6 +443,7 @@ impl<W: Worker> Run<W> {
             definition,
             committed,
             outcome: Outcome::Cached(Found::Local),
+            arrival: None,
         }))
     }
 }

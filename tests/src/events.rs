@@ -12,6 +12,8 @@ use crate::kiln::Output;
 pub enum Outcome {
     /// It was in the cache.
     Cached,
+    /// It is a source, and was transferred.
+    Fetched,
     /// It ran.
     Ran,
     /// It failed.
@@ -151,6 +153,7 @@ impl Built {
                 step.key = event["key"].as_str().map(str::to_owned);
                 step.outcome = match event["outcome"].as_str() {
                     Some("cached") => Some(Outcome::Cached),
+                    Some("fetched") => Some(Outcome::Fetched),
                     Some("ran") => Some(Outcome::Ran),
                     Some("failed") => Some(Outcome::Failed),
                     Some("cancelled") => Some(Outcome::Cancelled),
@@ -174,14 +177,12 @@ impl Built {
         self.with(Outcome::Cached)
     }
 
-    /// Names of the sources that were transferred.
+    /// Names of the files from the web that were transferred.
     #[must_use]
     pub fn fetched(&self) -> Vec<&str> {
-        let steps = self
-            .steps
-            .values()
-            .filter(|s| s.outcome == Some(Outcome::Ran));
-        let names = steps.map(|s| s.name.as_str());
+        let is_fetched = |s: &&Step| s.outcome == Some(Outcome::Fetched);
+        let names = self.steps.values().filter(is_fetched);
+        let names = names.map(|s| s.name.as_str());
         names.filter(|name| name.starts_with("fetch ")).collect()
     }
 

@@ -18,6 +18,20 @@ fn json_of(output: &Output) -> Value {
     serde_json::from_slice(&output.out).unwrap_or_else(|e| panic!("{e}: {output}"))
 }
 
+/// What a terminal was sent, as text.
+fn without_colours(shown: &str) -> String {
+    let mut out = String::new();
+    let mut chars = shown.chars().filter(|c| *c != '\r');
+    while let Some(c) = chars.next() {
+        if c == '\u{1b}' {
+            let _ = chars.by_ref().skip(1).find(char::is_ascii_alphabetic);
+        } else {
+            out.push(c);
+        }
+    }
+    out
+}
+
 /// Rules with their first lines.
 fn warnings(answer: &Value) -> Vec<String> {
     let list = answer["warnings"].as_array().unwrap();
@@ -43,7 +57,7 @@ fn a_check_shows_all_errors_of_a_text() {
     assert_eq!(check.code(), Some(1));
     let check = check.says(&errors);
     let check = check.says(&["Check incomplete: 2 errors, 1 warning"]);
-    assert!(check.stdout().contains("WARNING: FromAsCasing"), "{check}");
+    assert!(check.stdout().contains("warning[FromAsCasing]"), "{check}");
     let sarif = call(&lab, "check,format=sarif", &context).fails();
     let sarif: serde_json::Value = serde_json::from_str(sarif.stdout()).unwrap();
     let told = &sarif["runs"][0]["invocations"][0]["toolExecutionNotifications"];
@@ -62,11 +76,12 @@ fn a_check_says_what_it_found_and_builds_nothing() {
     assert_eq!(check.code(), Some(1));
     let text = check.stdout();
     for part in [
-        "WARNING: FromAsCasing - https://docs.docker.com/go/dockerfile/rule/from-as-casing/\n",
-        "\nDockerfile:1\n",
-        "   1 | >>> FROM busybox as base\n",
-        "   2 |     ENV A b\n",
-        "WARNING: LegacyKeyValueFormat - ",
+        "warning[FromAsCasing]: ",
+        " --> Dockerfile:1:14\n",
+        "1 | FROM busybox as base\n  |              ^^\n",
+        "= help: https://docs.docker.com/go/dockerfile/rule/from-as-casing/\n",
+        "warning[LegacyKeyValueFormat]: ",
+        " --> Dockerfile:2:5\n",
     ] {
         assert!(text.contains(part), "no {part:?} in {check}");
     }
@@ -83,6 +98,17 @@ fn a_check_says_what_it_found_and_builds_nothing() {
     // Metadata of the base image came, and no layer.
     let layers = std::fs::read_dir(lab.store().join("layers-v1")).unwrap();
     assert_eq!(layers.count(), 0);
+    // A build says the same at its end, in the same words.
+    let build = lab.kiln(["build"]).last(context.path()).output().ok();
+    assert!(build.err.contains(text), "{build}\n{text}");
+    // On a terminal it is the same but for colours.
+    for option in ["--progress=tty", "--check"] {
+        let shown = lab.kiln(["build", option]).last(context.path());
+        let shown = shown.on_a_terminal().output();
+        let bare = without_colours(&String::from_utf8_lossy(&shown.out));
+        assert!(bare.contains(text), "{option}: {bare}");
+        assert!(shown.out.contains(&0x1b), "{option}: {shown}");
+    }
 }
 
 #[test]
@@ -331,7 +357,7 @@ fn findings_that_are_errors_stop_a_build_before_it_runs_anything() {
     build().output().ok().says(&["[KilnAptListsInLayer]"]);
     let check = call(&lab, "check", &context).output().ok();
     assert!(
-        check.stdout().contains("WARNING: KilnAptListsInLayer\n"),
+        check.stdout().contains("warning[KilnAptListsInLayer]: "),
         "{check}"
     );
     context.dockerfile(&format!(
@@ -403,7 +429,7 @@ fn copies_before_an_installation_are_found_by_what_the_context_holds() {
     assert!(
         check()
             .stdout()
-            .contains("WARNING: KilnCopyBeforeInstall\n")
+            .contains("warning[KilnCopyBeforeInstall]: ")
     );
     context.write(".dockerignore", "src\n");
     assert_eq!(check().stdout(), "");

@@ -549,7 +549,12 @@ fn every_step_is_explained_when_that_is_asked_for() {
         output.ok().err
     };
     let cases: [(&[&str], [&str; 2], &str); 6] = [
-        (&[], ["no earlier run is known here"; 2], "1 cached, 2 ran"),
+        // The base image comes with the first build.
+        (
+            &[],
+            ["no earlier run is known here"; 2],
+            "0 cached, 1 fetched, 2 ran",
+        ),
         (&[], ["cached: record "; 2], "3 cached, 0 ran"),
         (
             &["--no-cache"],

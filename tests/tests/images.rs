@@ -277,30 +277,6 @@ fn outputs_of_every_type() {
 }
 
 #[test]
-fn annotations_reach_the_manifest() {
-    let lab = Lab::new();
-    let context = lab.context(
-        "context",
-        &[("Dockerfile", "FROM scratch\nCOPY f /\n"), ("f", "1")],
-    );
-    let out = lab.path("o.tar");
-    lab.build(&context)
-        .args(["--annotation", "org.example.a=b"])
-        .args(["-o", &format!("type=oci,dest={}", out.display())])
-        .built();
-    let raw = tool(
-        "skopeo",
-        [
-            "inspect",
-            "--raw",
-            &format!("oci-archive:{}", out.display()),
-        ],
-    );
-    let manifest: serde_json::Value = serde_json::from_str(&raw).unwrap();
-    assert_eq!(manifest["annotations"]["org.example.a"], "b");
-}
-
-#[test]
 fn imported_root_file_systems_run() {
     let lab = Lab::new();
     let tar = Tarball::busybox().file("hello", "hi").bytes();

@@ -7,6 +7,32 @@ use std::os::unix::net::UnixListener;
 use kiln_tests::{Answer, Context, Lab, Server, holds, tool};
 
 #[test]
+fn both_streams_are_shown_in_the_order_of_writing() {
+    let lab = Lab::new();
+    let context = lab.dockerfile(
+        "FROM busybox\nRUN echo out; echo err >&2\nRUN echo err >&2; echo out\n\
+         RUN echo tell; echo why >&2; false\n",
+    );
+    let failed = lab.build(&context).fails();
+    let events = failed.err.lines();
+    let events = events.filter_map(|l| serde_json::from_str::<serde_json::Value>(l).ok());
+    let logs: Vec<String> = events
+        .filter(|event| event["event"] == "log")
+        .map(|log| format!("{} {}", log["stream"], log["text"]))
+        .collect();
+    let wanted = [
+        r#""out" "out\n""#,
+        r#""err" "err\n""#,
+        r#""err" "err\n""#,
+        r#""out" "out\n""#,
+        r#""out" "tell\n""#,
+        r#""err" "why\n""#,
+    ];
+    assert_eq!(logs, wanted, "{failed}");
+    failed.says(&["\ntell\nwhy\n------"]);
+}
+
+#[test]
 fn cache_mounts_persist_and_stay_out_of_the_image() {
     let lab = Lab::new();
     let context = lab.dockerfile(

@@ -1,9 +1,10 @@
 //! `kiln inspect`.
 
+use std::collections::BTreeMap;
 use std::process::ExitCode;
 
 use kiln_cache::{Store, StoredImage};
-use kiln_image::Reference;
+use kiln_image::{Digest, Manifest, Reference};
 use serde_json::{Value, json};
 
 use super::images::image_size;
@@ -67,6 +68,10 @@ fn describe(store: &Store, image: &StoredImage) -> Result<Value, Failure> {
             .collect(),
         None => Vec::new(),
     };
+    let annotations = match &image.row.manifest {
+        Some(manifest) => annotations(store, manifest),
+        None => BTreeMap::new(),
+    };
     let raw: Value = serde_json::from_slice(&image.raw_config)?;
     Ok(json!({
         "Id": image.row.config.to_string(),
@@ -80,9 +85,19 @@ fn describe(store: &Store, image: &StoredImage) -> Result<Value, Failure> {
         "Os": config.os,
         "Size": image_size(store, config)?,
         "Config": raw.get("config").cloned().unwrap_or_else(|| json!({})),
+        "Annotations": annotations,
         "RootFS": {
             "Type": "layers",
             "Layers": config.rootfs.diff_ids.iter().map(ToString::to_string).collect::<Vec<_>>(),
         },
     }))
+}
+
+/// What the manifest is annotated with. One that is gone or damaged has lost its annotations.
+fn annotations(store: &Store, manifest: &Digest) -> BTreeMap<String, String> {
+    let raw = store.read_blob(manifest).ok();
+    match raw.and_then(|raw| Manifest::parse(&raw, None).ok()) {
+        Some(Manifest::Image(image)) => image.value.annotations,
+        Some(Manifest::Index(_)) | None => BTreeMap::new(),
+    }
 }

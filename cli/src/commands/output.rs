@@ -8,10 +8,11 @@ use std::path::{Path, PathBuf};
 
 use kiln_executor::Engine;
 use kiln_executor::export::{ArchiveForm, ArchiveTarget, Assembled, ExportImage, LayerForm};
-use kiln_image::{Compression, Reference};
+use kiln_image::{Compression, Descriptor, Reference};
 use tokio::runtime::Runtime;
 
 use crate::errors::Failure;
+use crate::ui;
 
 /// All of `--output` and `--annotation`.
 #[derive(Debug)]
@@ -220,8 +221,18 @@ fn parse(text: &str) -> Result<Output, String> {
     if let Some(key) = values.keys().next() {
         return Err(format!("`{key}` is not an option of this type"));
     }
+    if !annotations.manifest.is_empty() && !kind.has_manifest() {
+        return Err("files have no manifest to annotate".into());
+    }
+    if !annotations.entry.is_empty() && !kind.has_entry() {
+        return Err(NO_ENTRY.into());
+    }
     Ok(Output { kind, annotations })
 }
+
+/// Why an annotation of a manifest's descriptor is refused.
+const NO_ENTRY: &str = "only the index of an archive describes manifests: write type=oci or \
+                        type=docker with dest=FILE";
 
 fn names(values: &mut BTreeMap<&str, &str>) -> Result<Vec<Reference>, String> {
     let text = values.remove("name").unwrap_or_default();
@@ -293,6 +304,18 @@ fn archive(
     })
 }
 
+impl Kind {
+    /// Whether it is an image, which has a manifest sooner or later.
+    fn has_manifest(&self) -> bool {
+        matches!(self, Self::Image(_) | Self::Archive { .. })
+    }
+
+    /// Whether an index comes with it that describes the manifest.
+    fn has_entry(&self) -> bool {
+        matches!(self, Self::Archive { .. })
+    }
+}
+
 impl Output {
     fn uses_stdout(&self) -> bool {
         matches!(
@@ -330,10 +353,19 @@ impl Outputs {
                 "only one --output can go to standard output",
             ));
         }
-        Ok(Self {
+        let out = Self {
             list,
             annotations: all,
-        })
+        };
+        if !out.annotations.manifest.is_empty() && !out.have_image() {
+            return Err(Failure::usage(
+                "--annotation: files have no manifest to annotate",
+            ));
+        }
+        if !out.annotations.entry.is_empty() && !out.list.iter().any(|o| o.kind.has_entry()) {
+            return Err(Failure::usage(format!("--annotation: {NO_ENTRY}")));
+        }
+        Ok(out)
     }
 
     /// Whether standard output is taken by an output.
@@ -343,22 +375,32 @@ impl Outputs {
 
     /// Whether an image, with its config and its names, is kept anywhere.
     pub(crate) fn have_image(&self) -> bool {
-        let named = |o: &Output| matches!(o.kind, Kind::Image(_) | Kind::Archive { .. });
-        self.list.is_empty() || self.list.iter().any(named)
+        self.list.is_empty() || self.list.iter().any(|o| o.kind.has_manifest())
+    }
+
+    /// The names of `--output` itself, beside those of the build.
+    pub(crate) fn names(&self) -> impl Iterator<Item = &Reference> {
+        self.list.iter().flat_map(|o| match &o.kind {
+            Kind::Image(names) | Kind::Archive { names, .. } => names.as_slice(),
+            _ => &[],
+        })
     }
 
     /// Names the image and writes what was asked for. Without any output the image goes into the
-    /// store.
+    /// store. Gives the manifest that was written, of several archives that of the last; an image
+    /// in the store has none before it is written somewhere.
     pub(crate) fn carry_out(
         &self,
         engine: &Engine,
         runtime: &Runtime,
         image: &Assembled,
         names: &[Reference],
-    ) -> Result<(), Failure> {
+    ) -> Result<Option<Descriptor>, Failure> {
         if self.list.is_empty() {
-            return keep(engine, image, names, &self.annotations);
+            keep(engine, image, names, &self.annotations)?;
+            return Ok(None);
         }
+        let mut manifest = None;
         for output in &self.list {
             let annotations = self.annotations.with(&output.annotations);
             match &output.kind {
@@ -377,12 +419,13 @@ impl Outputs {
                         let work = engine.write_archive(vec![export], *form, Some(*layers), target);
                         Ok(runtime.block_on(work)?)
                     };
-                    match dest {
+                    let written: Vec<Descriptor> = match dest {
                         Dest::File(path) if *directory => {
-                            write(ArchiveTarget::Directory(path.clone()))?;
+                            write(ArchiveTarget::Directory(path.clone()))?
                         }
                         dest => dest.write(|out| write(ArchiveTarget::Stream(out)))?,
-                    }
+                    };
+                    manifest = written.into_iter().next();
                 }
                 Kind::Local(path) => {
                     runtime.block_on(engine.write_files(&image.layers, path, image.epoch))?;
@@ -393,11 +436,12 @@ impl Outputs {
                 Kind::CacheOnly => {}
             }
         }
-        Ok(())
+        Ok(manifest)
     }
 }
 
-/// Puts the image into the store under these names; without any it is kept nameless.
+/// Puts the image into the store under these names; without any it is kept nameless. Annotations
+/// are kept in a manifest of the store, which goes along when the image is tagged or written.
 fn keep(
     engine: &Engine,
     image: &Assembled,
@@ -409,7 +453,14 @@ fn keep(
     } else {
         Some(engine.annotate(image, &annotations.manifest)?)
     };
-    Ok(engine.name_image(&image.id, &image.config, names, manifest.as_ref())?)
+    engine.name_image(&image.id, &image.config, names, manifest.as_ref())?;
+    if names.is_empty() && manifest.is_some() && !engine.store().names_of(&image.id)?.is_empty() {
+        ui::warning(
+            "annotations are not kept: the store has this image under a name already; \
+             give a name with -t",
+        );
+    }
+    Ok(())
 }
 
 /// Fails if standard output is a terminal.
@@ -426,10 +477,10 @@ pub(super) fn refuse_terminal(instead: &str) -> Result<(), Failure> {
 
 impl Dest {
     /// Gives `write` a stream. A file appears under its name only when it is complete.
-    pub(super) fn write(
+    pub(super) fn write<T>(
         &self,
-        write: impl FnOnce(Box<dyn Write + Send>) -> Result<(), Failure>,
-    ) -> Result<(), Failure> {
+        write: impl FnOnce(Box<dyn Write + Send>) -> Result<T, Failure>,
+    ) -> Result<T, Failure> {
         let path = match self {
             Self::Stdout => {
                 let out = File::from(std::io::stdout().as_fd().try_clone_to_owned()?);
@@ -453,7 +504,10 @@ impl Dest {
         }
         let partial = partial_name(path);
         let out = File::create(&partial).map_err(bad)?;
-        let done = write(Box::new(out)).and_then(|()| std::fs::rename(&partial, path).map_err(bad));
+        let done = write(Box::new(out)).and_then(|made| {
+            std::fs::rename(&partial, path).map_err(bad)?;
+            Ok(made)
+        });
         if done.is_err() {
             // The first error is the one to tell.
             let _ = std::fs::remove_file(&partial);
@@ -537,6 +591,10 @@ mod tests {
             "type=registry,name=x",
             "type=oci,annotation-index.a=b",
             "type=oci,annotation-other.a=b",
+            "type=local,dest=x,annotation.a=b",
+            "type=tar,annotation.a=b",
+            "type=cacheonly,annotation-manifest.a=b",
+            "type=image,annotation-manifest-descriptor.a=b",
             "type=oci,annotation=b",
             "type=\"tar",
             "\"type=tar",
@@ -560,13 +618,34 @@ mod tests {
     }
 
     #[test]
+    fn annotations_need_an_output_that_has_their_place() {
+        let parse = |outputs: &[&str], annotation: &str| {
+            let outputs: Vec<String> = outputs.iter().map(ToString::to_string).collect();
+            Outputs::parse(&outputs, &[annotation.into()]).is_ok()
+        };
+        let (archive, entry) = ("type=oci,dest=x", "manifest-descriptor:a=b");
+        for (outputs, annotation, good) in [
+            (&[][..], "a=b", true),
+            (&["type=image", "type=local,dest=x"], "a=b", true),
+            (&["type=local,dest=x"], "a=b", false),
+            (&["type=cacheonly"], "a=b", false),
+            (&[], entry, false),
+            (&["type=image"], entry, false),
+            (&[archive], entry, true),
+            (&["type=image", archive], entry, true),
+        ] {
+            assert_eq!(parse(outputs, annotation), good, "{outputs:?} {annotation}");
+        }
+    }
+
+    #[test]
     fn files_appear_when_they_are_complete() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("out.tar");
         let dest = Dest::File(path.clone());
         let fails = dest.write(|mut out| {
             out.write_all(b"half")?;
-            Err(Failure::new("broken"))
+            Err::<(), _>(Failure::new("broken"))
         });
         assert!(fails.is_err());
         assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 0);

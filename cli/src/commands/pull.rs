@@ -78,7 +78,7 @@ pub(crate) fn run(app: &App, args: &Args) -> Result<ExitCode, Failure> {
         .block_on(engine.pull(&reference, &platform, Some(watch)));
     let (outcome, error) = match &pulled {
         Ok(pulled) if pulled.up_to_date => (Outcome::Cached(Found::Local), None),
-        Ok(_) => (Outcome::Ran, None),
+        Ok(_) => (Outcome::Fetched, None),
         // It is printed at the end, so only who reads events needs it here as well.
         Err(e) => (
             Outcome::Failed,

@@ -70,7 +70,8 @@ pub(crate) fn run(app: &App, args: &Args) -> Result<ExitCode, Failure> {
     let runtime = app.runtime()?;
     dest.write(|out| {
         let write = engine.write_archive(images, form, None, ArchiveTarget::Stream(out));
-        Ok(runtime.block_on(write)?)
+        runtime.block_on(write)?;
+        Ok(())
     })?;
     Ok(ExitCode::SUCCESS)
 }

@@ -112,7 +112,9 @@ impl View for Plain {
                     Outcome::Cached(Found::Local) => {
                         writeln!(out, "#{number} DONE {:.1}s\n", took.as_secs_f64())
                     }
-                    Outcome::Ran => writeln!(out, "#{number} DONE {:.1}s\n", took.as_secs_f64()),
+                    Outcome::Fetched | Outcome::Ran => {
+                        writeln!(out, "#{number} DONE {:.1}s\n", took.as_secs_f64())
+                    }
                     Outcome::Cancelled | Outcome::NotReached => {
                         writeln!(out, "#{number} CANCELED\n")
                     }

@@ -11,6 +11,7 @@ pub(super) struct RawJson;
 fn outcome(outcome: &Outcome) -> &'static str {
     match outcome {
         Outcome::Cached(_) => "cached",
+        Outcome::Fetched => "fetched",
         Outcome::Ran => "ran",
         Outcome::Failed => "failed",
         Outcome::Cancelled => "cancelled",

@@ -160,7 +160,7 @@ fn step_lines(step: &Step, explain: bool, width: usize) -> Vec<String> {
         None => ("=>", ""),
         Some(Outcome::Cached(Found::Local)) => ("=> CACHED", "\x1b[34m"),
         Some(Outcome::Cached(Found::Remote(_))) => ("=> REMOTE", "\x1b[34m"),
-        Some(Outcome::Ran) => ("=>", "\x1b[34m"),
+        Some(Outcome::Fetched | Outcome::Ran) => ("=>", "\x1b[34m"),
         Some(Outcome::Failed) => ("=> ERROR", "\x1b[31m"),
         Some(Outcome::Cancelled | Outcome::NotReached) => ("=> CANCELED", "\x1b[33m"),
     };

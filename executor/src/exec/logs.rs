@@ -1,13 +1,13 @@
 //! Output of steps: to whoever watches, and in full to a file.
 
 use std::io::Write as _;
-use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 
-use kiln_solver::event::{Event, Stream};
+use kiln_solver::event::Event;
 use kiln_solver::ports::Step;
-use tokio::io::AsyncReadExt as _;
+
+use super::streams::Streams;
 
 /// Where the output of a build's steps is kept: one file a step, made when it first writes.
 #[derive(Clone, Debug)]
@@ -60,25 +60,18 @@ impl StepLog {
     }
 }
 
-/// Passes on what comes out of `pipe` until it ends.
-pub(super) async fn pump(pipe: OwnedFd, stream: Stream, step: &Step, log: &StepLog) {
-    let mut pipe = match tokio::net::unix::pipe::Receiver::from_owned_fd(pipe) {
-        Ok(pipe) => pipe,
-        Err(error) => {
-            tracing::warn!(%error, "output of a step cannot be read");
-            return;
-        }
-    };
-    let mut buffer = vec![0; 32 << 10];
-    while let Ok(n) = pipe.read(&mut buffer).await {
-        if n == 0 {
-            break;
-        }
-        log.append(&buffer[..n]);
+/// Passes on what a step writes until it ends. It blocks its thread, also while nobody takes what
+/// is passed on: then the step is slowed down.
+pub(super) fn pump(streams: Streams, step: &Step, log: &StepLog) {
+    let take = |stream, bytes: &[u8]| {
+        log.append(bytes);
         step.events.send(Event::Log {
             vertex: step.vertex,
             stream,
-            bytes: buffer[..n].to_vec(),
+            bytes: bytes.to_vec(),
         });
+    };
+    if let Err(error) = streams.read(take) {
+        tracing::warn!(%error, "output of a step cannot be read");
     }
 }

@@ -6,6 +6,7 @@ mod logs;
 mod mounts;
 mod names;
 mod run;
+mod streams;
 mod stubs;
 
 use std::os::fd::OwnedFd;
@@ -16,7 +17,6 @@ use kiln_runtime::sandbox::{
     Security as SandboxSecurity,
 };
 use kiln_runtime::{Event, Stdio};
-use kiln_solver::event::Stream;
 use kiln_solver::plan::{Exec, Network, Security};
 use kiln_solver::ports::{Made, Solved, Step};
 use kiln_sys::process::Exit;
@@ -25,6 +25,7 @@ use kiln_sys::{FsError, RootDir};
 pub(crate) use common::{Common, Places};
 pub use logs::StepLogs;
 pub use run::{RunRequest, Running};
+use streams::Streams;
 
 use crate::engine::Engine;
 use crate::error::{Error, Result, blocking};
@@ -137,6 +138,7 @@ impl Engine {
     async fn supervise(&self, launch: &Launch, step: &Step) -> Result<Event> {
         let (out, out_in) = pipe()?;
         let (err, err_in) = pipe()?;
+        let streams = Streams::new(out, err).map_err(|e| Error::io("watch a step's output", e))?;
         let null = RootDir::open_trusted(Path::new("/dev"))?.open_read(Path::new("null"))?;
         let stdio = Stdio {
             stdin: null,
@@ -144,20 +146,20 @@ impl Engine {
             stderr: err_in,
             console: None,
         };
+        let log = self.s.logs.for_step(step.vertex.index());
+        let (send, read) = tokio::sync::oneshot::channel();
+        let reader = std::thread::Builder::new().name("output".into());
+        let of = step.clone();
+        let reader = reader.spawn(move || {
+            logs::pump(streams, &of, &log);
+            // The step may have been given up meanwhile.
+            let _ = send.send(());
+        });
+        reader.map_err(|e| Error::io("start a thread for a step's output", e))?;
         let (send, ended) = tokio::sync::oneshot::channel();
         let id = self.spawner()?.launch(launch, stdio, move |event| {
-            // The step may have been given up meanwhile.
             let _ = send.send(event);
         })?;
-        let log = self.s.logs.for_step(step.vertex.index());
-        let pumps = tokio::spawn({
-            let (step, log) = (step.clone(), log.clone());
-            async move {
-                let out = logs::pump(out, Stream::Out, &step, &log);
-                let err = logs::pump(err, Stream::Err, &step, &log);
-                tokio::join!(out, err);
-            }
-        });
         tokio::pin!(ended);
         let event = tokio::select! {
             event = &mut ended => event,
@@ -165,12 +167,11 @@ impl Engine {
                 self.spawner()?.signal(id, 9)?;
                 // Nothing may still write when the directory is thrown away.
                 let _ = (&mut ended).await;
-                pumps.abort();
                 return Err(Error::Cancelled);
             }
         };
         // Everything that held the pipes is gone, so they end.
-        let _ = tokio::time::timeout(std::time::Duration::from_secs(5), pumps).await;
+        let _ = tokio::time::timeout(std::time::Duration::from_secs(5), read).await;
         match event {
             Ok(event) => Ok(event?),
             Err(_) => Err(kiln_runtime::Error::SpawnerGone.into()),

@@ -135,8 +135,9 @@ impl Engine {
         })
     }
 
-    /// Writes images as one archive. Without a form for layers, an image that was pulled keeps
-    /// its manifest, and others get plain tars.
+    /// Writes images as one archive, and gives what the archive says of each: its manifest with
+    /// its platform and annotations. Without a form for layers, an image that was pulled keeps its
+    /// manifest, and others get plain tars.
     ///
     /// # Errors
     /// A layer cannot be had, or the target failed.
@@ -146,7 +147,7 @@ impl Engine {
         form: ArchiveForm,
         layers: Option<LayerForm>,
         target: ArchiveTarget,
-    ) -> Result<()> {
+    ) -> Result<Vec<Descriptor>> {
         for image in &images {
             self.ready(&image.layers).await?;
         }
@@ -160,7 +161,7 @@ impl Engine {
         form: ArchiveForm,
         layers: Option<LayerForm>,
         target: ArchiveTarget,
-    ) -> Result<()> {
+    ) -> Result<Vec<Descriptor>> {
         let store = &self.s.store;
         let mut writer = match target {
             ArchiveTarget::Stream(out) => Writer::Tar(OciTarWriter::new(out)),
@@ -168,7 +169,7 @@ impl Engine {
                 Writer::Directory(OciDirWriter::new(&dir).map_err(|e| failed(&e))?)
             }
         };
-        let (mut index, mut entries) = (Vec::new(), Vec::new());
+        let (mut index, mut entries, mut manifests) = (Vec::new(), Vec::new(), Vec::new());
         for image in images {
             let written = self.written(image, form, layers)?;
             let config = Descriptor::of(media_type::OCI_CONFIG, &written.config);
@@ -178,7 +179,10 @@ impl Engine {
             writer.blob(&config, &mut written.config.as_slice())?;
             let manifest = Descriptor::of(written.media_type.as_str(), &written.manifest);
             writer.blob(&manifest, &mut written.manifest.as_slice())?;
-            index.extend(index_entries(image, &manifest));
+            let mut entry = manifest.with_platform(image.platform.clone());
+            entry.annotations.extend(image.entry_annotations.clone());
+            index.extend(index_entries(image, &entry));
+            manifests.push(entry);
             entries.push(ImageEntry {
                 names: image.names.clone(),
                 config: config.digest,
@@ -196,7 +200,8 @@ impl Engine {
             }
             Writer::Tar(tar) => tar.finish(index).map(drop),
         }
-        .map_err(|e| failed(&e))
+        .map_err(|e| failed(&e))?;
+        Ok(manifests)
     }
 
     /// The blobs of an image.
@@ -294,11 +299,15 @@ impl Engine {
                 continue;
             }
             let (diff_id, _) = self.layer_facts(layer)?;
-            let size = store.layer_by_diff(&diff_id)?.map_or(0, |l| l.tar_size);
+            let here = store.layer_by_diff(&diff_id)?;
+            let here = here.ok_or_else(|| Error::Missing {
+                text: format!("layer {diff_id} is gone from the store"),
+                hint: "run the same build again".into(),
+            })?;
             layers.push(Descriptor::new(
                 media_type::OCI_LAYER,
                 diff_id.into_digest(),
-                size,
+                here.tar_size,
             ));
         }
         let config = Descriptor::of(media_type::OCI_CONFIG, &config);
@@ -320,11 +329,9 @@ fn stored_manifest(store: &Store, digest: &Digest) -> Option<Parsed<ImageManifes
 }
 
 /// An entry of the index for each name; one if there is none.
-fn index_entries(image: &ExportImage, manifest: &Descriptor) -> Vec<Descriptor> {
-    let mut entry = manifest.clone().with_platform(image.platform.clone());
-    entry.annotations.extend(image.entry_annotations.clone());
+fn index_entries(image: &ExportImage, entry: &Descriptor) -> Vec<Descriptor> {
     if image.names.is_empty() {
-        return vec![entry];
+        return vec![entry.clone()];
     }
     let named = |name: &Reference| {
         let entry = entry

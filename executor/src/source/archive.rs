@@ -203,6 +203,7 @@ fn lazy(diff_id: kiln_image::DiffId, blob: Option<Descriptor>) -> LazyLayer {
         blob,
         from: None,
         watch,
+        arriving: None,
         shared: None,
     }
 }

@@ -123,6 +123,7 @@ impl Engine {
             output: Output::Dir(Arc::new(tree)),
             identity,
         };
+        let fetched = fetched.into();
         Ok(Sourced { solved, fetched })
     }
 }

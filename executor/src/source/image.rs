@@ -5,7 +5,7 @@ use kiln_image::descriptor::media_type;
 use kiln_image::{Descriptor, Digest, ImageConfig, ImageManifest, Manifest, Platform, Reference};
 use kiln_registry::MemorySink;
 use kiln_solver::key::Identity;
-use kiln_solver::ports::{PortError, ResolvedImage, Resolver};
+use kiln_solver::ports::{Arrival, PortError, ResolvedImage, Resolver};
 
 use crate::engine::Engine;
 use crate::error::{Error, Result};
@@ -22,7 +22,7 @@ pub struct Pulled {
     pub config_digest: Digest,
     /// Its config.
     pub config: ImageConfig,
-    /// Whether the store had it already under this name.
+    /// Whether the store had it already under this name, and nothing but metadata was transferred.
     pub up_to_date: bool,
 }
 
@@ -169,10 +169,31 @@ impl Engine {
                     blob,
                     from: from.clone(),
                     watch: watch.cloned(),
+                    arriving: None,
                     shared: None,
                 })
             });
         Ok(layers.collect())
+    }
+
+    /// The same layers, such that it is known when they come; none if all are here.
+    pub(super) fn arriving(&self, layers: &[LayerRef]) -> Result<Option<(Vec<LayerRef>, Arrival)>> {
+        let mut all_here = true;
+        for lazy in layers.iter().filter_map(LayerRef::lazy_layer) {
+            all_here &= self.s.store.layer_by_diff(&lazy.diff_id)?.is_some();
+        }
+        if all_here {
+            return Ok(None);
+        }
+        let (arriving, arrival) = Arrival::of(layers.len());
+        let watched = |layer: &LayerRef| match layer.lazy_layer() {
+            None => layer.clone(),
+            Some(lazy) => LayerRef::lazy(LazyLayer {
+                arriving: Some(arriving.clone()),
+                ..lazy.clone()
+            }),
+        };
+        Ok(Some((layers.iter().map(watched).collect(), arrival)))
     }
 
     /// Pulls an image with all its layers.
@@ -185,10 +206,18 @@ impl Engine {
         platform: &Platform,
         watch: Option<Watch>,
     ) -> Result<Pulled> {
-        let pulled = self.pull_metadata(reference, platform).await?;
+        let mut pulled = self.pull_metadata(reference, platform).await?;
         let name = reference.to_string();
         let layers = self.image_layers(&name, pulled.config_digest.as_str(), watch.as_ref())?;
-        self.ready(&layers).await?;
+        match self.arriving(&layers)? {
+            None => {
+                self.ready(&layers).await?;
+            }
+            Some((layers, arrival)) => {
+                self.ready(&layers).await?;
+                pulled.up_to_date &= arrival.now().began.is_none();
+            }
+        }
         Ok(pulled)
     }
 

@@ -45,7 +45,11 @@ impl Engine {
 
     async fn bring_layer(&self, lazy: &LazyLayer, below: &[LayerId]) -> Result<LayerId> {
         let Some(shared) = &lazy.shared else {
-            return Ok(self.bring_files(lazy, below).await?.0);
+            let (id, _) = self.bring_files(lazy, below).await?;
+            if let Some(arriving) = &lazy.arriving {
+                arriving.part();
+            }
+            return Ok(id);
         };
         // Whatever is wrong with what a remote promised, the build goes on without it.
         let brought = match self.bring_files(lazy, &[]).await {
@@ -208,6 +212,9 @@ impl Engine {
         let Some(from) = from.filter(|_| !store.has_blob(&blob.digest)) else {
             return Ok(());
         };
+        if let Some(arriving) = &lazy.arriving {
+            arriving.transfer();
+        }
         let path = store.partial_path(&blob.digest);
         let file = tokio::fs::OpenOptions::new()
             .read(true)

@@ -11,7 +11,7 @@ mod plain;
 
 use kiln_solver::key::Encoder;
 use kiln_solver::plan::{Source, SourceKind};
-use kiln_solver::ports::{Pending, Solved, Sourced, Step};
+use kiln_solver::ports::{Fetched, Pending, Solved, Sourced, Step};
 
 use crate::engine::Engine;
 use crate::error::{Error, Result};
@@ -25,7 +25,7 @@ impl Engine {
     pub(crate) async fn bring_in(&self, op: &Source, step: &Step) -> Result<Sourced<Output>> {
         let here = |solved| Sourced {
             solved,
-            fetched: false,
+            fetched: Fetched::No,
         };
         let watch = Watch {
             events: step.events.clone(),
@@ -36,10 +36,15 @@ impl Engine {
             SourceKind::Image { reference, config } => {
                 let layers = self.image_layers(reference, config, Some(&watch))?;
                 let identity = Pending::ready(image::identity(&layers));
-                Ok(here(Solved {
+                let (layers, fetched) = match self.arriving(&layers)? {
+                    None => (layers, Fetched::No),
+                    Some((layers, arrival)) => (layers, Fetched::WhenNeeded(arrival)),
+                };
+                let solved = Solved {
                     output: Output::Layers(layers),
                     identity,
-                }))
+                };
+                Ok(Sourced { solved, fetched })
             }
             SourceKind::Context { name } => {
                 let context = self
@@ -73,7 +78,7 @@ impl Engine {
                 let source = self.git_source(url, *keep_git_dir, checksum.as_deref(), step);
                 Ok(Sourced {
                     solved: source.await?,
-                    fetched: true,
+                    fetched: Fetched::Yes,
                 })
             }
         }

@@ -209,6 +209,7 @@ impl<W: Worker> Run<W> {
             definition,
             committed,
             outcome,
+            arrival: None,
         })
     }
 
@@ -290,6 +291,7 @@ impl<W: Worker> Run<W> {
             definition,
             committed,
             outcome: Outcome::Ran,
+            arrival: None,
         })
     }
 }

@@ -10,7 +10,9 @@ use crate::explain::Reason;
 use crate::explain::{Change, Earlier, Forced, Listing, Origin};
 use crate::key::{Fingerprint, Identity, TreeDigest};
 use crate::plan::{BuildPlatform, Copy, Exec, File, Merge, Network, Security, Source, SourceKind};
-use crate::ports::{Hit, Lookup, Made, Record};
+use crate::ports::{Arriving, Hit, Lookup, Made, Record};
+
+mod arrival;
 
 /// A tree is the list of commands that made it.
 type Tree = Vec<String>;
@@ -23,7 +25,9 @@ struct Kept {
 }
 
 /// Runs commands by writing them down. `fail` fails; `slow` waits for ever; `random N` makes
-/// another tree each time it runs; `same N` makes the same tree whatever its name.
+/// another tree each time it runs; `same N` makes the same tree whatever its name; `find` and
+/// `fetch` have the one part of a late source come, without a transfer and with one, and `begin` only
+/// begins to.
 #[derive(Default)]
 struct Memory {
     records: Mutex<BTreeMap<Key, Kept>>,
@@ -31,6 +35,8 @@ struct Memory {
     count: AtomicUsize,
     cancelled: AtomicUsize,
     runs: Mutex<Vec<Earlier>>,
+    /// Of the source named `late`.
+    arriving: Mutex<Option<Arriving>>,
     /// How long a layer takes to be hashed.
     slow_hash: Option<Duration>,
 }
@@ -52,10 +58,15 @@ impl Worker for Arc<Memory> {
             output: vec![name.clone()],
             identity: Pending::ready(Identity::empty().with_layer(digest(name))),
         };
-        Ok(Sourced {
-            solved,
-            fetched: false,
-        })
+        let fetched = match name.as_str() {
+            "late" => {
+                let (arriving, arrival) = Arrival::of(1);
+                *self.arriving.lock().unwrap() = Some(arriving);
+                Fetched::WhenNeeded(arrival)
+            }
+            name => (name == "fetched").into(),
+        };
+        Ok(Sourced { solved, fetched })
     }
 
     async fn fingerprint_copy(
@@ -152,7 +163,15 @@ impl Worker for Arc<Memory> {
     ) -> Result<Made<Tree, String>, PortError> {
         let command = op.argv.join(" ");
         self.ran.lock().unwrap().push(command.clone());
+        let arriving = self.arriving.lock().unwrap().clone();
+        if let ("fetch" | "begin", Some(arriving)) = (op.argv[0].as_str(), &arriving) {
+            arriving.transfer();
+        }
+        if let ("fetch" | "find", Some(arriving)) = (op.argv[0].as_str(), &arriving) {
+            arriving.part();
+        }
         let layer = match op.argv[0].as_str() {
+            "begin" => return Err(PortError::new("it broke off")),
             "fail" => return Err(PortError::new("it failed")),
             "lose" => {
                 let mut error = PortError::new("it is gone");

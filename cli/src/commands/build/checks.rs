@@ -1,6 +1,7 @@
 //! Build checks around a build: their options, what they know of the context, what is said of them.
 
 use std::collections::BTreeMap;
+use std::io::IsTerminal;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -153,6 +154,19 @@ pub(super) async fn measure(
     }
 }
 
+/// Shows findings one after the other, for a build and for a check alike. `print` prints to
+/// `stream`.
+pub(super) fn show(
+    found: &[Finding],
+    source: &SourceText,
+    stream: &impl IsTerminal,
+    print: impl Fn(&str),
+) {
+    for finding in found {
+        print(&format!("{}\n", source.finding(finding, stream)));
+    }
+}
+
 /// Tells what was found, at the end of a build.
 pub(super) fn tell(findings: &Findings, source: &SourceText, mode: Mode) {
     let found = findings.sorted();
@@ -169,9 +183,7 @@ pub(super) fn tell(findings: &Findings, source: &SourceText, mode: Mode) {
             }
         }
         Mode::Auto | Mode::Tty | Mode::Plain => {
-            for finding in &found {
-                source.finding(finding);
-            }
+            show(&found, source, &std::io::stderr(), ui::note);
             match found.len() {
                 0 => {}
                 1 => ui::note("1 warning from build checks"),

@@ -129,11 +129,13 @@ pub(crate) struct Args {
     /// Write the image id to a file
     #[arg(long, value_name = "FILE")]
     iidfile: Option<PathBuf>,
-    /// Write facts on the result to a file, as JSON
+    /// Write facts on the result to a file, as JSON: names and image id, and of an archive the
+    /// digest of its manifest
     #[arg(long, value_name = "FILE")]
     metadata_file: Option<PathBuf>,
-    /// Annotation of the image's manifest in archives
-    #[arg(long, value_name = "NAME=VALUE")]
+    /// Annotation of the image's manifest; manifest-descriptor:NAME=VALUE is one of the manifest's
+    /// entry in the index of an archive
+    #[arg(long, value_name = "[PLACE:]NAME=VALUE")]
     annotation: Vec<String>,
     /// Make one layer of all that this build adds; the base image's layers stay
     #[arg(long)]
@@ -284,10 +286,13 @@ fn build(app: &App, args: &Args, runtime: &Runtime, interrupt: &Interrupt) -> Re
     };
     let put_out = outputs.carry_out(&engine, runtime, &image, &names);
     let left = share_rest();
-    put_out?;
+    let manifest = put_out?;
     // Not worth a failed build.
     if let Err(error) = engine.store().note_uses() {
         tracing::warn!(%error, "the last use of layers is not noted");
+    }
+    if let Some(path) = &args.metadata_file {
+        report::metadata(path, &names, &outputs, &image, manifest, model.counts)?;
     }
     report::finish(args, &names, &outputs, &image, model.counts, mode)?;
     share::report(&engine, left, mode);

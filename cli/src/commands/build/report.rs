@@ -4,7 +4,7 @@ use std::path::Path;
 
 use kiln_executor::Engine;
 use kiln_executor::export::Assembled;
-use kiln_image::Reference;
+use kiln_image::{Descriptor, Reference};
 use kiln_solver::event::Counts;
 use kiln_solver::schedule::SolveError;
 
@@ -56,6 +56,42 @@ impl BuildError {
     }
 }
 
+/// Writes `--metadata-file`, with the names that buildx gives to facts. `manifest` is what was
+/// written into an archive. An image in the store has no manifest yet: its layers are compressed,
+/// and so get their digests, when it leaves the store.
+pub(super) fn metadata(
+    path: &Path,
+    names: &[Reference],
+    outputs: &Outputs,
+    image: &Assembled,
+    manifest: Option<Descriptor>,
+    counts: Counts,
+) -> Result<(), Failure> {
+    let mut facts = serde_json::json!({
+        "containerimage.config.digest": image.id.as_str(),
+        "kiln.steps.cached": counts.cached,
+        "kiln.steps.cached_remotely": counts.remote,
+        "kiln.steps.fetched": counts.fetched,
+        "kiln.steps.ran": counts.ran,
+        "kiln.steps.skipped": counts.skipped,
+    });
+    if let Some(manifest) = manifest {
+        facts["containerimage.digest"] = manifest.digest.as_str().into();
+        facts["containerimage.descriptor"] = serde_json::to_value(manifest)?;
+    }
+    let mut all: Vec<String> = Vec::new();
+    for name in names.iter().chain(outputs.names()) {
+        let name = name.to_string();
+        if !all.contains(&name) {
+            all.push(name);
+        }
+    }
+    if !all.is_empty() && outputs.have_image() {
+        facts["image.name"] = all.join(",").into();
+    }
+    write_file(path, &serde_json::to_string_pretty(&facts)?)
+}
+
 /// Tells what was built, in files and on the terminal.
 pub(super) fn finish(
     args: &Args,
@@ -69,19 +105,6 @@ pub(super) fn finish(
         write_file(path, image.id.as_str())?;
     }
     let shown: Vec<String> = names.iter().map(Reference::familiar).collect();
-    if let Some(path) = &args.metadata_file {
-        let mut facts = serde_json::json!({
-            "containerimage.config.digest": image.id.as_str(),
-            "kiln.steps.cached": counts.cached,
-            "kiln.steps.cached_remotely": counts.remote,
-            "kiln.steps.ran": counts.ran,
-            "kiln.steps.skipped": counts.skipped,
-        });
-        if !names.is_empty() {
-            facts["image.name"] = shown.join(",").into();
-        }
-        write_file(path, &serde_json::to_string_pretty(&facts)?)?;
-    }
     if mode == Mode::Quiet {
         if !outputs.use_stdout() {
             ui::data(image.id.as_str());
@@ -121,6 +144,7 @@ fn summary(counts: Counts) -> String {
     let Counts {
         cached,
         remote,
+        fetched,
         ran,
         failed,
         cancelled,
@@ -131,6 +155,7 @@ fn summary(counts: Counts) -> String {
     let all = [
         (cached, "cached"),
         (remote, "cached remotely"),
+        (fetched, "fetched"),
         (ran, "ran"),
         (failed, "failed"),
         (cancelled, "cancelled"),
@@ -146,7 +171,8 @@ fn summary(counts: Counts) -> String {
 
 fn facts(counts: Counts) -> serde_json::Value {
     serde_json::json!({
-        "cached": counts.cached, "remote": counts.remote, "ran": counts.ran,
+        "cached": counts.cached, "remote": counts.remote, "fetched": counts.fetched,
+        "ran": counts.ran,
         "failed": counts.failed, "cancelled": counts.cancelled,
         "not-reached": counts.not_reached, "skipped": counts.skipped,
     })

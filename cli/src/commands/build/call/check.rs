@@ -36,16 +36,7 @@ pub(super) fn answer(
 }
 
 fn text(found: &[Finding], source: &SourceText, errors: &[LowerError]) {
-    for finding in found {
-        let page = finding.rule.url();
-        let page = page.map_or_else(String::new, |url| format!(" - {url}"));
-        ui::data(&format!(
-            "WARNING: {}{page}\n{}\n{}\n",
-            finding.rule.name(),
-            finding.detail,
-            source.excerpt_of(finding)
-        ));
-    }
+    checks::show(found, source, &std::io::stdout(), ui::data);
     for error in errors {
         source.lower_error(error);
     }

@@ -1,0 +1,89 @@
+//! Sources: whether they were fetched, also where that is not known at first.
+
+use super::*;
+
+/// Builds `commands` one after the other on a source, and gives the counts and what became of the
+/// vertices in the order in which that was told.
+async fn told(source: &str, commands: &[&str]) -> (Option<Counts>, Vec<(String, Outcome)>) {
+    let mut graph = Graph::new();
+    let mut last = graph.plan.add(Vertex {
+        op: Op::Source(Source {
+            kind: SourceKind::Context {
+                name: source.into(),
+            },
+            platform: BuildPlatform("linux/amd64".parse().unwrap()),
+        }),
+        inputs: vec![],
+        name: source.into(),
+        lines: None,
+        ignore_cache: None,
+        origin: Origin::default(),
+    });
+    for command in commands {
+        last = graph.run(command, &[last], false);
+    }
+    let names = graph.plan.clone();
+    let seen: Arc<Mutex<Vec<(String, Outcome)>>> = Arc::default();
+    let sink = seen.clone();
+    let options = Options {
+        shared: false,
+        parallelism: 8,
+        started: SystemTime::now(),
+        ttl: None,
+        unrecorded: false,
+        events: Events::new(move |event| {
+            if let Event::Finished {
+                vertex, outcome, ..
+            } = event
+            {
+                let name = names.vertex(vertex).name.clone();
+                sink.lock().unwrap().push((name, outcome));
+            }
+        }),
+        cancel: CancellationToken::new(),
+        over: CancellationToken::new(),
+    };
+    let worker = Arc::new(Arc::new(Memory::default()));
+    let solved = solve(Arc::new(graph.plan), &[last], worker, options).await;
+    let seen = seen.lock().unwrap().clone();
+    (solved.ok().map(|s| s.counts), seen)
+}
+
+#[tokio::test]
+async fn a_source_is_cached_only_if_nothing_was_transferred() {
+    let cached = Outcome::Cached(Found::Local);
+    for (source, command, outcome) in [
+        ("here", "a", &cached),
+        ("fetched", "a", &Outcome::Fetched),
+        ("late", "fetch", &Outcome::Fetched),
+        ("late", "find", &cached),
+        ("late", "a", &cached),
+    ] {
+        let (counts, told) = told(source, &[command, "b"]).await;
+        let is_source = |(name, _): &&(String, Outcome)| name == source;
+        let of_source: Vec<_> = told.iter().filter(is_source).collect();
+        assert_eq!(of_source.len(), 1, "{source} {command}: {told:?}");
+        assert_eq!(&of_source[0].1, outcome, "{source} {command}");
+        let fetched = usize::from(*outcome == Outcome::Fetched);
+        let wanted = Counts {
+            cached: 1 - fetched,
+            fetched,
+            ran: 2,
+            ..Counts::default()
+        };
+        assert_eq!(counts, Some(wanted), "{source} {command}");
+    }
+    // Nobody needed it: that is known when all else is done, and not before.
+    let (_, told) = told("late", &["a", "b"]).await;
+    assert_eq!(told[2], ("late".into(), cached));
+}
+
+#[tokio::test]
+async fn a_transfer_that_broke_off_is_neither_cached_nor_done() {
+    let (counts, told) = told("late", &["begin", "b"]).await;
+    assert!(counts.is_none());
+    let outcome = |name: &str| told.iter().find(|(n, _)| n == name).map(|(_, o)| o.clone());
+    assert_eq!(outcome("late"), Some(Outcome::Cancelled));
+    assert_eq!(outcome("begin"), Some(Outcome::Failed));
+    assert_eq!(outcome("b"), Some(Outcome::NotReached));
+}
