@@ -154,7 +154,7 @@ pub(crate) fn open(path: &Path) -> Result<Connection> {
     if version == 0 {
         use_wal(&db)?;
     }
-    db.execute_batch("PRAGMA synchronous = NORMAL;")?;
+    db.execute_batch("PRAGMA synchronous = NORMAL; PRAGMA journal_size_limit = 4194304;")?;
     if (0..VERSION).contains(&version) {
         migrate(&mut db, path.parent().unwrap_or(Path::new("")))?;
     }

@@ -76,15 +76,21 @@ impl Store {
         }
     }
 
+    /// Whether the reserve was spent, and there is room for another.
+    pub(crate) fn lacks_reserve(&self) -> Result<bool> {
+        Ok(!self.path(RESERVE).exists()
+            && system::free_bytes(self.root())? >= 4 * RESERVE_SIZE as u64)
+    }
+
     /// Puts the reserve aside again, if there is room enough.
     ///
     /// # Errors
     /// The file cannot be written.
     pub fn restore_reserve(&self) -> Result<()> {
-        let path = self.path(RESERVE);
-        if path.exists() || system::free_bytes(self.root())? < 4 * RESERVE_SIZE as u64 {
+        if !self.lacks_reserve()? {
             return Ok(());
         }
+        let path = self.path(RESERVE);
         let scratch = self.scratch()?;
         let new = scratch.path().join(RESERVE);
         std::fs::write(&new, vec![0; RESERVE_SIZE])

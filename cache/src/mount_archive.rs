@@ -1,6 +1,6 @@
 //! Cache mounts as archives: a tar, compressed with zstd, whose first entry is the mount itself.
 
-use std::io::{Read, Write};
+use std::io::{BufRead as _, BufReader, Read, Write};
 use std::path::Path;
 
 use kiln_image::compression::{Encoder, decoder};
@@ -51,6 +51,16 @@ impl Store {
             sparse: true,
             ..UnpackOptions::default()
         };
+        let mut plain = BufReader::new(plain);
+        let failed = |e| Error::io("read archive", e);
+        if plain.fill_buf().map_err(failed)?.is_empty() {
+            // What should have made it has failed; as a tar it would be an empty mount.
+            let why = "there is not one byte in it";
+            return Err(failed(std::io::Error::new(
+                std::io::ErrorKind::UnexpectedEof,
+                why,
+            )));
+        }
         unpack(plain, &root, &options)?;
         let Some(mount) = self.try_cache_mount(None, id, MountUse::Locked, &mut |_| Ok(()))? else {
             return Ok(false);
@@ -121,6 +131,17 @@ mod tests {
         std::fs::remove_dir_all(&mount.path).unwrap();
         exchange(&store, &mount.path, &new).unwrap();
         assert!(mount.path.join("old").is_file());
+    }
+
+    #[test]
+    fn no_bytes_at_all_are_no_mount() {
+        let dir = tempfile::tempdir().unwrap();
+        let store = Store::open(dir.path()).unwrap();
+        let import = |bytes: &'static [u8]| store.import_mount("one", Box::new(bytes));
+        assert!(import(b"").is_err());
+        assert!(store.mounts().unwrap().is_empty());
+        assert!(import(&[0; 1024]).unwrap());
+        assert_eq!(store.mounts().unwrap().len(), 1);
     }
 
     #[test]

@@ -57,6 +57,8 @@ impl Store {
             for folder in FOLDERS {
                 std::fs::create_dir_all(root.join(folder)).map_err(|e| fail(e.to_string()))?;
             }
+            // Before the first work directory is made in it.
+            system::spread_folders(&root.join("work-v1"));
             let dir = RootDir::open_trusted(root)?;
             // Layers hold programs with set-user-id bits: nobody else may reach them.
             dir.chmod(Path::new(""), 0o700)?;
@@ -194,14 +196,14 @@ impl Store {
         Ok(())
     }
 
-    /// Whether rows wait for [`Store::promote`], the trash for [`Store::empty_trash`], or cache
-    /// mounts for [`Store::measure_mounts`].
+    /// Whether rows wait for [`Store::promote`], the trash for [`Store::empty_trash`], cache mounts for
+    /// [`Store::measure_mounts`], or there is room for what [`Store::restore_reserve`] makes.
     ///
     /// # Errors
     /// The database refused, or the trash cannot be listed.
     pub fn needs_upkeep(&self) -> Result<bool> {
         let trash = RootDir::open_trusted(&self.path("trash"))?;
-        if !trash.read_dir(Path::new(""))?.is_empty() {
+        if !trash.read_dir(Path::new(""))?.is_empty() || self.lacks_reserve()? {
             return Ok(true);
         }
         let waits = |table: &str| format!("EXISTS (SELECT 1 FROM {table} WHERE boot IS NOT NULL)");

@@ -156,7 +156,7 @@ impl Engine {
         }
         let store = self.s.store.clone();
         if let Some(most) = policy.max_size
-            && store.total()? > most / 2
+            && store.total()? + store.own_bytes() > most / 2
         {
             // The sender lives as long as the engine.
             let _ = self.room.unmeasured.subscribe().wait_for(|n| *n == 0).await;

@@ -28,16 +28,26 @@ pub trait BlobSink: Send {
 }
 
 /// A file that holds a blob or the beginning of one.
-#[derive(Debug)]
-pub struct FileSink {
+pub struct FileSink<'a> {
     file: File,
+    resumed: &'a (dyn Fn(u64) + Send + Sync),
 }
 
-impl FileSink {
+impl<'a> FileSink<'a> {
     /// Resumes a file that is open for reading and writing.
     #[must_use]
     pub const fn new(file: File) -> Self {
-        Self { file }
+        Self {
+            file,
+            resumed: &|_| {},
+        }
+    }
+
+    /// Tells how many bytes of an earlier attempt have been read again, which takes a while for a
+    /// large file.
+    #[must_use]
+    pub fn telling(self, resumed: &'a (dyn Fn(u64) + Send + Sync)) -> Self {
+        Self { resumed, ..self }
     }
 
     /// The file.
@@ -47,7 +57,7 @@ impl FileSink {
     }
 }
 
-impl BlobSink for FileSink {
+impl BlobSink for FileSink<'_> {
     async fn resume(&mut self, hasher: &mut Hasher) -> io::Result<u64> {
         self.file.seek(SeekFrom::Start(0)).await?;
         let mut buffer = vec![0; 1 << 20];
@@ -59,6 +69,7 @@ impl BlobSink for FileSink {
             }
             hasher.update(buffer.get(..n).unwrap_or_default());
             total += n as u64;
+            (self.resumed)(total);
         }
         self.file.seek(SeekFrom::Start(total)).await?;
         Ok(total)

@@ -85,6 +85,11 @@ pub enum Event {
         /// The vertex.
         vertex: VertexId,
     },
+    /// Nothing is done for a vertex until something needs it: then a transfer begins, or it is finished.
+    Waiting {
+        /// The vertex.
+        vertex: VertexId,
+    },
     /// A step that no vertex was made for, since the target does not need it.
     Skipped {
         /// Its line for progress.

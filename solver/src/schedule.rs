@@ -300,6 +300,7 @@ impl<W: Worker> Run<W> {
         self.await_story(id).await;
         if let Ok((_, Some(arrival))) = &committed {
             drop(busy);
+            self.options.events.send(Event::Waiting { vertex: id });
             let (outcome, took) = self.arrived(arrival).await;
             self.finished(id, outcome, took, None, None);
             return Ok(());

@@ -124,6 +124,12 @@ fn wrong_usage_is_exit_code_2() {
         &["build", "--add-host", "x", "."],
         &["build", "--shm-size", "huge", "."],
         &["build", "--network", "moon", "."],
+        &[
+            "build",
+            "--cache-to",
+            "type=local,dest=d,single-flight=true",
+            ".",
+        ],
     ] {
         let out = lab
             .kiln(arguments)

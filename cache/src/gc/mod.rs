@@ -102,7 +102,7 @@ impl Store {
     }
 
     /// Bytes that the store takes for itself: its database, and what it keeps for a full disk.
-    fn own_bytes(&self) -> u64 {
+    pub fn own_bytes(&self) -> u64 {
         let files = ["meta-v1.db", "meta-v1.db-wal", full_disk::RESERVE];
         let sizes = files.map(|name| std::fs::metadata(self.path(name)));
         sizes.iter().flatten().map(std::fs::Metadata::len).sum()

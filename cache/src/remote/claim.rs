@@ -5,7 +5,8 @@
 //! that both take the same stale note run the step twice: a claim saves work, and nothing depends
 //! on it.
 //!
-//! A host that only reads looks at the notes and waits as well; a stale one it leaves there.
+//! A host that only reads looks at the notes and waits as well. It cannot take a stale one away, and
+//! meets it in each build until a host that writes does, so it loses patience sooner.
 //!
 //! A directory and a bucket refuse to create what exists. A registry does not, so there Fischer's
 //! algorithm is used: write, wait for longer than a write takes, and see whose note is there.
@@ -24,6 +25,8 @@ use super::{ASKING, Backend, Remote, RemoteError};
 const BEAT: Duration = Duration::from_secs(4);
 /// How long a note may stay the same before its host is taken for gone.
 const STALE: Duration = Duration::from_secs(20);
+/// The same for a host that only reads.
+const STALE_TO_READERS: Duration = Duration::from_secs(10);
 /// How long it takes at a registry until all hosts see the same note.
 const SETTLE: Duration = Duration::from_millis(750);
 
@@ -147,7 +150,9 @@ impl Remote {
         let note = note.await?.map(|note| Note::parse(&note));
         let note = note.filter(|note| !note.owner.is_empty());
         *seen = note.map(|note| Waiting::go_on(note, seen.as_ref()));
-        Ok(seen.as_ref().is_some_and(|other| !other.is_stale()))
+        Ok(seen
+            .as_ref()
+            .is_some_and(|other| other.since.elapsed() < STALE_TO_READERS))
     }
 
     /// Whether hosts wait for each other's steps where all of these remotes are: they are one place, by

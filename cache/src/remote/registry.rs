@@ -270,7 +270,7 @@ impl Registry {
         progress: &(dyn Fn(u64) + Send + Sync),
     ) -> Result<(), RemoteError> {
         let file = store.open_partial(&blob.digest)?;
-        let mut sink = FileSink::new(tokio::fs::File::from_std(file));
+        let mut sink = FileSink::new(tokio::fs::File::from_std(file)).telling(progress);
         self.client
             .fetch_blob(&self.reference, blob, &mut sink, progress)
             .await

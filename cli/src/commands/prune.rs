@@ -125,6 +125,10 @@ fn confirmed(args: &Args) -> Result<bool, Failure> {
     write!(err, "Are you sure you want to continue? [y/N] ").and_then(|()| err.flush())?;
     let mut answer = String::new();
     std::io::stdin().lock().read_line(&mut answer)?;
+    if !answer.ends_with('\n') {
+        // Nobody has ended the line.
+        writeln!(err)?;
+    }
     Ok(matches!(answer.trim(), "y" | "Y" | "yes"))
 }
 

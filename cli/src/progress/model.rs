@@ -21,6 +21,8 @@ pub(crate) struct Step {
     pub(crate) name: Arc<str>,
     pub(crate) lines: Option<Lines>,
     pub(crate) started: Option<Instant>,
+    /// Nothing is done for it yet.
+    pub(crate) waits: bool,
     pub(crate) outcome: Option<Outcome>,
     pub(crate) took: Duration,
     pub(crate) error: Option<String>,
@@ -79,6 +81,7 @@ impl Model {
                     name,
                     lines,
                     started: Some(now),
+                    waits: false,
                     outcome: None,
                     took: Duration::ZERO,
                     error: None,
@@ -88,6 +91,11 @@ impl Model {
                     moved: BTreeMap::new(),
                 };
                 self.steps.insert(*vertex, step);
+            }
+            Event::Waiting { vertex } => {
+                if let Some(step) = self.steps.get_mut(vertex) {
+                    step.waits = step.moved.is_empty();
+                }
             }
             Event::Finished {
                 vertex,
@@ -99,6 +107,7 @@ impl Model {
                 self.counts.add(outcome);
                 if let Some(step) = self.steps.get_mut(vertex) {
                     step.flush();
+                    step.waits = false;
                     step.outcome = Some(outcome.clone());
                     step.took = *took;
                     step.error.clone_from(error);
@@ -116,6 +125,9 @@ impl Model {
                 total,
             } => {
                 if let Some(step) = self.steps.get_mut(vertex) {
+                    if std::mem::take(&mut step.waits) {
+                        step.started = Some(now);
+                    }
                     step.moved
                         .insert(label.clone(), (*current, total.unwrap_or(*current)));
                 }

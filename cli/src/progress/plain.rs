@@ -106,11 +106,8 @@ impl View for Plain {
                     Outcome::Cached(Found::Remote(name)) => {
                         writeln!(out, "#{number} CACHED from {name}\n")
                     }
-                    Outcome::Cached(Found::Local) if took.as_millis() < 50 => {
-                        writeln!(out, "#{number} CACHED\n")
-                    }
                     Outcome::Cached(Found::Local) => {
-                        writeln!(out, "#{number} DONE {:.1}s\n", took.as_secs_f64())
+                        writeln!(out, "#{number} CACHED\n")
                     }
                     Outcome::Fetched | Outcome::Ran => {
                         writeln!(out, "#{number} DONE {:.1}s\n", took.as_secs_f64())

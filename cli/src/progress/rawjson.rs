@@ -30,6 +30,7 @@ fn value(event: &Event) -> Value {
             "lines": lines.map(|l| [l.first, l.last]),
         }),
         Event::Started { vertex } => json!({"event": "started", "vertex": vertex.index()}),
+        Event::Waiting { vertex } => json!({"event": "waiting", "vertex": vertex.index()}),
         Event::Finished {
             vertex,
             outcome: o,

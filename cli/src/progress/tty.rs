@@ -127,6 +127,7 @@ fn frame(model: &Model, title: &str, explain: bool, width: usize, height: usize)
         .order
         .iter()
         .filter_map(|id| model.steps.get(id))
+        .filter(|step| !step.waits)
         .collect();
     let mut body: Vec<(bool, Vec<String>)> = Vec::new();
     for step in &steps {

@@ -162,19 +162,20 @@ impl Engine {
         })?;
         tokio::pin!(ended);
         let event = tokio::select! {
-            event = &mut ended => event,
+            event = &mut ended => Some(event),
             () = step.cancel.cancelled() => {
                 self.spawner()?.signal(id, 9)?;
                 // Nothing may still write when the directory is thrown away.
                 let _ = (&mut ended).await;
-                return Err(Error::Cancelled);
+                None
             }
         };
         // Everything that held the pipes is gone, so they end.
         let _ = tokio::time::timeout(std::time::Duration::from_secs(5), read).await;
         match event {
-            Ok(event) => Ok(event?),
-            Err(_) => Err(kiln_runtime::Error::SpawnerGone.into()),
+            None => Err(Error::Cancelled),
+            Some(Ok(event)) => Ok(event?),
+            Some(Err(_)) => Err(kiln_runtime::Error::SpawnerGone.into()),
         }
     }
 }

@@ -45,16 +45,16 @@ impl Meeting {
         let mut places = HashSet::new();
         for remote in from.iter().filter(|r| places.insert(r.label())) {
             let here = |r: &&Remote| r.label() == remote.label();
-            let written = to.iter().filter(|t| t.mode == Mode::Max);
-            let written: Vec<&Remote> = written.map(|t| &t.remote).filter(here).collect();
+            let written = || to.iter().filter(|t| here(&&t.remote));
             let mut all: Vec<&Remote> = from.iter().filter(here).collect();
-            all.extend(&written);
+            all.extend(written().map(|t| &t.remote));
             if !Remote::has_single_flight(&all) {
                 continue;
             }
-            match written.first() {
+            // Whoever leaves a few results only must not have others wait for the rest.
+            match written().find(|t| t.mode == Mode::Max) {
                 Some(target) if meeting.claims.is_none() => {
-                    meeting.claims = Some((*target).clone());
+                    meeting.claims = Some(target.remote.clone());
                 }
                 _ => meeting.watched.push(remote.clone()),
             }
@@ -258,6 +258,8 @@ mod tests {
             (&["dir", "dir"], &["dir,mode=min"], false, 1),
             (&["dir,single-flight=false"], &["dir,mode=max"], false, 0),
             (&["dir"], &["dir,mode=max,single-flight=false"], false, 0),
+            (&["dir"], &["dir,mode=min,single-flight=false"], false, 0),
+            (&["a/b"], &["a/b,mode=min,single-flight=true"], false, 1),
             (&["a/b"], &["a/b,mode=max"], false, 0),
             (&["a/b,single-flight=true"], &[], false, 1),
             (&["a/b,single-flight=true"], &["a/b,mode=max"], true, 0),

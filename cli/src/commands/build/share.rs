@@ -128,6 +128,13 @@ pub(super) fn of(
     if !inline && all.iter().all(|specs| specs.is_empty()) {
         return Ok(None);
     }
+    let lonely = |spec: &&RemoteSpec| {
+        spec.single_flight == Some(true) && !from.iter().any(|f| f.kind == spec.kind)
+    };
+    if let Some(spec) = to.iter().find(lonely) {
+        let text = format!("--cache-to `{spec}`: single-flight needs the same place to be read");
+        return Err(Failure::usage(text).with_hint("add it as --cache-from"));
+    }
     let mut registries = app.settings.registries.clone();
     // A cache that takes long is worse than none.
     registries.retry = RetryPolicy {
