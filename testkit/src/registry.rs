@@ -125,7 +125,9 @@ impl RegistryProcess {
                 bail!("docker-registry ended: {log}");
             }
             let address = SocketAddr::from((Ipv4Addr::LOCALHOST, port));
-            if TcpStream::connect(address).is_ok() {
+            // Where nobody listens, a connection may meet itself: it got this very port.
+            let connected = TcpStream::connect(address);
+            if connected.is_ok_and(|c| c.local_addr().is_ok_and(|own| own != address)) {
                 return Ok(Some(registry));
             }
             std::thread::sleep(Duration::from_millis(20));

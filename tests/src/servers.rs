@@ -85,7 +85,9 @@ fn start(
             .unwrap_or_else(|e| panic!("{program}: {e}"));
         let until = Instant::now() + Duration::from_secs(60);
         while child.try_wait().unwrap().is_none() && Instant::now() < until {
-            if TcpStream::connect((address, port)).is_ok() {
+            // Where nobody listens, a connection may meet itself: it got this very port.
+            let connected = TcpStream::connect((address, port));
+            if connected.is_ok_and(|c| c.local_addr().is_ok_and(|own| own.port() != port)) {
                 return Running {
                     child,
                     address: format!("{address}:{port}"),
