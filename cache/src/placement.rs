@@ -49,7 +49,8 @@ impl Removal {
     }
 
     fn is_remembered(&self, now: u64) -> bool {
-        self.at + MEMORY > now
+        // A clock that was once ahead is forgiven as well.
+        now.abs_diff(self.at) < MEMORY
     }
 
     /// Whether files from this group on come near it.
@@ -182,6 +183,8 @@ mod tests {
         }
         assert!(removal.is_remembered(1000) && removal.is_remembered(1359));
         assert!(!removal.is_remembered(1360));
+        let damaged = Removal::parse(&format!("{} 50 60", u64::MAX)).unwrap();
+        assert!(!damaged.is_remembered(1000));
         for line in ["", "1 2", "a b c", "1 2 -3"] {
             assert_eq!(Removal::parse(line), None, "{line}");
         }

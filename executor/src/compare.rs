@@ -5,6 +5,7 @@ use std::io::Read;
 use std::path::Path;
 
 use kiln_cache::{LayerId, Store, is_image_xattr, pack};
+use kiln_image::read_full;
 use kiln_sys::{FileKind, RootDir, Stat};
 
 use crate::engine::Engine;
@@ -262,7 +263,7 @@ fn first_differing(
     let (mut x, mut y) = (vec![0; 256 << 10], vec![0; 256 << 10]);
     let mut offset = 0;
     loop {
-        let (n, m) = (fill(&mut a, &mut x)?, fill(&mut b, &mut y)?);
+        let (n, m) = (read_full(&mut a, &mut x)?, read_full(&mut b, &mut y)?);
         let (left, right) = (&x[..n], &y[..m]);
         if left != right {
             let same = left.iter().zip(right).take_while(|(l, r)| l == r).count();
@@ -280,17 +281,6 @@ fn first_differing(
         }
         offset += n as u64;
     }
-}
-
-fn fill(from: &mut impl Read, buffer: &mut [u8]) -> std::io::Result<usize> {
-    let mut filled = 0;
-    while filled < buffer.len() {
-        match from.read(&mut buffer[filled..])? {
-            0 => break,
-            n => filled += n,
-        }
-    }
-    Ok(filled)
 }
 
 #[cfg(test)]

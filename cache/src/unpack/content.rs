@@ -5,6 +5,7 @@ use std::io::{Read, Seek as _, SeekFrom, Write as _};
 use std::sync::mpsc;
 use std::thread::JoinHandle;
 
+use kiln_image::read_full;
 use kiln_sys::{Attributes, NewFile};
 
 use crate::error::{Error, Result};
@@ -71,7 +72,7 @@ impl Writer {
         while attributes.is_some() {
             let spare = self.spare.try_recv();
             let mut bytes = spare.unwrap_or_else(|_| vec![0; BUFFER]);
-            let filled = fill(data, &mut bytes)?;
+            let filled = read_full(data, &mut bytes).map_err(|e| Error::io("read archive", e))?;
             if let Some(hasher) = &mut hasher {
                 hasher.update(bytes.get(..filled).unwrap_or_default());
             }
@@ -121,20 +122,6 @@ fn write_all(
 fn ended() -> Error {
     let ended = std::io::Error::other("the thread that writes has ended");
     Error::io("write file", ended)
-}
-
-/// Reads until `buffer` is full or the data ends.
-fn fill(data: &mut dyn Read, buffer: &mut [u8]) -> Result<usize> {
-    let mut filled = 0;
-    while let Some(rest) = buffer.get_mut(filled..).filter(|rest| !rest.is_empty()) {
-        match data.read(rest) {
-            Ok(0) => break,
-            Ok(n) => filled += n,
-            Err(e) if e.kind() == std::io::ErrorKind::Interrupted => {}
-            Err(e) => return Err(Error::io("read archive", e)),
-        }
-    }
-    Ok(filled)
 }
 
 /// Appends to a new file, in which what is skipped reads as zeros.

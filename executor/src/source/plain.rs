@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex, PoisonError, mpsc};
 use std::thread::JoinHandle;
 
 use kiln_image::compression::decoder;
-use kiln_image::{Digest, Hasher};
+use kiln_image::{Digest, Hasher, read_full};
 
 /// Bytes that are passed on at once.
 const CHUNK: usize = 256 << 10;
@@ -73,7 +73,7 @@ impl PlainTar {
                 loop {
                     let next = own.lock().unwrap_or_else(PoisonError::into_inner).pop();
                     let mut bytes = next.unwrap_or_else(|| vec![0; CHUNK]);
-                    let filled = match fill(&mut plain, &mut bytes) {
+                    let filled = match read_full(&mut plain, &mut bytes) {
                         Ok(0) => break,
                         Ok(filled) => filled,
                         Err(error) => {
@@ -136,20 +136,6 @@ impl Read for PlainTar {
             }
         }
     }
-}
-
-/// Reads until `out` is full or the input ends.
-fn fill(input: &mut impl Read, out: &mut [u8]) -> std::io::Result<usize> {
-    let mut filled = 0;
-    while let Some(rest) = out.get_mut(filled..).filter(|rest| !rest.is_empty()) {
-        match input.read(rest) {
-            Ok(0) => break,
-            Ok(n) => filled += n,
-            Err(e) if e.kind() == std::io::ErrorKind::Interrupted => {}
-            Err(e) => return Err(e),
-        }
-    }
-    Ok(filled)
 }
 
 #[cfg(test)]
