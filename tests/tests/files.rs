@@ -464,3 +464,18 @@ fn special_files_and_odd_names_are_copied_or_refused() {
     let out = lab.build(&context).output().orderly();
     assert!(out.wall.as_secs() < 20, "hung on a FIFO: {out}");
 }
+
+#[test]
+fn a_tree_of_more_directories_than_a_process_may_open_is_copied() {
+    let lab = Lab::new();
+    let context = lab.context(
+        "context",
+        &[("Dockerfile", "FROM busybox\nCOPY src /out\n")],
+    );
+    for number in 0..300 {
+        context.write(&format!("src/{number}/file"), number.to_string());
+    }
+    lab.build(&context).tag("x").after("ulimit -n 128").built();
+    let all = lab.run("x", &["sh", "-c", "cat /out/*/file | wc -c"]);
+    assert_eq!(all.trim(), (10 + 90 * 2 + 200 * 3).to_string());
+}

@@ -3,5 +3,5 @@
 mod stat_cache;
 mod tree;
 
-pub use stat_cache::StatCache;
+pub use stat_cache::{FileDigest, StatCache};
 pub use tree::{Keep, Node, Owners, hash_tree};

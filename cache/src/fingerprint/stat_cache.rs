@@ -17,8 +17,8 @@ use crate::store::Store;
 
 /// Resolution that is granted to file times, in nanoseconds: kernels tick at 100 Hz or faster.
 const RACY: i128 = 50_000_000;
-const MAGIC: &[u8; 8] = b"kilnst01";
-const RECORD: usize = 8 + 8 + 8 + 8 + 4 + 8 + 4 + 32;
+const MAGIC: &[u8; 8] = b"kilnst02";
+const RECORD: usize = 8 + 8 + 8 + 8 + 4 + 8 + 4 + 32 + 1;
 
 /// What identifies an unchanged file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -32,7 +32,16 @@ struct Known {
     size: u64,
     mtime: (i64, u32),
     ctime: (i64, u32),
-    digest: [u8; 32],
+    content: FileDigest,
+}
+
+/// What is remembered of a file.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct FileDigest {
+    /// Digest of its attributes and content.
+    pub digest: blake3::Hash,
+    /// It has attributes that count.
+    pub attributes: bool,
 }
 
 /// The stat cache of one context.
@@ -87,7 +96,10 @@ fn decode(bytes: &[u8]) -> Option<HashMap<FileId, Known>> {
             size: u(16)?,
             mtime: (u(24)?.cast_signed(), n(32)?),
             ctime: (u(36)?.cast_signed(), n(44)?),
-            digest: r.get(48..80)?.try_into().ok()?,
+            content: FileDigest {
+                digest: blake3::Hash::from_slice(r.get(48..80)?).ok()?,
+                attributes: *r.get(80)? != 0,
+            },
         };
         out.insert(
             FileId {
@@ -101,8 +113,8 @@ fn decode(bytes: &[u8]) -> Option<HashMap<FileId, Known>> {
 }
 
 impl StatCache {
-    /// The digest of a file's content, if it is known to be unchanged.
-    pub fn get(&self, st: &Stat) -> Option<blake3::Hash> {
+    /// The digest of a file, if it is known to be unchanged.
+    pub fn get(&self, st: &Stat) -> Option<FileDigest> {
         let id = FileId {
             dev: st.dev,
             ino: st.ino,
@@ -113,12 +125,12 @@ impl StatCache {
             return None;
         }
         self.hits.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
-        Some(blake3::Hash::from_bytes(known.digest))
+        Some(known.content)
     }
 
     /// Remembers a digest. `st` was read before the content, and `started` is the time before
     /// that.
-    pub fn put(&self, st: &Stat, digest: &blake3::Hash, started: SystemTime) {
+    pub fn put(&self, st: &Stat, content: FileDigest, started: SystemTime) {
         let nanos = |t: (i64, u32)| i128::from(t.0) * 1_000_000_000 + i128::from(t.1);
         let now = started
             .duration_since(UNIX_EPOCH)
@@ -130,7 +142,7 @@ impl StatCache {
             size: st.size,
             mtime: st.mtime,
             ctime: st.ctime,
-            digest: *digest.as_bytes(),
+            content,
         };
         if let Ok(mut new) = self.new.lock() {
             new.push((
@@ -168,7 +180,8 @@ impl StatCache {
                 bytes.extend_from_slice(&secs.to_le_bytes());
                 bytes.extend_from_slice(&nanos.to_le_bytes());
             }
-            bytes.extend_from_slice(&k.digest);
+            bytes.extend_from_slice(k.content.digest.as_bytes());
+            bytes.push(k.content.attributes.into());
         }
         let sum = blake3::hash(&bytes[MAGIC.len()..]);
         bytes.extend_from_slice(sum.as_bytes());
@@ -196,10 +209,13 @@ mod tests {
         std::fs::write(context.join("a"), "one").unwrap();
         let root = RootDir::open_trusted(&context).unwrap();
         let st = root.lstat(Path::new("a")).unwrap();
-        let digest = blake3::hash(b"one");
+        let digest = FileDigest {
+            digest: blake3::hash(b"one"),
+            attributes: true,
+        };
 
         let cache = store.stat_cache(&context);
-        cache.put(&st, &digest, SystemTime::now());
+        cache.put(&st, digest, SystemTime::now());
         cache.save().unwrap();
         assert_eq!(
             store.stat_cache(&context).get(&st),
@@ -210,7 +226,7 @@ mod tests {
         let cache = store.stat_cache(&context);
         cache.put(
             &st,
-            &digest,
+            digest,
             SystemTime::now() + std::time::Duration::from_secs(1),
         );
         cache.save().unwrap();
@@ -234,7 +250,7 @@ mod tests {
     #[test]
     fn a_damaged_file_is_an_empty_cache() {
         assert!(decode(b"").is_none());
-        assert!(decode(b"kilnst01").is_none());
-        assert!(decode(&[b"kilnst01".as_slice(), &[7; 200]].concat()).is_none());
+        assert!(decode(MAGIC).is_none());
+        assert!(decode(&[MAGIC.as_slice(), &[7; 200]].concat()).is_none());
     }
 }

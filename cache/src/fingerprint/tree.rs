@@ -9,7 +9,7 @@ use kiln_solver::explain::PathFacts;
 use kiln_sys::{FileKind, RootDir, Stat, xattr};
 use rayon::prelude::*;
 
-use super::stat_cache::StatCache;
+use super::stat_cache::{FileDigest, StatCache};
 use crate::error::{Error, Result};
 use crate::pack::is_image_xattr;
 
@@ -34,7 +34,7 @@ pub struct Node<'a> {
     pub owners: Owners,
     /// Modes of files and directories are part of the identity.
     pub modes: bool,
-    /// Told what counts of each path; costs a look at the attributes of every file.
+    /// Told what counts of each path.
     pub list: Option<&'a (dyn Fn(PathFacts) + Sync)>,
 }
 
@@ -125,10 +125,10 @@ fn hash_object(
             }
         }
         FileKind::File => {
-            let digest = hash_file(node, dir, name, &st)?;
-            hasher.update(digest.as_bytes());
+            let content = hash_file(node, dir, name, &st)?;
+            hasher.update(content.digest.as_bytes());
             if node.list.is_some() {
-                list_file(dir, name, &digest, &mut facts)?;
+                list_file(dir, name, content, &mut facts)?;
             }
         }
         FileKind::Symlink => {
@@ -183,19 +183,14 @@ fn short_digest(list: &[(Vec<u8>, Vec<u8>)]) -> String {
 
 /// The digest of a file is one of attributes and content. Where there are attributes, the content
 /// is hashed once more, so that it is clear which of the two has changed.
-fn list_file(
-    dir: &RootDir,
-    name: &Path,
-    digest: &blake3::Hash,
-    facts: &mut PathFacts,
-) -> Result<()> {
+fn list_file(dir: &RootDir, name: &Path, content: FileDigest, facts: &mut PathFacts) -> Result<()> {
+    if !content.attributes {
+        facts.content = short(&content.digest);
+        return Ok(());
+    }
     let fd = dir.open_read_nofollow(name)?;
     facts.xattrs = short_digest(&xattr::list_open(&fd)?);
-    facts.content = if facts.xattrs.is_empty() {
-        short(digest)
-    } else {
-        short(&hash_content(blake3::Hasher::new(), fd.into(), name)?)
-    };
+    facts.content = short(&hash_content(blake3::Hasher::new(), fd.into(), name)?);
     Ok(())
 }
 
@@ -253,7 +248,7 @@ fn attributes(hasher: &mut blake3::Hasher, list: &[(Vec<u8>, Vec<u8>)]) {
 }
 
 /// Attributes and content of a file, as one digest.
-fn hash_file(node: &Node<'_>, dir: &RootDir, name: &Path, st: &Stat) -> Result<blake3::Hash> {
+fn hash_file(node: &Node<'_>, dir: &RootDir, name: &Path, st: &Stat) -> Result<FileDigest> {
     if let Some(known) = node.cache.and_then(|c| c.get(st)) {
         return Ok(known);
     }
@@ -262,12 +257,16 @@ fn hash_file(node: &Node<'_>, dir: &RootDir, name: &Path, st: &Stat) -> Result<b
     // What is hashed is what was opened, whatever has become of the name meanwhile.
     let before = kiln_sys::RootDir::stat_of(&fd)?;
     let mut hasher = blake3::Hasher::new();
-    attributes(&mut hasher, &xattr::list_open(&fd)?);
-    let digest = hash_content(hasher, fd.into(), name)?;
+    let list = xattr::list_open(&fd)?;
+    attributes(&mut hasher, &list);
+    let content = FileDigest {
+        digest: hash_content(hasher, fd.into(), name)?,
+        attributes: list.iter().any(|(name, _)| is_image_xattr(name)),
+    };
     if let Some(cache) = node.cache {
-        cache.put(&before, &digest, started);
+        cache.put(&before, content, started);
     }
-    Ok(digest)
+    Ok(content)
 }
 
 fn hash_content(

@@ -128,7 +128,11 @@ fn copy_match(job: &Job<'_>, copy: &Copy, one: &Match, owner: Owner) -> Result<(
         } else {
             from_dir.sub_dir(Path::new(&from_name))?
         };
-        copy_children(job, &from, &one.path, &real)?;
+        let to = Place {
+            path: &real,
+            is_new: existed.is_none(),
+        };
+        copy_children(job, &from, &one.path, to)?;
         if existed.is_none() {
             let dir = job.target.directory(&real, 0o755, (0, 0))?;
             dir.set_mtime(Path::new(""), st.mtime)?;
@@ -147,7 +151,11 @@ fn copy_match(job: &Job<'_>, copy: &Copy, one: &Match, owner: Owner) -> Result<(
     };
     job.target
         .directory(&parent, job.mode_of_parents(), owner)?;
-    copy_object(job, &from_dir, &from_name, &one.path, &parent, &name)
+    let to = Place {
+        path: &parent,
+        is_new: false,
+    };
+    copy_object(job, &from_dir, &from_name, &one.path, to, &name)
 }
 
 /// `--parents`: directories on the way look like those of the source.
@@ -172,7 +180,16 @@ fn parents_of(job: &Job<'_>, one: &Match, dest: &str, owner: Owner) -> Result<()
 /// Directories with fewer names are copied by one thread.
 const PARALLEL_FROM: usize = 64;
 
-fn copy_children(job: &Job<'_>, from: &RootDir, path: &str, to: &str) -> Result<()> {
+/// A directory that is copied into.
+#[derive(Clone, Copy)]
+struct Place<'a> {
+    /// Its real path.
+    path: &'a str,
+    /// It was made for this copy and shows nothing of below, so that no name in it is taken.
+    is_new: bool,
+}
+
+fn copy_children(job: &Job<'_>, from: &RootDir, path: &str, to: Place<'_>) -> Result<()> {
     if (job.stop)() {
         return Err(Error::Cancelled);
     }
@@ -204,13 +221,13 @@ fn copy_children(job: &Job<'_>, from: &RootDir, path: &str, to: &str) -> Result<
     names.par_iter().with_min_len(16).try_for_each(one)
 }
 
-/// Copies one object, with everything below it, to `name` in the directory `parent`.
+/// Copies one object, with everything below it, to `name` in a directory.
 fn copy_object(
     job: &Job<'_>,
     from: &RootDir,
     from_name: &OsStr,
     path: &str,
-    parent: &str,
+    into: Place<'_>,
     name: &str,
 ) -> Result<()> {
     let source = Path::new(from_name);
@@ -218,7 +235,7 @@ fn copy_object(
     if job.filter.excludes(path, st.is_dir()) {
         if st.is_dir() && job.filter.may_include_below(path) {
             let way = Way {
-                at: join(parent, name),
+                at: join(into.path, name),
                 st,
                 above: None,
             };
@@ -226,9 +243,13 @@ fn copy_object(
         }
         return Ok(());
     }
-    let at = join(parent, name);
+    let at = join(into.path, name);
     if st.is_dir() {
-        let existed = job.target.lstat(&at)?;
+        let existed = if into.is_new {
+            None
+        } else {
+            job.target.lstat(&at)?
+        };
         if existed
             .as_ref()
             .is_some_and(|st| st.kind == FileKind::Symlink)
@@ -247,26 +268,23 @@ fn copy_object(
             dir.chown(Path::new(""), uid, gid)?;
             dir.chmod(Path::new(""), job.mode_of(&st))?;
         }
-        copy_children(job, &inside, path, &at)?;
+        let to = Place {
+            path: &at,
+            is_new: existed.is_none(),
+        };
+        copy_children(job, &inside, path, to)?;
         return finish_directory(job, &inside, &at, &st);
     }
-    let dir = job.target.directory(parent, 0o755, (0, 0))?;
+    let dir = job.target.directory(into.path, 0o755, (0, 0))?;
     let to = Path::new(name);
-    match job.target.lstat(&at)? {
-        Some(old) if old.is_dir() => {
+    if !into.is_new {
+        if job.target.lstat(&at)?.is_some_and(|old| old.is_dir()) {
             return Err(Error::Other(format!(
                 "cannot replace the directory `/{at}` by a file"
             )));
         }
-        Some(_) => {
-            if dir.try_lstat(to)?.is_some() {
-                dir.unlink(to)?;
-            }
-        }
-        None => {
-            if dir.try_lstat(to)?.is_some() {
-                dir.unlink(to)?;
-            }
+        if dir.try_lstat(to)?.is_some() {
+            dir.unlink(to)?;
         }
     }
     match st.kind {
@@ -325,7 +343,11 @@ fn copy_partly(job: &Job<'_>, inside: &RootDir, path: &str, way: &Way<'_>) -> Re
         let st = inside.lstat(Path::new(&entry.name))?;
         if !job.filter.excludes(&below, st.is_dir()) {
             way.make(job)?;
-            copy_object(job, inside, &entry.name, &below, &way.at, &name)?;
+            let to = Place {
+                path: &way.at,
+                is_new: false,
+            };
+            copy_object(job, inside, &entry.name, &below, to, &name)?;
         } else if st.is_dir() && job.filter.may_include_below(&below) {
             let next = Way {
                 at: join(&way.at, &name),

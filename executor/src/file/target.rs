@@ -15,11 +15,14 @@ use crate::error::{Error, Result};
 /// An owner and group.
 pub(crate) type Owner = (u32, u32);
 
+/// Directories that are kept open for the next look: far fewer than a process may open.
+const MAX_OPEN: usize = 64;
+
 /// Both trees.
 pub(crate) struct Target<'a> {
     upper: RootDir,
     below: &'a RootDir,
-    /// Directories of the upper tree that have been opened, by their real path.
+    /// Some directories of the upper tree that have been opened, by their real path.
     open: Mutex<HashMap<String, Arc<RootDir>>>,
 }
 
@@ -89,7 +92,7 @@ impl<'a> Target<'a> {
         }
         if at.is_empty() {
             let dir = Arc::new(self.upper.try_clone()?);
-            self.known().insert(String::new(), dir.clone());
+            self.keep_open(at, &dir);
             return Ok(dir);
         }
         let (parent, name) = at.rsplit_once('/').unwrap_or(("", at));
@@ -129,8 +132,16 @@ impl<'a> Target<'a> {
             }
         }
         let dir = Arc::new(parent.sub_dir(name)?);
-        self.known().insert(at.to_owned(), dir.clone());
+        self.keep_open(at, &dir);
         Ok(dir)
+    }
+
+    fn keep_open(&self, at: &str, dir: &Arc<RootDir>) {
+        let mut known = self.known();
+        if known.len() >= MAX_OPEN {
+            known.clear();
+        }
+        known.insert(at.to_owned(), dir.clone());
     }
 
     fn known(&self) -> std::sync::MutexGuard<'_, HashMap<String, Arc<RootDir>>> {
