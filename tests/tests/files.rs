@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, reason = "a panic is how a test reports")]
 
 use std::io::Write as _;
+use std::os::unix::ffi::OsStrExt as _;
 use std::os::unix::fs::MetadataExt as _;
 
 use kiln_tests::{Answer, Lab, Repository, Server, Tarball, tool};
@@ -478,4 +479,32 @@ fn a_tree_of_more_directories_than_a_process_may_open_is_copied() {
     lab.build(&context).tag("x").after("ulimit -n 128").built();
     let all = lab.run("x", &["sh", "-c", "cat /out/*/file | wc -c"]);
     assert_eq!(all.trim(), (10 + 90 * 2 + 200 * 3).to_string());
+}
+
+#[test]
+fn names_that_are_not_utf8_keep_their_bytes() {
+    let lab = Lab::new();
+    let context = lab.context(
+        "context",
+        &[(
+            "Dockerfile",
+            "FROM busybox AS first\nCOPY src /src\nFROM busybox\nCOPY --from=first /src /out\n",
+        )],
+    );
+    context.dir("src");
+    for (name, text) in [(b"a\xff", "one"), (b"a\xfe", "two")] {
+        let name = std::ffi::OsStr::from_bytes(name);
+        let dir = context.at("src").join(name);
+        std::fs::create_dir(&dir).unwrap();
+        std::fs::write(dir.join(name), text).unwrap();
+    }
+    lab.build(&context).tag("x").built();
+    let script = "cd /out && printf '%s\\n' * | od -An -tx1 && cat */*";
+    let shown = lab.run("x", &["sh", "-c", script]);
+    assert_eq!(shown.trim(), "61 fe 0a 61 ff 0a\ntwoone");
+
+    context.dockerfile("FROM busybox\nCOPY src/* /out/\n");
+    lab.build(&context)
+        .fails()
+        .says(&["whose name is not UTF-8"]);
 }

@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::ffi::OsStr;
 use std::io::Write as _;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use kiln_cache::fingerprint::Keep;
@@ -32,7 +32,7 @@ struct Job<'a> {
     reset_owner: bool,
     chmod: Option<&'a ModeChange>,
     /// Where files with several names were copied to first.
-    links: Mutex<HashMap<(u64, u64), String>>,
+    links: Mutex<HashMap<(u64, u64), PathBuf>>,
     stop: &'a (dyn Fn() -> bool + Sync),
 }
 
@@ -120,21 +120,22 @@ fn copy_match(job: &Job<'_>, copy: &Copy, one: &Match, owner: Owner) -> Result<(
     if one.is_dir {
         let st = from_dir.lstat(Path::new(&from_name))?;
         let real = job.target.real_path(&dest)?;
-        let existed = job.target.lstat(&real)?;
+        let real = Path::new(&real);
+        let existed = job.target.lstat(real)?;
         // As BuildKit: only what is in the directory is copied, not what it looks like itself.
-        job.target.directory(&real, job.mode_of_parents(), owner)?;
+        job.target.directory(real, job.mode_of_parents(), owner)?;
         let from = if one.path.is_empty() {
             from_dir
         } else {
             from_dir.sub_dir(Path::new(&from_name))?
         };
         let to = Place {
-            path: &real,
+            path: real,
             is_new: existed.is_none(),
         };
         copy_children(job, &from, &one.path, to)?;
         if existed.is_none() {
-            let dir = job.target.directory(&real, 0o755, (0, 0))?;
+            let dir = job.target.directory(real, 0o755, (0, 0))?;
             dir.set_mtime(Path::new(""), st.mtime)?;
         }
         return Ok(());
@@ -142,20 +143,24 @@ fn copy_match(job: &Job<'_>, copy: &Copy, one: &Match, owner: Owner) -> Result<(
     let name = copy.rename_to.as_deref().unwrap_or(&one.name);
     let wants_dir = dest.ends_with('/') && !copy.parents;
     let real = job.target.real_path(&dest)?;
-    let is_dir = wants_dir || job.target.lstat(&real)?.is_some_and(|st| st.is_dir());
+    let is_dir = wants_dir
+        || job
+            .target
+            .lstat(Path::new(&real))?
+            .is_some_and(|st| st.is_dir());
     let (parent, name) = if is_dir {
         (real, name.to_owned())
     } else {
         let (parent, name) = real.rsplit_once('/').unwrap_or(("", &real));
         (parent.to_owned(), name.to_owned())
     };
-    job.target
-        .directory(&parent, job.mode_of_parents(), owner)?;
+    let parent = Path::new(&parent);
+    job.target.directory(parent, job.mode_of_parents(), owner)?;
     let to = Place {
-        path: &parent,
+        path: parent,
         is_new: false,
     };
-    copy_object(job, &from_dir, &from_name, &one.path, to, &name)
+    copy_object(job, &from_dir, &from_name, &one.path, to, name.as_ref())
 }
 
 /// `--parents`: directories on the way look like those of the source.
@@ -166,10 +171,11 @@ fn parents_of(job: &Job<'_>, one: &Match, dest: &str, owner: Owner) -> Result<()
     for n in 1..kept.len() {
         let st = job.source.lstat(Path::new(&all[..first + n].join("/")))?;
         let at = format!("{}/{}", dest.trim_end_matches('/'), kept[..n].join("/"));
-        let real = job.target.real_path(&at)?;
+        let real = PathBuf::from(job.target.real_path(&at)?);
         if job.target.lstat(&real)?.is_none() {
-            let parent = real.rsplit_once('/').map_or("", |(p, _)| p);
-            job.target.directory(parent, 0o755, owner)?;
+            if let Some(parent) = real.parent() {
+                job.target.directory(parent, 0o755, owner)?;
+            }
             job.target
                 .directory(&real, job.mode_of(&st), job.owner_of(&st))?;
         }
@@ -184,7 +190,7 @@ const PARALLEL_FROM: usize = 64;
 #[derive(Clone, Copy)]
 struct Place<'a> {
     /// Its real path.
-    path: &'a str,
+    path: &'a Path,
     /// It was made for this copy and shows nothing of below, so that no name in it is taken.
     is_new: bool,
 }
@@ -206,14 +212,7 @@ fn copy_children(job: &Job<'_>, from: &RootDir, path: &str, to: Place<'_>) -> Re
     };
     let one = |entry: &kiln_sys::DirEntry| {
         let path = below(&entry.name);
-        copy_object(
-            job,
-            from,
-            &entry.name,
-            &path,
-            to,
-            &entry.name.to_string_lossy(),
-        )
+        copy_object(job, from, &entry.name, &path, to, &entry.name)
     };
     if names.len() < PARALLEL_FROM {
         return names.iter().try_for_each(one);
@@ -228,14 +227,14 @@ fn copy_object(
     from_name: &OsStr,
     path: &str,
     into: Place<'_>,
-    name: &str,
+    name: &OsStr,
 ) -> Result<()> {
     let source = Path::new(from_name);
     let st = from.lstat(source)?;
     if job.filter.excludes(path, st.is_dir()) {
         if st.is_dir() && job.filter.may_include_below(path) {
             let way = Way {
-                at: join(into.path, name),
+                at: into.path.join(name),
                 st,
                 above: None,
             };
@@ -243,7 +242,7 @@ fn copy_object(
         }
         return Ok(());
     }
-    let at = join(into.path, name);
+    let at = into.path.join(name);
     if st.is_dir() {
         let existed = if into.is_new {
             None
@@ -255,7 +254,8 @@ fn copy_object(
             .is_some_and(|st| st.kind == FileKind::Symlink)
         {
             return Err(Error::Other(format!(
-                "cannot copy the directory `{path}` to `/{at}`, which is a link"
+                "cannot copy the directory `{path}` to `/{}`, which is a link",
+                at.display()
             )));
         }
         let dir = job
@@ -280,7 +280,8 @@ fn copy_object(
     if !into.is_new {
         if job.target.lstat(&at)?.is_some_and(|old| old.is_dir()) {
             return Err(Error::Other(format!(
-                "cannot replace the directory `/{at}` by a file"
+                "cannot replace the directory `/{}` by a file",
+                at.display()
             )));
         }
         if dir.try_lstat(to)?.is_some() {
@@ -310,7 +311,7 @@ fn copy_object(
 
 /// A directory on the way to something that is copied, which is left out itself.
 struct Way<'a> {
-    at: String,
+    at: PathBuf,
     st: Stat,
     above: Option<&'a Way<'a>>,
 }
@@ -327,14 +328,6 @@ impl Way<'_> {
     }
 }
 
-fn join(parent: &str, name: &str) -> String {
-    if parent.is_empty() {
-        name.to_owned()
-    } else {
-        format!("{parent}/{name}")
-    }
-}
-
 /// A directory that is left out and has something in it that is not.
 fn copy_partly(job: &Job<'_>, inside: &RootDir, path: &str, way: &Way<'_>) -> Result<()> {
     for entry in inside.read_dir(Path::new(""))? {
@@ -347,10 +340,10 @@ fn copy_partly(job: &Job<'_>, inside: &RootDir, path: &str, way: &Way<'_>) -> Re
                 path: &way.at,
                 is_new: false,
             };
-            copy_object(job, inside, &entry.name, &below, to, &name)?;
+            copy_object(job, inside, &entry.name, &below, to, &entry.name)?;
         } else if st.is_dir() && job.filter.may_include_below(&below) {
             let next = Way {
-                at: join(&way.at, &name),
+                at: way.at.join(&entry.name),
                 st,
                 above: Some(way),
             };
@@ -360,7 +353,7 @@ fn copy_partly(job: &Job<'_>, inside: &RootDir, path: &str, way: &Way<'_>) -> Re
     Ok(())
 }
 
-fn finish_directory(job: &Job<'_>, from: &RootDir, at: &str, st: &Stat) -> Result<()> {
+fn finish_directory(job: &Job<'_>, from: &RootDir, at: &Path, st: &Stat) -> Result<()> {
     let dir = job.target.directory(at, 0o755, (0, 0))?;
     for (key, value) in from
         .xattrs(Path::new(""))?
@@ -379,17 +372,14 @@ fn copy_file(
     st: &Stat,
     dir: &Arc<RootDir>,
     to: &Path,
-    at: &str,
+    at: &Path,
 ) -> Result<()> {
     if st.nlink > 1 {
         let mut links = job.links.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(first) = links.get(&(st.dev, st.ino)) {
-            return Ok(job
-                .target
-                .upper()
-                .hard_link(Path::new(first), Path::new(at))?);
+            return Ok(job.target.upper().hard_link(first, at)?);
         }
-        links.insert((st.dev, st.ino), at.to_owned());
+        links.insert((st.dev, st.ino), at.to_path_buf());
         // Held until the first name exists: the second may be copied by another thread.
         let done = copy_bytes(job, from, source, st, dir, to);
         drop(links);
@@ -427,14 +417,18 @@ fn copy_bytes(
 pub(super) fn write_file(target: &Target<'_>, write: &WriteFile) -> Result<()> {
     let owner = target.owner(write.chown.as_deref())?;
     let real = target.real_path(&write.dest)?;
-    let is_dir = write.dest.ends_with('/') || target.lstat(&real)?.is_some_and(|st| st.is_dir());
+    let is_dir = write.dest.ends_with('/')
+        || target
+            .lstat(Path::new(&real))?
+            .is_some_and(|st| st.is_dir());
     let (parent, name) = if is_dir {
         (real, write.name.clone())
     } else {
         let (parent, name) = real.rsplit_once('/').unwrap_or(("", &real));
         (parent.to_owned(), name.to_owned())
     };
-    let dir = target.directory(&parent, mode_of_parents(write.chmod.as_ref()), owner)?;
+    let parent = Path::new(&parent);
+    let dir = target.directory(parent, mode_of_parents(write.chmod.as_ref()), owner)?;
     let to = Path::new(&name);
     dir.remove_all(to)?;
     let mode = write

@@ -227,6 +227,12 @@ fn expand(
     for entry in names {
         let name = entry.name.to_string_lossy();
         let path = join(&name);
+        if entry.name.to_str().is_none() && (first == "**" || Glob::segment_matches(first, &name)) {
+            return Err(Error::Other(format!(
+                "the pattern `{first}` finds `{path}`, whose name is not UTF-8: copy the directory \
+                 that it is in"
+            )));
+        }
         let hidden = ignore.is_some_and(|f| f.excludes(&path) && !f.may_include_below(&path));
         if hidden {
             continue;

@@ -4,7 +4,7 @@
 //! there again with the attributes that they have, as an overlay would copy them up.
 
 use std::collections::HashMap;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use kiln_sys::{FileKind, RootDir, Stat};
@@ -23,11 +23,7 @@ pub(crate) struct Target<'a> {
     upper: RootDir,
     below: &'a RootDir,
     /// Some directories of the upper tree that have been opened, by their real path.
-    open: Mutex<HashMap<String, Arc<RootDir>>>,
-}
-
-fn path(text: &str) -> &Path {
-    Path::new(text)
+    open: Mutex<HashMap<PathBuf, Arc<RootDir>>>,
 }
 
 impl<'a> Target<'a> {
@@ -40,20 +36,20 @@ impl<'a> Target<'a> {
     }
 
     /// What is at a real path: in the new layer, else below it.
-    pub(crate) fn lstat(&self, at: &str) -> Result<Option<Stat>> {
+    pub(crate) fn lstat(&self, at: &Path) -> Result<Option<Stat>> {
         // A name in the new layer hides what is below it; a directory there is merged.
-        if let Some(st) = self.upper.try_lstat(path(at))? {
+        if let Some(st) = self.upper.try_lstat(at)? {
             return Ok((!st.is_overlay_whiteout()).then_some(st));
         }
         if self.hidden_below(at)? {
             return Ok(None);
         }
-        Ok(self.below.try_lstat(path(at))?)
+        Ok(self.below.try_lstat(at)?)
     }
 
     /// Whether a parent in the new layer is no directory, or one that hides what is below it.
-    fn hidden_below(&self, at: &str) -> Result<bool> {
-        let mut parent = path(at).parent();
+    fn hidden_below(&self, at: &Path) -> Result<bool> {
+        let mut parent = at.parent();
         while let Some(dir) = parent.filter(|d| !d.as_os_str().is_empty()) {
             match self.upper.try_lstat(dir)? {
                 Some(st) if !st.is_dir() => return Ok(true),
@@ -67,43 +63,49 @@ impl<'a> Target<'a> {
         Ok(false)
     }
 
-    fn read_link(&self, at: &str) -> Result<std::path::PathBuf> {
-        match self.upper.try_lstat(path(at))? {
-            Some(_) => Ok(self.upper.read_link(path(at))?),
-            None => Ok(self.below.read_link(path(at))?),
+    fn read_link(&self, at: &Path) -> Result<PathBuf> {
+        match self.upper.try_lstat(at)? {
+            Some(_) => Ok(self.upper.read_link(at)?),
+            None => Ok(self.below.read_link(at)?),
         }
     }
 
     /// The real path of `at`: links followed in all components, also where the rest is missing.
     pub(crate) fn real_path(&self, at: &str) -> Result<String> {
-        let (real, _) = follow(at, |here| match self.lstat(here)? {
-            None => Ok(Waypoint::Nothing),
-            Some(st) if st.kind == FileKind::Symlink => Ok(Waypoint::Link(self.read_link(here)?)),
-            Some(_) => Ok(Waypoint::Other),
+        let (real, _) = follow(at, |here| {
+            let here = Path::new(here);
+            match self.lstat(here)? {
+                None => Ok(Waypoint::Nothing),
+                Some(st) if st.kind == FileKind::Symlink => {
+                    Ok(Waypoint::Link(self.read_link(here)?))
+                }
+                Some(_) => Ok(Waypoint::Other),
+            }
         })?;
         Ok(real)
     }
 
     /// The directory at the real path `at` in the new layer. Missing ones are made with `mode`
     /// and `owner`; those that exist below get the attributes that they have there.
-    pub(crate) fn directory(&self, at: &str, mode: u32, owner: Owner) -> Result<Arc<RootDir>> {
+    pub(crate) fn directory(&self, at: &Path, mode: u32, owner: Owner) -> Result<Arc<RootDir>> {
         if let Some(dir) = self.known().get(at) {
             return Ok(dir.clone());
         }
-        if at.is_empty() {
+        // Only the root has no parent.
+        let (Some(parent), Some(name)) = (at.parent(), at.file_name()) else {
             let dir = Arc::new(self.upper.try_clone()?);
             self.keep_open(at, &dir);
             return Ok(dir);
-        }
-        let (parent, name) = at.rsplit_once('/').unwrap_or(("", at));
+        };
         let existing = self.lstat(at)?;
         let parent = self.directory(parent, mode, owner)?;
-        let name = path(name);
+        let name = Path::new(name);
         let in_upper = parent.try_lstat(name)?;
         match (existing, in_upper) {
             (Some(st), _) if !st.is_dir() => {
                 return Err(Error::Other(format!(
-                    "`/{at}` exists and is not a directory"
+                    "`/{}` exists and is not a directory",
+                    at.display()
                 )));
             }
             (Some(_), Some(_)) => {}
@@ -112,7 +114,7 @@ impl<'a> Target<'a> {
                 let dir = parent.sub_dir(name)?;
                 dir.chown(Path::new(""), st.uid, st.gid)?;
                 dir.chmod(Path::new(""), st.mode)?;
-                for (key, value) in self.below.xattrs(path(at))? {
+                for (key, value) in self.below.xattrs(at)? {
                     if !key.starts_with(b"trusted.overlay.") {
                         dir.set_xattr(Path::new(""), &key, &value)?;
                     }
@@ -136,22 +138,22 @@ impl<'a> Target<'a> {
         Ok(dir)
     }
 
-    fn keep_open(&self, at: &str, dir: &Arc<RootDir>) {
+    fn keep_open(&self, at: &Path, dir: &Arc<RootDir>) {
         let mut known = self.known();
         if known.len() >= MAX_OPEN {
             known.clear();
         }
-        known.insert(at.to_owned(), dir.clone());
+        known.insert(at.to_path_buf(), dir.clone());
     }
 
-    fn known(&self) -> std::sync::MutexGuard<'_, HashMap<String, Arc<RootDir>>> {
+    fn known(&self) -> std::sync::MutexGuard<'_, HashMap<PathBuf, Arc<RootDir>>> {
         self.open.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Makes a directory and those above it, links followed.
     pub(crate) fn make_dirs(&self, at: &str, mode: u32, owner: Owner) -> Result<Arc<RootDir>> {
         let real = self.real_path(at)?;
-        self.directory(&real, mode, owner)
+        self.directory(Path::new(&real), mode, owner)
     }
 
     /// The owner that `--chown` or a user means in this tree.
