@@ -504,7 +504,7 @@ async fn a_failure_stops_transfers_and_a_lost_result_does_not() {
         let over = CancellationToken::new();
         let options = Options {
             shared: false,
-        files: false,
+            files: false,
             parallelism: 1,
             started: SystemTime::now(),
             ttl: None,
@@ -657,7 +657,7 @@ async fn results_that_are_too_old_run_again_and_say_so() {
         let a = graph.run("a", &[], false);
         let options = Options {
             shared: false,
-        files: false,
+            files: false,
             parallelism: 1,
             started: SystemTime::now(),
             ttl: Some(ttl),
