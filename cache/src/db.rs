@@ -120,6 +120,9 @@ END;
 /// The version of the tables: [`SCHEMA`] is version 4, and what came later is added to it.
 const VERSION: i64 = 8;
 
+/// Its name in the store.
+pub(crate) const FILE: &str = "meta-v1.db";
+
 /// How long another process is waited for.
 const PATIENCE: Duration = Duration::from_secs(30);
 
@@ -158,6 +161,14 @@ pub(crate) fn open(path: &Path) -> Result<Connection> {
     if (0..VERSION).contains(&version) {
         migrate(&mut db, path.parent().unwrap_or(Path::new("")))?;
     }
+    Ok(db)
+}
+
+/// Opens a database that is there, to read from it while others write.
+pub(crate) fn open_to_look(path: &Path) -> Result<Connection> {
+    let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+    let db = Connection::open_with_flags(path, flags)?;
+    db.busy_timeout(Duration::from_millis(100))?;
     Ok(db)
 }
 

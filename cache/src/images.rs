@@ -1,12 +1,13 @@
 //! Images: names, configs, manifests.
 
+use std::path::Path;
 use std::time::SystemTime;
 
 use kiln_image::{Digest, ImageConfig, Reference};
 use rusqlite::OptionalExtension as _;
 
 use crate::content::forget_blob;
-use crate::db::{nanos, time};
+use crate::db::{self, nanos, time};
 use crate::error::{Error, Result};
 use crate::store::Store;
 
@@ -111,6 +112,19 @@ impl Store {
         )?;
         let rows = query.query_map([], to_row)?;
         Ok(rows.filter_map(|r| r.ok().flatten()).collect())
+    }
+
+    /// The names of images in the store at `root`. Nothing is made there or waited for, and the store is
+    /// not opened: this is for hints.
+    ///
+    /// # Errors
+    /// There is no store, or its database cannot be read at once.
+    pub fn image_names(root: &Path) -> Result<Vec<String>> {
+        let db = db::open_to_look(&root.join(db::FILE))?;
+        let sql = "SELECT name FROM images WHERE name IS NOT NULL";
+        let mut query = db.prepare(sql)?;
+        let rows = query.query_map([], |row| row.get(0))?;
+        Ok(rows.collect::<rusqlite::Result<_>>()?)
     }
 
     /// The image that `text` means: a name, or the start of an id.

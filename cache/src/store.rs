@@ -52,7 +52,7 @@ impl Store {
             path: root.to_path_buf(),
             why,
         };
-        let is_new = !root.join("meta-v1.db").exists();
+        let is_new = !root.join(db::FILE).exists();
         if is_new {
             for folder in FOLDERS {
                 std::fs::create_dir_all(root.join(folder)).map_err(|e| fail(e.to_string()))?;
@@ -89,7 +89,7 @@ impl Store {
 
     /// A database that cannot be read is put aside: everything in it can be made again.
     fn open_database(root: &Path) -> Result<Connection> {
-        let path = root.join("meta-v1.db");
+        let path = root.join(db::FILE);
         match db::open(&path) {
             Err(e) if e.is_damaged_database() => {
                 tracing::warn!(path = %path.display(), "the database is damaged; a new one is made");
@@ -102,7 +102,7 @@ impl Store {
 
     fn put_database_aside(root: &Path) {
         for suffix in ["", "-wal", "-shm"] {
-            let from = root.join(format!("meta-v1.db{suffix}"));
+            let from = root.join(format!("{}{suffix}", db::FILE));
             let to = root.join(format!("trash/damaged-{}{suffix}", std::process::id()));
             // What is not there needs no place in the trash.
             let _ = std::fs::rename(from, to);
@@ -113,7 +113,7 @@ impl Store {
     pub(crate) fn replace_database(&self) -> Result<()> {
         let mut db = self.db();
         Self::put_database_aside(self.root());
-        *db = db::open(&self.path("meta-v1.db"))?;
+        *db = db::open(&self.path(db::FILE))?;
         Ok(())
     }
 

@@ -2,6 +2,7 @@
 
 mod args;
 mod commands;
+mod completion;
 mod context;
 mod diagnostics;
 mod engine;
@@ -23,6 +24,9 @@ use crate::args::Cli;
 use crate::errors::Failure;
 
 fn main() -> ExitCode {
+    if let Some(code) = completion::answer() {
+        return code;
+    }
     let cli = match Cli::try_parse() {
         Ok(cli) => cli,
         Err(mut e) => {

@@ -209,6 +209,13 @@ impl Worker for Engine {
         Ok(self.stack(&lower.output, &upper.output).await?)
     }
 
+    async fn bring(&self, output: &Output) -> Result<(), PortError> {
+        if let Output::Layers(layers) = output {
+            self.ready(layers).await?;
+        }
+        Ok(())
+    }
+
     fn commit(
         &self,
         made: Made<Output, NewLayer>,

@@ -154,7 +154,7 @@ impl Client {
     /// Whether an insecure registry has TLS at all.
     async fn speaks_tls(&self, endpoint: &Endpoint) -> Result<bool, RegistryError> {
         let url = endpoint.url("")?;
-        let client = self.inner.transport.http.client(endpoint, &url)?;
+        let client = self.inner.transport.http.client(endpoint, &url, false)?;
         Ok(client.get(url).send().await.is_ok())
     }
 }

@@ -68,6 +68,16 @@ pub enum RegistryError {
         #[source]
         source: reqwest::Error,
     },
+    /// What is sent is not taken.
+    #[error("{method} {url} failed: nothing more was taken for {} s", .after.as_secs())]
+    Stalled {
+        /// The request's method.
+        method: String,
+        /// The request's address, redacted.
+        url: String,
+        /// How long.
+        after: Duration,
+    },
     /// The registry wants credentials that there are none of, or does not take them.
     #[error("access to {registry} is denied: {reason}")]
     Denied {
@@ -217,7 +227,7 @@ impl RegistryError {
     pub fn is_temporary(&self) -> bool {
         match self.last() {
             Self::Status { status, .. } => crate::transport::is_temporary_status(*status),
-            Self::Transport { .. } => true,
+            Self::Transport { .. } | Self::Stalled { .. } => true,
             _ => false,
         }
     }

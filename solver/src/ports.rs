@@ -319,6 +319,9 @@ pub trait Worker: Send + Sync + 'static {
         upper: &Solved<Self::Output>,
     ) -> impl Future<Output = Result<Option<Self::Output>, PortError>> + Send;
 
+    /// Brings in what is not here yet of the files of a result.
+    fn bring(&self, output: &Self::Output) -> impl Future<Output = Result<(), PortError>> + Send;
+
     /// Hashes the new layer and stores it under the key, once that is known. If an older result
     /// under the key has the same content, that one is kept and returned. The flight ends when
     /// others can find the result.

@@ -45,6 +45,8 @@ pub struct Options {
     /// Results may come from other hosts: a step waits for the key that it is looked up by, however
     /// long hashing what lies below takes.
     pub shared: bool,
+    /// The files of the targets are used when the build is over: they are brought in with it.
+    pub files: bool,
     /// Where events go.
     pub events: Events,
     /// Stops everything.
@@ -66,9 +68,27 @@ pub enum SolveError {
         #[source]
         error: PortError,
     },
+    /// All steps are done, and the files of the result cannot be had.
+    #[error("{0}")]
+    Files(#[source] PortError),
     /// The build was stopped from outside.
     #[error("the build was interrupted")]
     Cancelled,
+}
+
+impl SolveError {
+    /// What a port said.
+    fn of_port(&self) -> Option<&PortError> {
+        match self {
+            Self::Vertex { error, .. } | Self::Files(error) => Some(error),
+            Self::Cancelled => None,
+        }
+    }
+
+    /// Whether a result that was found is gone: solving the same plan again works without it.
+    pub fn is_lost(&self) -> bool {
+        self.of_port().is_some_and(|error| error.lost)
+    }
 }
 
 /// What became of a plan.
@@ -115,27 +135,40 @@ pub async fn solve<W: Worker>(
         stories: Mutex::default(),
         untold: Mutex::default(),
         counts: Mutex::default(),
-        busy: Arc::new(tokio::sync::watch::channel(order.len()).0),
+        busy: Arc::new(tokio::sync::watch::channel(0).0),
     });
     let mut tasks = tokio::task::JoinSet::new();
-    for id in order.iter().copied() {
-        let (run, busy) = (run.clone(), Busy(run.busy.clone()));
-        tasks.spawn(async move { (id, run.clone().vertex(id, busy).await) });
+    // All are busy before the first begins.
+    let busy: Vec<Busy> = order.iter().map(|_| Busy::new(&run.busy)).collect();
+    if run.options.files {
+        let (run, busy) = (run.clone(), Busy::new(&run.busy));
+        let targets = targets.to_vec();
+        tasks.spawn(async move {
+            let brought = run.bring(&targets, busy).await;
+            brought.map_err(SolveError::Files)
+        });
+    }
+    for (id, busy) in order.iter().copied().zip(busy) {
+        let run = run.clone();
+        tasks.spawn(async move {
+            let made = run.vertex(id, busy).await;
+            made.map_err(|error| SolveError::Vertex { vertex: id, error })
+        });
     }
     let mut failure: Option<SolveError> = None;
     while let Some(joined) = tasks.join_next().await {
         let error = match joined {
-            Ok((_, Ok(()))) => continue,
-            Ok((vertex, Err(error))) => SolveError::Vertex { vertex, error },
+            Ok(Ok(())) => continue,
+            Ok(Err(error)) => error,
             Err(e) => SolveError::Vertex {
                 vertex: VertexId::default(),
                 error: PortError::new(format!("a step ended unexpectedly: {e}")),
             },
         };
         // The first real failure counts; what it stopped is no failure.
-        let real = matches!(&error, SolveError::Vertex { error, .. } if !error.cancelled);
+        let real = error.of_port().is_some_and(|error| !error.cancelled);
         if failure.is_none() && real {
-            if !matches!(&error, SolveError::Vertex { error, .. } if error.lost) {
+            if !error.is_lost() {
                 run.options.over.cancel();
             }
             failure = Some(error);
@@ -214,8 +247,15 @@ struct Done<O> {
     arrival: Option<Arrival>,
 }
 
-/// A vertex that may still need the results of others.
+/// A vertex that may still need the results of others, or whoever uses the targets.
 struct Busy(Arc<tokio::sync::watch::Sender<usize>>);
+
+impl Busy {
+    fn new(all: &Arc<tokio::sync::watch::Sender<usize>>) -> Self {
+        all.send_modify(|n| *n += 1);
+        Self(all.clone())
+    }
+}
 
 impl Drop for Busy {
     fn drop(&mut self) {
@@ -249,7 +289,7 @@ struct Run<W: Worker> {
     untold: Mutex<HashMap<VertexId, oneshot::Receiver<()>>>,
     /// What became of the vertices so far.
     counts: Mutex<Counts>,
-    /// How many vertices may still need results of others.
+    /// How many may still need results of others.
     busy: Arc<tokio::sync::watch::Sender<usize>>,
 }
 
@@ -309,6 +349,23 @@ impl<W: Worker> Run<W> {
         let (committed, _) = committed?;
         // What runs in the background belongs to the vertex: the build ends when it is done.
         committed.wait().await.map(|_| ())
+    }
+
+    /// Brings in the files of the targets, when they are made.
+    async fn bring(&self, targets: &[VertexId], busy: Busy) -> Result<(), PortError> {
+        for target in targets {
+            // What fails here has failed as a vertex.
+            let made = self.wait_for(*target).await;
+            let made = made.map_err(|_| PortError::cancelled())?;
+            let committed = made.committed.wait().await;
+            let committed = committed.map_err(|_| PortError::cancelled())?;
+            tokio::select! {
+                brought = self.worker.bring(&committed.output) => brought?,
+                () = self.options.cancel.cancelled() => return Err(PortError::cancelled()),
+            }
+        }
+        drop(busy);
+        Ok(())
     }
 
     /// What became of a source that comes when it is needed: it waits until its files are here, or

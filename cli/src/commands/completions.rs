@@ -6,13 +6,18 @@ use std::process::ExitCode;
 use clap::CommandFactory as _;
 
 use crate::args::Cli;
+use crate::completion;
 use crate::errors::Failure;
 use crate::ui;
 
 /// Print a shell's completion script
+///
+/// It asks kiln for what can come next, and so completes names of images of the store, too. A script
+/// belongs to the kiln that printed it: print it again for another version.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
 Examples:
+  source <(kiln completions bash)
   kiln completions bash > /etc/bash_completion.d/kiln
   kiln completions fish > ~/.config/fish/completions/kiln.fish")]
 pub(crate) struct Args {
@@ -23,8 +28,7 @@ pub(crate) struct Args {
 
 /// Runs the command.
 pub(crate) fn run(args: &Args) -> Result<ExitCode, Failure> {
-    let mut script = Vec::new();
-    clap_complete::generate(args.shell, &mut Cli::command(), "kiln", &mut script);
+    let script = completion::script(&args.shell.to_string())?;
     ui::data(String::from_utf8_lossy(&script).trim_end());
     Ok(ExitCode::SUCCESS)
 }

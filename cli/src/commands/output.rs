@@ -378,6 +378,15 @@ impl Outputs {
         self.list.is_empty() || self.list.iter().any(|o| o.kind.has_manifest())
     }
 
+    /// Whether one of them is made of the result's files, and not only of what is known of it.
+    pub(crate) fn need_files(&self) -> bool {
+        let made_of_files = |kind: &Kind| match kind {
+            Kind::Archive { .. } | Kind::Local(_) | Kind::Tar(_) => true,
+            Kind::Image(_) | Kind::CacheOnly => false,
+        };
+        self.list.iter().any(|o| made_of_files(&o.kind))
+    }
+
     /// The names of `--output` itself, beside those of the build.
     pub(crate) fn names(&self) -> impl Iterator<Item = &Reference> {
         self.list.iter().flat_map(|o| match &o.kind {

@@ -15,8 +15,11 @@ Examples:
   kiln tag 4f1b2c3d registry.example.com/team/web:1.0")]
 pub(crate) struct Args {
     /// Image, by name or id
+    // Completion takes it out and puts it back, behind the other.
+    #[arg(index = 1)]
     source: String,
     /// New name
+    #[arg(index = 2)]
     target: String,
 }
 

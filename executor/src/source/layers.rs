@@ -236,9 +236,12 @@ impl Engine {
             }
         };
         let fetching = (self.s.registry).fetch_blob(from, blob, &mut sink, &progress);
-        lazy.unless_over(Box::pin(fetching))
-            .await?
-            .map_err(|e| Error::Registry(format!("layer {}: {e}", blob.digest.short())))?;
+        let fetched = lazy.unless_over(Box::pin(fetching)).await;
+        if !matches!(fetched, Ok(Ok(_))) && path.metadata().is_ok_and(|file| file.len() == 0) {
+            // The next download goes on with what has come; here nothing has.
+            let _ = std::fs::remove_file(&path);
+        }
+        fetched?.map_err(|e| Error::Registry(format!("layer {}: {e}", blob.digest.short())))?;
         Ok(store.adopt_partial(&blob.digest)?)
     }
 }

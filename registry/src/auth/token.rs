@@ -330,7 +330,7 @@ impl Ask<'_> {
     }
 
     fn request(&self) -> Result<(Method, RequestBuilder), RegistryError> {
-        let client = self.http.client(self.endpoint, &self.realm)?;
+        let client = self.http.client(self.endpoint, &self.realm, false)?;
         let service = self
             .service
             .as_deref()

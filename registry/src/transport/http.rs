@@ -15,7 +15,8 @@ use crate::error::RegistryError;
 /// certificates takes time.
 pub(crate) struct Http {
     pub(crate) config: Arc<RegistryConfig>,
-    clients: Mutex<HashMap<Kind, Client>>,
+    /// By kind, and by whether they send streams.
+    clients: Mutex<HashMap<(Kind, bool), Client>>,
 }
 
 #[derive(Clone, PartialEq, Eq, Hash)]
@@ -38,8 +39,14 @@ impl Http {
         }
     }
 
-    /// The client for an address that a request to the endpoint has led to.
-    pub(crate) fn client(&self, endpoint: &Endpoint, url: &Url) -> Result<Client, RegistryError> {
+    /// The client for an address that a request to the endpoint has led to. One that `streams` a body
+    /// never takes a server for dead: the time until an answer would count from the first byte.
+    pub(crate) fn client(
+        &self,
+        endpoint: &Endpoint,
+        url: &Url,
+        streams: bool,
+    ) -> Result<Client, RegistryError> {
         let host = authority(url);
         let key = if endpoint.owns(url) {
             &endpoint.key
@@ -58,27 +65,30 @@ impl Http {
             None => (Kind::System, None),
         };
         let mut clients = self.clients.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(client) = clients.get(&kind) {
+        if let Some(client) = clients.get(&(kind.clone(), streams)) {
             return Ok(client.clone());
         }
-        let client = self
-            .build(&kind, tls)
-            .map_err(|problem| RegistryError::Settings {
-                registry: endpoint.key.clone(),
-                problem,
-            })?;
-        clients.insert(kind, client.clone());
+        let client =
+            self.build(&kind, tls, streams)
+                .map_err(|problem| RegistryError::Settings {
+                    registry: endpoint.key.clone(),
+                    problem,
+                })?;
+        clients.insert((kind, streams), client.clone());
         Ok(client)
     }
 
-    fn build(&self, kind: &Kind, tls: Option<&TlsConfig>) -> Result<Client, String> {
+    fn build(&self, kind: &Kind, tls: Option<&TlsConfig>, streams: bool) -> Result<Client, String> {
         let base = || {
-            Client::builder()
+            let builder = Client::builder()
                 .user_agent(&self.config.user_agent)
                 .redirect(Policy::none())
                 .referer(false)
-                .connect_timeout(self.config.connect_timeout)
-                .read_timeout(self.config.read_timeout)
+                .connect_timeout(self.config.connect_timeout);
+            match streams {
+                true => builder,
+                false => builder.read_timeout(self.config.read_timeout),
+            }
         };
         let finish = |builder: ClientBuilder| builder.build().map_err(|error| describe(&error));
         match kind {

@@ -2,6 +2,7 @@
 
 mod body;
 mod http;
+mod outgoing;
 mod retry;
 
 use bytes::Bytes;
@@ -19,6 +20,7 @@ use crate::io::BlobReader;
 
 pub(crate) use body::{expect, read_bounded, status_error};
 pub(crate) use http::Http;
+use outgoing::Outgoing;
 pub(crate) use retry::{Backoff, is_temporary_status, retry_after};
 
 /// Redirects that are followed in a row.
@@ -150,19 +152,23 @@ impl Transport {
     ) -> Result<Response, RegistryError> {
         let mut url = call.url.clone();
         for _ in 0..=MAX_REDIRECTS {
-            let client = self.http.client(endpoint, &url)?;
+            let streams = matches!(call.body, Payload::Stream(..));
+            let client = self.http.client(endpoint, &url, streams)?;
             let mut request = client.request(call.method.clone(), url.clone());
             request = request.headers(call.headers.clone());
             if let Some(authorization) = authorization.filter(|_| endpoint.owns(&url)) {
                 request = request.header(AUTHORIZATION, authorization);
             }
+            let mut taken = None;
             request = match &mut call.body {
                 Payload::Empty if matches!(call.method, Method::GET | Method::HEAD) => request,
                 Payload::Empty => request.header(CONTENT_LENGTH, 0),
                 Payload::Bytes(bytes) => request.body(bytes.clone()),
                 Payload::Stream(reader, length) => match reader.take() {
                     Some(reader) => {
-                        let stream = ReaderStream::with_capacity(reader, READ_SIZE);
+                        let (body, watched) = Outgoing::new(reader);
+                        taken = Some(watched);
+                        let stream = ReaderStream::with_capacity(body, READ_SIZE);
                         request
                             .header(CONTENT_LENGTH, *length)
                             .body(reqwest::Body::wrap_stream(stream))
@@ -175,14 +181,23 @@ impl Transport {
                     }
                 },
             };
-            let answer = request
-                .send()
-                .await
-                .map_err(|source| RegistryError::Transport {
-                    method: call.method.to_string(),
-                    url: redact(&url),
-                    source: source.without_url(),
-                })?;
+            let answer = match taken {
+                None => request.send().await,
+                Some(taken) => {
+                    let silence = self.http.config.read_timeout;
+                    let kept = taken.keep(silence, request.send()).await;
+                    kept.ok_or_else(|| RegistryError::Stalled {
+                        method: call.method.to_string(),
+                        url: redact(&url),
+                        after: silence,
+                    })?
+                }
+            };
+            let answer = answer.map_err(|source| RegistryError::Transport {
+                method: call.method.to_string(),
+                url: redact(&url),
+                source: source.without_url(),
+            })?;
             tracing::debug!(
                 status = answer.status().as_u16(),
                 url = redact(&url),

@@ -1,17 +1,19 @@
 //! Against the reference registry.
 
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
 
 use anyhow::Result;
 use bytes::Bytes;
 use kiln_image::descriptor::media_type::{self, ACCEPT_MANIFESTS};
 use kiln_image::{Descriptor, Digest, ImageIndex, ImageManifest, Manifest, Reference};
 use kiln_registry::{
-    Client, FileSink, FileSource, MemorySink, MirrorUrl, Pushed, RegistryConfig, RegistryError,
-    TlsConfig,
+    BlobReader, BlobSource, Client, FileSink, FileSource, MemorySink, MirrorUrl, Pushed,
+    RegistryConfig, RegistryError, TlsConfig,
 };
 use kiln_testkit::{FaultServer, RegistryProcess, Reply, TinyImage, Verdict};
 use tokio::fs::OpenOptions;
+use tokio::io::AsyncWriteExt as _;
 
 use super::{client, config, noise};
 
@@ -111,6 +113,44 @@ async fn blobs_are_mounted_from_other_repositories() -> Result<()> {
     client
         .fetch_blob(&second, &empty, &mut sink, &|_| {})
         .await?;
+    Ok(())
+}
+
+/// Gives a piece now and then.
+struct Slowly(Bytes);
+
+impl BlobSource for Slowly {
+    async fn open(&self, offset: u64) -> std::io::Result<BlobReader> {
+        let (mut to, from) = tokio::io::duplex(1 << 20);
+        let bytes = self
+            .0
+            .slice(usize::try_from(offset).unwrap_or(usize::MAX)..);
+        tokio::spawn(async move {
+            for piece in bytes.chunks(1000) {
+                tokio::time::sleep(Duration::from_millis(100)).await;
+                if to.write_all(piece).await.is_err() {
+                    return;
+                }
+            }
+        });
+        Ok(Box::pin(from))
+    }
+}
+
+#[tokio::test]
+async fn an_upload_may_take_longer_than_a_server_may_be_silent() -> Result<()> {
+    let registry = RegistryProcess::start()?;
+    let data = Slowly(noise(20_000).into());
+    let blob = Descriptor::of(media_type::OCI_LAYER, &data.0);
+    let reference: Reference = format!("{}/app", registry.host()).parse()?;
+    let mut config = config();
+    config.read_timeout = Duration::from_secs(1);
+    config.retry.tries = 1;
+    let client = Client::anonymous(config);
+    let pushed = client
+        .push_blob(&reference, &blob, &data, &[], &|_| {})
+        .await?;
+    assert_eq!(pushed, Pushed::Uploaded);
     Ok(())
 }
 

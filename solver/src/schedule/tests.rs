@@ -213,6 +213,18 @@ impl Worker for Arc<Memory> {
         Ok(Some([lower.output.clone(), upper.output.clone()].concat()))
     }
 
+    async fn bring(&self, output: &Tree) -> Result<(), PortError> {
+        let arriving = self.arriving.lock().unwrap().clone();
+        if let Some(arriving) = arriving {
+            arriving.transfer();
+            if output.iter().any(|o| o == "cut") {
+                return Err(PortError::new("it was cut off"));
+            }
+            arriving.part();
+        }
+        Ok(())
+    }
+
     fn commit(
         &self,
         made: Made<Tree, String>,
@@ -333,6 +345,7 @@ async fn reasons(memory: &Arc<Memory>, graph: Graph, target: VertexId) -> BTreeM
     });
     let options = Options {
         shared: false,
+        files: false,
         parallelism: 8,
         started: SystemTime::now(),
         ttl: None,
@@ -359,6 +372,7 @@ async fn go(
 ) -> Result<Solution<Tree>, SolveError> {
     let options = Options {
         shared: false,
+        files: false,
         parallelism: 8,
         started: SystemTime::now(),
         ttl: None,
@@ -490,6 +504,7 @@ async fn a_failure_stops_transfers_and_a_lost_result_does_not() {
         let over = CancellationToken::new();
         let options = Options {
             shared: false,
+            files: false,
             parallelism: 1,
             started: SystemTime::now(),
             ttl: None,
@@ -514,6 +529,7 @@ async fn an_interruption_stops_everything() {
     let cancel = CancellationToken::new();
     let options = Options {
         shared: false,
+        files: false,
         parallelism: 1,
         started: SystemTime::now(),
         ttl: None,
@@ -641,6 +657,7 @@ async fn results_that_are_too_old_run_again_and_say_so() {
         let a = graph.run("a", &[], false);
         let options = Options {
             shared: false,
+            files: false,
             parallelism: 1,
             started: SystemTime::now(),
             ttl: Some(ttl),

@@ -260,6 +260,7 @@ fn build(app: &App, args: &Args, runtime: &Runtime, interrupt: &Interrupt) -> Re
         findings: &findings,
         quiet: args.quiet,
         squash: args.squash,
+        files: outputs.need_files(),
         clear_mounts: args.no_cache_mounts,
         compared: args.check_reproducible,
         epoch: request.epoch,
@@ -391,6 +392,8 @@ struct Build<'a> {
     findings: &'a Findings,
     quiet: bool,
     squash: bool,
+    /// An output is made of the result's files.
+    files: bool,
     clear_mounts: bool,
     compared: bool,
     epoch: Option<u64>,
@@ -416,7 +419,7 @@ impl BuildError {
     /// Whether a remote cache could not give what it promised.
     fn is_lost(&self) -> bool {
         match self {
-            Self::Solve(SolveError::Vertex { error, .. }) => error.lost,
+            Self::Solve(error) => error.is_lost(),
             Self::Engine(kiln_executor::Error::Lost { .. }) => true,
             _ => false,
         }
@@ -489,6 +492,8 @@ impl Build<'_> {
                 unrecorded: false,
                 // Both builds of a comparison happen here.
                 shared: self.engine.share().is_some_and(Share::reads) && !self.compared,
+                // One layer in place of several is made of all files.
+                files: self.files || self.squash && lowered.layers.len() > 1,
                 events: display.events(),
                 cancel: cancel.child_token(),
                 over: over.clone(),

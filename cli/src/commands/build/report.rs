@@ -6,6 +6,7 @@ use kiln_executor::Engine;
 use kiln_executor::export::Assembled;
 use kiln_image::{Descriptor, Reference};
 use kiln_solver::event::Counts;
+use kiln_solver::ports::PortError;
 use kiln_solver::schedule::SolveError;
 
 use super::super::output::Outputs;
@@ -43,16 +44,21 @@ impl BuildError {
                         ui::note(&format!("The step's whole output is in {}", log.display()));
                     }
                 }
-                let failure = Failure {
-                    no_space: error.no_space,
-                    ..Failure::new(format!("failed to build: {}", error.message))
-                };
-                match error.hint {
-                    Some(hint) => failure.with_hint(hint),
-                    None => failure,
-                }
+                failed_to_build(error)
             }
+            Self::Solve(SolveError::Files(error)) => failed_to_build(error),
         }
+    }
+}
+
+fn failed_to_build(error: PortError) -> Failure {
+    let failure = Failure {
+        no_space: error.no_space,
+        ..Failure::new(format!("failed to build: {}", error.message))
+    };
+    match error.hint {
+        Some(hint) => failure.with_hint(hint),
+        None => failure,
     }
 }
 

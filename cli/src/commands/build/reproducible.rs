@@ -47,6 +47,7 @@ fn check_and_tell(
         ttl: None,
         unrecorded: true,
         shared: false,
+        files: false,
         events: display.events(),
         cancel: build.cancel.clone(),
         over: build.cancel.child_token(),
@@ -62,6 +63,8 @@ fn check_and_tell(
             first.plan.vertex(vertex).name,
             error.message
         )),
+        // None are asked for.
+        SolveError::Files(error) => Failure::new(error.message),
     })?;
     let second: BTreeMap<VertexId, Output> = second.made.into_iter().collect();
     let mut differing = Vec::new();

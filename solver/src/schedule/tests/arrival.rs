@@ -3,8 +3,12 @@
 use super::*;
 
 /// Builds `commands` one after the other on a source, and gives the counts and what became of the
-/// vertices in the order in which that was told.
-async fn told(source: &str, commands: &[&str]) -> (Option<Counts>, Vec<(String, Outcome)>) {
+/// vertices in the order in which that was told. `files` of the result may be wanted.
+async fn solved(
+    source: &str,
+    commands: &[&str],
+    files: bool,
+) -> (Result<Counts, SolveError>, Vec<(String, Outcome)>) {
     let mut graph = Graph::new();
     let mut last = graph.plan.add(Vertex {
         op: Op::Source(Source {
@@ -27,6 +31,7 @@ async fn told(source: &str, commands: &[&str]) -> (Option<Counts>, Vec<(String, 
     let sink = seen.clone();
     let options = Options {
         shared: false,
+        files,
         parallelism: 8,
         started: SystemTime::now(),
         ttl: None,
@@ -46,7 +51,12 @@ async fn told(source: &str, commands: &[&str]) -> (Option<Counts>, Vec<(String, 
     let worker = Arc::new(Arc::new(Memory::default()));
     let solved = solve(Arc::new(graph.plan), &[last], worker, options).await;
     let seen = seen.lock().unwrap().clone();
-    (solved.ok().map(|s| s.counts), seen)
+    (solved.map(|s| s.counts), seen)
+}
+
+async fn told(source: &str, commands: &[&str]) -> (Option<Counts>, Vec<(String, Outcome)>) {
+    let (solved, seen) = solved(source, commands, false).await;
+    (solved.ok(), seen)
 }
 
 #[tokio::test]
@@ -86,4 +96,29 @@ async fn a_transfer_that_broke_off_is_neither_cached_nor_done() {
     assert_eq!(outcome("late"), Some(Outcome::Cancelled));
     assert_eq!(outcome("begin"), Some(Outcome::Failed));
     assert_eq!(outcome("b"), Some(Outcome::NotReached));
+}
+
+#[tokio::test]
+async fn a_source_whose_files_only_the_result_needs_is_fetched_within_the_build() {
+    for commands in [&["a", "b"][..], &[]] {
+        let (counts, told) = solved("late", commands, true).await;
+        let counts = counts.unwrap();
+        assert_eq!((counts.fetched, counts.cached), (1, 0), "{commands:?}");
+        assert_eq!(told.last(), Some(&("late".into(), Outcome::Fetched)));
+        assert_eq!(told.len(), commands.len() + 1);
+    }
+    let (counts, _) = solved("here", &["a"], true).await;
+    assert_eq!(counts.unwrap().cached, 1);
+}
+
+#[tokio::test]
+async fn files_of_the_result_that_cannot_be_had_fail_the_build() {
+    let (result, told) = solved("late", &["a", "cut"], true).await;
+    let error = result.unwrap_err();
+    assert!(matches!(&error, SolveError::Files(_)), "{error:?}");
+    assert_eq!(error.to_string(), "it was cut off");
+    assert_eq!(told.last(), Some(&("late".into(), Outcome::Cancelled)));
+    // What fails earlier is what is told.
+    let (result, _) = solved("late", &["fail", "a"], true).await;
+    assert_eq!(result.unwrap_err().to_string(), "it failed");
 }
