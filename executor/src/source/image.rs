@@ -49,7 +49,8 @@ pub(super) fn identity(layers: &[LayerRef]) -> Identity {
 }
 
 impl Engine {
-    /// Looks an image up in its registry and stores manifest and config under its name.
+    /// Looks an image up in its registry and stores manifest and config under its name, unless this
+    /// engine only looks.
     ///
     /// # Errors
     /// The registry does not have it, or not for this platform.
@@ -96,10 +97,12 @@ impl Engine {
         let config_digest = manifest.value.config.digest.clone();
         let stored = store.try_image(&reference.to_string())?;
         let up_to_date = stored.is_some_and(|i| i.row.config == config_digest);
-        store.put_blob(&manifest.raw)?;
-        let blobs = config.rootfs.diff_ids.iter().zip(&manifest.value.layers);
-        store.note_origins(reference, &blobs.collect::<Vec<_>>())?;
-        store.put_image(Some(reference), &config_digest, Some(&manifest.digest))?;
+        if self.s.lists_images {
+            store.put_blob(&manifest.raw)?;
+            let blobs = config.rootfs.diff_ids.iter().zip(&manifest.value.layers);
+            store.note_origins(reference, &blobs.collect::<Vec<_>>())?;
+            store.put_image(Some(reference), &config_digest, Some(&manifest.digest))?;
+        }
         let reference = reference.clone();
         Ok(Pulled {
             reference,

@@ -229,6 +229,9 @@ fn build(app: &App, args: &Args, runtime: &Runtime, interrupt: &Interrupt) -> Re
     }
     let contexts = fetcher.named(&args.build_context, &mut inputs)?;
     let mut engine = app.engine(inputs, args.pull)?;
+    if !call.is_build() {
+        engine = engine.looking_only();
+    }
     let wanted = share::Wanted {
         clear_mounts: args.no_cache_mounts,
         squash: args.squash,
