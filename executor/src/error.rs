@@ -45,7 +45,7 @@ pub enum Error {
         code: i32,
     },
     /// The work was stopped.
-    #[error("cancelled")]
+    #[error("canceled")]
     Cancelled,
     /// The build asks for something that it was not given.
     #[error("{text}")]

@@ -49,7 +49,7 @@ impl PortError {
     pub fn cancelled() -> Self {
         Self {
             cancelled: true,
-            ..Self::new("cancelled")
+            ..Self::new("canceled")
         }
     }
 
