@@ -57,7 +57,10 @@ fn what_only_looks_leaves_the_list_of_images_alone() {
         assert!(listed.is_empty(), "{method}: {listed:?}");
     }
     // A name that stands for something else here keeps it, whatever its registry says.
-    lab.import(&kiln_tests::Tarball::new().file("f", "x").bytes(), "busybox");
+    lab.import(
+        &kiln_tests::Tarball::new().file("f", "x").bytes(),
+        "busybox",
+    );
     let before: Vec<String> = images();
     let pulling = lab.kiln(["build", "--check", "--pull"]);
     pulling.last(context.path()).output().ok();

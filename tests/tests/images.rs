@@ -143,7 +143,10 @@ fn what_is_no_archive_is_called_so() {
     let told = ["it is neither a docker-archive", "nor an OCI layout"];
     for (path, name) in [(&file, "words.txt"), (&dir, "folder")] {
         let out = lab.kiln(["load", "-i"]).arg(path).fails().says(&told);
-        assert!(out.err.contains(name) && !out.err.contains("layer"), "{out}");
+        assert!(
+            out.err.contains(name) && !out.err.contains("layer"),
+            "{out}"
+        );
     }
     lab.kiln(["load"]).stdin("hello\n").fails().says(&told);
 }
