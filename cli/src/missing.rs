@@ -114,7 +114,6 @@ const RUN: &[&str] = &[
     "--privileged",
     "--publish",
     "--publish-all",
-    "--quiet",
     "--read-only",
     "--restart",
     "--runtime",

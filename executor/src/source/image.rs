@@ -224,37 +224,54 @@ impl Engine {
         Ok(pulled)
     }
 
+    /// The config of an image of the store for this platform; none if it has no such image.
+    ///
+    /// # Errors
+    /// An id is ambiguous, or the store cannot be read.
+    pub fn find(&self, name: &str, platform: &Platform) -> Result<Option<ResolvedImage>> {
+        let image = self.s.store.try_image(name)?;
+        let image = image.filter(|i| i.config.platform().satisfies(platform));
+        Ok(image.map(|image| ResolvedImage {
+            reference: image
+                .row
+                .name
+                .clone()
+                .unwrap_or_else(|| image.row.config.to_string()),
+            config_digest: image.row.config.to_string(),
+            config: image.config,
+        }))
+    }
+
     /// The config of an image of the store, or of its registry if it is not here.
     ///
     /// # Errors
     /// Nobody has it.
     pub async fn find_or_pull(&self, name: &str, platform: &Platform) -> Result<ResolvedImage> {
         if !self.s.always_pull
-            && let Some(image) = self.s.store.try_image(name)?
-            && image.config.platform().satisfies(platform)
+            && let Some(image) = self.find(name, platform)?
         {
-            return Ok(ResolvedImage {
-                reference: image
-                    .row
-                    .name
-                    .clone()
-                    .unwrap_or_else(|| image.row.config.to_string()),
-                config_digest: image.row.config.to_string(),
-                config: image.config,
-            });
+            return Ok(image);
         }
         let reference =
             Reference::parse(name).map_err(|e| Error::Image(format!("`{name}`: {e}")))?;
         let pulled = self.pull_metadata(&reference, platform).await?;
-        let own = pulled.config.platform();
+        Ok(pulled.for_platform(platform))
+    }
+}
+
+impl Pulled {
+    /// The image for a build or container; one for another platform than this is warned of.
+    pub fn for_platform(self, platform: &Platform) -> ResolvedImage {
+        let own = self.config.platform();
         if !own.satisfies(platform) {
+            let name = self.reference.familiar();
             tracing::warn!("`{name}` is an image for {own}, and {platform} was asked for");
         }
-        Ok(ResolvedImage {
-            reference: pulled.reference.to_string(),
-            config_digest: pulled.config_digest.to_string(),
-            config: pulled.config,
-        })
+        ResolvedImage {
+            reference: self.reference.to_string(),
+            config_digest: self.config_digest.to_string(),
+            config: self.config,
+        }
     }
 }
 
