@@ -76,6 +76,12 @@ pub enum RemoteError {
         /// Why not.
         why: String,
     },
+    /// There was no connection.
+    #[error("it cannot be reached: {why}")]
+    Unreachable {
+        /// Why not.
+        why: String,
+    },
     /// It took too long.
     #[error("cannot {action}: no answer in {} s", .after.as_secs())]
     Slow {
