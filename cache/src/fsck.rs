@@ -4,6 +4,8 @@
 //! tree digest. A layer of an image is unpacked again from its blob and compared; without the blob
 //! there is nothing to compare with, unless it packs to its diff id.
 
+mod images;
+
 use std::path::Path;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -19,6 +21,8 @@ use crate::mounts::name_of;
 use crate::pack::pack;
 use crate::store::Store;
 use crate::unpack::{UnpackOptions, unpack};
+
+pub use images::{Fate, HurtImage};
 
 /// What a finding is about.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -71,6 +75,8 @@ pub struct Report {
     pub checked: usize,
     /// Layers of images of which nothing is left to compare them with.
     pub unknown: Vec<String>,
+    /// Images that have lost something, or do so by the repair.
+    pub images: Vec<HurtImage>,
 }
 
 /// One thing to check.
@@ -138,12 +144,14 @@ impl Store {
             }
             Ok(())
         })?;
+        let hurt = images::Hurt::by(self, &report.findings)?;
         if repair {
             self.repair(&report.findings)?;
         }
         // Now, for what hangs on a damaged layer is wrong as well.
         let mut rest = self.check_records()?;
         rest.extend(self.check_images()?);
+        report.images = hurt.finish(&rest);
         rest.extend(self.check_mounts()?);
         if repair {
             self.repair(&rest)?;

@@ -35,6 +35,17 @@ pub struct StoredImage {
     pub raw_config: Vec<u8>,
 }
 
+/// Images that were removed.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct RemovedImages {
+    /// Rows that are gone.
+    pub rows: Vec<ImageRow>,
+    /// Images of which nothing is left.
+    pub ids: Vec<Digest>,
+    /// Bytes that their configs took.
+    pub bytes: u64,
+}
+
 fn to_row(row: &rusqlite::Row<'_>) -> rusqlite::Result<Option<ImageRow>> {
     let (config, manifest): (String, Option<String>) = (row.get(1)?, row.get(2)?);
     let Ok(config) = config.parse() else {
@@ -229,6 +240,47 @@ impl Store {
                 self.unlink_blob(config)?;
             }
             Ok(last)
+        })
+    }
+
+    /// Removes these rows, but those of images that a process uses, and images that are left without
+    /// any.
+    ///
+    /// # Errors
+    /// The database refused, or a config cannot be removed.
+    pub fn remove_unused_images(&self, rows: &[ImageRow]) -> Result<RemovedImages> {
+        self.behind_gate(|leased| {
+            let removed = self.write(|tx| {
+                let mut removed = RemovedImages::default();
+                for row in rows {
+                    let id = row.config.to_string();
+                    if leased(&id)? {
+                        continue;
+                    }
+                    let sql = "DELETE FROM images WHERE name IS ?1 AND config = ?2";
+                    // Another process may have been faster.
+                    if tx.execute(sql, (&row.name, &id))? == 0 {
+                        continue;
+                    }
+                    removed.rows.push(row.clone());
+                    let sql = "SELECT EXISTS (SELECT 1 FROM images WHERE config = ?1)";
+                    let is_left: bool = tx.query_row(sql, [&id], |r| r.get(0))?;
+                    if !is_left {
+                        let sql = "SELECT size FROM contents WHERE digest = ?1";
+                        let size: Option<i64> =
+                            tx.query_row(sql, [&id], |r| r.get(0)).optional()?;
+                        removed.bytes += size.unwrap_or(0).max(0).cast_unsigned();
+                        // Before another process can give the image a name again.
+                        forget_blob(tx, &row.config)?;
+                        removed.ids.push(row.config.clone());
+                    }
+                }
+                Ok(removed)
+            })?;
+            for id in &removed.ids {
+                self.unlink_blob(id)?;
+            }
+            Ok(removed)
         })
     }
 

@@ -193,7 +193,7 @@ impl Chunker<'_> {
 
     fn compress(&mut self) -> std::io::Result<()> {
         if self.stop.is_cancelled() {
-            return Err(std::io::Error::other("cancelled"));
+            return Err(std::io::Error::other("canceled"));
         }
         let batch = std::mem::take(&mut self.batch);
         let compressed = batch.par_iter().map(|plain| compress(plain));

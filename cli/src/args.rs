@@ -5,11 +5,14 @@ use std::ffi::OsString;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
 use crate::commands;
+use crate::commands::groups::{Builder, Container, Image};
 
 /// Builds OCI images from Dockerfiles and runs them, without a daemon.
 #[derive(Debug, Parser)]
 #[command(name = "kiln", version, propagate_version = true, max_term_width = 100)]
 #[command(after_help = "\
+Docker's longer names work too: kiln image ls, kiln image prune, kiln builder prune, kiln buildx build.
+
 Exit codes: 0 success; 1 the command failed; 2 wrong usage; 130 interrupted.
 `kiln run` passes the container's own code on. It is 125 if the container could not be started,
 126 if its command cannot be executed, 127 if there is no such command, and 128+N if signal N
@@ -77,6 +80,18 @@ pub(crate) enum Command {
     Fmt(commands::fmt::Args),
     ExplainContext(commands::explain_context::Args),
     Completions(commands::completions::Args),
+    /// Docker's longer names: build, history, import, inspect, load, ls, prune, pull, rm, save, tag
+    #[command(subcommand, hide = true)]
+    Image(commands::groups::Image),
+    /// Docker's longer names: build, prune
+    #[command(subcommand, hide = true)]
+    Builder(commands::groups::Builder),
+    /// Docker's longer names: build, prune
+    #[command(subcommand, hide = true)]
+    Buildx(commands::groups::Builder),
+    /// Docker's longer name: run
+    #[command(subcommand, hide = true)]
+    Container(commands::groups::Container),
     #[command(hide = true)]
     Man(commands::completions::ManArgs),
     #[command(hide = true, name = "internal-upkeep")]
@@ -99,8 +114,11 @@ impl Command {
     /// Whether the command starts sandboxes.
     pub(crate) fn needs_sandbox(&self) -> bool {
         match self {
-            Self::Build(args) => args.builds(),
-            Self::Run(_) => true,
+            Self::Build(args)
+            | Self::Image(Image::Build(args))
+            | Self::Builder(Builder::Build(args))
+            | Self::Buildx(Builder::Build(args)) => args.builds(),
+            Self::Run(_) | Self::Container(Container::Run(_)) => true,
             _ => false,
         }
     }

@@ -109,6 +109,7 @@ impl App {
             registry,
             inputs,
             always_pull,
+            lists_images: true,
             resolv_conf: std::fs::read_to_string("/etc/resolv.conf").unwrap_or_default(),
             logs: StepLogs::new(logs),
             device_dirs: self.settings.device_dirs.clone(),

@@ -7,46 +7,91 @@ use crate::errors::Failure;
 
 /// Commands of `docker`.
 const COMMANDS: &[&str] = &[
-    "attach",
-    "builder",
-    "buildx",
-    "commit",
-    "compose",
-    "config",
-    "container",
-    "context",
-    "cp",
-    "create",
-    "diff",
-    "events",
-    "exec",
-    "export",
-    "image",
-    "info",
-    "kill",
-    "login",
-    "logout",
-    "logs",
-    "manifest",
-    "network",
-    "pause",
-    "plugin",
-    "port",
-    "ps",
-    "push",
-    "rename",
-    "restart",
-    "rm",
-    "search",
-    "start",
-    "stats",
-    "stop",
-    "top",
-    "unpause",
-    "update",
-    "version",
-    "volume",
-    "wait",
+    "attach", "commit", "compose", "config", "context", "cp", "create", "diff", "events", "exec",
+    "export", "info", "kill", "login", "logout", "logs", "manifest", "network", "pause", "plugin",
+    "port", "ps", "push", "rename", "restart", "rm", "search", "start", "stats", "stop", "top",
+    "unpause", "update", "version", "volume", "wait",
+];
+
+/// Commands below one of docker's that kiln has too.
+const BELOW: &[(&str, &[&str])] = &[
+    (
+        "buildx",
+        &[
+            "bake",
+            "create",
+            "dap",
+            "debug",
+            "dial-stdio",
+            "du",
+            "history",
+            "imagetools",
+            "inspect",
+            "ls",
+            "rm",
+            "stop",
+            "use",
+            "version",
+        ],
+    ),
+    (
+        "container",
+        &[
+            "attach", "commit", "cp", "create", "diff", "exec", "export", "inspect", "kill",
+            "list", "logs", "ls", "pause", "port", "prune", "ps", "rename", "restart", "rm",
+            "start", "stats", "stop", "top", "unpause", "update", "wait",
+        ],
+    ),
+    ("image", &["push"]),
+    ("system", &["dial-stdio", "events", "info"]),
+];
+
+/// What to do in place of commands of docker's.
+const INSTEAD: &[(&[&str], &str)] = &[
+    (
+        &[
+            "attach",
+            "container",
+            "exec",
+            "kill",
+            "logs",
+            "pause",
+            "port",
+            "ps",
+            "rename",
+            "restart",
+            "rm",
+            "start",
+            "stats",
+            "stop",
+            "top",
+            "unpause",
+            "update",
+            "wait",
+        ],
+        "kiln keeps no containers: `kiln run` runs one in the foreground and throws it away",
+    ),
+    (
+        &[
+            "buildx create",
+            "buildx inspect",
+            "buildx ls",
+            "buildx rm",
+            "buildx stop",
+            "buildx use",
+        ],
+        "there are no builders to manage: `kiln build` builds by itself",
+    ),
+    (&["buildx du"], "`kiln system df -v` lists what takes room"),
+    (
+        &["info", "system info"],
+        "`kiln system df` tells about the store, `kiln --version` which kiln this is",
+    ),
+    (&["version", "buildx version"], "it is `kiln --version`"),
+    (
+        &["image push", "push"],
+        "`kiln save --format oci` writes an archive that others can push",
+    ),
 ];
 
 /// Options of `docker run`.
@@ -114,7 +159,6 @@ const RUN: &[&str] = &[
     "--privileged",
     "--publish",
     "--publish-all",
-    "--quiet",
     "--read-only",
     "--restart",
     "--runtime",
@@ -136,7 +180,6 @@ const RUN: &[&str] = &[
 /// Options of `docker build`, with and without buildx.
 const BUILD: &[&str] = &[
     "-m",
-    "--attest",
     "--builder",
     "--cgroup-parent",
     "--compress",
@@ -147,14 +190,11 @@ const BUILD: &[&str] = &[
     "--cpuset-mems",
     "--force-rm",
     "--isolation",
-    "--load",
     "--memory",
     "--memory-swap",
     "--policy",
-    "--provenance",
     "--push",
     "--rm",
-    "--sbom",
     "--security-opt",
 ];
 
@@ -168,37 +208,61 @@ fn text(error: &clap::Error, kind: ContextKind) -> Option<&str> {
 /// What to say of a command line that clap refused with `error`, if Docker would know it. `words`
 /// are the command line without the program.
 pub(crate) fn known_elsewhere(error: &clap::Error, words: &[String]) -> Option<Failure> {
+    let usual = "`kiln help` and `kiln help COMMAND` list what there is";
     match error.kind() {
         ErrorKind::InvalidSubcommand => {
-            // Only kiln's own commands can stand first; below `cache` and `system` are others.
             let command = text(error, ContextKind::InvalidSubcommand)?;
-            let known = COMMANDS.contains(&command) && command_of(words).is_none();
-            known.then(|| Failure::usage(format!("kiln has no `{command}` yet")))
+            let path = path_of(words, Some(command));
+            let (known, full) = match path.as_slice() {
+                [] => (COMMANDS, command.to_owned()),
+                [group] => {
+                    let below = BELOW.iter().find(|(name, _)| name == group)?.1;
+                    (below, format!("{group} {command}"))
+                }
+                _ => return None,
+            };
+            let missing = || Failure::usage(format!("kiln has no `{full}` yet"));
+            known
+                .contains(&command)
+                .then(|| missing().with_hint(instead(&full).unwrap_or(usual)))
         }
         ErrorKind::UnknownArgument => {
             let option = text(error, ContextKind::InvalidArg)?;
             let option = option.split('=').next().unwrap_or(option);
-            let command = command_of(words)?;
-            let known = match command {
+            let path = path_of(words, None);
+            let known = match path.last()?.as_str() {
                 "run" => RUN,
                 "build" => BUILD,
                 _ => return None,
             };
-            known
-                .contains(&option)
-                .then(|| Failure::usage(format!("kiln {command} has no `{option}` yet")))
+            let command = path.join(" ");
+            let missing = || Failure::usage(format!("kiln {command} has no `{option}` yet"));
+            known.contains(&option).then(|| missing().with_hint(usual))
         }
         _ => None,
     }
-    .map(|failure| failure.with_hint("`kiln help` and `kiln help COMMAND` list what there is"))
 }
 
-/// The command that words begin with, behind options of every command.
-fn command_of(words: &[String]) -> Option<&str> {
+/// What to do in place of a command, or of all commands of its group.
+fn instead(command: &str) -> Option<&'static str> {
+    let group = command.split(' ').next().unwrap_or_default();
+    let find = |wanted: &str| INSTEAD.iter().find(|(all, _)| all.contains(&wanted));
+    find(command).or_else(|| find(group)).map(|(_, hint)| *hint)
+}
+
+/// The commands that words call, one below the other, behind options of every command; what follows
+/// `invalid` is not looked at.
+fn path_of(words: &[String], invalid: Option<&str>) -> Vec<String> {
     use clap::CommandFactory as _;
     let all = crate::args::Cli::command();
-    let known = |word: &&String| all.get_subcommands().any(|c| c.get_name() == word.as_str());
-    words.iter().find(known).map(String::as_str)
+    let (mut at, mut path) = (&all, Vec::new());
+    for word in words.iter().take_while(|w| Some(w.as_str()) != invalid) {
+        if let Some(inner) = at.find_subcommand(word) {
+            path.push(inner.get_name().to_owned());
+            at = inner;
+        }
+    }
+    path
 }
 
 #[cfg(test)]
@@ -230,6 +294,20 @@ mod tests {
                 Some("kiln run has no `--memory` yet"),
             ),
             ("build --push .", Some("kiln build has no `--push` yet")),
+            (
+                "buildx build --push .",
+                Some("kiln buildx build has no `--push` yet"),
+            ),
+            (
+                "container run -d busybox",
+                Some("kiln container run has no `-d` yet"),
+            ),
+            ("container ls", Some("kiln has no `container ls` yet")),
+            ("buildx ls", Some("kiln has no `buildx ls` yet")),
+            ("image push x", Some("kiln has no `image push` yet")),
+            ("system info", Some("kiln has no `system info` yet")),
+            ("image ps", None),
+            ("imgae prune", None),
             ("build --pusch .", None),
             ("frobnicate", None),
             ("cache push", None),
@@ -237,6 +315,20 @@ mod tests {
         ] {
             assert_eq!(said(line).as_deref(), want, "{line}");
         }
+    }
+
+    #[test]
+    fn something_to_do_instead_is_named() {
+        for (command, hint) in [
+            ("ps", "kiln run"),
+            ("container prune", "kiln run"),
+            ("buildx ls", "kiln build"),
+            ("buildx du", "kiln system df"),
+            ("version", "kiln --version"),
+        ] {
+            assert!(instead(command).unwrap().contains(hint), "{command}");
+        }
+        assert_eq!(instead("volume"), None);
     }
 
     /// What kiln has by now must not be said to be missing.
@@ -249,6 +341,10 @@ mod tests {
                 "{}",
                 command.get_name()
             );
+            if let Some((_, below)) = BELOW.iter().find(|(n, _)| *n == command.get_name()) {
+                let there = command.get_subcommands().map(clap::Command::get_name);
+                assert!(there.into_iter().all(|name| !below.contains(&name)));
+            }
             let list = match command.get_name() {
                 "run" => RUN,
                 "build" => BUILD,

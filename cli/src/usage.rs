@@ -14,13 +14,30 @@ pub(crate) fn usual(error: &mut clap::Error, words: &[String]) {
     let mut all = Cli::command();
     all.build();
     let mut command = &all;
-    for word in words {
+    let invalid = match error.get(ContextKind::InvalidSubcommand) {
+        Some(ContextValue::String(word)) => Some(word.clone()),
+        _ => None,
+    };
+    // What stands behind a word that is no command belongs to none.
+    for word in words.iter().take_while(|w| Some(*w) != invalid.as_ref()) {
         if let Some(inner) = command.find_subcommand(word) {
             command = inner;
         }
     }
+    if let Some(found) = invalid.and_then(|word| nearest_command(command, &word)) {
+        let found = ContextValue::Strings(vec![found]);
+        error.insert(ContextKind::SuggestedSubcommand, found);
+    }
     let usage = command.clone().render_usage();
     error.insert(ContextKind::Usage, ContextValue::StyledStr(usage));
+}
+
+/// The one command below `command` that was probably meant; clap names several.
+fn nearest_command(command: &clap::Command, word: &str) -> Option<String> {
+    let (hidden, shown): (Vec<_>, Vec<_>) =
+        command.get_subcommands().partition(|c| c.is_hide_set());
+    let names: Vec<&str> = shown.iter().chain(&hidden).map(|c| c.get_name()).collect();
+    kiln_parser::nearest(word, &names).map(str::to_owned)
 }
 
 #[cfg(test)]
@@ -30,7 +47,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn usage_is_that_of_the_command_that_was_called() {
+    fn usage_is_that_of_the_command_that_was_called_or_meant() {
         for (line, want) in [
             ("build --tag .", "Usage: kiln build [OPTIONS] <CONTEXT>"),
             (
@@ -39,7 +56,13 @@ mod tests {
             ),
             ("tag a", "Usage: kiln tag [OPTIONS] <SOURCE> <TARGET>"),
             ("cache rm --nosuch", "Usage: kiln cache rm [OPTIONS] "),
+            ("images prune --nosuch", "Usage: kiln images [OPTIONS] "),
+            ("imgae prune", "Usage: kiln [OPTIONS] <COMMAND>"),
+            ("image prune --nosuch", "Usage: kiln image prune [OPTIONS]"),
             ("run", "Usage: kiln run [OPTIONS] <IMAGE> [COMMAND]..."),
+            ("system prine", "similar subcommand exists: 'prune'"),
+            ("biuld .", "similar subcommand exists: 'build'"),
+            ("imagse", "similar subcommand exists: 'images'"),
         ] {
             let words: Vec<String> = line.split(' ').map(str::to_owned).collect();
             let all = std::iter::once("kiln".to_owned()).chain(words.clone());

@@ -88,6 +88,8 @@ pub struct Settings {
     pub inputs: BuildInputs,
     /// Base images are looked up in their registry even if they are here.
     pub always_pull: bool,
+    /// Images that are looked up get into the list of images.
+    pub lists_images: bool,
     /// Text of the host's resolver configuration.
     pub resolv_conf: String,
     /// Where the output of steps is kept.
@@ -139,6 +141,17 @@ impl Engine {
     pub fn with_share(self, share: Share) -> Self {
         let settings = Settings {
             share: Some(share),
+            ..Settings::clone(&self.s)
+        };
+        Self::new(settings)
+    }
+
+    /// The same engine, which only looks: the images that it asks registries for do not get into the
+    /// list of images, and names in it stay as they are.
+    #[must_use]
+    pub fn looking_only(self) -> Self {
+        let settings = Settings {
+            lists_images: false,
             ..Settings::clone(&self.s)
         };
         Self::new(settings)

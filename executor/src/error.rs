@@ -21,12 +21,17 @@ pub enum Error {
     #[error("{0}")]
     Image(String),
     /// A path that is to be copied is not there.
-    #[error("`{path}` not found{}", if *.ignored { ": .dockerignore leaves it out" } else { "" })]
+    #[error(
+        "`{path}` not found in {place}{}",
+        .ignored_by.as_ref().map_or(String::new(), |file| format!(": {file} leaves it out"))
+    )]
     SourceNotFound {
         /// The path as written.
         path: String,
-        /// It exists and is left out.
-        ignored: bool,
+        /// Where it was looked for, in words.
+        place: String,
+        /// It exists, and this file leaves it out.
+        ignored_by: Option<String>,
     },
     /// A command failed.
     #[error("{text}")]
@@ -45,7 +50,7 @@ pub enum Error {
         code: i32,
     },
     /// The work was stopped.
-    #[error("cancelled")]
+    #[error("canceled")]
     Cancelled,
     /// The build asks for something that it was not given.
     #[error("{text}")]

@@ -16,6 +16,7 @@ pub(crate) fn engine() -> (Engine, tempfile::TempDir) {
         registry: Client::anonymous(RegistryConfig::default()),
         inputs: BuildInputs::default(),
         always_pull: false,
+        lists_images: true,
         resolv_conf: String::new(),
         device_dirs: Vec::new(),
         own_mounts: None,

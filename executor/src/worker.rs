@@ -87,12 +87,12 @@ impl Worker for Engine {
     async fn fingerprint_path(
         &self,
         input: &Solved<Output>,
-        path: &str,
+        (path, place): (&str, &str),
         bound: bool,
         listed: bool,
     ) -> Result<Fingerprint, PortError> {
         let memo = memo_of(input, format!("path {path}"));
-        let mut wanted = file::Wanted::of_path(path);
+        let mut wanted = file::Wanted::of_path(path, place);
         if let (true, Output::Dir(dir)) = (bound, &input.output) {
             wanted.swapped = self.shown_as_root(&dir.path).await?;
         }

@@ -184,7 +184,8 @@ fn places(answers: &[(String, RegistryError)]) -> String {
 
 /// The last of an error's causes, which says most; but below a failed look-up of a name there are only
 /// the resolver's own notes.
-fn innermost(error: &(dyn std::error::Error + 'static)) -> String {
+#[must_use]
+pub fn innermost(error: &(dyn std::error::Error + 'static)) -> String {
     let mut at = error;
     while let Some(cause) = at.source() {
         at = cause;
@@ -220,6 +221,15 @@ impl RegistryError {
                 ..
             } | Self::Denied { .. }
         )
+    }
+
+    /// Why there was no connection, in a few words; none if there was one.
+    #[must_use]
+    pub fn unreachable(&self) -> Option<String> {
+        match self.last() {
+            Self::Transport { source, .. } if source.is_connect() => Some(innermost(source)),
+            _ => None,
+        }
     }
 
     /// Whether the same request may succeed later.

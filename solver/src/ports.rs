@@ -49,7 +49,7 @@ impl PortError {
     pub fn cancelled() -> Self {
         Self {
             cancelled: true,
-            ..Self::new("cancelled")
+            ..Self::new("canceled")
         }
     }
 
@@ -239,11 +239,12 @@ pub trait Worker: Send + Sync + 'static {
     ) -> impl Future<Output = Result<Fingerprint, PortError>> + Send;
 
     /// The identity of a path that is mounted into a command: `bound`, where the command sees it in
-    /// place, or as what a cache mount begins with. `listed` as above.
+    /// place, or as what a cache mount begins with. Beside the path are the words for where it is.
+    /// `listed` as above.
     fn fingerprint_path(
         &self,
         input: &Solved<Self::Output>,
-        path: &str,
+        path_and_place: (&str, &str),
         bound: bool,
         listed: bool,
     ) -> impl Future<Output = Result<Fingerprint, PortError>> + Send;

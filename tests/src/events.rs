@@ -156,7 +156,7 @@ impl Built {
                     Some("fetched") => Some(Outcome::Fetched),
                     Some("ran") => Some(Outcome::Ran),
                     Some("failed") => Some(Outcome::Failed),
-                    Some("cancelled") => Some(Outcome::Cancelled),
+                    Some("canceled") => Some(Outcome::Cancelled),
                     Some("not-reached") => Some(Outcome::NotReached),
                     other => panic!("unknown outcome {other:?}"),
                 };

@@ -42,6 +42,32 @@ fn warnings(answer: &Value) -> Vec<String> {
     list.iter().map(show).collect()
 }
 
+/// Base images are looked up, and not kept.
+#[test]
+fn what_only_looks_leaves_the_list_of_images_alone() {
+    let lab = Lab::new();
+    let context = lab.dockerfile("FROM busybox\nRUN true\n");
+    let images = || {
+        let out = lab.kiln(["images", "-a"]).output().ok();
+        out.stdout().lines().skip(1).map(str::to_owned).collect()
+    };
+    for method in ["check", "outline", "targets"] {
+        call(&lab, method, &context).output().ok();
+        let listed: Vec<String> = images();
+        assert!(listed.is_empty(), "{method}: {listed:?}");
+    }
+    // A name that stands for something else here keeps it, whatever its registry says.
+    lab.import(
+        &kiln_tests::Tarball::new().file("f", "x").bytes(),
+        "busybox",
+    );
+    let before: Vec<String> = images();
+    let pulling = lab.kiln(["build", "--check", "--pull"]);
+    pulling.last(context.path()).output().ok();
+    assert_eq!(images(), before);
+    assert_eq!(before.len(), 1);
+}
+
 /// A text that cannot be read has as many errors for a check as for a build.
 #[test]
 fn a_check_shows_all_errors_of_a_text() {

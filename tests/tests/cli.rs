@@ -141,6 +141,78 @@ fn wrong_usage_is_exit_code_2() {
     }
 }
 
+/// Docker's longer names do what the short ones do.
+#[test]
+fn dockers_longer_names_are_known() {
+    let lab = lab();
+    let context = lab.path("context");
+    let kiln = |words: &[&str]| lab.kiln(words).output();
+    for (group, tag) in [("image", "a"), ("builder", "b"), ("buildx", "c")] {
+        let build = lab.kiln([group, "build", "-q", "-t", tag]);
+        build.last(&context).output().ok();
+    }
+    let ran = kiln(&["container", "run", "--rm", "a", "echo", "it ran"]).ok();
+    assert_eq!(ran.stdout(), "it ran");
+    kiln(&["image", "tag", "a", "d"]).ok();
+    kiln(&["image", "rm", "b"]).ok();
+    let listed = kiln(&["image", "ls", "--format", "{{.Repository}}"]).ok();
+    let mut names: Vec<&str> = listed.stdout().lines().collect();
+    names.sort_unstable();
+    assert_eq!(names, ["a", "busybox", "c", "d"]);
+    for (words, told) in [
+        (&["container", "ls"][..], "kiln run"),
+        (&["buildx", "ls"], "kiln build"),
+        (&["image", "push", "a"], "kiln has no `image push` yet"),
+        (&["biuld", "."], "'build'"),
+        (&["image", "prnue"], "'prune'"),
+        (&["build", "--lod", "."], "'--load'"),
+    ] {
+        let out = kiln(words).failed().says(&[told]);
+        assert_eq!(out.code(), Some(2), "{out}");
+    }
+}
+
+/// What a user of buildx gives a build that makes no attestations.
+#[test]
+fn a_build_can_be_told_to_load_and_to_attest_nothing() {
+    let lab = lab();
+    let (context, archive) = (lab.path("context"), lab.path("x.tar"));
+    let build = |words: &[&str]| {
+        lab.kiln(["build", "-q"])
+            .args(words)
+            .last(&context)
+            .output()
+    };
+    let none = ["--provenance=false", "--sbom=false"];
+    build(&none).ok();
+    build(&[
+        "--attest",
+        "type=provenance,disabled=true",
+        "--load",
+        "-t",
+        "a",
+    ])
+    .ok();
+    lab.inspect("a");
+    let to = format!("type=oci,dest={}", archive.display());
+    build(&["-t", "b", "-o", &to]).ok();
+    lab.kiln(["inspect", "b"]).fails();
+    build(&["-t", "b", "-o", &to, "--load"]).ok();
+    lab.inspect("b");
+    assert!(archive.exists());
+    for words in [
+        &["--provenance=true"][..],
+        &["--provenance=mode=max"],
+        &["--sbom=true"],
+        &["--attest", "type=sbom"],
+    ] {
+        let out = build(words)
+            .failed()
+            .says(&["kiln makes no attestations yet"]);
+        assert_eq!(out.code(), Some(2), "{out}");
+    }
+}
+
 #[test]
 fn help_and_version() {
     let lab = Lab::new();

@@ -54,6 +54,67 @@ fn copy_keeps_types_modes_and_links() {
 }
 
 #[test]
+fn what_is_not_there_is_told_with_where_it_was_looked_for() {
+    let lab = Lab::new();
+    let other = lab.context("other", &[("f", "1")]);
+    let named = format!("other={}", other.path().display());
+    let told = |text: &str, place: &str| {
+        let files = [
+            ("Dockerfile", text),
+            ("kept", ""),
+            ("x.md", ""),
+            ("d/f", ""),
+        ];
+        let context = lab.context("context", &files);
+        context.write(".dockerignore", "*.md\nd\n");
+        let build = lab.build(&context).args(["--build-context", &named]);
+        let wanted = format!("not found in {place}\n");
+        build.fails().says(&[&wanted]);
+    };
+    for (line, place) in [
+        ("COPY nosuch /", "the build context"),
+        ("ADD kept nosuch /d/", "the build context"),
+        (
+            "COPY x.md /",
+            "the build context: .dockerignore leaves it out",
+        ),
+        (
+            "COPY d/f /",
+            "the build context: .dockerignore leaves it out",
+        ),
+        ("COPY --from=one /nosuch /", "stage `one`"),
+        ("COPY --from=1 /nosuch /", "stage 1"),
+        (
+            "COPY --from=busybox:latest /nosuch /",
+            "image `busybox:latest`",
+        ),
+        ("COPY --from=other nosuch /", "context `other`"),
+        (
+            "RUN --mount=source=nosuch,target=/x true",
+            "the build context",
+        ),
+        (
+            "RUN --mount=from=one,source=nosuch,target=/x true",
+            "stage `one`",
+        ),
+        (
+            "RUN --mount=type=cache,from=one,source=nosuch,target=/x true",
+            "stage `one`",
+        ),
+    ] {
+        let text = format!("FROM busybox AS one\nFROM busybox\nFROM busybox\n{line}\n");
+        told(&text, place);
+    }
+    let context = lab.context(
+        "own",
+        &[("Dockerfile", "FROM busybox\nCOPY a /\n"), ("a", "")],
+    );
+    context.write("Dockerfile.dockerignore", "a\n");
+    let why = "in the build context: Dockerfile.dockerignore leaves it out";
+    lab.build(&context).fails().says(&[why]);
+}
+
+#[test]
 fn copy_of_many_forms() {
     let lab = Lab::new();
     let files = [

@@ -135,6 +135,23 @@ fn saved_images_load_elsewhere_with_the_same_id() {
 }
 
 #[test]
+fn what_is_no_archive_is_called_so() {
+    let lab = Lab::new();
+    let (file, dir) = (lab.path("words.txt"), lab.path("folder"));
+    std::fs::write(&file, "hello\n").unwrap();
+    std::fs::create_dir(&dir).unwrap();
+    let told = ["it is neither a docker-archive", "nor an OCI layout"];
+    for (path, name) in [(&file, "words.txt"), (&dir, "folder")] {
+        let out = lab.kiln(["load", "-i"]).arg(path).fails().says(&told);
+        assert!(
+            out.err.contains(name) && !out.err.contains("layer"),
+            "{out}"
+        );
+    }
+    lab.kiln(["load"]).stdin("hello\n").fails().says(&told);
+}
+
+#[test]
 fn images_of_other_tools_are_loaded() {
     let lab = Lab::new();
     let registry = setting("KILN_TEST_REGISTRY");

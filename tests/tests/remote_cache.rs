@@ -179,6 +179,35 @@ fn a_remote_that_is_not_there_is_warned_about_once() {
     assert_eq!(text.matches("is not asked any more").count(), 1, "{text}");
 }
 
+/// One line that fits on a screen, whatever was asked of the remote, with the cause.
+#[test]
+fn a_warning_of_a_dead_remote_is_short() {
+    let lab = Lab::new();
+    let bucket = "type=s3,bucket=b,region=r,endpoint_url=http://127.0.0.1:9,access_key_id=key,\
+                  secret_access_key=secret";
+    for (number, from) in ["127.0.0.1:9/team/cache", bucket].into_iter().enumerate() {
+        for (text, steps) in [("one", "several"), ("", "one")] {
+            let context = match steps {
+                "several" => words(&lab, text),
+                _ => lab.dockerfile("FROM busybox\nRUN true\n"),
+            };
+            let host = format!("{number} {steps}");
+            let build = on_host(&lab, &host, &context).args(["--cache-from", from]);
+            let built = build.built();
+            let text = format!("{}{}", built.other, built.warnings.join("\n"));
+            let told: Vec<&str> = text.lines().filter(|l| l.contains("cache ")).collect();
+            let [line] = told.as_slice() else {
+                panic!("{from}: {text}");
+            };
+            assert!(
+                line.contains("cannot be reached: Connection refused"),
+                "{line}"
+            );
+            assert!(line.len() < 150, "{line}");
+        }
+    }
+}
+
 /// A layer that the remote lost after its record was found.
 #[test]
 fn a_layer_that_is_gone_is_made_again() {

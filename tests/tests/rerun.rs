@@ -92,7 +92,7 @@ fn what_a_failure_leaves_undone_is_not_said_to_be_cached() {
     let output = plain.output().failed();
     assert!(
         output.err.contains(
-            "not built (1 cached, 0 ran, 1 failed, 1 cancelled, 3 not reached, 1 skipped)"
+            "not built (1 cached, 0 ran, 1 failed, 1 canceled, 3 not reached, 1 skipped)"
         ),
         "{}",
         output.err

@@ -17,6 +17,47 @@ fn lab() -> Lab {
     lab
 }
 
+/// As docker does it: said on stderr, and only where it is pulled.
+#[test]
+fn an_image_that_is_not_here_is_pulled_before_ones_eyes() {
+    let lab = Lab::new();
+    let run = |options: &[&str]| {
+        let run = lab.kiln(["run", "--rm"]).args(options);
+        run.args(["busybox", "echo", "it ran"]).output()
+    };
+    let never = run(&["--pull", "never"]).failed();
+    assert_eq!(never.code(), Some(125), "{never}");
+    let missing = "Unable to find image 'busybox:latest' locally";
+    let first = run(&[]).ok().says(&[
+        missing,
+        "#1 pull docker.io/library/busybox:latest",
+        "#1 DONE",
+        "Digest: sha256:",
+        "Status: Downloaded newer image for busybox:latest",
+    ]);
+    assert_eq!(first.stdout(), "it ran");
+    for (options, told) in [
+        (&[][..], ""),
+        (&["--pull", "never"], ""),
+        (&["--pull", "always"], "Image is up to date for busybox"),
+    ] {
+        let again = run(options).ok().says(&[told]);
+        assert_eq!(again.stdout(), "it ran");
+        assert!(!again.err.contains(missing), "{again}");
+        assert_eq!(again.err.is_empty(), told.is_empty(), "{again}");
+    }
+    lab.kiln(["rmi", "busybox"]).output().ok();
+    let quiet = run(&["-q"]).ok();
+    assert_eq!((quiet.stdout(), quiet.err.as_str()), ("it ran", ""));
+    let other = ["--pull", "never", "--platform", "linux/arm64"];
+    run(&other)
+        .failed()
+        .says(&["here for linux/amd64, and not for linux/arm64"]);
+    let nosuch = lab.kiln(["run", "nosuch"]).fails();
+    assert_eq!(nosuch.code(), Some(125), "{nosuch}");
+    nosuch.says(&["Unable to find image 'nosuch:latest' locally"]);
+}
+
 #[test]
 fn the_command_of_the_image_or_of_the_line() {
     let lab = lab();

@@ -423,7 +423,21 @@ fn damage_is_found_and_never_passed_on() {
         assert!(!out.succeeded(), "{out}");
         assert!(!lab.path("x.tar").exists());
     }
-    lab.kiln(["fsck", "--repair"]).fails().says(&["2 wrong"]);
+    let again = "the build that made it, or `kiln pull`, brings it back";
+    let will = "is lost; --repair removes it; ";
+    check.says(&["image x:latest: its layer sha256:", will, again]);
+    let repair = lab.kiln(["fsck", "--repair"]).fails();
+    assert!(
+        repair
+            .stdout()
+            .contains("image x:latest: its layer sha256:"),
+        "{repair}"
+    );
+    repair.says(&[
+        "2 wrong",
+        "image x:latest is removed: its layer sha256:",
+        again,
+    ]);
     lab.kiln(["fsck"]).output().ok();
     let built = lab.build(&context).tag("x").built();
     built.assert_ran(&["RUN"]);
@@ -453,6 +467,38 @@ fn damage_is_found_and_never_passed_on() {
     );
     lab.kiln(["pull", "busybox"]).output().ok();
     lab.kiln(["fsck"]).output().ok();
+}
+
+/// An image of a registry stays: what it lost comes again.
+#[test]
+fn what_a_pulled_image_lost_is_told_and_fetched_again() {
+    let lab = Lab::new();
+    lab.kiln(["pull", "busybox"]).output().ok();
+    let mut all = Vec::new();
+    files(&lab.store().join("content-v1/sha256"), &mut all);
+    let layer = all.iter().max_by_key(|p| p.metadata().unwrap().len());
+    std::fs::write(layer.unwrap(), "damaged").unwrap();
+    for entry in std::fs::read_dir(lab.store().join("layers-v1")).unwrap() {
+        std::fs::remove_dir_all(entry.unwrap().path()).unwrap();
+    }
+    let told = [
+        "image busybox:latest: its layer sha256:",
+        "is fetched again",
+    ];
+    lab.kiln(["fsck"]).fails().says(&told);
+    let repair = lab.kiln(["fsck", "--repair"]).fails().says(&told);
+    assert!(!repair.err.contains("is removed"), "{repair}");
+    lab.kiln(["fsck"]).output().ok();
+    assert_eq!(lab.run("busybox", &["echo", "it ran"]), "it ran");
+
+    let config = &lab.inspect("busybox")["Id"];
+    let config = config.as_str().unwrap().replace(':', "/");
+    std::fs::write(lab.store().join("content-v1").join(config), "damaged").unwrap();
+    let gone = "image busybox:latest is removed: its config is lost; ";
+    lab.kiln(["fsck", "--repair"]).fails().says(&[gone]);
+    lab.kiln(["fsck"]).output().ok();
+    lab.kiln(["run", "--pull", "never", "busybox"]).fails();
+    lab.kiln(["run", "busybox", "true"]).output().ok();
 }
 
 /// Cache mounts are listed, measured, moved between stores and removed.

@@ -80,6 +80,12 @@ pub enum RemoteError {
         /// Why not.
         why: String,
     },
+    /// There was no connection.
+    #[error("it cannot be reached: {why}")]
+    Unreachable {
+        /// Why not.
+        why: String,
+    },
     /// It took too long.
     #[error("cannot {action}: no answer in {} s", .after.as_secs())]
     Slow {

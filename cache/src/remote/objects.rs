@@ -9,6 +9,7 @@ use kiln_image::{Descriptor, ImageManifest, Manifest, media_type};
 use kiln_registry::BlobSource as _;
 use object_store::aws::{AmazonS3Builder, AmazonS3ConfigKey as Key};
 use object_store::buffered::BufWriter;
+use object_store::client::{HttpError, HttpErrorKind};
 use object_store::local::LocalFileSystem;
 use object_store::path::Path;
 use object_store::{
@@ -23,6 +24,17 @@ use super::spec::{S3Spec, SpecError, endpoint, host_part};
 use super::words::Secrets;
 use super::{MAX_RECORD, RemoteError};
 use crate::store::Store;
+
+/// Why there was no connection to a server; none if there was one.
+fn unreachable(error: &Error) -> Option<String> {
+    let mut at: &(dyn std::error::Error + 'static) = error;
+    loop {
+        if let Some(http) = at.downcast_ref::<HttpError>() {
+            return (http.kind() == HttpErrorKind::Connect).then(|| kiln_registry::innermost(http));
+        }
+        at = at.source()?;
+    }
+}
 
 /// A directory or bucket.
 #[derive(Debug)]
@@ -113,6 +125,10 @@ impl Objects {
 
     fn failed(&self, action: &'static str) -> impl Fn(Error) -> RemoteError {
         move |error| {
+            if let Some(why) = unreachable(&error) {
+                let why = self.secrets.hide(&why);
+                return RemoteError::Unreachable { why };
+            }
             let why = match &error {
                 Error::Generic { source, .. } => self.secrets.hide(&source.to_string()),
                 Error::NotFound { .. } => "it is not there".into(),

@@ -39,9 +39,12 @@ pub(super) struct Registry {
 }
 
 fn failed(action: &'static str) -> impl Fn(RegistryError) -> RemoteError {
-    move |error| RemoteError::Failed {
-        action,
-        why: words(&error),
+    move |error| match error.unreachable() {
+        Some(why) => RemoteError::Unreachable { why },
+        None => RemoteError::Failed {
+            action,
+            why: words(&error),
+        },
     }
 }
 

@@ -244,6 +244,51 @@ pub(crate) fn duration(text: &str) -> Result<Duration, Failure> {
     })
 }
 
+/// Refuses attestations that are asked for with `--attest`, `--provenance` or `--sbom`: kiln makes
+/// none. To be told to make none, in any way that buildx takes, is fine.
+pub(crate) fn no_attestations(flag: &str, text: &str) -> Result<(), Failure> {
+    let bad = |why: &str| Failure::usage(format!("{flag} `{text}`: {why}"));
+    // The booleans of buildx.
+    let switch = |value: &str| match value {
+        "1" | "t" | "T" | "true" | "TRUE" | "True" => Some(true),
+        "0" | "f" | "F" | "false" | "FALSE" | "False" => Some(false),
+        _ => None,
+    };
+    let makes_none = || {
+        bad("kiln makes no attestations yet").with_hint(match flag {
+            "--attest" => "leave it out, or add disabled=true".to_owned(),
+            _ => format!("leave it out, or write {flag}=false"),
+        })
+    };
+    if flag != "--attest" {
+        // What is no switch is a list of settings, such as mode=max.
+        return match switch(text) {
+            Some(false) => Ok(()),
+            Some(true) => Err(makes_none()),
+            None if text.contains('=') => Err(makes_none()),
+            None => Err(bad("write true or false")),
+        };
+    }
+    let (mut kind, mut disabled) = (None, false);
+    for (key, value) in fields(text) {
+        match key {
+            "type" => kind = Some(value),
+            "disabled" => {
+                disabled = switch(value).ok_or_else(|| bad("`disabled` is true or false"))?;
+            }
+            _ => {}
+        }
+    }
+    match kind {
+        Some("provenance" | "sbom") if disabled => Ok(()),
+        Some("provenance" | "sbom") => Err(makes_none()),
+        Some(other) => Err(bad(&format!(
+            "there is no type `{other}`: provenance or sbom"
+        ))),
+        None => Err(bad("it has no type")),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -287,6 +332,33 @@ mod tests {
             let failure = secret(text).unwrap_err();
             assert_eq!(failure.message, format!("--secret `{text}`: {why}"));
             assert!(failure.hint.is_some_and(|h| h.contains("id=NAME,src=FILE")));
+        }
+    }
+
+    #[test]
+    fn attestations_can_only_be_turned_off() {
+        for (flag, text, why) in [
+            ("--provenance", "false", None),
+            ("--sbom", "0", None),
+            ("--attest", "type=provenance,disabled=true", None),
+            ("--attest", "type=sbom,disabled=1", None),
+            ("--provenance", "true", Some("no attestations yet")),
+            ("--provenance", "mode=max", Some("no attestations yet")),
+            ("--sbom", "generator=x", Some("no attestations yet")),
+            ("--sbom", "maybe", Some("write true or false")),
+            ("--attest", "type=sbom", Some("no attestations yet")),
+            (
+                "--attest",
+                "type=provenance,disabled=false",
+                Some("no attestations yet"),
+            ),
+            ("--attest", "type=x,disabled=true", Some("no type `x`")),
+            ("--attest", "disabled=true", Some("it has no type")),
+        ] {
+            let failure = no_attestations(flag, text).err().map(|f| f.message);
+            assert_eq!(failure.is_some(), why.is_some(), "{flag} {text}");
+            let told = failure.unwrap_or_default();
+            assert!(told.contains(why.unwrap_or_default()), "{told}");
         }
     }
 

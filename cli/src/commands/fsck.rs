@@ -5,6 +5,9 @@ use std::process::ExitCode;
 use std::sync::Mutex;
 use std::time::{Duration, Instant};
 
+use kiln_cache::{Fate, HurtImage, Part};
+use kiln_image::Reference;
+
 use crate::engine::App;
 use crate::errors::Failure;
 use crate::ui;
@@ -17,7 +20,7 @@ cache mounts must have what they refer to. A line is printed for each thing that
 exit code is 1 then, with --repair too.
 
 A build checks that a layer is there, not that every byte of its files is what it was: that is what
-this command is for. It takes as long as reading the store. The files of cache mounts are not checked,
+this command is for. Images that have lost something are named, with what becomes of them. It takes as long as reading the store. The files of cache mounts are not checked,
 for steps may write to them as they like.
 
 Examples:
@@ -29,6 +32,37 @@ pub(crate) struct Args {
     repair: bool,
 }
 
+/// An image by its names, or by its id if it has none.
+fn shown(image: &HurtImage) -> String {
+    if image.names.is_empty() {
+        return format!("{} (without a name)", &image.id.hex()[..12]);
+    }
+    let familiar = |name: &String| Reference::parse(name).map_or(name.clone(), |r| r.familiar());
+    let names: Vec<String> = image.names.iter().map(familiar).collect();
+    names.join(", ")
+}
+
+/// What becomes of an image, in words.
+fn becomes(image: &HurtImage, repair: bool) -> String {
+    let name = shown(image);
+    let lost = match image.lost.as_slice() {
+        [] => String::new(),
+        lost => format!("{} is lost; ", lost.join(", ")),
+    };
+    match (image.fate, repair) {
+        (Fate::Goes, true) => format!(
+            "image {name} is removed: {lost}the build that made it, or `kiln pull`, brings it back"
+        ),
+        (Fate::Goes, false) => format!(
+            "image {name}: {lost}--repair removes it; the build that made it, or `kiln pull`, \
+             brings it back"
+        ),
+        (Fate::IsFetched, _) => {
+            format!("image {name}: {lost}it is fetched again when it is needed")
+        }
+    }
+}
+
 /// Runs the command.
 pub(crate) fn run(app: &App, args: &Args) -> Result<ExitCode, Failure> {
     let store = if args.repair {
@@ -37,10 +71,10 @@ pub(crate) fn run(app: &App, args: &Args) -> Result<ExitCode, Failure> {
         app.store()?
     };
     let last = Mutex::new(Instant::now());
-    let shown = std::io::stderr().is_terminal();
+    let is_terminal = std::io::stderr().is_terminal();
     let progress = |done: usize, all: usize| {
         let Ok(mut last) = last.lock() else { return };
-        if shown && (done == all || last.elapsed() > Duration::from_millis(100)) {
+        if is_terminal && (done == all || last.elapsed() > Duration::from_millis(100)) {
             *last = Instant::now();
             let end = if done == all { '\n' } else { '\r' };
             let _ = write!(std::io::stderr(), "{done} of {all} checked{end}");
@@ -49,12 +83,19 @@ pub(crate) fn run(app: &App, args: &Args) -> Result<ExitCode, Failure> {
     let report = store.check(args.repair, &progress)?;
     for finding in &report.findings {
         let repaired = if args.repair { "; removed" } else { "" };
+        let image = report.images.iter().find(|i| i.id.as_str() == finding.name);
+        let name = match image {
+            Some(image) if finding.part == Part::Image => shown(image),
+            _ => finding.name.clone(),
+        };
         ui::data(&format!(
-            "{} {}: {}{repaired}",
+            "{} {name}: {}{repaired}",
             finding.part.as_str(),
-            finding.name,
             finding.problem
         ));
+    }
+    for image in &report.images {
+        ui::note(&becomes(image, args.repair));
     }
     if !report.unknown.is_empty() {
         let count = report.unknown.len();

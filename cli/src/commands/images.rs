@@ -102,40 +102,49 @@ pub(crate) fn created(config: &ImageConfig, row: &ImageRow) -> SystemTime {
     config.created.map_or(row.added, SystemTime::from)
 }
 
-fn keep(
-    filters: &[(String, String)],
-    row: &ImageRow,
-    config: &ImageConfig,
-) -> Result<bool, Failure> {
-    for (name, value) in filters {
-        let fits = match name.as_str() {
-            "dangling" => match value.as_str() {
-                "true" | "1" => row.name.is_none(),
-                "false" | "0" => row.name.is_some(),
-                _ => return Err(Failure::usage("--filter dangling: write true or false")),
-            },
-            "label" => {
-                let (key, wanted) = value
-                    .split_once('=')
-                    .map_or((value.as_str(), None), |(k, v)| (k, Some(v)));
-                config
-                    .config
-                    .labels
-                    .get(key)
-                    .is_some_and(|v| wanted.is_none_or(|w| w == v))
-            }
-            "reference" => names_match(row, value),
-            other => {
-                return Err(Failure::usage(format!(
-                    "--filter: unknown filter `{other}`"
-                )));
-            }
+/// One `--filter`.
+#[derive(Debug, PartialEq, Eq)]
+enum Filter {
+    Dangling(bool),
+    /// A label, with this value or with any.
+    Label(String, Option<String>),
+    Reference(String),
+}
+
+impl Filter {
+    fn parse(text: &str) -> Result<Self, Failure> {
+        let bad = |why: &str| {
+            Failure::usage(format!("--filter `{text}`: {why}")).with_hint(
+                "filters are dangling=true|false, label=NAME[=VALUE] and reference=PATTERN",
+            )
         };
-        if !fits {
-            return Ok(false);
+        let (name, value) = text
+            .split_once('=')
+            .ok_or_else(|| bad("it is not NAME=VALUE"))?;
+        Ok(match (name, value) {
+            ("dangling", "true" | "1") => Self::Dangling(true),
+            ("dangling", "false" | "0") => Self::Dangling(false),
+            ("dangling", _) => return Err(bad("`dangling` is true or false")),
+            ("label", value) => match value.split_once('=') {
+                Some((key, value)) => Self::Label(key.to_owned(), Some(value.to_owned())),
+                None => Self::Label(value.to_owned(), None),
+            },
+            ("reference", pattern) => Self::Reference(pattern.to_owned()),
+            (other, _) => return Err(bad(&format!("there is no filter `{other}`"))),
+        })
+    }
+
+    fn fits(&self, row: &ImageRow, config: &ImageConfig) -> bool {
+        match self {
+            Self::Dangling(wanted) => row.name.is_none() == *wanted,
+            Self::Label(key, wanted) => config
+                .config
+                .labels
+                .get(key)
+                .is_some_and(|v| wanted.as_ref().is_none_or(|w| w == v)),
+            Self::Reference(pattern) => names_match(row, pattern),
         }
     }
-    Ok(true)
 }
 
 /// Whether an image has this name: with a tag exactly, without one any tag. As Docker has it, a
@@ -172,13 +181,8 @@ pub(crate) fn run(app: &App, args: &Args) -> Result<ExitCode, Failure> {
     let filters = args
         .filter
         .iter()
-        .map(|f| {
-            let (name, value) = f
-                .split_once('=')
-                .ok_or_else(|| Failure::usage(format!("--filter `{f}`: write NAME=VALUE")))?;
-            Ok((name.to_owned(), value.to_owned()))
-        })
-        .collect::<Result<Vec<_>, Failure>>()?;
+        .map(|text| Filter::parse(text))
+        .collect::<Result<Vec<_>, _>>()?;
     let mut values = Vec::new();
     for row in store.images()? {
         if args
@@ -192,7 +196,7 @@ pub(crate) fn run(app: &App, args: &Args) -> Result<ExitCode, Failure> {
         let Some(image) = store.try_image(row.config.as_str())? else {
             continue;
         };
-        if keep(&filters, &row, &image.config)? {
+        if filters.iter().all(|f| f.fits(&row, &image.config)) {
             values.push(describe(&store, args, &row, &image.config)?);
         }
     }
@@ -296,6 +300,30 @@ mod tests {
                 added: SystemTime::UNIX_EPOCH,
             };
             assert_eq!(names_match(&row, pattern), fitting, "{pattern} {name}");
+        }
+    }
+
+    #[test]
+    fn filters_that_are_not_known_are_told_with_those_that_are() {
+        assert_eq!(
+            Filter::parse("dangling=0").unwrap(),
+            Filter::Dangling(false)
+        );
+        assert_eq!(
+            Filter::parse("label=a=b=c").unwrap(),
+            Filter::Label("a".into(), Some("b=c".into()))
+        );
+        for (text, why) in [
+            ("nonsense=x", "there is no filter `nonsense`"),
+            ("nonsense", "it is not NAME=VALUE"),
+            ("dangling=x", "`dangling` is true or false"),
+        ] {
+            let failure = Filter::parse(text).unwrap_err();
+            assert_eq!(failure.message, format!("--filter `{text}`: {why}"));
+            let hint = failure.hint.unwrap();
+            for known in ["dangling=", "label=", "reference="] {
+                assert!(hint.contains(known), "{hint}");
+            }
         }
     }
 

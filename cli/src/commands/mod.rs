@@ -7,6 +7,7 @@ pub(crate) mod completions;
 pub(crate) mod explain_context;
 pub(crate) mod fmt;
 pub(crate) mod fsck;
+pub(crate) mod groups;
 pub(crate) mod history;
 pub(crate) mod images;
 pub(crate) mod import;
@@ -14,6 +15,7 @@ pub(crate) mod inspect;
 pub(crate) mod load;
 mod output;
 pub(crate) mod prune;
+pub(crate) mod prune_images;
 pub(crate) mod pull;
 pub(crate) mod rmi;
 pub(crate) mod run;
@@ -51,6 +53,9 @@ pub(crate) fn run(app: &App, command: Command) -> Result<ExitCode, Failure> {
         Command::ExplainContext(args) => explain_context::run(&args),
         Command::Completions(args) => completions::run(&args),
         Command::Man(args) => completions::man(&args),
+        Command::Image(command) => groups::image(app, command),
+        Command::Builder(command) | Command::Buildx(command) => groups::builder(app, command),
+        Command::Container(command) => groups::container(app, command),
         Command::Upkeep => {
             app.keep_up()?;
             Ok(ExitCode::SUCCESS)

@@ -330,14 +330,18 @@ impl Output {
 }
 
 impl Outputs {
-    /// Reads the options.
-    pub(crate) fn parse(list: &[String], annotations: &[String]) -> Result<Self, Failure> {
+    /// Reads the options; `load` adds the store to the outputs, as `type=docker` does.
+    pub(crate) fn parse(
+        list: &[String],
+        load: bool,
+        annotations: &[String],
+    ) -> Result<Self, Failure> {
         let mut all = Annotations::default();
         for text in annotations {
             all.option(text)
                 .map_err(|why| Failure::usage(format!("--annotation `{text}`: {why}")))?;
         }
-        let list = list
+        let mut list = list
             .iter()
             .map(|text| {
                 let output = parse(text)
@@ -352,6 +356,14 @@ impl Outputs {
             return Err(Failure::usage(
                 "only one --output can go to standard output",
             ));
+        }
+        // Without any output the image goes into the store anyway.
+        let is_loaded = list.is_empty() || list.iter().any(|o| matches!(o.kind, Kind::Image(_)));
+        if load && !is_loaded {
+            list.push(Output {
+                kind: Kind::Image(Vec::new()),
+                annotations: Annotations::default(),
+            });
         }
         let out = Self {
             list,
@@ -630,7 +642,7 @@ mod tests {
     fn annotations_need_an_output_that_has_their_place() {
         let parse = |outputs: &[&str], annotation: &str| {
             let outputs: Vec<String> = outputs.iter().map(ToString::to_string).collect();
-            Outputs::parse(&outputs, &[annotation.into()]).is_ok()
+            Outputs::parse(&outputs, false, &[annotation.into()]).is_ok()
         };
         let (archive, entry) = ("type=oci,dest=x", "manifest-descriptor:a=b");
         for (outputs, annotation, good) in [

@@ -5,7 +5,7 @@ use std::io::{BufRead as _, Write as _};
 use std::process::ExitCode;
 use std::time::{Duration, SystemTime};
 
-use kiln_cache::{Class, Prune};
+use kiln_cache::{Class, Prune, Store};
 
 use super::build_options;
 use super::images::size;
@@ -62,7 +62,7 @@ fn class(name: &str) -> Option<Class> {
 }
 
 /// A duration such as `24h`, or a time in the past.
-fn age(text: &str) -> Result<Duration, Failure> {
+pub(super) fn age(text: &str) -> Result<Duration, Failure> {
     if let Ok(duration) = humantime::parse_duration(text) {
         return Ok(duration);
     }
@@ -111,16 +111,15 @@ fn request(args: &Args) -> Result<Prune, Failure> {
     Ok(prune)
 }
 
-fn confirmed(args: &Args) -> Result<bool, Failure> {
-    if args.force {
-        return Ok(true);
+/// Asks whether to go on, unless that is forced.
+///
+/// # Errors
+/// The answer is no.
+pub(super) fn confirm(force: bool, what: &str) -> Result<(), Failure> {
+    if force {
+        return Ok(());
     }
-    let what = if args.all {
-        "all results of steps"
-    } else {
-        "all that no image holds"
-    };
-    ui::note(&format!("This removes {what} from the build cache."));
+    ui::note(what);
     let mut err = std::io::stderr().lock();
     write!(err, "Are you sure you want to continue? [y/N] ").and_then(|()| err.flush())?;
     let mut answer = String::new();
@@ -129,21 +128,35 @@ fn confirmed(args: &Args) -> Result<bool, Failure> {
         // Nobody has ended the line.
         writeln!(err)?;
     }
-    Ok(matches!(answer.trim(), "y" | "Y" | "yes"))
+    match answer.trim() {
+        "y" | "Y" | "yes" => Ok(()),
+        _ => Err(Failure::new("nothing is removed").with_hint("answer y, or give --force")),
+    }
 }
 
 /// Runs the command.
 pub(crate) fn run(app: &App, args: &Args) -> Result<ExitCode, Failure> {
     let prune = request(args)?;
-    if !confirmed(args)? {
-        return Err(Failure::new("nothing is removed").with_hint("answer y, or give --force"));
-    }
-    let removed = app.store_to_remove()?.prune(&prune)?;
+    confirm(
+        args.force,
+        match args.all {
+            true => "This removes all results of steps from the build cache.",
+            false => "This removes all that no image holds from the build cache.",
+        },
+    )?;
+    let bytes = remove(&app.store_to_remove()?, &prune, args.verbose)?;
+    ui::data(&format!("Total reclaimed space: {}", size(bytes)));
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Removes from the cache and tells what. Returns the bytes that are gone.
+pub(super) fn remove(store: &Store, prune: &Prune, verbose: bool) -> Result<u64, Failure> {
+    let removed = store.prune(prune)?;
     let mut sums: BTreeMap<Class, (usize, u64)> = BTreeMap::new();
     for (class, name, title, bytes) in &removed.items {
         let sum = sums.entry(*class).or_default();
         *sum = (sum.0 + 1, sum.1 + bytes);
-        if args.verbose {
+        if verbose {
             let title = if title.is_empty() { name } else { title };
             ui::data(&format!("{}\t{}\t{title}", class.as_str(), size(*bytes)));
         }
@@ -154,6 +167,5 @@ pub(crate) fn run(app: &App, args: &Args) -> Result<ExitCode, Failure> {
     if removed.forgotten > 0 {
         ui::data(&format!("results of steps: {}", removed.forgotten));
     }
-    ui::data(&format!("Total reclaimed space: {}", size(removed.bytes())));
-    Ok(ExitCode::SUCCESS)
+    Ok(removed.bytes())
 }

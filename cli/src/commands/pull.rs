@@ -3,11 +3,13 @@
 use std::process::ExitCode;
 use std::sync::Arc;
 
-use kiln_executor::{BuildInputs, Watch};
+use kiln_executor::source::Pulled;
+use kiln_executor::{BuildInputs, Engine, Watch};
 use kiln_image::{Platform, Reference};
 use kiln_solver::event::{Event, Outcome};
 use kiln_solver::explain::Found;
 use kiln_solver::plan::VertexId;
+use tokio::runtime::Runtime;
 use tokio_util::sync::CancellationToken;
 
 use crate::engine::App;
@@ -58,6 +60,19 @@ pub(crate) fn run(app: &App, args: &Args) -> Result<ExitCode, Failure> {
     } else {
         args.progress
     };
+    let pulled = fetch(&app.runtime()?, &engine, &reference, &platform, mode)?;
+    ui::data(&pulled.reference.to_string());
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Pulls an image, and tells of it on stderr.
+pub(super) fn fetch(
+    runtime: &Runtime,
+    engine: &Engine,
+    reference: &Reference,
+    platform: &Platform,
+    mode: Mode,
+) -> Result<Pulled, Failure> {
     let display = Display::start(mode, format!("Pulling {}", reference.familiar()), false);
     let (events, vertex) = (display.events(), VertexId::default());
     let name: Arc<str> = format!("pull {reference}").into();
@@ -73,9 +88,7 @@ pub(crate) fn run(app: &App, args: &Args) -> Result<ExitCode, Failure> {
         vertex,
         over: CancellationToken::new(),
     };
-    let pulled = app
-        .runtime()?
-        .block_on(engine.pull(&reference, &platform, Some(watch)));
+    let pulled = runtime.block_on(engine.pull(reference, platform, Some(watch)));
     let (outcome, error) = match &pulled {
         Ok(pulled) if pulled.up_to_date => (Outcome::Cached(Found::Local), None),
         Ok(_) => (Outcome::Fetched, None),
@@ -94,7 +107,7 @@ pub(crate) fn run(app: &App, args: &Args) -> Result<ExitCode, Failure> {
     });
     display.finish();
     let pulled = pulled?;
-    if !args.quiet {
+    if mode != Mode::Quiet {
         ui::note(&format!("Digest: {}", pulled.digest));
         let state = if pulled.up_to_date {
             "Image is up to date for"
@@ -103,6 +116,5 @@ pub(crate) fn run(app: &App, args: &Args) -> Result<ExitCode, Failure> {
         };
         ui::note(&format!("Status: {state} {}", reference.familiar()));
     }
-    ui::data(&reference.to_string());
-    Ok(ExitCode::SUCCESS)
+    Ok(pulled)
 }

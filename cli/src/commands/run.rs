@@ -7,15 +7,20 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use clap::ValueEnum;
-use kiln_executor::{BuildInputs, RunRequest, Running};
-use kiln_image::Platform;
+use kiln_executor::{BuildInputs, Engine, RunRequest, Running};
+use kiln_image::{Platform, Reference};
 use kiln_runtime::Stdio;
+use kiln_solver::ports::ResolvedImage;
 use kiln_sys::process::Exit;
 use kiln_sys::{fdpass, pty};
+use tokio::runtime::Runtime;
 
 use super::build_options as options;
+use super::pull;
 use crate::engine::App;
 use crate::errors::Failure;
+use crate::progress::Mode;
+use crate::ui;
 
 /// Run a command in a new container
 #[derive(Debug, clap::Args)]
@@ -68,6 +73,18 @@ pub(crate) struct Args {
     /// When to look the image up in its registry
     #[arg(long, value_enum, default_value_t)]
     pull: Pull,
+    /// Do not tell of an image that is pulled
+    #[arg(short, long)]
+    quiet: bool,
+    /// How progress of an image that is pulled is shown
+    #[arg(
+        long,
+        value_enum,
+        default_value_t,
+        value_name = "HOW",
+        env = "KILN_PROGRESS"
+    )]
+    progress: Mode,
     /// Image, then a command and its arguments [default: the image's CMD]
     // One list: a `--` after the image belongs to the command.
     #[arg(required = true, trailing_var_arg = true, value_names = ["IMAGE", "COMMAND"], num_args = 1..)]
@@ -212,13 +229,10 @@ fn start(app: &App, args: &Args) -> Result<Exit, Failure> {
         .iter()
         .map(|h| options::host(h))
         .collect::<Result<Vec<_>, _>>()?;
-    let engine = app.engine(BuildInputs::default(), args.pull == Pull::Always)?;
-    if args.pull == Pull::Never {
-        engine.store().find_image(args.image())?;
-    }
+    let engine = app.engine(BuildInputs::default(), false)?;
     let runtime = app.runtime()?;
+    let image = image(args, &platform, &engine, &runtime)?;
     let exit = runtime.block_on(async {
-        let image = engine.find_or_pull(args.image(), &platform).await?;
         let layers = engine.image_layers(&image.reference, &image.config_digest, None)?;
         let (stdio, console) = streams(args)?;
         let running = engine.running()?;
@@ -264,6 +278,39 @@ fn start(app: &App, args: &Args) -> Result<Exit, Failure> {
         tracing::warn!(%error, "the last use of layers is not noted");
     }
     exit
+}
+
+/// The image, pulled as `kiln pull` does it if it is not here or shall be looked up.
+fn image(
+    args: &Args,
+    platform: &Platform,
+    engine: &Engine,
+    runtime: &Runtime,
+) -> Result<ResolvedImage, Failure> {
+    let name = args.image();
+    if args.pull != Pull::Always
+        && let Some(image) = engine.find(name, platform)?
+    {
+        return Ok(image);
+    }
+    if args.pull == Pull::Never {
+        let own = engine.store().find_image(name)?.config.platform();
+        return Err(Failure::new(format!(
+            "`{name}` is here for {own}, and not for {platform}"
+        )));
+    }
+    let reference = Reference::parse(name).map_err(|e| Failure::new(format!("`{name}`: {e}")))?;
+    if args.pull == Pull::Missing && !args.quiet {
+        let shown = reference.familiar();
+        ui::note(&format!("Unable to find image '{shown}' locally"));
+    }
+    let mode = if args.quiet {
+        Mode::Quiet
+    } else {
+        args.progress
+    };
+    let pulled = pull::fetch(runtime, engine, &reference, platform, mode)?;
+    Ok(pulled.for_platform(platform))
 }
 
 fn duplicate(fd: impl std::os::fd::AsFd) -> Result<OwnedFd, Failure> {

@@ -1,4 +1,4 @@
-//! `kiln system df`.
+//! `kiln system`, and `kiln system df`.
 
 use std::process::ExitCode;
 use std::time::{Duration, SystemTime};
@@ -8,12 +8,13 @@ use kiln_cache::{Class, Held, Item, Store};
 use serde_json::{Value, json};
 
 use super::images::{ago, size};
+use super::prune_images;
 use crate::engine::App;
 use crate::errors::Failure;
 use crate::template::{Template, align};
 use crate::ui;
 
-/// Tell about the store
+/// Tell about the store, and clear it up
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
     #[command(subcommand)]
@@ -23,6 +24,7 @@ pub(crate) struct Args {
 #[derive(Debug, Subcommand)]
 enum Command {
     Df(Df),
+    Prune(prune_images::SystemArgs),
 }
 
 /// Show what takes how much room
@@ -129,7 +131,13 @@ impl Row {
 
 /// Runs the command.
 pub(crate) fn run(app: &App, args: &Args) -> Result<ExitCode, Failure> {
-    let Command::Df(args) = &args.command;
+    match &args.command {
+        Command::Df(args) => df(app, args),
+        Command::Prune(args) => prune_images::run_system(app, args),
+    }
+}
+
+fn df(app: &App, args: &Df) -> Result<ExitCode, Failure> {
     let store = app.store()?;
     store.measure_mounts()?;
     let mut items = store.items()?;

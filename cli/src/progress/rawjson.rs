@@ -14,7 +14,7 @@ fn outcome(outcome: &Outcome) -> &'static str {
         Outcome::Fetched => "fetched",
         Outcome::Ran => "ran",
         Outcome::Failed => "failed",
-        Outcome::Cancelled => "cancelled",
+        Outcome::Cancelled => "canceled",
         Outcome::NotReached => "not-reached",
     }
 }

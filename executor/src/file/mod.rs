@@ -44,6 +44,8 @@ pub(crate) struct Wanted {
     /// Files are shown to a step in place, or taken with their owners, even where a copy would make
     /// them root's.
     pub(crate) in_place: bool,
+    /// Where the sources are, in words for messages.
+    pub(crate) place: String,
 }
 
 impl Wanted {
@@ -60,10 +62,11 @@ impl Wanted {
                 .is_some_and(|c| c.text.bytes().all(|b| b.is_ascii_digit())),
             one_path: false,
             in_place: false,
+            place: copy.place.clone(),
         }
     }
 
-    pub(crate) fn of_path(path: &str) -> Self {
+    pub(crate) fn of_path(path: &str, place: &str) -> Self {
         Self {
             sources: vec![path.to_owned()],
             exclude: None,
@@ -73,6 +76,7 @@ impl Wanted {
             modes: true,
             one_path: true,
             in_place: true,
+            place: place.to_owned(),
         }
     }
 }
@@ -199,16 +203,9 @@ pub(crate) fn fingerprint(
 
 /// The matches of every source, in order.
 fn all_matches(tree: &OpenTree, wanted: &Wanted) -> Result<Vec<Match>> {
-    let ignore = tree.dir().and_then(|d| d.ignore.as_deref());
     let mut out = Vec::new();
     for source in &wanted.sources {
-        out.extend(select(
-            tree.root(),
-            ignore,
-            source,
-            wanted.one_path,
-            wanted.parents,
-        )?);
+        out.extend(select(tree, wanted, source)?);
     }
     Ok(out)
 }

@@ -5,6 +5,8 @@ use std::path::{Component, Path, PathBuf};
 use kiln_solver::plan::{Glob, PathFilter, has_wildcard};
 use kiln_sys::{FileKind, RootDir};
 
+use super::Wanted;
+use crate::engine::OpenTree;
 use crate::error::{Error, Result};
 
 /// A path that was found.
@@ -20,20 +22,17 @@ pub(crate) struct Match {
     pub(crate) is_dir: bool,
 }
 
-/// The paths that `source` means, sorted. A pattern may mean none; a plain path must exist.
-pub(crate) fn select(
-    root: &RootDir,
-    ignore: Option<&dyn PathFilter>,
-    source: &str,
-    one_path: bool,
-    deep: bool,
-) -> Result<Vec<Match>> {
+/// The paths that `source`, one of those that are wanted, means, sorted. A pattern may mean none; a
+/// plain path must exist.
+pub(crate) fn select(tree: &OpenTree, wanted: &Wanted, source: &str) -> Result<Vec<Match>> {
+    let (root, dir, one_path) = (tree.root(), tree.dir(), wanted.one_path);
+    let ignore = dir.and_then(|d| d.ignore.as_deref());
     let (pivot, _) = source
         .split_once("/./")
         .map_or(("", source), |(a, b)| (a, b));
     let skipped = Glob::new(pivot).segments().len();
     // Only `--parents` goes to any depth; elsewhere two stars are no more than one.
-    let pattern = if deep {
+    let pattern = if wanted.parents {
         Glob::new(source)
     } else {
         Glob::new(&source.replace("**", "*"))
@@ -57,10 +56,13 @@ pub(crate) fn select(
             if wild {
                 continue;
             }
-            let ignored = root.try_lstat(Path::new(&path))?.is_some();
+            let is_there = root.try_lstat(Path::new(&path))?.is_some();
+            let file = || dir.and_then(|d| d.ignore_file.clone());
             return Err(Error::SourceNotFound {
                 path: format!("/{path}"),
-                ignored,
+                place: wanted.place.clone(),
+                ignored_by: (is_there && ignore.is_some())
+                    .then(|| file().unwrap_or_else(|| ".dockerignore".into())),
             });
         };
         out.push(one);

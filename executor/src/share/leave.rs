@@ -293,6 +293,9 @@ impl Share {
             }
         }
         self.0.claims.given_back().await;
+        if !self.0.stop.is_cancelled() {
+            self.tell_rest();
+        }
         let counts = &self.0.leaving.counts;
         Left {
             sent: counts.sent.load(Ordering::Relaxed),

@@ -41,8 +41,7 @@ struct Inner {
     meeting: flight::Meeting,
     /// How long other hosts that run steps are waited for.
     patience: patience::Patience,
-    /// Remotes that were warned about, and what about.
-    warned: Mutex<HashSet<String>>,
+    told: Mutex<Told>,
     /// What is wrong on remotes.
     doubts: doubt::Doubts,
     leaving: leave::Leaving,
@@ -51,6 +50,15 @@ struct Inner {
     stop: CancellationToken,
     mounts: mounts::Mounts,
     inline: Option<InlineCache>,
+}
+
+/// What is said of trouble with remotes.
+#[derive(Debug, Default)]
+struct Told {
+    /// Remotes with the kinds of trouble that were seen.
+    seen: HashSet<String>,
+    /// Failures to tell of at the end, by remotes: one that fails for good is told of once.
+    later: Vec<(String, String)>,
 }
 
 /// The remotes of a build, by what they are for.
@@ -113,7 +121,7 @@ impl Share {
             from: remotes.from,
             to,
             patience: patience::Patience::new(patience),
-            warned: Mutex::default(),
+            told: Mutex::default(),
             doubts: doubt::Doubts::default(),
             leaving: leave::Leaving::default(),
             claims: claims::Claims::default(),
@@ -203,28 +211,41 @@ impl Share {
         }
     }
 
-    /// Tells once of each kind of trouble with a remote.
+    /// Tells once of each kind of trouble with a remote. What may pass is told at the end, or with the
+    /// failure that is one too many.
     pub(crate) fn warn(&self, remote: &Remote, error: &RemoteError) {
-        let kind = match error {
+        let (kind, passes) = match error {
             RemoteError::Failed { action, .. }
             | RemoteError::Slow { action, .. }
             | RemoteError::Trickles { action }
-            | RemoteError::TakesLittle { action }
-            | RemoteError::Wrong { action, .. } => action,
-            RemoteError::Refused(_) => "refused",
-            RemoteError::Broken => "broken",
-            RemoteError::Store(_) => "store",
+            | RemoteError::TakesLittle { action } => (*action, true),
+            RemoteError::Unreachable { .. } => ("unreachable", true),
+            RemoteError::Broken => ("broken", true),
+            RemoteError::Wrong { action, .. } => (*action, false),
+            RemoteError::Refused(_) => ("refused", false),
+            RemoteError::Store(_) => ("store", false),
         };
-        let kind = format!("{} {kind}", remote.label());
-        let mut warned = self.0.warned.lock().unwrap_or_else(PoisonError::into_inner);
-        if matches!(error, RemoteError::Broken) || !warned.insert(kind) {
-            tracing::debug!(%error, "cache {}", remote.label());
+        let (label, broken) = (remote.label(), matches!(error, RemoteError::Broken));
+        let mut told = self.0.told.lock().unwrap_or_else(PoisonError::into_inner);
+        if broken || !told.seen.insert(format!("{label} {kind}")) {
+            tracing::debug!(%error, "cache {label}");
+        } else if passes {
+            told.later.push((label.to_owned(), error.to_string()));
         } else {
-            tracing::warn!("cache {}: {error}", remote.label());
+            tracing::warn!("cache {label}: {error}");
         }
-        // The failure that is one too many may be of a kind that was told of.
-        if !remote.is_usable() && warned.insert(format!("{} broken", remote.label())) {
-            tracing::warn!("cache {} fails and is not asked any more", remote.label());
+        // The failure that is one too many may be of a kind that was seen before.
+        if !broken && !remote.is_usable() && told.seen.insert(format!("{label} broken")) {
+            told.later.retain(|(other, _)| other != label);
+            tracing::warn!("cache {label} is not asked any more: {error}");
+        }
+    }
+
+    /// Tells of the failures of remotes that are still asked.
+    fn tell_rest(&self) {
+        let mut told = self.0.told.lock().unwrap_or_else(PoisonError::into_inner);
+        for (label, why) in told.later.drain(..) {
+            tracing::warn!("cache {label}: {why}");
         }
     }
 }

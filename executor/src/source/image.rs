@@ -49,7 +49,8 @@ pub(super) fn identity(layers: &[LayerRef]) -> Identity {
 }
 
 impl Engine {
-    /// Looks an image up in its registry and stores manifest and config under its name.
+    /// Looks an image up in its registry and stores manifest and config under its name, unless this
+    /// engine only looks.
     ///
     /// # Errors
     /// The registry does not have it, or not for this platform.
@@ -96,10 +97,12 @@ impl Engine {
         let config_digest = manifest.value.config.digest.clone();
         let stored = store.try_image(&reference.to_string())?;
         let up_to_date = stored.is_some_and(|i| i.row.config == config_digest);
-        store.put_blob(&manifest.raw)?;
-        let blobs = config.rootfs.diff_ids.iter().zip(&manifest.value.layers);
-        store.note_origins(reference, &blobs.collect::<Vec<_>>())?;
-        store.put_image(Some(reference), &config_digest, Some(&manifest.digest))?;
+        if self.s.lists_images {
+            store.put_blob(&manifest.raw)?;
+            let blobs = config.rootfs.diff_ids.iter().zip(&manifest.value.layers);
+            store.note_origins(reference, &blobs.collect::<Vec<_>>())?;
+            store.put_image(Some(reference), &config_digest, Some(&manifest.digest))?;
+        }
         let reference = reference.clone();
         Ok(Pulled {
             reference,
@@ -221,37 +224,54 @@ impl Engine {
         Ok(pulled)
     }
 
+    /// The config of an image of the store for this platform; none if it has no such image.
+    ///
+    /// # Errors
+    /// An id is ambiguous, or the store cannot be read.
+    pub fn find(&self, name: &str, platform: &Platform) -> Result<Option<ResolvedImage>> {
+        let image = self.s.store.try_image(name)?;
+        let image = image.filter(|i| i.config.platform().satisfies(platform));
+        Ok(image.map(|image| ResolvedImage {
+            reference: image
+                .row
+                .name
+                .clone()
+                .unwrap_or_else(|| image.row.config.to_string()),
+            config_digest: image.row.config.to_string(),
+            config: image.config,
+        }))
+    }
+
     /// The config of an image of the store, or of its registry if it is not here.
     ///
     /// # Errors
     /// Nobody has it.
     pub async fn find_or_pull(&self, name: &str, platform: &Platform) -> Result<ResolvedImage> {
         if !self.s.always_pull
-            && let Some(image) = self.s.store.try_image(name)?
-            && image.config.platform().satisfies(platform)
+            && let Some(image) = self.find(name, platform)?
         {
-            return Ok(ResolvedImage {
-                reference: image
-                    .row
-                    .name
-                    .clone()
-                    .unwrap_or_else(|| image.row.config.to_string()),
-                config_digest: image.row.config.to_string(),
-                config: image.config,
-            });
+            return Ok(image);
         }
         let reference =
             Reference::parse(name).map_err(|e| Error::Image(format!("`{name}`: {e}")))?;
         let pulled = self.pull_metadata(&reference, platform).await?;
-        let own = pulled.config.platform();
+        Ok(pulled.for_platform(platform))
+    }
+}
+
+impl Pulled {
+    /// The image for a build or container; one for another platform than this is warned of.
+    pub fn for_platform(self, platform: &Platform) -> ResolvedImage {
+        let own = self.config.platform();
         if !own.satisfies(platform) {
+            let name = self.reference.familiar();
             tracing::warn!("`{name}` is an image for {own}, and {platform} was asked for");
         }
-        Ok(ResolvedImage {
-            reference: pulled.reference.to_string(),
-            config_digest: pulled.config_digest.to_string(),
-            config: pulled.config,
-        })
+        ResolvedImage {
+            reference: self.reference.to_string(),
+            config_digest: self.config_digest.to_string(),
+            config: self.config,
+        }
     }
 }
 

@@ -51,7 +51,7 @@ pub enum ArchiveError {
     #[error("archive is compressed with {0}")]
     Compressed(Compression),
     /// Neither of the known forms.
-    #[error("archive is neither an OCI layout nor the output of `docker save`")]
+    #[error("it is neither a docker-archive, as `docker save` writes it, nor an OCI layout")]
     UnknownFormat,
     /// The layout's version is not 1.
     #[error("OCI layout has the unsupported version `{0}`")]
@@ -138,7 +138,11 @@ impl Archive {
     pub fn open(path: &Path) -> Result<Self, ArchiveError> {
         let metadata = std::fs::metadata(path).map_err(ArchiveError::io(path))?;
         if metadata.is_dir() {
-            return OciLayout::from_source(Source::directory(path)).map(Self::Oci);
+            let source = Source::directory(path);
+            if !source.contains(LAYOUT_FILE) && !source.contains(INDEX_FILE) {
+                return Err(ArchiveError::UnknownFormat);
+            }
+            return OciLayout::from_source(source).map(Self::Oci);
         }
         if !metadata.is_file() {
             let kind = io::Error::from(io::ErrorKind::InvalidInput);

@@ -9,7 +9,7 @@ use std::sync::Arc;
 
 use super::ArchiveError;
 use crate::compression::Compression;
-use crate::layer::{EntryKind, LayerReader, Limits, clean_path};
+use crate::layer::{EntryKind, LayerError, LayerReader, Limits, clean_path};
 
 /// Files that an archive may hold. Real ones have a few hundred.
 const MAX_MEMBERS: u64 = 1 << 20;
@@ -53,12 +53,18 @@ impl Source {
         };
         let mut reader = LayerReader::new(&file).whiteouts(false).limits(limits);
         let mut members = HashMap::new();
-        while let Some(entry) = reader.next_seeking()? {
+        loop {
+            let entry = match reader.next_seeking() {
+                Ok(Some(entry)) => entry,
+                Ok(None) => break,
+                Err(error) if is_no_tar(&error, length) => return Err(ArchiveError::UnknownFormat),
+                Err(error) => return Err(error.into()),
+            };
             let member = match entry.kind {
                 EntryKind::File { size } => {
                     let offset = reader.position();
                     if offset.checked_add(size).is_none_or(|end| end > length) {
-                        return Err(crate::layer::LayerError::Truncated.into());
+                        return Err(LayerError::Truncated.into());
                     }
                     Member::File { offset, size }
                 }
@@ -136,6 +142,18 @@ impl Source {
             .read_to_end(&mut bytes)
             .map_err(ArchiveError::io(path))?;
         Ok(bytes)
+    }
+}
+
+/// The length of a tar header.
+const BLOCK: u64 = 512;
+
+/// Whether reading a file of this length has failed since not even its start is that of a tar.
+fn is_no_tar(error: &LayerError, length: u64) -> bool {
+    match error {
+        LayerError::BadHeader(at) => *at == 0,
+        LayerError::Truncated => length < BLOCK,
+        _ => false,
     }
 }
 

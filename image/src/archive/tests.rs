@@ -381,6 +381,27 @@ fn hostile_and_broken_archives_are_refused() {
 const LAYOUT: &[u8] = br#"{"imageLayoutVersion":"1.0.0"}"#;
 
 #[test]
+fn what_is_no_archive_is_told_from_a_cut_one() {
+    let whole = tar_of(&[("manifest.json", b"[]")], &[]);
+    for (bytes, is_archive) in [
+        (&b""[..], false),
+        (b"hello\n", false),
+        (&[b'x'; 4000], false),
+        (&tar_of(&[("words.txt", b"x")], &[]), false),
+        (&whole[..300], false),
+        (&whole[..513], true),
+        (&whole, true),
+    ] {
+        let opened = Archive::from_file(file_of(bytes));
+        let unknown = matches!(opened, Err(ArchiveError::UnknownFormat));
+        assert_eq!(unknown, !is_archive, "{} bytes: {opened:?}", bytes.len());
+    }
+    let dir = tempfile::tempdir().unwrap();
+    let opened = Archive::open(dir.path());
+    assert!(matches!(opened, Err(ArchiveError::UnknownFormat)));
+}
+
+#[test]
 fn damaged_blobs_do_not_pass() {
     let one = image("one");
     let index = ImageIndex::oci(vec![one.named("one:1")]).to_json().unwrap();

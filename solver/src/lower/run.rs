@@ -6,7 +6,7 @@ use kiln_parser::{Command, Form, Heredoc, Instruction, Lookup as _, Text};
 use super::args::PROXY_ARGS;
 use super::error::LowerError;
 use super::flags::flag_error;
-use super::stage::{Build, Place, State};
+use super::stage::{BUILD_CONTEXT, Build, Place, State};
 use crate::plan::{
     BuildPlatform, CacheMount, Exec, ExecDevice, ExecMount, MountKind, Network, Op, SecretMount,
     Security, Sharing, SshMount, VertexId,
@@ -95,6 +95,7 @@ impl Build<'_> {
                         source: format!("/{}", doc.name),
                         writable: false,
                     },
+                    place: "the here-document".into(),
                 });
                 [shell(state), vec![target]].concat()
             }
@@ -289,6 +290,10 @@ impl Build<'_> {
             }),
         };
         self.take_in_mount(place, state.spot.about, spec, &kind);
+        let words = match spec.from.as_deref() {
+            Some(from) => self.words_for(from, place, value.span)?,
+            None => BUILD_CONTEXT.into(),
+        };
         let target = match &kind {
             MountKind::Secret(secret) if target.is_none() => {
                 format!("/run/secrets/{}", base_name(&secret.id))
@@ -296,7 +301,11 @@ impl Build<'_> {
             MountKind::Ssh(_) => target.unwrap_or_default(),
             _ => target.ok_or_else(needs_target)?,
         };
-        Ok(ExecMount { target, kind })
+        Ok(ExecMount {
+            target,
+            kind,
+            place: words,
+        })
     }
 }
 

@@ -120,6 +120,9 @@ pub(super) fn env_value<'a>(env: &'a [String], name: &str) -> Option<&'a str> {
         .find_map(|e| e.strip_prefix(name)?.strip_prefix('='))
 }
 
+/// The main context, in words for messages.
+pub(super) const BUILD_CONTEXT: &str = "the build context";
+
 /// Everything that is shared while stages are lowered.
 pub(super) struct Build<'a> {
     pub(super) request: &'a Request<'a>,
@@ -410,6 +413,7 @@ impl<'a> Build<'a> {
             parents: false,
             reset_owner: true,
             rename_to: None,
+            place: "the context".into(),
         };
         let file = File {
             actions: vec![Action::Copy(copy)],
@@ -502,6 +506,25 @@ impl<'a> Build<'a> {
                     .map(Some)
             }
         }
+    }
+
+    /// What `--from=text` or `from=text` means, in words for messages.
+    pub(super) fn words_for(
+        &self,
+        text: &str,
+        place: Place<'_>,
+        span: Span,
+    ) -> Result<String, LowerError> {
+        let base = stages::from_of(text, place.stages, place.stage, self.request, span)?;
+        Ok(match base {
+            Base::Scratch => "an empty tree".into(),
+            Base::Stage(index) => match place.stages.get(index).and_then(|s| s.name.as_ref()) {
+                Some(name) => format!("stage `{name}`"),
+                None => format!("stage {index}"),
+            },
+            Base::Context(name) => format!("context `{name}`"),
+            Base::Image(reference) => format!("image `{reference}`"),
+        })
     }
 
     /// The result for the first of `chain`, the stages that the target starts from.

@@ -190,11 +190,14 @@ pub(super) fn target(stages: &[Stage], request: &Request<'_>) -> Result<usize, L
         Ok(index) if index < stages.len() => return Ok(index),
         _ => {}
     }
-    let names: Vec<&str> = stages.iter().filter_map(|s| s.name.as_deref()).collect();
-    let help = if names.is_empty() {
+    let help = if stages.iter().all(|s| s.name.is_none()) {
         format!("stages have numbers from 0 to {}", stages.len() - 1)
     } else {
-        format!("stages are: {}", names.join(", "))
+        let all = stages.iter().enumerate().map(|(number, stage)| {
+            let unnamed = || format!("{number} (without a name)");
+            stage.name.clone().unwrap_or_else(unnamed)
+        });
+        format!("stages are: {}", all.collect::<Vec<_>>().join(", "))
     };
     Err(
         LowerError::nowhere(format!("target stage `{wanted}` is not in the Dockerfile"))

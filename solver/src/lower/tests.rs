@@ -240,6 +240,10 @@ fn what_makes_no_sense_is_an_error_at_its_place() {
     }
     let error = build("FROM base AS a\n", |r| r.target = Some("z".into())).unwrap_err();
     assert_eq!(error.help.as_deref(), Some("stages are: a"));
+    let some = "FROM base AS a\nFROM a\nFROM a AS b\nFROM b\n";
+    let error = build(some, |r| r.target = Some("z".into())).unwrap_err();
+    let all = "stages are: a, 1 (without a name), b, 3 (without a name)";
+    assert_eq!(error.help.as_deref(), Some(all));
     for text in [
         "FROM base AS builder\nFROM base\nCOPY --from=bulider /x /\n",
         "FROM base AS builder\nFROM bulider\n",

@@ -6,7 +6,7 @@ use kiln_parser::{Heredoc, Ignore, Instruction, SourceArg, Span, Transfer};
 
 use super::error::LowerError;
 use super::run::{cwd, resolve_path};
-use super::stage::{Build, Place, State};
+use super::stage::{BUILD_CONTEXT, Build, Place, State};
 use crate::explain::Origin;
 use crate::lint::files::check_source;
 use crate::plan::{
@@ -43,6 +43,8 @@ struct Manner {
     exclude: Option<Arc<dyn PathFilter>>,
     parents: bool,
     from_stage: bool,
+    /// Where the sources are, for messages.
+    place: String,
 }
 
 impl Manner {
@@ -58,6 +60,7 @@ impl Manner {
             parents: self.parents,
             reset_owner: !self.from_stage,
             rename_to: None,
+            place: self.place.clone(),
         }
     }
 }
@@ -89,7 +92,10 @@ impl Build<'_> {
         let from = self.flag(instruction, "from", state)?;
         let from = from.filter(|t| !t.value.is_empty());
         let link = self.switch(instruction, "link", state)?;
-        let manner = self.manner(instruction, transfer, from.is_some(), state)?;
+        let mut manner = self.manner(instruction, transfer, from.is_some(), state)?;
+        if let Some(text) = &from {
+            manner.place = self.words_for(&text.value, place, text.span)?;
+        }
         // Slots are counted as if the copy were made on what is below.
         let mut inputs: Vec<VertexId> = state.tip.into_iter().collect();
         let mut paths = Vec::new();
@@ -170,6 +176,7 @@ impl Build<'_> {
             let mut copy = manner.copy(inputs.len() - 1, vec![source], unpack.unwrap_or(false));
             copy.rename_to = is_http.then_some(name);
             copy.reset_owner = true;
+            copy.place = format!("`{address}`");
             actions.push(Action::Copy(copy));
         }
         for (name, content) in written {
@@ -270,6 +277,7 @@ impl Build<'_> {
             exclude,
             parents: self.switch(instruction, "parents", state)?,
             from_stage,
+            place: BUILD_CONTEXT.into(),
         })
     }
 

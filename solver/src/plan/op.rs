@@ -245,8 +245,10 @@ pub struct ExecMount {
     pub target: String,
     /// What.
     pub kind: MountKind,
+    /// Where its source is, in words for messages, such as "stage `build`".
+    pub place: String,
 }
-content_key!(ExecMount { target, kind });
+content_key!(ExecMount { target, kind } except { place });
 
 /// A device of a command.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -492,6 +494,8 @@ pub struct Copy {
     pub reset_owner: bool,
     /// Keeps the file of the same name as it is if the content is one file: for downloads.
     pub rename_to: Option<String>,
+    /// Where the sources are, in words for messages, such as "the build context".
+    pub place: String,
 }
 content_key!(Copy {
     input,
@@ -504,7 +508,7 @@ content_key!(Copy {
     parents,
     reset_owner,
     rename_to,
-});
+} except { place });
 
 /// Makes a directory and those above it.
 #[derive(Clone, Debug)]

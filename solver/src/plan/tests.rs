@@ -29,6 +29,7 @@ fn exec() -> Exec {
                 gid: None,
                 read_only: false,
             }),
+            place: String::new(),
         }],
         extra_hosts: vec![],
         ulimits: vec![],
@@ -101,7 +102,7 @@ fn every_input_of_a_command_is_in_its_key() {
 }
 
 #[test]
-fn proxies_and_limits_are_not_in_the_key() {
+fn proxies_limits_and_words_are_not_in_the_key() {
     let changes: &[Change<Exec>] = &[
         ("proxy", |e| {
             e.proxy_env.push(("HTTP_PROXY".into(), "x".into()));
@@ -114,12 +115,16 @@ fn proxies_and_limits_are_not_in_the_key() {
             });
         }),
         ("shared memory", |e| e.shm_size = Some(1)),
+        ("words", |e| e.mounts[0].place = "stage `a`".into()),
     ];
     for (what, change) in changes {
         let mut changed = exec();
         change(&mut changed);
         assert_eq!(digest_of(&exec()), digest_of(&changed), "{what}");
     }
+    let mut renamed = copy();
+    renamed.place = "stage `a`".into();
+    assert_eq!(digest_of(&copy()), digest_of(&renamed));
 }
 
 fn copy() -> Copy {
@@ -134,6 +139,7 @@ fn copy() -> Copy {
         parents: false,
         reset_owner: true,
         rename_to: None,
+        place: String::new(),
     }
 }
 

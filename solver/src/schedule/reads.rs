@@ -61,7 +61,9 @@ impl Reads {
                         _ => continue,
                     };
                     let (input, from) = find(slot)?;
-                    let read = worker.fingerprint_path(input, path, bound, listed).await?;
+                    let read = worker
+                        .fingerprint_path(input, (path, &mount.place), bound, listed)
+                        .await?;
                     out.add(read, from, mount.target.clone());
                 }
             }

@@ -81,7 +81,7 @@ impl Worker for Arc<Memory> {
     async fn fingerprint_path(
         &self,
         input: &Solved<Tree>,
-        _: &str,
+        _: (&str, &str),
         _: bool,
         _: bool,
     ) -> Result<Fingerprint, PortError> {

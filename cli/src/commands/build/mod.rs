@@ -126,6 +126,19 @@ pub(crate) struct Args {
     /// Where the result goes: type=image|oci|docker|tar|local[,dest=PATH], or a directory
     #[arg(short, long, value_name = "SPEC")]
     output: Vec<String>,
+    /// Put the image into the store, beside what --output asks for; without --output it goes there
+    /// anyway
+    #[arg(long)]
+    load: bool,
+    /// Provenance attestation: false, since kiln makes none
+    #[arg(long, value_name = "false")]
+    provenance: Vec<String>,
+    /// SBOM attestation: false, since kiln makes none
+    #[arg(long, value_name = "false")]
+    sbom: Vec<String>,
+    /// Attestation: type=provenance|sbom,disabled=true, since kiln makes none
+    #[arg(long, value_name = "SPEC")]
+    attest: Vec<String>,
     /// Write the image id to a file
     #[arg(long, value_name = "FILE")]
     iidfile: Option<PathBuf>,
@@ -194,7 +207,16 @@ fn build(app: &App, args: &Args, runtime: &Runtime, interrupt: &Interrupt) -> Re
         .iter()
         .map(|t| Reference::parse(t).map_err(|e| Failure::usage(format!("--tag `{t}`: {e}"))))
         .collect::<Result<Vec<_>, _>>()?;
-    let outputs = Outputs::parse(&args.output, &args.annotation)?;
+    let outputs = Outputs::parse(&args.output, args.load, &args.annotation)?;
+    for (flag, list) in [
+        ("--provenance", &args.provenance),
+        ("--sbom", &args.sbom),
+        ("--attest", &args.attest),
+    ] {
+        for text in list {
+            options::no_attestations(flag, text)?;
+        }
+    }
     let mut inputs = BuildInputs::default();
     for text in &args.secret {
         let (id, source) = options::secret(text)?;
@@ -229,6 +251,9 @@ fn build(app: &App, args: &Args, runtime: &Runtime, interrupt: &Interrupt) -> Re
     }
     let contexts = fetcher.named(&args.build_context, &mut inputs)?;
     let mut engine = app.engine(inputs, args.pull)?;
+    if !call.is_build() {
+        engine = engine.looking_only();
+    }
     let wanted = share::Wanted {
         clear_mounts: args.no_cache_mounts,
         squash: args.squash,

@@ -164,7 +164,7 @@ fn summary(counts: Counts) -> String {
         (fetched, "fetched"),
         (ran, "ran"),
         (failed, "failed"),
-        (cancelled, "cancelled"),
+        (cancelled, "canceled"),
         (not_reached, "not reached"),
         (skipped, "skipped"),
     ];
@@ -179,7 +179,7 @@ fn facts(counts: Counts) -> serde_json::Value {
     serde_json::json!({
         "cached": counts.cached, "remote": counts.remote, "fetched": counts.fetched,
         "ran": counts.ran,
-        "failed": counts.failed, "cancelled": counts.cancelled,
+        "failed": counts.failed, "canceled": counts.cancelled,
         "not-reached": counts.not_reached, "skipped": counts.skipped,
     })
 }

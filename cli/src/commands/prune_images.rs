@@ -1,0 +1,261 @@
+//! `kiln image prune` and `kiln system prune`.
+
+use std::process::ExitCode;
+use std::time::{Duration, SystemTime};
+
+use kiln_cache::{ImageRow, Prune, Store};
+use kiln_image::{ImageConfig, Reference};
+
+use super::images::{created, size};
+use super::prune::{self, age, confirm};
+use super::system::reclaimable;
+use crate::engine::App;
+use crate::errors::Failure;
+use crate::ui;
+
+/// Remove images without a name
+#[derive(Debug, clap::Args)]
+#[command(after_help = "\
+An image that a container uses stays. Layers stay in the cache, until `kiln prune` removes them.
+
+Filters:
+  until=24h            only images made so long ago, or before a time
+  label=NAME[=VALUE]   only images with this label; label!=NAME[=VALUE] without it
+
+Examples:
+  kiln image prune
+  kiln image prune -af --filter until=168h")]
+pub(crate) struct Args {
+    /// Remove all images, also those that have names
+    #[arg(short, long)]
+    all: bool,
+    /// Only some: until=TIME, label=NAME[=VALUE], label!=NAME[=VALUE]
+    #[arg(long, value_name = "FILTER")]
+    filter: Vec<String>,
+    /// Do not ask
+    #[arg(short, long)]
+    force: bool,
+}
+
+/// Remove images without a name, and what builds have left in the cache
+#[derive(Debug, clap::Args)]
+#[command(after_help = "\
+It is `kiln image prune` and `kiln prune` in one.
+
+Examples:
+  kiln system prune
+  kiln system prune -af --filter until=168h")]
+pub(crate) struct SystemArgs {
+    /// Remove all images, also those that have names, and all results of steps
+    #[arg(short, long)]
+    all: bool,
+    /// Only what was made, or last used, so long ago, or before a time
+    #[arg(long, value_name = "until=TIME")]
+    filter: Vec<String>,
+    /// Do not ask
+    #[arg(short, long)]
+    force: bool,
+}
+
+/// One `--filter`.
+#[derive(Debug, PartialEq, Eq)]
+enum Filter {
+    /// Made so long ago.
+    Until(Duration),
+    /// With a label of this name, and this value if there is one; or without it.
+    Label {
+        name: String,
+        value: Option<String>,
+        wanted: bool,
+    },
+}
+
+impl Filter {
+    fn parse(text: &str) -> Result<Self, Failure> {
+        let bad = |why: &str| {
+            Failure::usage(format!("--filter `{text}`: {why}"))
+                .with_hint("filters are until=TIME, label=NAME[=VALUE] and label!=NAME[=VALUE]")
+        };
+        let (name, value) = text
+            .split_once('=')
+            .ok_or_else(|| bad("it is not NAME=VALUE"))?;
+        match name {
+            "until" => Ok(Self::Until(age(value)?)),
+            "label" | "label!" => {
+                let (label, of) = value
+                    .split_once('=')
+                    .map_or((value, None), |(k, v)| (k, Some(v.to_owned())));
+                Ok(Self::Label {
+                    name: label.to_owned(),
+                    value: of,
+                    wanted: name == "label",
+                })
+            }
+            other => Err(bad(&format!("there is no filter `{other}`"))),
+        }
+    }
+
+    fn fits(&self, row: &ImageRow, config: &ImageConfig) -> bool {
+        match self {
+            Self::Until(age) => SystemTime::now()
+                .duration_since(created(config, row))
+                .is_ok_and(|old| old >= *age),
+            Self::Label {
+                name,
+                value,
+                wanted,
+            } => {
+                let own = config.config.labels.get(name);
+                let has = own.is_some_and(|own| value.as_ref().is_none_or(|v| v == own));
+                has == *wanted
+            }
+        }
+    }
+}
+
+/// The images that all filters fit, of those without a name or of all. The store that is asked is
+/// closed again: what it has read counts as used.
+fn choose(app: &App, all: bool, filters: &[Filter]) -> Result<Vec<ImageRow>, Failure> {
+    let store = app.store_to_remove()?;
+    let mut chosen = Vec::new();
+    for row in store.images()? {
+        if !all && row.name.is_some() {
+            continue;
+        }
+        // A row whose config is gone is no image any more.
+        let Some(image) = store.try_image(row.config.as_str())? else {
+            continue;
+        };
+        if filters.iter().all(|f| f.fits(&row, &image.config)) {
+            chosen.push(row);
+        }
+    }
+    Ok(chosen)
+}
+
+/// Removes images and tells which. Returns the bytes that are gone.
+fn remove(store: &Store, chosen: &[ImageRow]) -> Result<u64, Failure> {
+    let removed = store.remove_unused_images(chosen)?;
+    if removed.rows.is_empty() {
+        return Ok(0);
+    }
+    ui::data("Deleted Images:");
+    for name in removed.rows.iter().filter_map(|row| row.name.as_ref()) {
+        let shown = Reference::parse(name).map_or_else(|_| name.clone(), |r| r.familiar());
+        ui::data(&format!("untagged: {shown}"));
+    }
+    for id in &removed.ids {
+        ui::data(&format!("deleted: {id}"));
+    }
+    ui::data("");
+    Ok(removed.bytes)
+}
+
+/// Runs `kiln image prune`.
+pub(crate) fn run(app: &App, args: &Args) -> Result<ExitCode, Failure> {
+    let filters = args
+        .filter
+        .iter()
+        .map(|text| Filter::parse(text))
+        .collect::<Result<Vec<_>, _>>()?;
+    confirm(
+        args.force,
+        match args.all {
+            true => "This removes all images that no container uses.",
+            false => "This removes all images without a name.",
+        },
+    )?;
+    let chosen = choose(app, args.all, &filters)?;
+    let store = app.store_to_remove()?;
+    let before = reclaimable(&store)?;
+    let bytes = remove(&store, &chosen)?;
+    ui::data(&format!("Total reclaimed space: {}", size(bytes)));
+    let freed = reclaimable(&store)?.saturating_sub(before);
+    if freed > 0 {
+        let freed = size(freed);
+        ui::hint(&format!(
+            "layers stay in the cache; `kiln prune` frees {freed} that these images held"
+        ));
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Runs `kiln system prune`.
+pub(crate) fn run_system(app: &App, args: &SystemArgs) -> Result<ExitCode, Failure> {
+    let mut cache = Prune {
+        all: args.all,
+        ..Prune::default()
+    };
+    let mut filters = Vec::new();
+    for text in &args.filter {
+        match text.split_once('=') {
+            Some(("until", value)) => {
+                let age = age(value)?;
+                cache.unused_for = Some(age);
+                filters.push(Filter::Until(age));
+            }
+            _ => {
+                return Err(Failure::usage(format!("--filter `{text}`: unknown filter"))
+                    .with_hint(
+                        "the filter is until=TIME; `kiln image prune` and `kiln prune` have others",
+                    ));
+            }
+        }
+    }
+    confirm(
+        args.force,
+        match args.all {
+            true => {
+                "This removes all images that no container uses, and all results of steps \
+                 from the build cache."
+            }
+            false => {
+                "This removes all images without a name, and all that no image holds from the \
+                 build cache."
+            }
+        },
+    )?;
+    let chosen = choose(app, args.all, &filters)?;
+    let store = app.store_to_remove()?;
+    let of_images = remove(&store, &chosen)?;
+    let of_cache = prune::remove(&store, &cache, false)?;
+    let sum = size(of_images + of_cache);
+    ui::data(&format!("Total reclaimed space: {sum}"));
+    Ok(ExitCode::SUCCESS)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn filters_choose_by_age_and_label() {
+        let mut config = ImageConfig::for_platform(&kiln_image::Platform::host());
+        config.config.labels.insert("a".into(), "1".into());
+        let hour = Duration::from_secs(3600);
+        let row = ImageRow {
+            name: None,
+            config: kiln_image::Digest::of(b""),
+            manifest: None,
+            added: SystemTime::now() - hour,
+        };
+        for (text, fits) in [
+            ("until=30m", true),
+            ("until=2h", false),
+            ("label=a", true),
+            ("label=a=1", true),
+            ("label=a=2", false),
+            ("label=b", false),
+            ("label!=a", false),
+            ("label!=a=1", false),
+            ("label!=a=2", true),
+            ("label!=b", true),
+        ] {
+            let filter = Filter::parse(text).unwrap();
+            assert_eq!(filter.fits(&row, &config), fits, "{text}");
+        }
+        for bad in ["", "label", "until=soon", "dangling=true", "nonsense=x"] {
+            assert!(Filter::parse(bad).is_err(), "{bad}");
+        }
+    }
+}
