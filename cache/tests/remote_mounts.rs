@@ -6,6 +6,7 @@ use std::collections::HashSet;
 use std::os::unix::fs::{FileExt as _, FileTypeExt as _, MetadataExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use kiln_cache::remote::{Remote, RemoteError, RemoteMount, RemoteSpec, Trust};
 use kiln_cache::{Idle, MountChunk, MountUse, PackedMount, Store};
@@ -52,16 +53,15 @@ fn of(chunks: &[MountChunk]) -> RemoteMount {
 }
 
 async fn send(remote: &Remote, packed: &PackedMount) -> u64 {
-    let mut sent = 0;
-    for chunk in &packed.chunks {
-        if remote.put_chunk(chunk, &packed.file(chunk)).await.unwrap() {
-            sent += chunk.size;
-        }
-    }
+    let sent = AtomicU64::new(0);
+    let file = |chunk: &MountChunk| packed.file(chunk);
+    let count = |bytes| drop(sent.fetch_add(bytes, Ordering::Relaxed));
+    let put = remote.put_chunks(packed.chunks.clone(), file, count);
+    put.await.unwrap();
     let mount = of(&packed.chunks);
     let put = remote.put_mount(("m", 0), mount, false);
     put.await.unwrap();
-    sent
+    sent.into_inner()
 }
 
 async fn bring(remote: &Remote, store: &Store) -> Result<PathBuf, RemoteError> {
@@ -197,7 +197,8 @@ async fn leave(remote: &Remote, dir: &Path, compressed: &[u8], length: u64) {
         size: compressed.len() as u64,
         length,
     };
-    remote.put_chunk(&chunk, &file).await.unwrap();
+    let put = remote.put_chunks(vec![chunk.clone()], |_| file.clone(), |_| {});
+    put.await.unwrap();
     let mount = of(std::slice::from_ref(&chunk));
     let put = remote.put_mount(("m", 0), mount, false);
     put.await.unwrap();
