@@ -55,7 +55,9 @@ fn of(chunks: &[MountChunk]) -> RemoteMount {
 async fn send(remote: &Remote, packed: &PackedMount) -> u64 {
     let sent = AtomicU64::new(0);
     let file = |chunk: &MountChunk| packed.file(chunk);
-    let count = |bytes| drop(sent.fetch_add(bytes, Ordering::Relaxed));
+    let count = |bytes| {
+        sent.fetch_add(bytes, Ordering::Relaxed);
+    };
     let put = remote.put_chunks(packed.chunks.clone(), file, count);
     put.await.unwrap();
     let mount = of(&packed.chunks);
