@@ -4,19 +4,22 @@ use std::sync::Arc;
 use std::time::SystemTime;
 
 use kiln_cache::{Flight, LayerId, NewRecord, Packed, Store, pack};
+use kiln_image::Compression;
 use kiln_solver::explain::{Earlier, Found, Listing, Origin};
 use kiln_solver::key::{Fingerprint, Identity, Key, LabelledInput, TreeDigest};
 use kiln_solver::plan::{Copy, Exec, File, Source};
 use kiln_solver::ports::{
-    Committed, Hit, Lookup, Made, Pending, PortError, Record, Solved, Sourced, Step, Worker,
+    Committed, Hit, Lookup, Made, Pending, PortError, Record, Solved, Sourced, Step, Unused, Worker,
 };
+use tokio::sync::OwnedSemaphorePermit;
 
 use crate::engine::Engine;
 use crate::error::{Error, Result, blocking};
+use crate::export::pack_with_blob;
 use crate::file;
 use crate::output::{LayerRef, LazyLayer, Output, Watch};
 use crate::room::Unmeasured;
-use crate::share::{SharedLayer, StepFlight, Turn};
+use crate::share::{Share, SharedLayer, StepFlight, Turn};
 
 /// A layer that a step has made.
 #[derive(Debug)]
@@ -357,8 +360,10 @@ async fn commit(
         // Until it is recorded, or dropped.
         unmeasured: _unmeasured,
     } = made.layer;
-    let dir = store.layer_dir(&id);
-    let packed = blocking(move || Ok(pack(&dir, epoch, &mut std::io::sink())?)).await?;
+    // It takes longer than to pack alone.
+    let may_take_longer = !record.unrecorded && !record.awaited;
+    let share = engine.s.share.as_ref().filter(|_| may_take_longer);
+    let packed = packed(&store, &id, epoch, share.and_then(Share::compresses_new)).await?;
     tracing::debug!(
         step = record.name.as_ref(),
         diff_id = %packed.diff_id,
@@ -392,7 +397,7 @@ async fn commit(
         started: record.started,
         took: record.took,
         inputs,
-        replaceable: record.replaceable,
+        unused: record.unused,
     };
     let tree = packed.tree;
     let (id, made) = blocking(move || settle(&store, key, id, &packed, &facts)).await?;
@@ -405,13 +410,34 @@ async fn commit(
     })
 }
 
+/// Packs a new layer, also into a blob if it will be sent in that form.
+async fn packed(
+    store: &Store,
+    id: &LayerId,
+    epoch: Option<u64>,
+    sent: Option<(Compression, OwnedSemaphorePermit)>,
+) -> Result<Packed> {
+    let (store, dir) = (store.clone(), store.layer_dir(id));
+    blocking(move || {
+        if let Some((compression, _turn)) = sent {
+            match pack_with_blob(&store, &dir, epoch, compression) {
+                Ok(packed) => return Ok(packed),
+                // The blob is for others: without it the step is as good.
+                Err(error) => tracing::debug!(%error, "a new layer is not compressed"),
+            }
+        }
+        Ok(pack(&dir, epoch, &mut std::io::sink())?)
+    })
+    .await
+}
+
 struct Facts {
     name: Arc<str>,
     origin: Origin,
     started: SystemTime,
     took: std::time::Duration,
     inputs: Vec<LabelledInput>,
-    replaceable: bool,
+    unused: Unused,
 }
 
 /// Keeps the older layer of the key if its content is the same and nobody uses the new one yet.
@@ -422,9 +448,9 @@ fn settle(
     packed: &Packed,
     facts: &Facts,
 ) -> Result<(LayerId, Option<SystemTime>)> {
-    if facts.replaceable
-        && let Some(older) = store.record(key)?
+    if let Some(older) = store.record(key)?
         && older.layer.tree == packed.tree
+        && facts.unused.replaced()
     {
         store.refresh_record(key, facts.started)?;
         store.drop_layer(&id)?;

@@ -2,6 +2,7 @@
 
 use std::future::Future;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU8, Ordering};
 use std::time::SystemTime;
 
 use kiln_image::{ImageConfig, Platform};
@@ -349,12 +350,54 @@ pub struct Record<O> {
     pub started: SystemTime,
     /// How long it took.
     pub took: std::time::Duration,
-    /// Nobody uses the new layer before the commit is done, so an older one of the same content
-    /// can take its place.
-    pub replaceable: bool,
+    /// Whether an older layer of the same content may take the place of the new one.
+    pub unused: Unused,
+    /// Other steps do not begin before the identity of the result is known.
+    pub awaited: bool,
     /// The result is for this build alone: nothing is written down, and the layer stays the
     /// caller's to throw away.
     pub unrecorded: bool,
+}
+
+/// Decides once whether a new layer is used, or an older one takes its place. Cloning shares it.
+#[derive(Clone, Debug)]
+pub struct Unused(Arc<AtomicU8>);
+
+impl Unused {
+    const UNDECIDED: u8 = 0;
+    const USED: u8 = 1;
+    const REPLACED: u8 = 2;
+
+    /// That of a layer that may be replaced until it is used, or never.
+    pub fn new(replaceable: bool) -> Self {
+        let state = if replaceable {
+            Self::UNDECIDED
+        } else {
+            Self::USED
+        };
+        Self(Arc::new(AtomicU8::new(state)))
+    }
+
+    /// Whether the new layer may be used from now on; else another takes its place, or has done so.
+    pub fn used(&self) -> bool {
+        self.decide(Self::USED)
+    }
+
+    /// Whether another layer may take its place; else it is used.
+    pub fn replaced(&self) -> bool {
+        self.decide(Self::REPLACED)
+    }
+
+    fn decide(&self, wanted: u8) -> bool {
+        let (before, now) = (Ordering::Acquire, Ordering::AcqRel);
+        match self
+            .0
+            .compare_exchange(Self::UNDECIDED, wanted, now, before)
+        {
+            Ok(_) => true,
+            Err(decided) => decided == wanted,
+        }
+    }
 }
 
 /// A layer that is in the store.

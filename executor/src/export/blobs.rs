@@ -3,8 +3,9 @@
 
 use std::fs::File;
 use std::io::{BufReader, Read, Write as _};
+use std::path::Path;
 
-use kiln_cache::{Layer, Store};
+use kiln_cache::{Layer, Packed, Store, pack};
 use kiln_image::compression::{Encoder, decoder, padding};
 use kiln_image::{Algorithm, Compression, Descriptor, DiffId, VerifyingReader, media_type};
 
@@ -182,6 +183,38 @@ fn stored(store: &Store, blob: &Descriptor, kind: Compression) -> Option<Descrip
     there.then(|| Descriptor::new(media_type, blob.digest.clone(), blob.size))
 }
 
+/// Packs a new layer for somebody who will want its blob: makes that on the way, so that the files are
+/// read once. Only for a form of the usual level.
+///
+/// # Errors
+/// A file cannot be read, or the blob cannot be written.
+pub(crate) fn pack_with_blob(
+    store: &Store,
+    dir: &Path,
+    epoch: Option<u64>,
+    compression: Compression,
+) -> Result<Packed> {
+    let media_type = layer_type(compression)?;
+    let failed = |e| Error::io("compress layer", e);
+    let writer = store.blob_writer(Algorithm::Sha256)?;
+    let mut encoder = Encoder::new(writer, compression, None, threads()).map_err(failed)?;
+    let packed = pack(dir, epoch, &mut encoder)?;
+    let writer = encoder.finish().map_err(failed)?;
+    let size = writer.size();
+    let blob = Descriptor::new(media_type, writer.finish(None)?, size);
+    store.note_blob(&packed.diff_id, &blob)?;
+    Ok(packed)
+}
+
+fn layer_type(compression: Compression) -> Result<&'static str> {
+    let kind = compression.oci_layer_type();
+    kind.ok_or_else(|| Error::Other(format!("layers are not written as {compression}")))
+}
+
+fn threads() -> usize {
+    std::thread::available_parallelism().map_or(2, std::num::NonZero::get)
+}
+
 /// Compresses a tar into a blob of the store. A salt makes its digest another.
 fn compress(
     store: &Store,
@@ -189,10 +222,7 @@ fn compress(
     form: LayerForm,
     salt: Option<[u8; 16]>,
 ) -> Result<Descriptor> {
-    let media_type = form
-        .compression
-        .oci_layer_type()
-        .ok_or_else(|| Error::Other(format!("layers are not written as {}", form.compression)))?;
+    let media_type = layer_type(form.compression)?;
     let failed = |e: std::io::Error| match e.kind() {
         std::io::ErrorKind::InvalidData => Error::Missing {
             text: format!(
@@ -203,10 +233,9 @@ fn compress(
         },
         _ => Error::io("compress layer", e),
     };
-    let threads = std::thread::available_parallelism().map_or(2, std::num::NonZero::get);
     let writer = store.blob_writer(Algorithm::Sha256)?;
     let mut encoder =
-        Encoder::new(writer, form.compression, form.level, threads).map_err(failed)?;
+        Encoder::new(writer, form.compression, form.level, threads()).map_err(failed)?;
     let mut input = BufReader::with_capacity(READ, tar.open(store)?);
     std::io::copy(&mut input, &mut encoder).map_err(failed)?;
     let mut writer = encoder.finish().map_err(failed)?;

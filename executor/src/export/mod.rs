@@ -12,6 +12,7 @@ pub use archive::{ArchiveForm, ArchiveTarget, ExportImage};
 pub(crate) use assemble::timestamp;
 pub use assemble::{Assembled, Assembly};
 pub use blobs::LayerForm;
+pub(crate) use blobs::pack_with_blob;
 pub use repeated::Repeated;
 
 #[cfg(test)]

@@ -7,9 +7,10 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use kiln_cache::remote::{Anew, Held, Mode, RemoteRecord};
 use kiln_cache::{LayerId, StoredResult};
+use kiln_image::Compression;
 use kiln_solver::explain::InputKind;
 use kiln_solver::key::{Fingerprint, Key, LabelledInput};
-use tokio::sync::Semaphore;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::task::JoinSet;
 
 use super::claims::HeldClaim;
@@ -236,6 +237,18 @@ fn carries_value(input: &LabelledInput) -> bool {
 }
 
 impl Share {
+    /// How the layer of a new result will be compressed, if it is sent to a remote in the usual form. As
+    /// many are compressed at once as layers are sent: the turn is kept until it is done.
+    pub(crate) fn compresses_new(&self) -> Option<(Compression, OwnedSemaphorePermit)> {
+        let gets_all = |t: &&Target| t.mode == Mode::Max && t.remote.is_usable();
+        let form = self.0.to.iter().find(gets_all)?.form;
+        if form.level.is_some() || form.compression == Compression::None {
+            return None;
+        }
+        let turn = self.0.leaving.sending.clone().try_acquire_owned().ok()?;
+        Some((form.compression, turn))
+    }
+
     /// Whether results are left anywhere.
     pub fn leaves(&self) -> bool {
         !self.0.to.is_empty()

@@ -9,7 +9,8 @@ use super::{
     BLOCK, Entry, EntryKind, OPAQUE, Timestamp, WHITEOUT, WHITEOUT_META, XATTR, padding, pax,
 };
 
-const BUFFER: usize = 256 << 10;
+/// For headers and small files; what is read in larger pieces goes past it.
+const BUFFER: usize = 32 << 10;
 /// The largest extended header: room for some attributes of the largest size Linux allows.
 const MAX_EXTENSION: u64 = 1 << 20;
 

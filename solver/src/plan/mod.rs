@@ -113,6 +113,12 @@ impl Plan {
             .collect()
     }
 
+    /// The vertices that use a vertex.
+    pub fn users(&self, id: VertexId) -> impl Iterator<Item = &Vertex> {
+        let users = self.graph.neighbors_directed(id, Direction::Outgoing);
+        users.map(|user| &self.graph[user])
+    }
+
     /// The graph in Graphviz's language.
     pub fn to_dot(&self) -> String {
         let mut out = String::from("digraph plan {\n  rankdir=LR;\n  node [shape=box];\n");

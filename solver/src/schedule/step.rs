@@ -12,7 +12,7 @@ use crate::explain::Reason;
 use crate::key::Key;
 use crate::plan::{Op, Vertex};
 use crate::ports::{
-    Committed, Hit, Lookup, Made, Pending, PortError, Record, Solved, Step, Worker,
+    Committed, Hit, Lookup, Made, Pending, PortError, Record, Solved, Step, Unused, Worker,
 };
 
 /// How long a step waits for the hash of the layer below before it starts without.
@@ -232,6 +232,11 @@ impl<W: Worker> Run<W> {
     ) -> Result<Done<W::Output>, PortError> {
         let (send_key, receive_key) = oneshot::channel();
         let output = made.output.clone();
+        let unused = Unused::new(replaceable);
+        // What runs again in any case asks no cache for what follows from this result.
+        let mut users = self.plan.users(step.vertex).peekable();
+        let is_used = users.peek().is_some();
+        let only_reruns = is_used && users.all(|user| user.ignore_cache.is_some());
         let record = Record {
             key: receive_key,
             base: base_of(&vertex.op, inputs).cloned(),
@@ -239,7 +244,8 @@ impl<W: Worker> Run<W> {
             origin: vertex.origin.clone(),
             started,
             took,
-            replaceable,
+            unused: unused.clone(),
+            awaited: is_used && !only_reruns && (replaceable || self.options.shared),
             unrecorded: self.options.unrecorded,
         };
         let below = record.base.as_ref().and_then(|base| base.identity.now());
@@ -276,14 +282,15 @@ impl<W: Worker> Run<W> {
         // A re-run may turn out to have made what was there before: then all that follows stays
         // cached, so the answer is worth waiting for. Otherwise wait only as long as a small
         // layer takes.
-        let patience = if replaceable {
+        let patience = if replaceable && !only_reruns {
             Duration::MAX
         } else {
             SMALL_LAYER
         };
         let output = match tokio::time::timeout(patience, committed.wait()).await {
             Ok(committed) => committed?.output,
-            Err(_) => output,
+            Err(_) if unused.used() => output,
+            Err(_) => committed.wait().await?.output,
         };
         let solved = Solved { output, identity };
         Ok(Done {

@@ -10,7 +10,7 @@ use crate::explain::Reason;
 use crate::explain::{Change, Earlier, Forced, Listing, Origin};
 use crate::key::{Fingerprint, Identity, TreeDigest};
 use crate::plan::{BuildPlatform, Copy, Exec, File, Merge, Network, Security, Source, SourceKind};
-use crate::ports::{Arriving, Hit, Lookup, Made, Record};
+use crate::ports::{Arriving, Hit, Lookup, Made, Record, Unused};
 
 mod arrival;
 
@@ -609,6 +609,33 @@ async fn a_step_that_runs_again_says_what_has_changed() {
     let forced = reasons(&memory, graph, target).await;
     assert_eq!(forced["a2"], Reason::Forced(Forced::NoCache));
     assert!(matches!(forced["b"], Reason::Hit { .. }), "{forced:?}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn only_what_could_be_cached_waits_for_the_hash_of_what_runs_again() {
+    const HOUR: Duration = Duration::from_secs(3600);
+    for (follower_runs_again, hours) in [(true, 1), (false, 2)] {
+        let memory = Arc::new(Memory {
+            slow_hash: Some(HOUR),
+            ..Memory::default()
+        });
+        let mut graph = Graph::new();
+        let a = graph.run("a", &[], true);
+        let b = graph.run("b", &[a], follower_runs_again);
+        let begun = tokio::time::Instant::now();
+        reasons(&memory, graph, b).await;
+        assert_eq!(begun.elapsed().as_secs() / HOUR.as_secs(), hours);
+    }
+}
+
+#[test]
+fn a_new_layer_is_used_or_replaced_and_never_both() {
+    let always = Unused::new(false);
+    assert!((always.used(), always.replaced(), always.used()) == (true, false, true));
+    let first = Unused::new(true);
+    assert!((first.used(), first.replaced(), first.used()) == (true, false, true));
+    let other = Unused::new(true);
+    assert!((other.replaced(), other.used(), other.replaced()) == (true, false, true));
 }
 
 #[tokio::test]
