@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::{IsTerminal as _, Write};
 use std::os::fd::AsFd as _;
+use std::os::unix::fs::FileTypeExt as _;
 use std::path::{Path, PathBuf};
 
 use kiln_executor::Engine;
@@ -19,6 +20,8 @@ use crate::ui;
 pub(crate) struct Outputs {
     list: Vec<Output>,
     annotations: Annotations,
+    /// `type=docker` without a file is among them: the store, as in buildx.
+    loads: bool,
 }
 
 /// One `--output`.
@@ -341,11 +344,14 @@ impl Outputs {
             all.option(text)
                 .map_err(|why| Failure::usage(format!("--annotation `{text}`: {why}")))?;
         }
+        let mut loads = false;
         let mut list = list
             .iter()
             .map(|text| {
                 let output = parse(text)
                     .map_err(|why| Failure::usage(format!("--output `{text}`: {why}")))?;
+                let is_docker = text.split(',').any(|field| field == "type=docker");
+                loads |= is_docker && matches!(output.kind, Kind::Image(_));
                 if output.uses_stdout() {
                     refuse_terminal("-o type=…,dest=FILE")?;
                 }
@@ -368,6 +374,7 @@ impl Outputs {
         let out = Self {
             list,
             annotations: all,
+            loads,
         };
         if !out.annotations.manifest.is_empty() && !out.have_image() {
             return Err(Failure::usage(
@@ -383,6 +390,18 @@ impl Outputs {
     /// Whether standard output is taken by an output.
     pub(crate) fn use_stdout(&self) -> bool {
         self.list.iter().any(Output::uses_stdout)
+    }
+
+    /// Says where the image went if standard output is a pipe or file that waits for an archive.
+    pub(crate) fn tell_of_store(&self) {
+        let stdout = std::io::stdout().as_fd().try_clone_to_owned();
+        let kind = stdout.and_then(|fd| Ok(File::from(fd).metadata()?.file_type()));
+        if self.loads && !self.use_stdout() && kind.is_ok_and(|k| k.is_fifo() || k.is_file()) {
+            ui::hint(
+                "type=docker without dest puts the image into the store; type=docker,dest=- writes \
+                 an archive to standard output",
+            );
+        }
     }
 
     /// Whether an image, with its config and its names, is kept anywhere.

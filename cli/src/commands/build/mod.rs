@@ -123,7 +123,8 @@ pub(crate) struct Args {
     /// Allow something that is off by default: security.insecure, network.host, device[=NAME]
     #[arg(long, value_name = "WHAT", value_parser = options::allow)]
     allow: Vec<Allow>,
-    /// Where the result goes: type=image|oci|docker|tar|local[,dest=PATH], or a directory
+    /// Where the result goes: type=image|oci|docker|tar|local[,dest=PATH], or a directory; dest=- is
+    /// standard output, where oci and tar go anyway, and docker without dest is the store
     #[arg(short, long, value_name = "SPEC")]
     output: Vec<String>,
     /// Put the image into the store, beside what --output asks for; without --output it goes there
@@ -321,6 +322,9 @@ fn build(app: &App, args: &Args, runtime: &Runtime, interrupt: &Interrupt) -> Re
     }
     report::finish(args, &names, &outputs, &image, model.counts, mode)?;
     share::report(&engine, left, mode);
+    if !matches!(mode, Mode::Quiet | Mode::Rawjson) {
+        outputs.tell_of_store();
+    }
     if args.check_reproducible {
         reproducible::check(&build, &solved, runtime, mode)?;
     }
