@@ -5,6 +5,7 @@ mod assemble;
 mod blobs;
 mod files;
 mod packing;
+mod push;
 mod repeated;
 mod squash;
 
@@ -12,6 +13,8 @@ pub use archive::{ArchiveForm, ArchiveTarget, ExportImage};
 pub(crate) use assemble::timestamp;
 pub use assemble::{Assembled, Assembly};
 pub use blobs::LayerForm;
+pub use kiln_registry::Pushed;
+pub use push::PushWatch;
 pub use repeated::Repeated;
 
 #[cfg(test)]
