@@ -11,7 +11,8 @@ use crate::commands::groups::{Builder, Container, Image};
 #[derive(Debug, Parser)]
 #[command(name = "kiln", version, propagate_version = true, max_term_width = 100)]
 #[command(after_help = "\
-Docker's longer names work too: kiln image ls, kiln image prune, kiln builder prune, kiln buildx build.
+Docker's longer names work too: kiln image ls, kiln image prune, kiln builder prune, kiln buildx
+build, kiln container run.
 
 Exit codes: 0 success; 1 the command failed; 2 wrong usage; 130 interrupted.
 `kiln run` passes the container's own code on. It is 125 if the container could not be started,

@@ -90,7 +90,7 @@ const INSTEAD: &[(&[&str], &str)] = &[
     (&["version", "buildx version"], "it is `kiln --version`"),
     (
         &["image push", "push"],
-        "`kiln save --format oci` writes an archive that others can push",
+        "`kiln build --push` pushes what it has built",
     ),
 ];
 
@@ -193,7 +193,6 @@ const BUILD: &[&str] = &[
     "--memory",
     "--memory-swap",
     "--policy",
-    "--push",
     "--rm",
     "--security-opt",
 ];
@@ -293,10 +292,10 @@ mod tests {
                 "run --memory=1g busybox",
                 Some("kiln run has no `--memory` yet"),
             ),
-            ("build --push .", Some("kiln build has no `--push` yet")),
+            ("build --rm .", Some("kiln build has no `--rm` yet")),
             (
-                "buildx build --push .",
-                Some("kiln buildx build has no `--push` yet"),
+                "buildx build --rm .",
+                Some("kiln buildx build has no `--rm` yet"),
             ),
             (
                 "container run -d busybox",

@@ -193,12 +193,12 @@ fn a_build_can_be_told_to_load_and_to_attest_nothing() {
         "a",
     ])
     .ok();
-    lab.inspect("a");
+    lab.kiln(["inspect", "a"]).output().ok();
     let to = format!("type=oci,dest={}", archive.display());
     build(&["-t", "b", "-o", &to]).ok();
     lab.kiln(["inspect", "b"]).fails();
     build(&["-t", "b", "-o", &to, "--load"]).ok();
-    lab.inspect("b");
+    lab.kiln(["inspect", "b"]).output().ok();
     assert!(archive.exists());
     for words in [
         &["--provenance=true"][..],

@@ -395,3 +395,42 @@ fn layers_that_no_step_needed_come_when_they_are() {
         .built();
     assert_eq!(lab.run("child", &["cat", "/child"]), "child");
 }
+
+/// As buildx has it: an archive goes to standard output where no file is named, and to the store
+/// where that is what `type=docker` means.
+#[test]
+fn archives_go_to_pipes_and_not_to_terminals() {
+    let lab = Lab::new();
+    let context = lab.dockerfile("FROM busybox\nRUN echo x > /x\n");
+    let build = |output: &str| {
+        let build = lab.kiln(["build", "-t", "x", "-o", output]);
+        build.last(context.path())
+    };
+    for (output, member) in [
+        ("type=oci", "index.json"),
+        ("type=oci,dest=-", "index.json"),
+        ("type=docker,dest=-", "manifest.json"),
+        ("type=tar", "x"),
+    ] {
+        let out = build(output).output().ok();
+        assert!(!out.err.contains("dest=-"), "{out}");
+        let file = lab.path("archive.tar");
+        std::fs::write(&file, &out.out).unwrap();
+        let listed = tool("tar", ["tf", file.to_str().unwrap()]);
+        assert!(listed.lines().any(|l| l == member), "{output}: {listed}");
+        lab.kiln(["inspect", "x"]).fails();
+        let shown = build(output).on_a_terminal().output().failed();
+        let shown = String::from_utf8_lossy(&shown.out);
+        assert!(
+            shown.contains("an archive is not written to a terminal"),
+            "{shown}"
+        );
+        assert!(shown.contains("dest=FILE"), "{shown}");
+    }
+    let out = build("type=docker").output().ok();
+    assert!(out.out.is_empty(), "{out}");
+    out.says(&["puts the image into the store", "type=docker,dest=-"]);
+    lab.kiln(["inspect", "x"]).output().ok();
+    let shown = build("type=docker").on_a_terminal().output().ok();
+    assert!(!String::from_utf8_lossy(&shown.out).contains("dest=-"));
+}

@@ -1,10 +1,13 @@
 //! `--output`: where a build's result goes.
 
+mod dest;
+mod push;
+
 use std::collections::BTreeMap;
 use std::fs::File;
-use std::io::{IsTerminal as _, Write};
 use std::os::fd::AsFd as _;
-use std::path::{Path, PathBuf};
+use std::os::unix::fs::FileTypeExt as _;
+use std::path::PathBuf;
 
 use kiln_executor::Engine;
 use kiln_executor::export::{ArchiveForm, ArchiveTarget, Assembled, ExportImage, LayerForm};
@@ -13,12 +16,16 @@ use tokio::runtime::Runtime;
 
 use crate::errors::Failure;
 use crate::ui;
+use dest::dest;
+pub(super) use dest::{Dest, refuse_terminal};
 
 /// All of `--output` and `--annotation`.
 #[derive(Debug)]
 pub(crate) struct Outputs {
     list: Vec<Output>,
     annotations: Annotations,
+    /// `type=docker` without a file is among them: the store, as in buildx.
+    loads: bool,
 }
 
 /// One `--output`.
@@ -26,6 +33,8 @@ pub(crate) struct Outputs {
 struct Output {
     kind: Kind,
     annotations: Annotations,
+    /// The image is pushed under its names as well.
+    push: bool,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -46,13 +55,6 @@ enum Kind {
     Tar(Dest),
     /// Nowhere: the cache has it.
     CacheOnly,
-}
-
-/// Where a stream goes.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) enum Dest {
-    Stdout,
-    File(PathBuf),
 }
 
 /// Annotations of a manifest, and of its entry in the index.
@@ -151,14 +153,6 @@ fn compression(text: &str) -> Result<Compression, String> {
     }
 }
 
-fn dest(text: &str) -> Dest {
-    if text == "-" {
-        Dest::Stdout
-    } else {
-        Dest::File(text.into())
-    }
-}
-
 /// Reads one `--output`.
 fn parse(text: &str) -> Result<Output, String> {
     let fields = split_fields(text)?;
@@ -166,6 +160,7 @@ fn parse(text: &str) -> Result<Output, String> {
         Ok(Output {
             kind,
             annotations: Annotations::default(),
+            push: false,
         })
     };
     if let [only] = fields.as_slice()
@@ -192,32 +187,36 @@ fn parse(text: &str) -> Result<Output, String> {
     }
     let kind = values.remove("type").ok_or("it has no type")?;
     let to = values.remove("dest").filter(|d| !d.is_empty());
-    let kind =
-        match kind {
-            "image" => image(&mut values)?,
-            "oci" => archive(ArchiveForm::Oci, to, &mut values)?,
-            // Without a file it is for the local store of images, which is kiln's own.
-            "docker" if to.is_none() => image(&mut values)?,
-            "docker" => archive(ArchiveForm::Docker, to, &mut values)?,
-            "local" => match to {
-                None => return Err("it needs dest=DIRECTORY".into()),
-                Some("-") => {
-                    return Err("a directory cannot go to standard output; use type=tar".into());
-                }
-                Some(to) => Kind::Local(to.into()),
-            },
-            "tar" => Kind::Tar(to.map_or(Dest::Stdout, dest)),
-            "cacheonly" => Kind::CacheOnly,
-            "registry" => return Err(
-                "kiln cannot push images yet; `type=oci` writes an archive that others can push"
-                    .into(),
-            ),
-            other => {
-                return Err(format!(
-                    "unknown type `{other}`: image, oci, docker, local, tar or cacheonly"
-                ));
+    let is_image = matches!(kind, "image" | "registry") || kind == "docker" && to.is_none();
+    let push = match values.get("push").filter(|_| is_image) {
+        Some(text) => switch("push", text)?,
+        None => kind == "registry",
+    };
+    if is_image {
+        values.remove("push");
+    }
+    let kind = match kind {
+        // Pushed or not, the image is in the store as well.
+        "image" | "registry" => Kind::Image(names(&mut values)?),
+        "oci" => archive(ArchiveForm::Oci, to, &mut values)?,
+        // Without a file it is for the local store of images, which is kiln's own.
+        "docker" if to.is_none() => Kind::Image(names(&mut values)?),
+        "docker" => archive(ArchiveForm::Docker, to, &mut values)?,
+        "local" => match to {
+            None => return Err("it needs dest=DIRECTORY".into()),
+            Some("-") => {
+                return Err("a directory cannot go to standard output; use type=tar".into());
             }
-        };
+            Some(to) => Kind::Local(to.into()),
+        },
+        "tar" => Kind::Tar(to.map_or(Dest::Stdout, dest)),
+        "cacheonly" => Kind::CacheOnly,
+        other => {
+            return Err(format!(
+                "unknown type `{other}`: image, registry, oci, docker, local, tar or cacheonly"
+            ));
+        }
+    };
     if let Some(key) = values.keys().next() {
         return Err(format!("`{key}` is not an option of this type"));
     }
@@ -227,7 +226,11 @@ fn parse(text: &str) -> Result<Output, String> {
     if !annotations.entry.is_empty() && !kind.has_entry() {
         return Err(NO_ENTRY.into());
     }
-    Ok(Output { kind, annotations })
+    Ok(Output {
+        kind,
+        annotations,
+        push,
+    })
 }
 
 /// Why an annotation of a manifest's descriptor is refused.
@@ -240,17 +243,6 @@ fn names(values: &mut BTreeMap<&str, &str>) -> Result<Vec<Reference>, String> {
         .filter(|n| !n.is_empty())
         .map(|n| Reference::parse(n).map_err(|e| format!("name `{n}`: {e}")))
         .collect()
-}
-
-fn image(values: &mut BTreeMap<&str, &str>) -> Result<Kind, String> {
-    if let Some(push) = values.remove("push")
-        && switch("push", push)?
-    {
-        return Err(
-            "kiln cannot push images yet; `type=oci` writes an archive that others can push".into(),
-        );
-    }
-    Ok(Kind::Image(names(values)?))
 }
 
 fn archive(
@@ -341,11 +333,14 @@ impl Outputs {
             all.option(text)
                 .map_err(|why| Failure::usage(format!("--annotation `{text}`: {why}")))?;
         }
+        let mut loads = false;
         let mut list = list
             .iter()
             .map(|text| {
                 let output = parse(text)
                     .map_err(|why| Failure::usage(format!("--output `{text}`: {why}")))?;
+                let is_docker = text.split(',').any(|field| field == "type=docker");
+                loads |= is_docker && matches!(output.kind, Kind::Image(_));
                 if output.uses_stdout() {
                     refuse_terminal("-o type=…,dest=FILE")?;
                 }
@@ -363,11 +358,13 @@ impl Outputs {
             list.push(Output {
                 kind: Kind::Image(Vec::new()),
                 annotations: Annotations::default(),
+                push: false,
             });
         }
         let out = Self {
             list,
             annotations: all,
+            loads,
         };
         if !out.annotations.manifest.is_empty() && !out.have_image() {
             return Err(Failure::usage(
@@ -383,6 +380,18 @@ impl Outputs {
     /// Whether standard output is taken by an output.
     pub(crate) fn use_stdout(&self) -> bool {
         self.list.iter().any(Output::uses_stdout)
+    }
+
+    /// Says where the image went if standard output is a pipe or file that waits for an archive.
+    pub(crate) fn tell_of_store(&self) {
+        let stdout = std::io::stdout().as_fd().try_clone_to_owned();
+        let kind = stdout.and_then(|fd| Ok(File::from(fd).metadata()?.file_type()));
+        if self.loads && !self.use_stdout() && kind.is_ok_and(|k| k.is_fifo() || k.is_file()) {
+            ui::hint(
+                "type=docker without dest puts the image into the store; type=docker,dest=- writes \
+                 an archive to standard output",
+            );
+        }
     }
 
     /// Whether an image, with its config and its names, is kept anywhere.
@@ -484,66 +493,6 @@ fn keep(
     Ok(())
 }
 
-/// Fails if standard output is a terminal.
-pub(super) fn refuse_terminal(instead: &str) -> Result<(), Failure> {
-    if std::io::stdout().is_terminal() {
-        return Err(
-            Failure::usage("an archive is not written to a terminal").with_hint(format!(
-                "give a file with {instead}, or pass standard output on"
-            )),
-        );
-    }
-    Ok(())
-}
-
-impl Dest {
-    /// Gives `write` a stream. A file appears under its name only when it is complete.
-    pub(super) fn write<T>(
-        &self,
-        write: impl FnOnce(Box<dyn Write + Send>) -> Result<T, Failure>,
-    ) -> Result<T, Failure> {
-        let path = match self {
-            Self::Stdout => {
-                let out = File::from(std::io::stdout().as_fd().try_clone_to_owned()?);
-                return write(Box::new(out));
-            }
-            Self::File(path) => path,
-        };
-        let bad =
-            |e: std::io::Error| Failure::new(format!("cannot write `{}`: {e}", path.display()));
-        match std::fs::metadata(path) {
-            Ok(there) if there.is_dir() => {
-                let text = format!("the destination `{}` is a directory", path.display());
-                return Err(Failure::new(text).with_hint("give the name of a file"));
-            }
-            // A pipe or device is written, not replaced.
-            Ok(there) if !there.is_file() => {
-                let out = File::options().write(true).open(path).map_err(bad)?;
-                return write(Box::new(out));
-            }
-            _ => {}
-        }
-        let partial = partial_name(path);
-        let out = File::create(&partial).map_err(bad)?;
-        let done = write(Box::new(out)).and_then(|made| {
-            std::fs::rename(&partial, path).map_err(bad)?;
-            Ok(made)
-        });
-        if done.is_err() {
-            // The first error is the one to tell.
-            let _ = std::fs::remove_file(&partial);
-        }
-        done
-    }
-}
-
-fn partial_name(path: &Path) -> PathBuf {
-    let mut name = std::ffi::OsString::from(".");
-    name.push(path.file_name().unwrap_or_default());
-    name.push(format!(".{}.partial", std::process::id()));
-    path.with_file_name(name)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -562,6 +511,16 @@ mod tests {
         assert_eq!(kind("\"type=tar\",\"dest=a,b\""), Kind::Tar(file("a,b")));
         assert_eq!(kind("type=cacheonly"), Kind::CacheOnly);
         assert_eq!(kind("type=docker"), Kind::Image(vec![]));
+        for (text, push) in [
+            ("type=image", false),
+            ("type=image,push=true", true),
+            ("type=registry", true),
+            ("type=registry,push=false", false),
+            ("type=docker,push=1", true),
+        ] {
+            let output = parse(text).unwrap();
+            assert_eq!((output.kind, output.push), (Kind::Image(vec![]), push));
+        }
         let names = ["a:1", "b:2"]
             .map(|n| Reference::parse(n).unwrap())
             .to_vec();
@@ -608,8 +567,9 @@ mod tests {
             "type=tar,name=x",
             "type=tar,dest=a,dest=b",
             "type=image,name=A",
-            "type=image,push=true",
-            "type=registry,name=x",
+            "type=image,push=maybe",
+            "type=tar,push=true",
+            "type=oci,push=true,dest=x",
             "type=oci,annotation-index.a=b",
             "type=oci,annotation-other.a=b",
             "type=local,dest=x,annotation.a=b",
@@ -657,21 +617,5 @@ mod tests {
         ] {
             assert_eq!(parse(outputs, annotation), good, "{outputs:?} {annotation}");
         }
-    }
-
-    #[test]
-    fn files_appear_when_they_are_complete() {
-        let dir = tempfile::tempdir().unwrap();
-        let path = dir.path().join("out.tar");
-        let dest = Dest::File(path.clone());
-        let fails = dest.write(|mut out| {
-            out.write_all(b"half")?;
-            Err::<(), _>(Failure::new("broken"))
-        });
-        assert!(fails.is_err());
-        assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 0);
-        dest.write(|mut out| Ok(out.write_all(b"all")?)).unwrap();
-        assert_eq!(std::fs::read(&path).unwrap(), b"all");
-        assert!(Dest::File(dir.path().into()).write(|_| Ok(())).is_err());
     }
 }

@@ -300,15 +300,15 @@ fn image(
         )));
     }
     let reference = Reference::parse(name).map_err(|e| Failure::new(format!("`{name}`: {e}")))?;
-    if args.pull == Pull::Missing && !args.quiet {
-        let shown = reference.familiar();
-        ui::note(&format!("Unable to find image '{shown}' locally"));
-    }
     let mode = if args.quiet {
         Mode::Quiet
     } else {
         args.progress
     };
+    if args.pull == Pull::Missing && mode != Mode::Quiet {
+        let shown = reference.familiar();
+        ui::note(&format!("Unable to find image '{shown}' locally"));
+    }
     let pulled = pull::fetch(runtime, engine, &reference, platform, mode)?;
     Ok(pulled.for_platform(platform))
 }

@@ -108,11 +108,11 @@ impl Writer {
 }
 
 /// What an image is in an archive.
-struct Written {
-    manifest: Vec<u8>,
-    media_type: String,
-    config: Vec<u8>,
-    layers: Vec<LayerBlob>,
+pub(super) struct Written {
+    pub(super) manifest: Vec<u8>,
+    pub(super) media_type: String,
+    pub(super) config: Vec<u8>,
+    pub(super) layers: Vec<LayerBlob>,
 }
 
 impl Engine {
@@ -205,7 +205,7 @@ impl Engine {
     }
 
     /// The blobs of an image.
-    fn written(
+    pub(super) fn written(
         &self,
         image: &ExportImage,
         form: ArchiveForm,

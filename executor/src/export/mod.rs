@@ -5,6 +5,7 @@ mod assemble;
 mod blobs;
 mod files;
 mod packing;
+mod push;
 mod repeated;
 mod squash;
 
@@ -13,6 +14,8 @@ pub(crate) use assemble::timestamp;
 pub use assemble::{Assembled, Assembly};
 pub use blobs::LayerForm;
 pub(crate) use blobs::pack_with_blob;
+pub use kiln_registry::Pushed;
+pub use push::PushWatch;
 pub use repeated::Repeated;
 
 #[cfg(test)]

@@ -51,6 +51,7 @@ Examples:
   tar c . | kiln build -t web -                    a tar as the context
   kiln build --cache-from cache.example/web --cache-mount-from cache.example/web .
   kiln build --cache-to type=inline -t web .       the image is a cache for --cache-from
+  kiln build --push -t registry.example/web:1 .    push the image when it is built
   kiln build -o type=oci,dest=web.tar .            an archive instead of an image")]
 pub(crate) struct Args {
     /// Directory, `-` for a tar or Dockerfile on standard input, git repository or address of a tar
@@ -123,13 +124,17 @@ pub(crate) struct Args {
     /// Allow something that is off by default: security.insecure, network.host, device[=NAME]
     #[arg(long, value_name = "WHAT", value_parser = options::allow)]
     allow: Vec<Allow>,
-    /// Where the result goes: type=image|oci|docker|tar|local[,dest=PATH], or a directory
+    /// Where the result goes: type=image|registry|oci|docker|tar|local[,dest=PATH], or a directory; dest=- is
+    /// standard output, where oci and tar go anyway, and docker without dest is the store
     #[arg(short, long, value_name = "SPEC")]
     output: Vec<String>,
     /// Put the image into the store, beside what --output asks for; without --output it goes there
     /// anyway
     #[arg(long)]
     load: bool,
+    /// Push the image under its names when it is built
+    #[arg(long)]
+    push: bool,
     /// Provenance attestation: false, since kiln makes none
     #[arg(long, value_name = "false")]
     provenance: Vec<String>,
@@ -208,6 +213,7 @@ fn build(app: &App, args: &Args, runtime: &Runtime, interrupt: &Interrupt) -> Re
         .map(|t| Reference::parse(t).map_err(|e| Failure::usage(format!("--tag `{t}`: {e}"))))
         .collect::<Result<Vec<_>, _>>()?;
     let outputs = Outputs::parse(&args.output, args.load, &args.annotation)?;
+    let pushed_names = outputs.pushed_names(args.push, &names)?;
     for (flag, list) in [
         ("--provenance", &args.provenance),
         ("--sbom", &args.sbom),
@@ -311,6 +317,11 @@ fn build(app: &App, args: &Args, runtime: &Runtime, interrupt: &Interrupt) -> Re
         }
     };
     let put_out = outputs.carry_out(&engine, runtime, &image, &names);
+    let put_out = put_out.and_then(|manifest| {
+        let told = !matches!(mode, Mode::Quiet | Mode::Rawjson);
+        let push = outputs.push(&engine, &image, &pushed_names, told);
+        Ok(interrupt.wait(runtime, push)??.or(manifest))
+    });
     let left = share_rest();
     let manifest = put_out?;
     // Not worth a failed build.
@@ -322,6 +333,9 @@ fn build(app: &App, args: &Args, runtime: &Runtime, interrupt: &Interrupt) -> Re
     }
     report::finish(args, &names, &outputs, &image, model.counts, mode)?;
     share::report(&engine, left, mode);
+    if !matches!(mode, Mode::Quiet | Mode::Rawjson) {
+        outputs.tell_of_store();
+    }
     if args.check_reproducible {
         reproducible::check(&build, &solved, runtime, mode)?;
     }

@@ -1,0 +1,96 @@
+//! Images to registries.
+
+use std::collections::BTreeMap;
+
+use bytes::Bytes;
+use futures_util::{StreamExt as _, TryStreamExt as _};
+use kiln_image::{Descriptor, Reference, media_type};
+use kiln_registry::{FileSource, Pushed, RegistryError};
+
+use super::archive::{ArchiveForm, ExportImage};
+use super::blobs::LayerForm;
+use crate::engine::Engine;
+use crate::error::{Error, Result, blocking};
+
+/// Layers that are sent at the same time, as many as docker sends.
+const AT_ONCE: usize = 5;
+
+/// Hears what becomes of the blobs of layers.
+pub type PushWatch<'a> = dyn Fn(&Descriptor, Pushed) + Send + Sync + 'a;
+
+fn failed(to: &Reference, error: &RegistryError) -> Error {
+    let mut text = format!("cannot push `{}`: {error}", to.familiar());
+    let mut source = std::error::Error::source(error);
+    while let Some(cause) = source {
+        text.push_str(": ");
+        text.push_str(&cause.to_string());
+        source = cause.source();
+    }
+    if error.is_denied() {
+        let hint = "pushing needs credentials in Docker's config file; `docker login` and others \
+                    write them"
+            .into();
+        return Error::Missing { text, hint };
+    }
+    Error::Registry(text)
+}
+
+impl Engine {
+    /// Pushes an image under its names, its own layers in this form. Gives its manifest.
+    ///
+    /// # Errors
+    /// A layer cannot be had, or a registry refused something.
+    pub async fn push(
+        &self,
+        image: &ExportImage,
+        form: LayerForm,
+        told: &PushWatch<'_>,
+    ) -> Result<Descriptor> {
+        self.ready(&image.layers).await?;
+        let (engine, what) = (self.clone(), image.clone());
+        let written = blocking(move || {
+            let written = engine.written(&what, ArchiveForm::Oci, Some(form))?;
+            let layers = what.layers.iter().zip(written.layers);
+            let layers = layers.map(|(layer, blob)| {
+                let (diff_id, _) = engine.layer_facts(layer)?;
+                // Nothing that has been damaged since it was stored is sent: the registry compares
+                // what it gets with the digest.
+                Ok((diff_id, blob.descriptor))
+            });
+            let layers = layers.collect::<Result<Vec<_>>>()?;
+            Ok((layers, written.config, written.manifest, written.media_type))
+        });
+        let (layers, config, manifest, kind) = written.await?;
+        let config_blob = Descriptor::of(media_type::OCI_CONFIG, &config);
+        let config = Bytes::from(config);
+        let (client, store) = (&self.s.registry, &self.s.store);
+        // An image may have a layer twice.
+        let layers: BTreeMap<_, _> = layers
+            .into_iter()
+            .map(|(diff_id, blob)| (blob.digest.to_string(), (diff_id, blob)))
+            .collect();
+        for name in &image.names {
+            let send = |(diff_id, blob): (_, Descriptor)| async move {
+                let elsewhere = store.repositories_with(&diff_id, &blob.digest)?;
+                let file = FileSource(store.blob_path(&blob.digest));
+                let sent = client.push_blob(name, &blob, &file, &elsewhere, &|_| {});
+                let sent = sent.await.map_err(|e| failed(name, &e))?;
+                told(&blob, sent);
+                // Only saves the bytes of another push.
+                if let Err(error) = store.note_sent(&diff_id, &blob.digest, name) {
+                    tracing::debug!(%error, "where a layer was sent is not remembered");
+                }
+                Ok::<_, Error>(())
+            };
+            futures_util::stream::iter(layers.values().cloned().map(send))
+                .buffer_unordered(AT_ONCE)
+                .try_collect::<Vec<()>>()
+                .await?;
+            let sent = client.push_blob(name, &config_blob, &config, &[], &|_| {});
+            sent.await.map_err(|e| failed(name, &e))?;
+            let put = client.push_manifest(name, &manifest, &kind);
+            put.await.map_err(|e| failed(name, &e))?;
+        }
+        Ok(Descriptor::of(kind.as_str(), &manifest).with_platform(image.platform.clone()))
+    }
+}

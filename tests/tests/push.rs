@@ -1,0 +1,74 @@
+//! `kiln build --push`.
+
+#![allow(clippy::unwrap_used, reason = "a panic is how a test reports")]
+
+use kiln_tests::servers::empty_registry;
+use kiln_tests::{Lab, image_in_registry, tool};
+use serde_json::Value;
+
+#[test]
+fn a_build_is_pushed_under_all_its_names() {
+    let (lab, registry) = (Lab::new(), empty_registry());
+    let context = lab.dockerfile("FROM busybox\nRUN echo x > /x\nCMD [\"cat\", \"/x\"]\n");
+    let at = registry.address();
+    let names = [format!("{at}/team/app:1"), format!("{at}/other/app:latest")];
+    let facts = lab.path("facts.json");
+    let push = |option: &str, name: &str| {
+        let build = lab.kiln(["build", option, "-t", name, "--metadata-file"]);
+        build.arg(&facts).last(context.path())
+    };
+    let first = push("--push", &names[0]).output().ok();
+    assert_eq!(first.out, b"");
+    let first = first.says(&[
+        &format!("The push refers to repository [{at}/team/app]"),
+        ": Pushed\n",
+        "1: digest: sha256:",
+    ]);
+    assert!(!first.err.contains("already exists"), "{first}");
+    let again = push("--push", &names[0]).output().ok();
+    assert!(!again.err.contains(": Pushed\n"), "{again}");
+    let again = again.says(&[": Layer already exists\n"]);
+    drop(again);
+    // Another repository of the same registry takes the layers from there.
+    push("--output=type=registry", &names[1])
+        .output()
+        .ok()
+        .says(&[": Mounted\n"]);
+    let facts: Value = serde_json::from_slice(&std::fs::read(&facts).unwrap()).unwrap();
+    for name in &names {
+        let place = format!("docker://{name}");
+        let seen = tool("skopeo", ["inspect", "--tls-verify=false", &place]);
+        let seen: Value = serde_json::from_str(&seen).unwrap();
+        assert_eq!(seen["Digest"], facts["containerimage.digest"], "{seen}");
+        assert_eq!(seen["Layers"].as_array().unwrap().len(), 2);
+        let other = Lab::new();
+        assert_eq!(other.run(name, &["cat", "/x"]), "x");
+        assert_eq!(other.inspect(name)["Id"], lab.inspect(name)["Id"]);
+    }
+    let quiet = lab.kiln(["build", "-q", "--push", "-t", &names[0]]);
+    let quiet = quiet.last(context.path()).output().ok();
+    assert_eq!(quiet.err, "");
+    assert_eq!(quiet.stdout(), lab.inspect(&names[0])["Id"]);
+}
+
+#[test]
+fn an_image_that_cannot_be_pushed_is_kept_and_the_build_fails() {
+    let lab = Lab::new();
+    let context = lab.dockerfile("FROM busybox\nRUN echo x > /x\n");
+    let push = |name: &str| {
+        let build = lab.kiln(["build", "--push", "-t", name]);
+        build.last(context.path()).output().failed()
+    };
+    let dead = push("127.0.0.1:9/app:1");
+    assert_eq!(dead.code(), Some(1), "{dead}");
+    dead.says(&["cannot push `127.0.0.1:9/app:1`", "Connection refused"]);
+    lab.kiln(["inspect", "127.0.0.1:9/app:1"]).output().ok();
+
+    let guarded = image_in_registry("app", &[]).serve_to("user:password");
+    let address = guarded.host();
+    push(&format!("{address}/app:1")).says(&["cannot push", "is denied", "credentials"]);
+
+    let nameless = lab.kiln(["build", "--push"]).last(context.path()).fails();
+    assert_eq!(nameless.code(), Some(2), "{nameless}");
+    nameless.says(&["an image without a name cannot be pushed", "-t "]);
+}
