@@ -52,16 +52,17 @@ fn of(chunks: &[MountChunk]) -> RemoteMount {
 }
 
 async fn send(remote: &Remote, packed: &PackedMount) -> u64 {
-    let mut sent = 0;
-    for chunk in &packed.chunks {
-        if remote.put_chunk(chunk, &packed.file(chunk)).await.unwrap() {
-            sent += chunk.size;
-        }
-    }
+    let sent = std::cell::Cell::new(0);
+    let mut seen = HashSet::new();
+    let mut chunks = packed.chunks.clone();
+    chunks.retain(|chunk| seen.insert(chunk.digest.clone()));
+    let told = |bytes| sent.set(sent.get() + bytes);
+    let put = remote.put_chunks(chunks, |chunk| packed.file(chunk), told);
+    put.await.unwrap();
     let mount = of(&packed.chunks);
     let put = remote.put_mount(("m", 0), mount, false);
     put.await.unwrap();
-    sent
+    sent.get()
 }
 
 async fn bring(remote: &Remote, store: &Store) -> Result<PathBuf, RemoteError> {
@@ -197,7 +198,8 @@ async fn leave(remote: &Remote, dir: &Path, compressed: &[u8], length: u64) {
         size: compressed.len() as u64,
         length,
     };
-    remote.put_chunk(&chunk, &file).await.unwrap();
+    let put = remote.put_chunks(vec![chunk.clone()], |_| file.clone(), |_| {});
+    put.await.unwrap();
     let mount = of(std::slice::from_ref(&chunk));
     let put = remote.put_mount(("m", 0), mount, false);
     put.await.unwrap();

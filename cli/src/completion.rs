@@ -191,7 +191,7 @@ impl EnvCompleter for Bash {
         here: Option<&Path>,
         out: &mut dyn std::io::Write,
     ) -> std::io::Result<()> {
-        let mut words = words.into_iter().map(|word| word.into_string());
+        let mut words = words.into_iter().map(OsString::into_string);
         let (Some(Ok(line)), Some(Ok(breaks))) = (words.next(), words.next()) else {
             return Err(std::io::Error::other("the line is not text"));
         };

@@ -6,6 +6,9 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
 
+use nix::sys::socket::setsockopt;
+use nix::sys::socket::sockopt::RcvBuf;
+
 /// What happens to a request that is spoiled.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Fault {
@@ -23,7 +26,12 @@ pub enum Fault {
     Held,
     /// Its answer begins, and then a byte comes now and then.
     Trickle,
+    /// A large body is taken a little at a time, and never answered.
+    Sip,
 }
+
+/// The largest body that is not large, in bytes.
+const SMALL: u64 = 100_000;
 
 /// The proxy; it stops when dropped.
 #[derive(Debug)]
@@ -50,6 +58,10 @@ impl Proxy {
         spoils: impl Fn(&str) -> bool + Send + Sync + 'static,
     ) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        if fault == Fault::Sip {
+            // What waits to be read is taken in the client's eyes.
+            setsockopt(&listener, RcvBuf, &(64 << 10)).unwrap();
+        }
         let port = listener.local_addr().unwrap().port();
         let stop = Arc::new(AtomicBool::new(false));
         let (stopped, spoiled) = (stop.clone(), Arc::new(AtomicUsize::new(0)));
@@ -126,6 +138,14 @@ fn pass(
         }
         head.push_str(&line);
     }
+    let fault = fault(head.lines().next().unwrap_or_default());
+    if fault == Some(Fault::Sip) && length > SMALL {
+        let mut sip = [0; 1024];
+        while !stopped.load(Ordering::Relaxed) && from_client.read(&mut sip)? > 0 {
+            std::thread::sleep(Duration::from_millis(50));
+        }
+        return Ok(());
+    }
     let mut body = Vec::new();
     if chunked {
         read_chunks(&mut from_client, &mut body)?;
@@ -133,7 +153,6 @@ fn pass(
         from_client.take(length).read_to_end(&mut body)?;
     }
     let mut client = client;
-    let fault = fault(head.lines().next().unwrap_or_default());
     match fault {
         Some(Fault::Held) => {
             client.set_read_timeout(Some(Duration::from_millis(20)))?;

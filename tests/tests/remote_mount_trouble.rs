@@ -291,6 +291,23 @@ fn a_mount_that_trickles_in_is_given_up_and_not_replaced() {
     assert_eq!(printed(&other), ["big"], "{other:?}");
 }
 
+/// Nor is the end of a build held up by a remote that takes next to nothing.
+#[test]
+fn a_mount_that_is_hardly_taken_is_not_sent() {
+    let lab = Lab::new();
+    let registry = empty_registry();
+    let at = |address: &str| [0, 1].map(|_| format!("type=registry,ref={address}/team/cache:main"));
+    let sends = |line: &str| line.starts_with("PATCH ");
+    let proxy = Proxy::start_where(registry.address(), Fault::Sip, sends);
+    let built = sharing(&lab, "a", &filling(&lab, 12), &at(&proxy.address())).built();
+    let told = said(&built);
+    let why = "cannot send a cache mount: it took less than 100 kB in a second";
+    assert!(told.contains(why), "{told}");
+    assert_eq!((mounts(&built).sent, mounts(&built).failed), (0, 1));
+    let other = sharing(&lab, "b", &noting(&lab, "b"), &at(&registry.address())).built();
+    assert_eq!(printed(&other), [""; 0], "{other:?}");
+}
+
 /// Who cannot be asked what it has may have it.
 #[test]
 fn a_mount_that_cannot_be_looked_up_is_not_replaced() {

@@ -383,3 +383,22 @@ fn a_layer_that_trickles_in_is_made_here() {
         }
     });
 }
+
+/// A registry that takes next to nothing of what is sent does not hold the end of a build up.
+#[test]
+fn a_layer_that_is_hardly_taken_is_not_sent() {
+    let (lab, place) = (Lab::new(), Place::registry());
+    let text = "FROM busybox\nRUN head -c 40000000 /dev/urandom > /x\nRUN echo a > /a\n";
+    let sends = |line: &str| line.starts_with("PATCH ");
+    let proxy = Proxy::start_where(place.address().unwrap(), Fault::Sip, sends);
+    let at = place.specs(&lab, Some(&proxy.address()));
+    let context = lab.dockerfile(text);
+    let built = on_host(&lab, "a", &context).args(["--cache-to", &format!("{},mode=max", at[1])]);
+    let built = built.built();
+    assert_eq!(built.counts.1, 2, "{built:?}");
+    let told = said(&built);
+    let why = "cannot send a layer: it took less than 100 kB in a second";
+    assert!(told.contains(why), "{told}");
+    // What is small has gone.
+    assert_eq!(built.shared, Some((1, 0)), "{built:?}");
+}

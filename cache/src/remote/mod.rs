@@ -22,6 +22,7 @@ mod objects;
 mod pace;
 mod record;
 mod registry;
+mod sending;
 mod spec;
 mod trust;
 mod words;
@@ -41,6 +42,7 @@ use inline::{Inline, inline_namespace};
 use objects::Objects;
 use pace::Pace;
 use registry::Registry;
+use sending::Sending;
 
 pub use claim::{Claim, Claimed, Waiting};
 pub use inline::{INLINE_CACHE, InlineCache, InlineRecord};
@@ -52,6 +54,7 @@ pub use trust::{SigningKey, Trust, TrustError, VerifyingKey};
 
 const LOOK_UP: &str = "look a result up";
 const STORE: &str = "store a result";
+const SEND: &str = "send a layer";
 /// The longest record, in bytes.
 const MAX_RECORD: u64 = 4 << 20;
 /// How long a remote may take to answer a question.
@@ -91,6 +94,16 @@ pub enum RemoteError {
         pace::WINDOW.as_secs()
     )]
     Trickles {
+        /// What was wanted.
+        action: &'static str,
+    },
+    /// It took next to nothing of something large.
+    #[error(
+        "cannot {action}: it took less than {} kB in a second, for {} s",
+        SLOWEST / 1000,
+        pace::WINDOW.as_secs()
+    )]
+    TakesLittle {
         /// What was wanted.
         action: &'static str,
     },
@@ -391,12 +404,19 @@ impl Remote {
         elsewhere: &[Reference],
         anew: Anew,
     ) -> Result<bool, RemoteError> {
-        let sent = self.guarded("send a layer", transfer_time(record.blob.size), async {
+        let pace = Arc::new(Pace::of_sending());
+        let file = Sending::alone(file.to_path_buf(), pace.clone());
+        let sending = async {
             match &self.inner.backend {
-                Backend::Registry(r) => r.put_blob(&record.blob, file, elsewhere).await,
-                Backend::Objects(objects) => objects.put_blob(&record.blob, file, anew.blob).await,
+                Backend::Registry(r) => r.put_blob(SEND, &record.blob, &file, elsewhere).await,
+                Backend::Objects(objects) => {
+                    let again = anew.blob;
+                    objects.put_blob(SEND, &record.blob, &file, again).await
+                }
             }
-        });
+        };
+        let sending = async { pace.keep(SEND, sending).await.flatten() };
+        let sent = self.guarded(SEND, transfer_time(record.blob.size), sending);
         let sent = sent.await?;
         let text = record.to_json().map_err(RemoteError::failed(STORE))?;
         let name = self.name(record.key);

@@ -5,7 +5,7 @@
 //! record is signed as others are, and has the digest of the index, which has those of the pieces.
 
 use std::collections::{HashMap, HashSet};
-use std::path::Path;
+use std::path::PathBuf;
 use std::sync::{Arc, PoisonError};
 
 use futures_util::{StreamExt as _, stream};
@@ -16,6 +16,7 @@ use serde::{Deserialize, Serialize};
 use tokio_util::sync::CancellationToken;
 
 use super::pace::Pace;
+use super::sending::Sending;
 use super::{ASKING, Backend, LOOK_UP, Remote, RemoteError, STORE, transfer_time};
 use crate::mount_chunks::{
     MAX_ARCHIVE, MAX_CHUNKS, MAX_DIFFERENT, MAX_LENGTH, MAX_SIZE, MountChunk, Pieces, salt,
@@ -35,6 +36,8 @@ const MAX_INDEX: u64 = 8 << 20;
 const MAX_PLAIN_INDEX: usize = 16 << 20;
 /// Pieces that are fetched at once.
 const FETCHING: usize = 6;
+/// Pieces that are sent at once.
+const SENDING: usize = 8;
 
 /// What a remote has of a cache mount.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -375,16 +378,54 @@ impl Remote {
         .await
     }
 
-    /// Sends a piece, unless the remote has it. Returns whether bytes were sent.
+    /// Sends pieces that the remote does not have, of the files that `file` names. `sent` is told the
+    /// bytes of each that was sent.
     ///
     /// # Errors
-    /// The remote failed.
-    pub async fn put_chunk(&self, chunk: &MountChunk, file: &Path) -> Result<bool, RemoteError> {
+    /// The remote failed or was too slow.
+    pub async fn put_chunks(
+        &self,
+        chunks: Vec<MountChunk>,
+        file: impl Fn(&MountChunk) -> PathBuf,
+        sent: impl Fn(u64),
+    ) -> Result<(), RemoteError> {
+        // One pace for all of them: each is so small that it could take its time.
+        let pace = Arc::new(Pace::of_sending());
+        let put = |chunk: MountChunk| {
+            let file = Sending::piece(file(&chunk), pace.clone());
+            let pace = pace.clone();
+            async move {
+                let sent = self.put_chunk(&chunk, &file).await?;
+                if !sent {
+                    pace.moved(chunk.size);
+                }
+                Ok::<_, RemoteError>(if sent { chunk.size } else { 0 })
+            }
+        };
+        let mut sending = stream::iter(chunks).map(put).buffer_unordered(SENDING);
+        loop {
+            let next = match pace.keep(SEND, sending.next()).await {
+                Ok(_) if !pace.is_fast() => Err(RemoteError::TakesLittle { action: SEND }),
+                other => other,
+            };
+            match next {
+                Ok(None) => return Ok(()),
+                Ok(Some(bytes)) => sent(bytes?),
+                Err(slow) => {
+                    self.inner.breaker.failed();
+                    return Err(slow);
+                }
+            }
+        }
+    }
+
+    /// Sends a piece, unless the remote has it. Returns whether bytes were sent.
+    async fn put_chunk(&self, chunk: &MountChunk, file: &Sending) -> Result<bool, RemoteError> {
         let (blob, damaged) = (descriptor(chunk), self.is_damaged(&chunk.digest));
         self.guarded(SEND, transfer_time(blob.size), async {
             match &self.inner.backend {
-                Backend::Registry(registry) => registry.put_blob(&blob, file, &[]).await,
-                Backend::Objects(objects) => objects.put_blob(&blob, file, damaged).await,
+                Backend::Registry(registry) => registry.put_blob(SEND, &blob, file, &[]).await,
+                Backend::Objects(objects) => objects.put_blob(SEND, &blob, file, damaged).await,
             }
         })
         .await

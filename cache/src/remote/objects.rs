@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use futures_util::TryStreamExt as _;
 use kiln_image::{Descriptor, ImageManifest, Manifest, media_type};
+use kiln_registry::BlobSource as _;
 use object_store::aws::{AmazonS3Builder, AmazonS3ConfigKey as Key};
 use object_store::buffered::BufWriter;
 use object_store::local::LocalFileSystem;
@@ -17,6 +18,7 @@ use object_store::{
 use tokio::io::AsyncWriteExt as _;
 
 use super::inline::for_host;
+use super::sending::Sending;
 use super::spec::{S3Spec, SpecError, endpoint, host_part};
 use super::words::Secrets;
 use super::{MAX_RECORD, RemoteError};
@@ -224,18 +226,18 @@ impl Objects {
     /// Sends a blob; `again` is for one that is there with other bytes than it should have.
     pub(super) async fn put_blob(
         &self,
+        action: &'static str,
         blob: &Descriptor,
-        file: &FilePath,
+        file: &Sending,
         again: bool,
     ) -> Result<bool, RemoteError> {
-        const ACTION: &str = "send a layer";
         if !again && self.has_blob(blob).await? {
             return Ok(false);
         }
         let path = self.blob(blob);
         let why =
-            |e: std::io::Error| RemoteError::failed(ACTION)(self.secrets.hide(&e.to_string()));
-        let mut from = tokio::fs::File::open(file).await.map_err(why)?;
+            |e: std::io::Error| RemoteError::failed(action)(self.secrets.hide(&e.to_string()));
+        let mut from = file.open(0).await.map_err(why)?;
         let mut to = BufWriter::new(self.store.clone(), path);
         if let Err(e) = tokio::io::copy(&mut from, &mut to).await {
             // What was sent so far is of no use to anybody.

@@ -1,4 +1,5 @@
-//! Gives a transfer up that is so slow that making the thing again is faster.
+//! Gives a transfer up that is so slow that making the thing again is faster, or that holds up the end of
+//! a build.
 //!
 //! What a remote says of a size is no measure: it may claim a terabyte and send a byte now and then. So
 //! what counts is how much came lately.
@@ -12,23 +13,29 @@ use tokio::time::Instant;
 
 use super::RemoteError;
 
-/// Bytes in a second that a transfer has to bring on average.
+/// Bytes in a second that a transfer has to move on average.
 const SLOWEST: u64 = super::SLOWEST;
 /// Over how long; also how long it may take until the first byte is there.
 pub(super) const WINDOW: Duration = Duration::from_secs(30);
 /// How often that is looked at.
 const TICK: Duration = Duration::from_secs(1);
 
-/// How much a transfer has brought, and when. Transfers that happen at once for one purpose share it.
+/// How much a transfer has moved, and when. Transfers that happen at once for one purpose share it.
 #[derive(Debug, Default)]
-pub(super) struct Pace(Mutex<State>);
+pub(super) struct Pace {
+    state: Mutex<State>,
+    /// It goes to the remote, and does not come from there.
+    sends: bool,
+}
 
 #[derive(Debug, Default)]
 struct State {
     /// How long the remote was waited for.
     waited: Duration,
-    /// Bytes that have come.
+    /// Bytes that were moved.
     bytes: u64,
+    /// Nothing is to be moved now.
+    rests: bool,
     /// What both were earlier, back to the beginning of the window.
     marks: VecDeque<(Duration, u64)>,
 }
@@ -44,11 +51,29 @@ impl Meter<'_> {
     /// So many bytes are here. There may be fewer than before, where it has begun anew.
     pub(super) fn note(&self, done: u64) {
         let before = self.before.swap(done, Ordering::Relaxed);
-        self.pace.with(|s| s.bytes += done.saturating_sub(before));
+        self.pace.moved(done.saturating_sub(before));
     }
 }
 
 impl Pace {
+    /// That of something which is sent.
+    pub(super) fn of_sending() -> Self {
+        Self {
+            sends: true,
+            ..Self::default()
+        }
+    }
+
+    /// So many more bytes were moved.
+    pub(super) fn moved(&self, bytes: u64) {
+        self.with(|s| s.bytes += bytes);
+    }
+
+    /// Says whether there is nothing to move for a while, during which no time passes here.
+    pub(super) fn rest(&self, rests: bool) {
+        self.with(|s| s.rests = rests);
+    }
+
     pub(super) fn meter(&self) -> Meter<'_> {
         let before = AtomicU64::new(0);
         Meter { pace: self, before }
@@ -71,6 +96,7 @@ impl Pace {
             match done {
                 Ok(done) => return Ok(done),
                 Err(_) if fast => {}
+                Err(_) if self.sends => return Err(RemoteError::TakesLittle { action }),
                 Err(_) => return Err(RemoteError::Trickles { action }),
             }
         }
@@ -82,13 +108,16 @@ impl Pace {
     }
 
     fn with<T>(&self, work: impl FnOnce(&mut State) -> T) -> T {
-        work(&mut self.0.lock().unwrap_or_else(PoisonError::into_inner))
+        work(&mut self.state.lock().unwrap_or_else(PoisonError::into_inner))
     }
 }
 
 impl State {
     /// Whether enough came in the last seconds, now that it was waited for so long again.
     fn is_fast_after(&mut self, waited: Duration) -> bool {
+        if self.rests {
+            return true;
+        }
         if self.marks.is_empty() {
             self.marks.push_back((self.waited, 0));
         }
@@ -167,6 +196,22 @@ mod tests {
         assert!((33..36).contains(&waits), "{waits}");
         let long = pace.keep("try", tokio::time::sleep(2 * TICK));
         assert!(long.await.is_err());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_is_sent_may_be_stored_for_longer_than_it_may_stall() {
+        for (rests, kept) in [(true, true), (false, false)] {
+            let pace = Pace::of_sending();
+            let work = async {
+                pace.moved(1);
+                pace.rest(rests);
+                tokio::time::sleep(3 * WINDOW).await;
+            };
+            let done = pace.keep("try", work).await;
+            assert_eq!(done.is_ok(), kept);
+            let slow = |error| matches!(error, RemoteError::TakesLittle { .. });
+            assert!(done.map_or_else(slow, |()| true));
+        }
     }
 
     #[tokio::test(start_paused = true)]

@@ -1,15 +1,13 @@
 //! Records in a registry: one OCI artifact each, under a tag of its own.
 
-use std::path::Path;
 use std::time::Duration;
 
 use kiln_image::{Descriptor, ImageManifest, Manifest, Reference, media_type};
-use kiln_registry::{
-    BlobReader, BlobSource, Client, FileSink, FileSource, MemorySink, Pushed, RegistryError,
-};
+use kiln_registry::{BlobReader, BlobSource, Client, FileSink, MemorySink, Pushed, RegistryError};
 
 use super::RemoteError;
 use super::inline::for_host;
+use super::sending::Sending;
 use crate::store::Store;
 
 /// The type of the artifact.
@@ -248,18 +246,20 @@ impl Registry {
         Ok(sink.into_bytes())
     }
 
+    /// Sends a blob unless it is there, also in one of the other repositories. Returns whether bytes
+    /// were sent.
     pub(super) async fn put_blob(
         &self,
+        action: &'static str,
         blob: &Descriptor,
-        file: &Path,
+        file: &Sending,
         elsewhere: &[Reference],
     ) -> Result<bool, RemoteError> {
-        let source = FileSource(file.to_path_buf());
         let pushed = self
             .client
-            .push_blob(&self.reference, blob, &source, elsewhere, &|_| {})
+            .push_blob(&self.reference, blob, file, elsewhere, &|_| {})
             .await
-            .map_err(failed("send a layer"))?;
+            .map_err(failed(action))?;
         Ok(pushed == Pushed::Uploaded)
     }
 

@@ -209,6 +209,7 @@ impl Share {
             RemoteError::Failed { action, .. }
             | RemoteError::Slow { action, .. }
             | RemoteError::Trickles { action }
+            | RemoteError::TakesLittle { action }
             | RemoteError::Wrong { action, .. } => action,
             RemoteError::Refused(_) => "refused",
             RemoteError::Broken => "broken",

@@ -9,7 +9,6 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use futures_util::{StreamExt as _, stream};
 use kiln_cache::remote::{Remote, RemoteError, RemoteMount};
 use kiln_cache::{CacheMountDir, Idle, IdleMount, MountChunk, PackedMount, Store};
 use kiln_image::Digest;
@@ -21,8 +20,6 @@ use crate::error::{Error, Result, blocking};
 
 /// Mounts that are packed and sent at once.
 const MOUNTS: usize = 2;
-/// Pieces that are sent at once.
-const SENDING: usize = 8;
 /// How long a mount that another build uses is waited for.
 const PATIENCE: Duration = Duration::from_secs(10);
 
@@ -336,16 +333,13 @@ impl Share {
         if missing.is_empty() && target.found.as_ref() == Some(&mount) {
             return Ok(false);
         }
-        let send = |chunk: MountChunk| async move {
-            let sent = target.remote.put_chunk(&chunk, &packed.file(&chunk)).await;
-            Ok::<_, RemoteError>(if sent? { chunk.size } else { 0 })
-        };
-        let mut sending = stream::iter(missing).map(send).buffer_unordered(SENDING);
-        while let Some(sent) = sending.next().await {
-            let bytes = &self.0.mounts.counts.bytes;
-            bytes.fetch_add(sent?, Ordering::Relaxed);
-        }
         let remote = &target.remote;
+        let told = |bytes| {
+            let counter = &self.0.mounts.counts.bytes;
+            counter.fetch_add(bytes, Ordering::Relaxed);
+        };
+        let file = |chunk: &MountChunk| packed.file(chunk);
+        remote.put_chunks(missing, file, told).await?;
         let again = target.refused;
         remote.put_mount((id, number), mount, again).await?;
         Ok(true)
