@@ -4,7 +4,7 @@
 
 use std::time::{Duration, Instant};
 
-use kiln_tests::Lab;
+use kiln_tests::{Lab, Tarball};
 use nix::sys::signal::Signal;
 
 /// A lab with the image `x`: busybox with a few settings.
@@ -220,4 +220,27 @@ fn wait_for(mut condition: impl FnMut() -> bool) {
         assert!(Instant::now() < until, "waited in vain");
         std::thread::sleep(Duration::from_millis(10));
     }
+}
+
+/// Garbage collection takes what was not used for long: running an image is use.
+#[test]
+fn an_image_that_is_run_has_used_its_layers() {
+    let lab = Lab::new();
+    lab.import(&Tarball::busybox().bytes(), "x");
+    std::thread::sleep(Duration::from_secs(7));
+    let begun = Instant::now();
+    assert_eq!(lab.run("x", &["echo", "1"]), "1");
+    lab.kiln(["rmi", "x"]).output().ok();
+    let layers = || {
+        let all = std::fs::read_dir(lab.store().join("layers-v1")).unwrap();
+        all.count()
+    };
+    let before = layers();
+    // Longer ago than that is only when it came.
+    let unused = format!("unused-for={}s", begun.elapsed().as_secs() + 5);
+    let prune = ["prune", "-f", "--filter", &unused];
+    let kept = lab.kiln(prune).output().ok();
+    assert_eq!(layers(), before, "{kept}");
+    lab.kiln(["prune", "-f"]).output().ok();
+    assert!(layers() < before);
 }

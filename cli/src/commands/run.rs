@@ -259,6 +259,10 @@ fn start(app: &App, args: &Args) -> Result<Exit, Failure> {
         exit
     });
     runtime.shutdown_background();
+    // Not worth a failed container.
+    if let Err(error) = engine.store().note_uses() {
+        tracing::warn!(%error, "the last use of layers is not noted");
+    }
     exit
 }
 
