@@ -8,14 +8,22 @@
 //! A host that only reads looks at the notes and waits as well. It cannot take a stale one away, and
 //! meets it in each build until a host that writes does, so it loses patience sooner.
 //!
+//! A host that ends leaves all of its notes behind. So a note says which host wrote it, and when by that
+//! host's own clock: what was last renewed when another note of the same host was, and that one went stale,
+//! is not waited for again. A host that only could not give one note back goes on to renew the others, whose
+//! times are later.
+//!
 //! A directory and a bucket refuse to create what exists. A registry does not, so there Fischer's
 //! algorithm is used: write, wait for longer than a write takes, and see whose note is there.
 
-use std::time::{Duration, Instant};
+use std::collections::HashMap;
+use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
 
 use kiln_solver::key::Key;
 use serde::{Deserialize, Serialize};
 use tokio::task::JoinHandle;
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tokio_util::sync::DropGuard;
 
@@ -27,16 +35,69 @@ const BEAT: Duration = Duration::from_secs(4);
 const STALE: Duration = Duration::from_secs(20);
 /// The same for a host that only reads.
 const STALE_TO_READERS: Duration = Duration::from_secs(10);
+/// In milliseconds, how far apart the last renewals of two claims are at most whose host ended.
+const SAME_TIME: u64 = BEAT.as_millis() as u64 + 1000;
 /// How long it takes at a registry until all hosts see the same note.
 const SETTLE: Duration = Duration::from_millis(750);
 
 /// The note.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 struct Note {
     /// Tells holders apart; empty in a registry once the claim was given back.
     owner: String,
     /// Changes with every renewal.
     beat: u64,
+    /// The build that holds it; empty if it does not say.
+    #[serde(default)]
+    host: String,
+    /// Milliseconds of that build until this was written.
+    #[serde(default)]
+    at: u64,
+}
+
+/// What a build knows of the builds that claim: itself, and those that are gone.
+#[derive(Debug)]
+pub(super) struct Hosts {
+    own: tokio::sync::OnceCell<String>,
+    began: Instant,
+    /// When the latest of their notes that went stale was written.
+    gone: Mutex<HashMap<String, u64>>,
+}
+
+/// The most builds that are remembered.
+const MAX_GONE: usize = 1000;
+
+impl Default for Hosts {
+    fn default() -> Self {
+        Self {
+            own: tokio::sync::OnceCell::new(),
+            began: Instant::now(),
+            gone: Mutex::default(),
+        }
+    }
+}
+
+impl Hosts {
+    /// Notes that a claim went stale.
+    fn has_gone(&self, note: &Note) {
+        let mut gone = self.gone.lock().unwrap_or_else(PoisonError::into_inner);
+        if note.host.is_empty() || gone.len() >= MAX_GONE && !gone.contains_key(&note.host) {
+            return;
+        }
+        let last = gone.entry(note.host.clone()).or_default();
+        *last = note.at.max(*last);
+    }
+
+    /// Whether the host of a claim was gone before it could have been renewed again.
+    fn is_gone(&self, note: &Note) -> bool {
+        let gone = self.gone.lock().unwrap_or_else(PoisonError::into_inner);
+        let last = gone.get(&note.host).filter(|_| !note.host.is_empty());
+        last.is_some_and(|last| note.at <= last.saturating_add(SAME_TIME))
+    }
+
+    fn now(&self) -> u64 {
+        u64::try_from(self.began.elapsed().as_millis()).unwrap_or(u64::MAX)
+    }
 }
 
 /// A step that this host runs, as the others see it. Dropping it lets the note go stale.
@@ -78,9 +139,13 @@ impl Remote {
         stop: &CancellationToken,
     ) -> Result<Claimed, RemoteError> {
         let name = self.name(key);
+        let hosts = &self.inner.hosts;
+        let host = hosts.own.get_or_try_init(|| async { super::random_hex() });
         let own = Note {
             owner: super::random_hex()?,
             beat: 0,
+            host: host.await?.clone(),
+            at: hosts.now(),
         };
         let attempt = self.guarded("claim a step", ASKING, async {
             match &self.inner.backend {
@@ -90,14 +155,10 @@ impl Remote {
                     }
                     let Some(other) = objects.claim_of(&name).await? else {
                         // It was given back this moment: the next attempt gets it.
-                        let note = Note {
-                            owner: String::new(),
-                            beat: 0,
-                        };
-                        return Ok(Some(Waiting::go_on(note, None)));
+                        return Ok(Some(Waiting::go_on(Note::default(), None)));
                     };
                     let other = Waiting::go_on(Note::parse(&other), waiting.as_ref());
-                    if other.is_stale() {
+                    if self.has_ended(&other, STALE) {
                         objects.unclaim(&name).await?;
                         if objects.claim(&name, &own.to_json()).await? {
                             return Ok(None);
@@ -108,7 +169,7 @@ impl Remote {
                 Backend::Registry(registry) => {
                     if let Some(other) = registry.claim_of(&name).await? {
                         let other = Waiting::go_on(Note::parse(&other), waiting.as_ref());
-                        if !other.note.owner.is_empty() && !other.is_stale() {
+                        if !other.note.owner.is_empty() && !self.has_ended(&other, STALE) {
                             return Ok(Some(other));
                         }
                     }
@@ -152,7 +213,17 @@ impl Remote {
         *seen = note.map(|note| Waiting::go_on(note, seen.as_ref()));
         Ok(seen
             .as_ref()
-            .is_some_and(|other| other.since.elapsed() < STALE_TO_READERS))
+            .is_some_and(|other| !self.has_ended(other, STALE_TO_READERS)))
+    }
+
+    /// Whether the host of a claim is taken for gone, after so long without a renewal.
+    fn has_ended(&self, other: &Waiting, stale: Duration) -> bool {
+        let hosts = &self.inner.hosts;
+        if other.since.elapsed() > stale {
+            hosts.has_gone(&other.note);
+            return true;
+        }
+        hosts.is_gone(&other.note)
     }
 
     /// Whether hosts wait for each other's steps where all of these remotes are: they are one place, by
@@ -180,6 +251,7 @@ impl Remote {
                     () = stopped.cancelled() => return,
                 }
                 note.beat += 1;
+                note.at = remote.inner.hosts.now();
                 let renewed = remote.guarded("claim a step", ASKING, async {
                     match &remote.inner.backend {
                         Backend::Objects(objects) => objects.renew(&to, &note.to_json()).await,
@@ -216,11 +288,7 @@ impl Claim {
             match &remote.inner.backend {
                 Backend::Objects(objects) => objects.unclaim(&name).await,
                 Backend::Registry(registry) => {
-                    let note = Note {
-                        owner: String::new(),
-                        beat: 0,
-                    };
-                    registry.claim(&name, &note.to_json()).await
+                    registry.claim(&name, &Note::default().to_json()).await
                 }
             }
         });
@@ -240,7 +308,7 @@ impl Note {
     fn parse(bytes: &[u8]) -> Self {
         serde_json::from_slice(bytes).unwrap_or_else(|_| Self {
             owner: format!("unreadable {}", blake3::hash(bytes)),
-            beat: 0,
+            ..Self::default()
         })
     }
 }
@@ -254,8 +322,87 @@ impl Waiting {
         };
         Self { note, since }
     }
+}
 
-    fn is_stale(&self) -> bool {
-        self.since.elapsed() > STALE
+#[cfg(test)]
+mod tests {
+    use kiln_registry::{Client, RegistryConfig};
+
+    use super::*;
+    use crate::remote::{RemoteSpec, Trust};
+
+    struct Place(tempfile::TempDir);
+
+    impl Place {
+        fn host(&self) -> Remote {
+            let text = format!("type=local,dest={},mode=max", self.0.path().display());
+            let spec = RemoteSpec::parse(&text, true).unwrap();
+            let client = Client::anonymous(RegistryConfig::default());
+            Remote::open(&spec, &client, "", Trust::default()).unwrap()
+        }
+    }
+
+    async fn claim(host: &Remote, n: u8) -> Claim {
+        let stop = CancellationToken::new();
+        match host.claim(Key([n; 32]), None, &stop).await.unwrap() {
+            Claimed::Mine(claim) => claim,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    /// How long a host that only reads waits for a claim, in seconds, and at most for a minute.
+    async fn waits(host: &Remote, n: u8) -> u64 {
+        let (begun, mut seen) = (Instant::now(), None);
+        while host.is_claimed(Key([n; 32]), &mut seen).await.unwrap()
+            && begun.elapsed().as_secs() < 60
+        {
+            tokio::time::sleep(Duration::from_millis(500)).await;
+        }
+        begun.elapsed().as_secs()
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_host_that_is_gone_is_waited_for_once() {
+        let place = Place(tempfile::tempdir().unwrap());
+        let (dead, live) = (place.host(), place.host());
+        let mut all = Vec::new();
+        for n in 0..3 {
+            all.push(claim(&dead, n).await);
+            tokio::time::sleep(Duration::from_secs(3)).await;
+        }
+        drop(all);
+        let _held = claim(&live, 7).await;
+        let reader = place.host();
+        assert!((10..12).contains(&waits(&reader, 1).await));
+        for n in [0, 2] {
+            assert_eq!(waits(&reader, n).await, 0);
+        }
+        // Nor does one that writes, which has seen for itself.
+        let writer = place.host();
+        assert!((10..12).contains(&waits(&writer, 0).await));
+        let _ours = claim(&writer, 2).await;
+        assert_eq!(waits(&reader, 7).await, 60);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_host_that_could_not_give_one_claim_back_is_still_waited_for() {
+        let place = Place(tempfile::tempdir().unwrap());
+        let (host, reader) = (place.host(), place.host());
+        let lost = claim(&host, 0).await;
+        let _held = claim(&host, 1).await;
+        drop(lost);
+        assert!((10..12).contains(&waits(&reader, 0).await));
+        assert_eq!(waits(&reader, 1).await, 60);
+        // Also by a claim that it made later.
+        let _later = claim(&host, 2).await;
+        assert_eq!(waits(&reader, 2).await, 60);
+    }
+
+    #[test]
+    fn a_note_of_an_older_kiln_is_of_no_host() {
+        let note = Note::parse(br#"{"owner":"a","beat":3}"#);
+        let (hosts, other) = (Hosts::default(), Note::parse(br#"{"owner":"b","beat":1}"#));
+        hosts.has_gone(&note);
+        assert!(!hosts.is_gone(&note) && !hosts.is_gone(&other));
     }
 }

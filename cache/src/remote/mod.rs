@@ -38,6 +38,7 @@ use kiln_solver::key::{Fingerprint, Key};
 
 use crate::store::Store;
 use breaker::Breaker;
+use claim::Hosts;
 use inline::{Inline, inline_namespace};
 use objects::Objects;
 use pace::Pace;
@@ -203,6 +204,7 @@ struct Inner {
     trust: Trust,
     breaker: Breaker,
     single_flight: Option<bool>,
+    hosts: Hosts,
     /// Tells places apart.
     place: String,
     /// Pieces of cache mounts that could not be had.
@@ -242,6 +244,7 @@ impl Remote {
                 trust,
                 breaker: Breaker::default(),
                 single_flight: spec.single_flight,
+                hosts: Hosts::default(),
                 damaged: Mutex::default(),
                 inline: tokio::sync::OnceCell::new(),
                 inline_namespace,
