@@ -282,13 +282,20 @@ impl Store {
     /// # Errors
     /// The database refused, or a file cannot be moved.
     pub fn prune(&self, prune: &Prune) -> Result<Removed> {
-        match self.try_prune(prune) {
+        let removed = match self.try_prune(prune) {
             Err(e) if e.is_no_space() => {
                 self.make_room();
                 self.try_prune(prune)
             }
             other => other,
+        }?;
+        if prune.all
+            && let Err(error) = self.renew_database()
+        {
+            // The next time will do.
+            tracing::debug!(%error, "the database keeps its size");
         }
+        Ok(removed)
     }
 
     /// Removes what `choose` picks of all items, and what `more` does in the same transaction.
