@@ -123,8 +123,11 @@ const VERSION: i64 = 8;
 /// Its name in the store.
 pub(crate) const FILE: &str = "meta-v1.db";
 
+/// The way of SQLite to give room back that takes a little at a time.
+pub(crate) const INCREMENTAL: u64 = 2;
+
 /// How long another process is waited for.
-const PATIENCE: Duration = Duration::from_secs(30);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
 
 /// Has the database written ahead. Where another process does the same at the moment, SQLite says at
 /// once that it is busy, whatever the patience: it holds a lock already and fears to wait for ever.
@@ -155,6 +158,8 @@ pub(crate) fn open(path: &Path) -> Result<Connection> {
     db.busy_timeout(PATIENCE)?;
     let version: i64 = db.query_row("PRAGMA user_version", [], |row| row.get(0))?;
     if version == 0 {
+        // Only in time before there is anything in it.
+        db.pragma_update(None, "auto_vacuum", INCREMENTAL.cast_signed())?;
         use_wal(&db)?;
     }
     db.execute_batch("PRAGMA synchronous = NORMAL; PRAGMA journal_size_limit = 4194304;")?;

@@ -41,6 +41,7 @@ mod placement;
 mod records;
 pub mod remote;
 mod scratch;
+mod slack;
 mod store;
 mod tree;
 mod unpack;

@@ -197,13 +197,17 @@ impl Store {
     }
 
     /// Whether rows wait for [`Store::promote`], the trash for [`Store::empty_trash`], cache mounts for
-    /// [`Store::measure_mounts`], or there is room for what [`Store::restore_reserve`] makes.
+    /// [`Store::measure_mounts`], pages for [`Store::give_back_slack`], or there is room for what
+    /// [`Store::restore_reserve`] makes.
     ///
     /// # Errors
     /// The database refused, or the trash cannot be listed.
     pub fn needs_upkeep(&self) -> Result<bool> {
         let trash = RootDir::open_trusted(&self.path("trash"))?;
-        if !trash.read_dir(Path::new(""))?.is_empty() || self.lacks_reserve()? {
+        if !trash.read_dir(Path::new(""))?.is_empty()
+            || self.lacks_reserve()?
+            || self.has_slack()?
+        {
             return Ok(true);
         }
         let waits = |table: &str| format!("EXISTS (SELECT 1 FROM {table} WHERE boot IS NOT NULL)");

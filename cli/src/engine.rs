@@ -162,6 +162,9 @@ impl App {
         store.empty_trash()?;
         store.promote()?;
         store.restore_reserve()?;
+        if let Err(error) = store.give_back_slack() {
+            tracing::debug!(%error, "the database keeps its size");
+        }
         Ok(())
     }
 

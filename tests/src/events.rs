@@ -214,6 +214,25 @@ impl Built {
         step
     }
 
+    /// Lines that a build's only step printed.
+    #[must_use]
+    pub fn printed(&self) -> Vec<String> {
+        self.log().lines().map(str::to_owned).collect()
+    }
+
+    /// All that the build says, beside its steps.
+    #[must_use]
+    pub fn said(&self) -> String {
+        format!("{}{}", self.other, self.warnings.join("\n"))
+    }
+
+    /// What became of cache mounts that hosts share, which must have been told.
+    #[must_use]
+    #[track_caller]
+    pub fn shared_mounts(&self) -> SharedMounts {
+        self.mounts.unwrap_or_else(|| panic!("{self:?}"))
+    }
+
     /// Everything that steps wrote.
     #[must_use]
     pub fn log(&self) -> String {

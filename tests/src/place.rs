@@ -229,6 +229,13 @@ pub fn sharing(lab: &Lab, host: &str, context: &Context, [from, to]: &[String; 2
         .arg(format!("{to},mode=max").replace(",single-flight=true", ""))
 }
 
+/// The build of a host, which reads cache mounts from and writes them to a place.
+pub fn sharing_mounts(lab: &Lab, host: &str, context: &Context, [from, to]: &[String; 2]) -> Kiln {
+    on_host(lab, host, context)
+        .args(["--cache-mount-from", from])
+        .args(["--cache-mount-to", to])
+}
+
 /// Bytes of all blobs of a host.
 #[must_use]
 pub fn blob_bytes(store: &Path) -> u64 {

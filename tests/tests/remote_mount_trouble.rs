@@ -6,9 +6,9 @@ use std::io::Read as _;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use kiln_tests::place::{Damage, Place, config, files_below, key_pair, on_host};
+use kiln_tests::place::{Damage, Place, config, files_below, key_pair, on_host, sharing_mounts};
 use kiln_tests::servers::{Running, empty_registry};
-use kiln_tests::{Built, Context, Fault, Kiln, Lab, Output, Proxy, SharedMounts, SmallDisk};
+use kiln_tests::{Context, Fault, Kiln, Lab, Output, Proxy, SmallDisk};
 use nix::sys::signal::Signal;
 
 /// A step that tells what its mount has, and adds its host to that.
@@ -17,25 +17,6 @@ fn noting(lab: &Lab, host: &str) -> Context {
         "FROM busybox\nRUN --mount=type=cache,id=m,target=/c ls /c; touch /c/{host} /done\n"
     );
     lab.context(&format!("noting-{host}"), &[("Dockerfile", &text)])
-}
-
-/// The build of a host, which reads mounts from and writes them to a place.
-fn sharing(lab: &Lab, host: &str, context: &Context, [from, to]: &[String; 2]) -> Kiln {
-    on_host(lab, host, context)
-        .args(["--cache-mount-from", from])
-        .args(["--cache-mount-to", to])
-}
-
-fn mounts(built: &Built) -> SharedMounts {
-    built.mounts.unwrap_or_else(|| panic!("{built:?}"))
-}
-
-fn printed(built: &Built) -> Vec<String> {
-    built.log().lines().map(str::to_owned).collect()
-}
-
-fn said(built: &Built) -> String {
-    format!("{}{}", built.other, built.warnings.join("\n"))
 }
 
 #[test]
@@ -47,18 +28,24 @@ fn a_mount_that_does_not_fit_is_neither_brought_nor_replaced() {
 RUN --mount=type=cache,id=m,target=/c head -c 100000000 /dev/zero > /c/large
 ",
     );
-    assert_eq!(mounts(&sharing(&lab, "a", &large, &at).built()).sent, 1);
+    assert_eq!(
+        sharing_mounts(&lab, "a", &large, &at)
+            .built()
+            .shared_mounts()
+            .sent,
+        1
+    );
     let disk = SmallDisk::new(&lab);
-    let small = sharing(&lab, "small/store", &noting(&lab, "small"), &at).built();
-    assert_eq!(printed(&small), [""; 0], "{small:?}");
-    let told = said(&small);
+    let small = sharing_mounts(&lab, "small/store", &noting(&lab, "small"), &at).built();
+    assert_eq!(small.printed(), [""; 0], "{small:?}");
+    let told = small.said();
     assert!(told.contains("the disk has less"), "{told}");
     assert!(told.contains("the cache mount `m` is not sent"), "{told}");
-    let shared = mounts(&small);
+    let shared = small.shared_mounts();
     assert_eq!((shared.brought, shared.sent, shared.failed), (0, 0, 1));
     drop(disk);
-    let other = sharing(&lab, "b", &noting(&lab, "b"), &at).built();
-    assert_eq!(printed(&other), ["large"], "{other:?}");
+    let other = sharing_mounts(&lab, "b", &noting(&lab, "b"), &at).built();
+    assert_eq!(other.printed(), ["large"], "{other:?}");
 }
 
 #[test]
@@ -74,17 +61,23 @@ fn a_mount_that_a_host_does_not_believe_is_replaced_only_by_one_that_it_would() 
         let built = on_host(&lab, host, &noting(&lab, host)).env("KILN_CONFIG", file);
         built.built()
     };
-    assert_eq!(mounts(&build("unsigned", "")).sent, 1);
+    assert_eq!(build("unsigned", "").shared_mounts().sent, 1);
     let accepting = format!("accept-keys = [\"{good_public}\"]\n");
     // It would not believe itself.
     let reader = build("reader", &accepting);
-    assert_eq!(printed(&reader), [""; 0], "{reader:?}");
-    assert_eq!((mounts(&reader).sent, mounts(&reader).failed), (0, 1));
-    assert_eq!(printed(&build("other", "")), ["unsigned"]);
+    assert_eq!(reader.printed(), [""; 0], "{reader:?}");
+    assert_eq!(
+        (reader.shared_mounts().sent, reader.shared_mounts().failed),
+        (0, 1)
+    );
+    assert_eq!(build("other", "").printed(), ["unsigned"]);
     let signing = format!("{accepting}sign-key = \"{good}\"\n");
     let signer = build("signer", &signing);
-    assert_eq!((printed(&signer).len(), mounts(&signer).sent), (0, 1));
-    assert_eq!(printed(&build("last", &signing)), ["signer"]);
+    assert_eq!(
+        (signer.printed().len(), signer.shared_mounts().sent),
+        (0, 1)
+    );
+    assert_eq!(build("last", &signing).printed(), ["signer"]);
 }
 
 #[test]
@@ -94,17 +87,17 @@ fn mounts_that_begin_empty_on_purpose_replace_nothing_unless_that_is_asked_for()
     let section = format!("mounts-from = [\"{from}\"]\nmounts-to = [\"{to}\"]\n");
     let file = config(&lab, "shared.toml", &section);
     let build = |host: &str| on_host(&lab, host, &noting(&lab, host)).env("KILN_CONFIG", &file);
-    assert_eq!(mounts(&build("a").built()).sent, 1);
+    assert_eq!(build("a").built().shared_mounts().sent, 1);
     let empty = build("b").arg("--no-cache-mounts").built();
     assert_eq!(
-        (printed(&empty).len(), empty.mounts),
+        (empty.printed().len(), empty.mounts),
         (0, None),
         "{empty:?}"
     );
-    assert_eq!(printed(&build("c").built()), ["a"]);
+    assert_eq!(build("c").built().printed(), ["a"]);
     let asked = build("d").args(["--no-cache-mounts", "--cache-mount-to", &to]);
-    assert_eq!(mounts(&asked.built()).sent, 1);
-    assert_eq!(printed(&build("e").built()), ["d"]);
+    assert_eq!(asked.built().shared_mounts().sent, 1);
+    assert_eq!(build("e").built().printed(), ["d"]);
 }
 
 #[test]
@@ -121,15 +114,15 @@ fn the_source_of_a_mount_is_there_whoever_made_the_mount() {
         };
         let whole = context("whole", "", "echo whole > /c/file");
         let part = |name: &str| context(name, ",source=/sub/part", "stat -c '%a %u' /c; ls /c");
-        let first = sharing(&lab, "a", &whole, &at).built();
-        assert_eq!(mounts(&first).sent, 1, "{how}: {first:?}");
+        let first = sharing_mounts(&lab, "a", &whole, &at).built();
+        assert_eq!(first.shared_mounts().sent, 1, "{how}: {first:?}");
         // One that was brought, one of this host, and a new one.
-        let brought = sharing(&lab, "b", &part("brought"), &at).built();
-        assert_eq!(mounts(&brought).brought, 1, "{how}: {brought:?}");
+        let brought = sharing_mounts(&lab, "b", &part("brought"), &at).built();
+        assert_eq!(brought.shared_mounts().brought, 1, "{how}: {brought:?}");
         let here = on_host(&lab, "a", &part("here")).built();
         let new = on_host(&lab, "c", &part("new")).built();
         for built in [brought, here, new] {
-            assert_eq!(printed(&built), ["755 0"], "{how}: {built:?}");
+            assert_eq!(built.printed(), ["755 0"], "{how}: {built:?}");
         }
     }
 }
@@ -179,22 +172,28 @@ fn a_registry_gets_another_piece_for_one_that_is_damaged_there() {
     let registry = empty_registry();
     let at = [0, 1].map(|_| format!("type=registry,ref={}/team/cache:main", registry.address()));
     let context = filling(&lab, 12);
-    let first = sharing(&lab, "a", &context, &at).built();
-    assert_eq!(mounts(&first).sent, 1, "{first:?}");
+    let first = sharing_mounts(&lab, "a", &context, &at).built();
+    assert_eq!(first.shared_mounts().sent, 1, "{first:?}");
     spoil(&blobs(&registry)[0]);
 
     // It has the same content, which it finds damaged there.
-    let mended = sharing(&lab, "b", &context, &at).built();
-    assert!(said(&mended).contains("is not used"), "{mended:?}");
-    assert_eq!((mounts(&mended).brought, mounts(&mended).sent), (0, 1));
-    assert!(mounts(&mended).bytes < 12_000_000, "{mended:?}");
-    let third = sharing(&lab, "c", &noting(&lab, "c"), &at).built();
-    assert_eq!(printed(&third), ["big"], "{third:?}");
+    let mended = sharing_mounts(&lab, "b", &context, &at).built();
+    assert!(mended.said().contains("is not used"), "{mended:?}");
+    assert_eq!(
+        (mended.shared_mounts().brought, mended.shared_mounts().sent),
+        (0, 1)
+    );
+    assert!(mended.shared_mounts().bytes < 12_000_000, "{mended:?}");
+    let third = sharing_mounts(&lab, "c", &noting(&lab, "c"), &at).built();
+    assert_eq!(third.printed(), ["big"], "{third:?}");
     // Who changes the rest does not name the damaged one again.
-    assert_eq!((mounts(&third).brought, mounts(&third).sent), (1, 1));
-    assert!(mounts(&third).bytes < 4_000_000, "{third:?}");
-    let fourth = sharing(&lab, "d", &noting(&lab, "d"), &at).built();
-    assert_eq!(printed(&fourth), ["big", "c"], "{fourth:?}");
+    assert_eq!(
+        (third.shared_mounts().brought, third.shared_mounts().sent),
+        (1, 1)
+    );
+    assert!(third.shared_mounts().bytes < 4_000_000, "{third:?}");
+    let fourth = sharing_mounts(&lab, "d", &noting(&lab, "d"), &at).built();
+    assert_eq!(fourth.printed(), ["big", "c"], "{fourth:?}");
 }
 
 #[test]
@@ -203,17 +202,20 @@ fn all_pieces_that_are_damaged_are_mended_by_one_build() {
         let lab = Lab::new();
         let at = place.specs(&lab, None);
         let context = filling(&lab, 12);
-        let first = sharing(&lab, "a", &context, &at).built();
-        let bytes = mounts(&first).bytes;
+        let first = sharing_mounts(&lab, "a", &context, &at).built();
+        let bytes = first.shared_mounts().bytes;
         // The index is whole.
         let pieces = place.damage_large(&lab, 100_000, Damage::Other);
         assert!(pieces > 8, "{pieces}");
-        let mended = sharing(&lab, "b", &context, &at).built();
-        assert!(said(&mended).contains("is not used"), "{mended:?}");
-        assert_eq!((mounts(&mended).brought, mounts(&mended).sent), (0, 1));
-        assert!(mounts(&mended).bytes <= bytes + 10_000, "{mended:?}");
-        let third = sharing(&lab, "c", &noting(&lab, "c"), &at).built();
-        assert_eq!(printed(&third), ["big"], "{place:?}: {third:?}");
+        let mended = sharing_mounts(&lab, "b", &context, &at).built();
+        assert!(mended.said().contains("is not used"), "{mended:?}");
+        assert_eq!(
+            (mended.shared_mounts().brought, mended.shared_mounts().sent),
+            (0, 1)
+        );
+        assert!(mended.shared_mounts().bytes <= bytes + 10_000, "{mended:?}");
+        let third = sharing_mounts(&lab, "c", &noting(&lab, "c"), &at).built();
+        assert_eq!(third.printed(), ["big"], "{place:?}: {third:?}");
     }
 }
 
@@ -237,7 +239,10 @@ fn an_index_that_is_damaged_in_a_registry_is_replaced() {
             false => noting(&lab, host),
         };
         assert_eq!(
-            mounts(&sharing(&lab, "a", &context("a"), &at).built()).sent,
+            sharing_mounts(&lab, "a", &context("a"), &at)
+                .built()
+                .shared_mounts()
+                .sent,
             1
         );
         let manifests = blobs(&registry).into_iter();
@@ -257,13 +262,16 @@ fn an_index_that_is_damaged_in_a_registry_is_replaced() {
         let file = files.iter().find(|f| f.to_string_lossy().contains(hex));
         spoil(file.unwrap());
 
-        let second = sharing(&lab, "b", &context("b"), &at).built();
-        assert_eq!(printed(&second), [""; 0], "{second:?}");
-        assert!(said(&second).contains("look a result up"), "{second:?}");
-        assert_eq!((mounts(&second).brought, mounts(&second).sent), (0, 1));
-        let third = sharing(&lab, "c", &noting(&lab, "c"), &at).built();
+        let second = sharing_mounts(&lab, "b", &context("b"), &at).built();
+        assert_eq!(second.printed(), [""; 0], "{second:?}");
+        assert!(second.said().contains("look a result up"), "{second:?}");
+        assert_eq!(
+            (second.shared_mounts().brought, second.shared_mounts().sent),
+            (0, 1)
+        );
+        let third = sharing_mounts(&lab, "c", &noting(&lab, "c"), &at).built();
         let expected = if same { "f" } else { "b" };
-        assert_eq!(printed(&third), [expected], "{third:?}");
+        assert_eq!(third.printed(), [expected], "{third:?}");
     }
 }
 
@@ -274,21 +282,21 @@ fn a_mount_that_trickles_in_is_given_up_and_not_replaced() {
     let registry = empty_registry();
     let at = |address: &str| [0, 1].map(|_| format!("type=registry,ref={address}/team/cache:main"));
     let direct = at(&registry.address());
-    let first = sharing(&lab, "a", &filling(&lab, 12), &direct).built();
-    assert_eq!(mounts(&first).sent, 1, "{first:?}");
+    let first = sharing_mounts(&lab, "a", &filling(&lab, 12), &direct).built();
+    assert_eq!(first.shared_mounts().sent, 1, "{first:?}");
     let large: Vec<PathBuf> = (blobs(&registry).into_iter())
         .filter(|f| f.metadata().unwrap().len() > 100_000)
         .collect();
     let proxy = Proxy::start_where(registry.address(), Fault::Trickle, asks_for(&large));
-    let slow = sharing(&lab, "b", &noting(&lab, "b"), &at(&proxy.address())).built();
-    assert_eq!(printed(&slow), [""; 0], "{slow:?}");
-    let told = said(&slow);
+    let slow = sharing_mounts(&lab, "b", &noting(&lab, "b"), &at(&proxy.address())).built();
+    assert_eq!(slow.printed(), [""; 0], "{slow:?}");
+    let told = slow.said();
     assert!(told.contains("100 kB came in a second"), "{told}");
     assert!(told.contains("the cache mount `m` is not sent"), "{told}");
-    let shared = mounts(&slow);
+    let shared = slow.shared_mounts();
     assert_eq!((shared.brought, shared.sent, shared.failed), (0, 0, 1));
-    let other = sharing(&lab, "c", &noting(&lab, "c"), &direct).built();
-    assert_eq!(printed(&other), ["big"], "{other:?}");
+    let other = sharing_mounts(&lab, "c", &noting(&lab, "c"), &direct).built();
+    assert_eq!(other.printed(), ["big"], "{other:?}");
 }
 
 /// Nor is the end of a build held up by a remote that takes next to nothing.
@@ -299,13 +307,16 @@ fn a_mount_that_is_hardly_taken_is_not_sent() {
     let at = |address: &str| [0, 1].map(|_| format!("type=registry,ref={address}/team/cache:main"));
     let sends = |line: &str| line.starts_with("PATCH ");
     let proxy = Proxy::start_where(registry.address(), Fault::Sip, sends);
-    let built = sharing(&lab, "a", &filling(&lab, 12), &at(&proxy.address())).built();
-    let told = said(&built);
+    let built = sharing_mounts(&lab, "a", &filling(&lab, 12), &at(&proxy.address())).built();
+    let told = built.said();
     let why = "cannot send a cache mount: it took less than 100 kB in a second";
     assert!(told.contains(why), "{told}");
-    assert_eq!((mounts(&built).sent, mounts(&built).failed), (0, 1));
-    let other = sharing(&lab, "b", &noting(&lab, "b"), &at(&registry.address())).built();
-    assert_eq!(printed(&other), [""; 0], "{other:?}");
+    assert_eq!(
+        (built.shared_mounts().sent, built.shared_mounts().failed),
+        (0, 1)
+    );
+    let other = sharing_mounts(&lab, "b", &noting(&lab, "b"), &at(&registry.address())).built();
+    assert_eq!(other.printed(), [""; 0], "{other:?}");
 }
 
 /// Who cannot be asked what it has may have it.
@@ -317,7 +328,10 @@ fn a_mount_that_cannot_be_looked_up_is_not_replaced() {
     let direct = at(&registry.address());
     let other = Place::Directory.specs(&lab, None);
     assert_eq!(
-        mounts(&sharing(&lab, "a", &noting(&lab, "a"), &direct).built()).sent,
+        sharing_mounts(&lab, "a", &noting(&lab, "a"), &direct)
+            .built()
+            .shared_mounts()
+            .sent,
         1
     );
     // It is well again when the step is over.
@@ -327,17 +341,21 @@ fn a_mount_that_cannot_be_looked_up_is_not_replaced() {
         is_one && first.fetch_add(1, std::sync::atomic::Ordering::Relaxed) < 2
     };
     let proxy = Proxy::start_where(registry.address(), Fault::Status(500), lookup);
-    let ill = sharing(&lab, "b", &noting(&lab, "b"), &at(&proxy.address()))
+    let ill = sharing_mounts(&lab, "b", &noting(&lab, "b"), &at(&proxy.address()))
         .args(["--cache-mount-to", &other[1]])
         .built();
     assert_eq!(proxy.spoiled(), 2);
-    assert_eq!(printed(&ill), [""; 0], "{ill:?}");
+    assert_eq!(ill.printed(), [""; 0], "{ill:?}");
     // Another place has what this host made.
-    assert_eq!((mounts(&ill).sent, mounts(&ill).failed), (1, 1), "{ill:?}");
-    let third = sharing(&lab, "c", &noting(&lab, "c"), &direct).built();
-    assert_eq!(printed(&third), ["a"], "{third:?}");
+    assert_eq!(
+        (ill.shared_mounts().sent, ill.shared_mounts().failed),
+        (1, 1),
+        "{ill:?}"
+    );
+    let third = sharing_mounts(&lab, "c", &noting(&lab, "c"), &direct).built();
+    assert_eq!(third.printed(), ["a"], "{third:?}");
     let fourth = on_host(&lab, "d", &noting(&lab, "d")).args(["--cache-mount-from", &other[0]]);
-    assert_eq!(printed(&fourth.built()), ["b"]);
+    assert_eq!(fourth.built().printed(), ["b"]);
 }
 
 /// Interrupts a build as soon as a proxy holds one of its requests.
@@ -361,14 +379,17 @@ fn an_interrupted_build_says_nothing_of_its_mounts() {
     let context = filling(&lab, 3);
     let sends = |line: &str| line.starts_with("POST ");
     let proxy = Proxy::start_where(registry.address(), Fault::Held, sends);
-    let sending = sharing(&lab, "a", &context, &at(&proxy.address()));
+    let sending = sharing_mounts(&lab, "a", &context, &at(&proxy.address()));
     let sent = interrupted_at(&proxy, sending);
     assert_eq!(
-        mounts(&sharing(&lab, "b", &context, &direct).built()).sent,
+        sharing_mounts(&lab, "b", &context, &direct)
+            .built()
+            .shared_mounts()
+            .sent,
         1
     );
     let proxy = Proxy::start_where(registry.address(), Fault::Held, asks_for(&blobs(&registry)));
-    let bringing = sharing(&lab, "c", &noting(&lab, "c"), &at(&proxy.address()));
+    let bringing = sharing_mounts(&lab, "c", &noting(&lab, "c"), &at(&proxy.address()));
     let brought = interrupted_at(&proxy, bringing);
     // The image was made when its mounts were sent.
     assert_eq!((sent.code(), brought.code()), (Some(0), Some(130)));

@@ -5,7 +5,7 @@
 
 use std::path::{Path, PathBuf};
 
-use kiln_tests::place::{Place, config, key_pair, on_host};
+use kiln_tests::place::{Place, config, key_pair, on_host, sharing_mounts};
 use kiln_tests::servers::{bucket_server, empty_registry};
 use kiln_tests::{Built, Context, Fault, Kiln, Lab, Proxy, SharedMounts, tool};
 
@@ -26,20 +26,7 @@ fn fetch(lab: &Lab) -> Context {
 /// The build of a host, which reads mounts from and writes them to a place. Another `run` is
 /// another step.
 fn sharing(lab: &Lab, host: &str, context: &Context, run: &str, at: &[String; 2]) -> Kiln {
-    let [from, to] = at;
-    on_host(lab, host, context)
-        .args(["--build-arg", &format!("RUN={run}")])
-        .args(["--cache-mount-from", from])
-        .args(["--cache-mount-to", to])
-}
-
-fn mounts(built: &Built) -> SharedMounts {
-    built.mounts.unwrap_or_else(|| panic!("{built:?}"))
-}
-
-/// Lines that a build's only step printed.
-fn printed(built: &Built) -> Vec<String> {
-    built.log().lines().map(str::to_owned).collect()
+    sharing_mounts(lab, host, context, at).args(["--build-arg", &format!("RUN={run}")])
 }
 
 /// The directory of a host's cache mount.
@@ -72,25 +59,25 @@ fn a_second_host_begins_with_the_mount_of_the_first() {
         let lab = Lab::new();
         let (at, context) = (place.specs(&lab, None), fetch(&lab));
         let first = sharing(&lab, "a", &context, "1", &at).built();
-        let shared = mounts(&first);
+        let shared = first.shared_mounts();
         assert_eq!((shared.brought, shared.sent), (0, 1), "{first:?}");
         assert!(shared.bytes > 12_000_000, "{shared:?}");
 
         let second = sharing(&lab, "b", &context, "2", &at).built();
-        let (before, after) = (printed(&first), printed(&second));
+        let (before, after) = (first.printed(), second.printed());
         assert_eq!(after, ["run 1", "run 2", &before[1]], "{second:?}");
-        let shared = mounts(&second);
+        let shared = second.shared_mounts();
         assert_eq!((shared.brought, shared.sent), (1, 1), "{second:?}");
         // What has changed is a line of a log.
         assert!(shared.bytes < 4_000_000, "{shared:?}");
 
         // The first host has a mount of its own, which is not replaced.
         let third = sharing(&lab, "a", &context, "3", &at).built();
-        assert_eq!(printed(&third)[..2], ["run 1", "run 3"], "{third:?}");
-        assert_eq!(mounts(&third).brought, 0);
+        assert_eq!(third.printed()[..2], ["run 1", "run 3"], "{third:?}");
+        assert_eq!(third.shared_mounts().brought, 0);
         // The last one that was left is the one.
         let fourth = sharing(&lab, "c", &context, "4", &at).built();
-        assert_eq!(printed(&fourth)[..3], ["run 1", "run 3", "run 4"]);
+        assert_eq!(fourth.printed()[..3], ["run 1", "run 3", "run 4"]);
         let check = lab.kiln(["fsck"]).env("KILN_ROOT", lab.path("b")).output();
         check.ok();
     }
@@ -116,11 +103,14 @@ fn a_small_change_sends_little_and_none_sends_nothing() {
         )],
     );
     let built = sharing(&lab, "a", &reading, "1", &at).built();
-    let shared = mounts(&built);
+    let shared = built.shared_mounts();
     assert_eq!((shared.sent, shared.there, shared.bytes), (0, 1, 0));
     // The same content on a host that knows nothing of what is there.
     let built = sharing(&lab, "b", &reading, "1", &at).built();
-    assert_eq!((mounts(&built).brought, mounts(&built).there), (1, 1));
+    assert_eq!(
+        (built.shared_mounts().brought, built.shared_mounts().there),
+        (1, 1)
+    );
     assert_eq!(blobs(&lab.path("shared")).0, after);
 }
 
@@ -136,7 +126,7 @@ fn steps_that_are_cached_bring_nothing() {
     let second = sharing(&lab, "b", &context, "1", &at).args(["--cache-from", &results]);
     let second = second.built();
     assert_eq!((second.counts.1, &second.image), (0, &first.image));
-    assert_eq!(mounts(&second), SharedMounts::default());
+    assert_eq!(second.shared_mounts(), SharedMounts::default());
     assert_eq!(mount_ids(&lab, "b"), "");
 }
 
@@ -170,7 +160,7 @@ RUN --mount=type=cache,id=one,target=/1 --mount=type=cache,id=two,target=/2 \
 ",
     );
     let built = sharing(&lab, "b", &reading, "1", &at).built();
-    assert_eq!(printed(&built), ["one", "two"], "{built:?}");
+    assert_eq!(built.printed(), ["one", "two"], "{built:?}");
 }
 
 #[test]
@@ -191,10 +181,10 @@ COPY --from=two /two /
         let context = lab.dockerfile(&text);
         let first = sharing(&lab, "a", &context, "1", &at).built();
         let kept = if how == "private" { 2 } else { 1 };
-        assert_eq!(mounts(&first).sent, kept, "{how}: {first:?}");
+        assert_eq!(first.shared_mounts().sent, kept, "{how}: {first:?}");
         let second = sharing(&lab, "b", &context, "1", &at).built();
-        assert_eq!(mounts(&second).brought, kept, "{how}: {second:?}");
-        let mut found = printed(&second);
+        assert_eq!(second.shared_mounts().brought, kept, "{how}: {second:?}");
+        let mut found = second.printed();
         found.sort();
         found.dedup();
         assert_eq!(found, ["one", "two"], "{how}: {second:?}");
@@ -217,17 +207,20 @@ fn a_mount_that_a_step_uses_is_left_alone() {
     // It runs beside the other one, and is over before that.
     let beside = context("beside", "until test -e /c/begun; do sleep 0.1; done");
     let built = sharing(&lab, "a", &beside, "1", &at).built();
-    assert_eq!((mounts(&built).sent, mounts(&built).failed), (0, 1));
+    assert_eq!(
+        (built.shared_mounts().sent, built.shared_mounts().failed),
+        (0, 1)
+    );
     let told = format!("{}{}", built.other, built.warnings.join("\n"));
     assert!(told.contains("the cache mount `m` is not sent"), "{told}");
     assert!(!lab.path("shared/records-v1").exists());
 
     on_host(&lab, "a", &context("go", "touch /c/go")).built();
     let built = Built::of(&writer.wait().ok());
-    assert_eq!(mounts(&built).sent, 1, "{built:?}");
+    assert_eq!(built.shared_mounts().sent, 1, "{built:?}");
     let reading = context("reading", "cat /c/file");
     let built = sharing(&lab, "b", &reading, "1", &at).built();
-    assert_eq!(printed(&built), ["all"]);
+    assert_eq!(built.printed(), ["all"]);
 }
 
 #[test]
@@ -251,7 +244,7 @@ RUN --mount=type=cache,id=m,target=/c \\
         });
         for build in builds {
             let built = Built::of(&build.wait().ok());
-            assert_eq!(mounts(&built).sent, 1, "{built:?}");
+            assert_eq!(built.shared_mounts().sent, 1, "{built:?}");
         }
         let reading = lab.dockerfile(
             "FROM busybox
@@ -259,7 +252,7 @@ RUN --mount=type=cache,id=m,target=/c ls /c; who=$(cat /c/who); \\
     md5sum < /c/$who | cmp - /c/sum && echo whole\n",
         );
         let built = sharing(&lab, "e", &reading, "1", &at).built();
-        let found = printed(&built);
+        let found = built.printed();
         assert_eq!((found.len(), found[3].as_str()), (4, "whole"), "{built:?}");
         assert!(hosts.contains(&found[0].as_str()), "{found:?}");
     }
@@ -282,8 +275,8 @@ fn a_damaged_piece_costs_a_warning_and_is_replaced() {
         }
         let second = on_host(&lab, "b", &context).args(["--cache-mount-from", &at[0]]);
         let second = second.built();
-        assert_eq!(printed(&second)[0], "run 1", "{damage}: {second:?}");
-        assert_eq!(printed(&second).len(), 2, "{damage}: the mount was empty");
+        assert_eq!(second.printed()[0], "run 1", "{damage}: {second:?}");
+        assert_eq!(second.printed().len(), 2, "{damage}: the mount was empty");
         let told = "the cache mount `packages` is not used";
         let warned = format!("{}{}", second.other, second.warnings.join("\n"));
         assert_eq!(warned.matches(told).count(), 1, "{damage}: {warned}");
@@ -303,10 +296,10 @@ fn a_damaged_piece_costs_a_warning_and_is_replaced() {
         );
         copy(&kept, &whole.path().join("kept"));
         let mended = sharing(&lab, "c", &whole, "1", &at).built();
-        assert_eq!(mounts(&mended).sent, 1, "{damage}: {mended:?}");
+        assert_eq!(mended.shared_mounts().sent, 1, "{damage}: {mended:?}");
         let third = sharing(&lab, "d", &context, "2", &at).built();
-        assert_eq!(mounts(&third).brought, 1, "{damage}: {third:?}");
-        assert_eq!(printed(&third)[..2], ["run 1", "run 2"], "{damage}");
+        assert_eq!(third.shared_mounts().brought, 1, "{damage}: {third:?}");
+        assert_eq!(third.printed()[..2], ["run 1", "run 2"], "{damage}");
     }
 }
 
@@ -336,10 +329,10 @@ fn mounts_are_believed_from_writers_that_are_accepted() {
         let _ = std::fs::remove_dir_all(&dir);
         let writing = config(&lab, "writing.toml", &writer);
         let first = on_host(&lab, &format!("w{number}"), &context).env("KILN_CONFIG", &writing);
-        assert_eq!(mounts(&first.built()).sent, 1);
+        assert_eq!(first.built().shared_mounts().sent, 1);
         let second = on_host(&lab, &format!("r{number}"), &context).env("KILN_CONFIG", &accepting);
         let second = second.built();
-        assert_eq!(printed(&second).len(), lines, "{writer}: {second:?}");
+        assert_eq!(second.printed().len(), lines, "{writer}: {second:?}");
         let refused = format!("{}{}", second.other, second.warnings.join("\n"));
         assert_eq!(
             refused.contains("a record is refused"),
@@ -365,7 +358,7 @@ fn namespaces_and_settings_of_a_host() {
             .env("KILN_CONFIG", file)
             .built();
         assert_eq!(
-            printed(&built).len(),
+            built.printed().len(),
             lines,
             "{host} {namespace}: {built:?}"
         );
@@ -398,7 +391,7 @@ fn mounts_begin_empty_where_that_is_asked_for() {
     let (at, context) = (Place::Directory.specs(&lab, None), fetch(&lab));
     sharing(&lab, "a", &context, "1", &at).built();
     let second = sharing(&lab, "b", &context, "1", &at).arg("--no-cache-mounts");
-    assert_eq!(printed(&second.built()).len(), 2);
+    assert_eq!(second.built().printed().len(), 2);
     // And secrets are no part of what is shared.
     let (_, files) = blobs(&lab.path("shared"));
     let secret = lab.dockerfile(
@@ -408,20 +401,20 @@ fn mounts_begin_empty_where_that_is_asked_for() {
     std::fs::write(lab.path("s"), "geheim").unwrap();
     let src = format!("id=s,src={}", lab.path("s").display());
     let built = sharing(&lab, "a", &secret, "1", &at).args(["--secret", &src]);
-    assert_eq!(mounts(&built.built()).sent, 1);
+    assert_eq!(built.built().shared_mounts().sent, 1);
     assert!(blobs(&lab.path("shared")).1.len() > files.len());
     let reading = lab.dockerfile(
         "FROM busybox\nRUN --mount=type=cache,id=s,target=/c wc -c < /c/s || echo none\n",
     );
     let built = sharing(&lab, "c", &reading, "1", &at).built();
-    assert!(["0", "none"].contains(&printed(&built).last().unwrap().as_str()));
+    assert!(["0", "none"].contains(&built.printed().last().unwrap().as_str()));
 }
 
 fn faults(place: &Place, upstream: &str) {
     let lab = Lab::new();
     let context = fetch(&lab);
     let clean = on_host(&lab, "clean", &context).built();
-    assert_eq!(printed(&clean).len(), 2);
+    assert_eq!(clean.printed().len(), 2);
     let statuses = [404, 403, 500].map(Fault::Status);
     let others = [Fault::Reset, Fault::Truncated, Fault::Wrong];
     for (number, fault) in statuses.into_iter().chain(others).enumerate() {
@@ -431,7 +424,7 @@ fn faults(place: &Place, upstream: &str) {
             for host in ["a", "b"] {
                 let host = format!("{host}{number}-{nth}");
                 let built = sharing(&lab, &host, &context, "1", &at).built();
-                let lines = printed(&built);
+                let lines = built.printed();
                 // Either all of a mount or nothing of it.
                 let whole = match lines.len() {
                     2 => lines[0] == "run 1",

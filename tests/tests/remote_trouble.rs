@@ -23,11 +23,6 @@ fn steady(lab: &Lab) -> Context {
     lab.context("steady", &[("Dockerfile", STEADY), ("words.txt", "b\na\n")])
 }
 
-/// All that a build says.
-fn said(built: &Built) -> String {
-    format!("{}{}", built.other, built.warnings.join("\n"))
-}
-
 #[test]
 fn a_layer_that_is_wrong_on_a_remote_is_written_anew() {
     for damage in [Damage::Other, Damage::Cut] {
@@ -38,7 +33,7 @@ fn a_layer_that_is_wrong_on_a_remote_is_written_anew() {
             let first = sharing(&lab, "a", &context, &at).built();
             assert!(place.damage(&lab, damage) > 0, "{case}");
             let second = sharing(&lab, "b", &context, &at).built();
-            assert!(said(&second).contains("is made here"), "{case}: {second:?}");
+            assert!(second.said().contains("is made here"), "{case}: {second:?}");
             assert_eq!(second.image, first.image, "{case}");
             let third = sharing(&lab, "c", &context, &at).built();
             assert_eq!(
@@ -108,7 +103,7 @@ fn a_record_that_lies_about_its_layer_is_found_out_and_written_anew() {
         assert!(second.counts.1 > 0, "{field}: {second:?}");
         assert_eq!(second.image, first.image, "{field}");
         assert!(
-            said(&second).contains("is made here"),
+            second.said().contains("is made here"),
             "{field}: {second:?}"
         );
         let fsck = lab.kiln(["fsck"]).env("KILN_ROOT", lab.path("b"));
@@ -162,7 +157,7 @@ fn a_layer_that_this_host_cannot_make_is_made_here() {
         });
         let second = sharing(&lab, "b", &context, &at).built();
         assert_eq!(second.image, first.image, "{case}: {second:?}");
-        assert!(said(&second).contains("is made here"), "{case}: {second:?}");
+        assert!(second.said().contains("is made here"), "{case}: {second:?}");
     }
 }
 
@@ -346,7 +341,7 @@ RUN ls -l /file > /list
     let disk = SmallDisk::new(&lab);
     let small = build("small/store", "10").built();
     assert_eq!(small.counts.1, 2, "{small:?}");
-    assert!(said(&small).contains("the disk has less"), "{small:?}");
+    assert!(small.said().contains("the disk has less"), "{small:?}");
     drop(disk);
 }
 
@@ -369,10 +364,10 @@ fn a_layer_that_trickles_in_is_made_here() {
             .args(["--cache-from", &from])
             .built();
         assert!(
-            said(&built).contains("100 kB came in a second"),
+            built.said().contains("100 kB came in a second"),
             "{built:?}"
         );
-        assert!(said(&built).contains("is made here"), "{built:?}");
+        assert!(built.said().contains("is made here"), "{built:?}");
         assert_eq!(built.counts.1, 1, "{built:?}");
     };
     // It takes as long as a transfer may be slow.
@@ -396,7 +391,7 @@ fn a_layer_that_is_hardly_taken_is_not_sent() {
     let built = on_host(&lab, "a", &context).args(["--cache-to", &format!("{},mode=max", at[1])]);
     let built = built.built();
     assert_eq!(built.counts.1, 2, "{built:?}");
-    let told = said(&built);
+    let told = built.said();
     let why = "cannot send a layer: it took less than 100 kB in a second";
     assert!(told.contains(why), "{told}");
     // What is small has gone.

@@ -2,14 +2,18 @@
 //! (OCI image specification, "Image Layer Filesystem Changeset").
 
 mod entry;
+mod error;
+mod header;
+mod overrides;
 mod path;
 mod pax;
 mod reader;
 mod writer;
 
 pub use entry::{Entry, EntryKind, Timestamp};
+pub use error::{LayerError, Limits};
 pub use path::clean_path;
-pub use reader::{EntryData, LayerError, LayerReader, Limits};
+pub use reader::{EntryData, LayerReader};
 pub use writer::{LayerWriter, Output};
 
 /// The size of a tar block.

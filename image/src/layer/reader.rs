@@ -4,73 +4,16 @@ use std::io::{self, BufReader, Read, Seek};
 
 use tar::Header;
 
+use super::error::{LayerError, Limits};
+use super::header::{DeviceFields as _, checksums, number, until_nul};
+use super::overrides::Overrides;
 use super::path::{MAX_PATH, clean_path, split};
-use super::{
-    BLOCK, Entry, EntryKind, OPAQUE, Timestamp, WHITEOUT, WHITEOUT_META, XATTR, padding, pax,
-};
+use super::{BLOCK, Entry, EntryKind, OPAQUE, Timestamp, WHITEOUT, WHITEOUT_META, padding};
 
 /// For headers and small files; what is read in larger pieces goes past it.
 const BUFFER: usize = 32 << 10;
 /// The largest extended header: room for some attributes of the largest size Linux allows.
 const MAX_EXTENSION: u64 = 1 << 20;
-
-/// Why a layer was refused.
-#[derive(Debug, thiserror::Error)]
-pub enum LayerError {
-    /// The input failed.
-    #[error("layer cannot be read")]
-    Io(#[from] io::Error),
-    /// The input ends inside a header or a file.
-    #[error("layer ends in the middle of an entry")]
-    Truncated,
-    /// A block that is no tar header.
-    #[error("layer has a damaged header at byte {0}")]
-    BadHeader(u64),
-    /// An extended header breaks the format.
-    #[error("layer has a damaged extended header before byte {0}")]
-    BadExtension(u64),
-    /// A path or link target that leaves the root, has a NUL byte or is too long.
-    #[error("layer has the unsafe path `{0}`")]
-    UnsafePath(String),
-    /// A number that does not fit.
-    #[error("layer gives `{path}` an impossible {field}")]
-    BadNumber {
-        /// The entry.
-        path: String,
-        /// Which number.
-        field: &'static str,
-    },
-    /// A kind of entry that is not supported.
-    #[error("layer entry `{path}` is of the unsupported kind {kind}")]
-    Unsupported {
-        /// The entry.
-        path: String,
-        /// What it is.
-        kind: String,
-    },
-    /// More than [`Limits`] allow.
-    #[error("layer has more {0} than allowed")]
-    TooMuch(&'static str),
-}
-
-/// How much a layer may hold.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Limits {
-    /// Entries, removals included.
-    pub entries: u64,
-    /// Bytes of file data, unpacked.
-    pub bytes: u64,
-}
-
-impl Default for Limits {
-    /// 16 million entries and 1 TiB.
-    fn default() -> Self {
-        Self {
-            entries: 16 << 20,
-            bytes: 1 << 40,
-        }
-    }
-}
 
 /// Reads a layer tar entry by entry.
 #[derive(Debug)]
@@ -84,20 +27,6 @@ pub struct LayerReader<R> {
     data_left: u64,
     padding: u64,
     ended: bool,
-}
-
-/// What extended headers say about the entry that follows them.
-#[derive(Default)]
-struct Overrides {
-    path: Option<Vec<u8>>,
-    link: Option<Vec<u8>>,
-    size: Option<u64>,
-    uid: Option<u64>,
-    gid: Option<u64>,
-    mtime: Option<(i64, u32)>,
-    xattrs: Vec<(Vec<u8>, Vec<u8>)>,
-    sparse: bool,
-    total: u64,
 }
 
 impl<R: Read> LayerReader<R> {
@@ -498,98 +427,4 @@ impl<R: Read> Read for EntryData<'_, R> {
         self.reader.position += n as u64;
         Ok(n)
     }
-}
-
-impl Overrides {
-    /// Takes over what a PAX header says; an empty value takes an earlier one back.
-    fn read_pax(&mut self, body: &[u8]) -> Option<()> {
-        for record in pax::records(body) {
-            let (key, value) = record?;
-            let set = !value.is_empty();
-            match key {
-                b"path" => self.path = set.then(|| value.to_vec()),
-                b"linkpath" => self.link = set.then(|| value.to_vec()),
-                b"size" if set => self.size = Some(pax::decimal(value)?),
-                b"size" => self.size = None,
-                b"uid" if set => self.uid = Some(pax::decimal(value)?),
-                b"uid" => self.uid = None,
-                b"gid" if set => self.gid = Some(pax::decimal(value)?),
-                b"gid" => self.gid = None,
-                b"mtime" if set => self.mtime = Some(pax::time(value)?),
-                b"mtime" => self.mtime = None,
-                key if key.starts_with(b"GNU.sparse.") => self.sparse = true,
-                key => {
-                    if let Some(name) = key.strip_prefix(XATTR).filter(|name| !name.is_empty()) {
-                        self.xattrs.push((name.to_vec(), value.to_vec()));
-                    }
-                }
-            }
-        }
-        Some(())
-    }
-
-    /// The attributes by name; of two with one name, the later.
-    fn sorted_xattrs(mut self) -> Vec<(Vec<u8>, Vec<u8>)> {
-        self.xattrs.reverse();
-        self.xattrs.sort_by(|a, b| a.0.cmp(&b.0));
-        self.xattrs.dedup_by(|a, b| a.0 == b.0);
-        self.xattrs
-    }
-}
-
-/// Where the device numbers lie in both the ustar and the GNU layout.
-trait DeviceFields {
-    fn as_old_device(&self) -> (&[u8], &[u8]);
-}
-
-impl DeviceFields for Header {
-    fn as_old_device(&self) -> (&[u8], &[u8]) {
-        let bytes = self.as_bytes();
-        (
-            bytes.get(329..337).unwrap_or_default(),
-            bytes.get(337..345).unwrap_or_default(),
-        )
-    }
-}
-
-fn until_nul(bytes: &[u8]) -> &[u8] {
-    bytes.split(|b| *b == 0).next().unwrap_or_default()
-}
-
-/// A numeric field: octal text, or big-endian two's complement with the top bit as a mark.
-fn number(field: &[u8]) -> Option<i64> {
-    let (first, rest) = field.split_first()?;
-    if first & 0x80 != 0 {
-        let negative = first & 0x40 != 0;
-        let start = if negative {
-            i128::from(first | 0x80) - 256
-        } else {
-            i128::from(first & 0x3f)
-        };
-        let value = rest.iter().try_fold(start, |value, b| {
-            value.checked_mul(256).map(|value| value + i128::from(*b))
-        })?;
-        return i64::try_from(value).ok();
-    }
-    let text = until_nul(field).trim_ascii();
-    text.iter().try_fold(0i64, |value, b| {
-        let digit = matches!(b, b'0'..=b'7').then(|| i64::from(b - b'0'))?;
-        value.checked_mul(8)?.checked_add(digit)
-    })
-}
-
-/// The sum of a header's bytes, its checksum taken as spaces; and the same with signed bytes, as
-/// some old programs wrote it.
-fn checksums(block: &[u8; BLOCK]) -> (i64, i64) {
-    let mut sums = (0, 0);
-    for (at, byte) in block.iter().enumerate() {
-        let byte = if (148..156).contains(&at) {
-            b' '
-        } else {
-            *byte
-        };
-        sums.0 += i64::from(byte);
-        sums.1 += i64::from(byte.cast_signed());
-    }
-    sums
 }

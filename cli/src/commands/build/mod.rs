@@ -6,34 +6,28 @@ mod inputs;
 mod report;
 mod reproducible;
 mod share;
+mod work;
 
-use std::collections::{BTreeMap, HashSet};
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::process::ExitCode;
-use std::sync::Arc;
-use std::time::{Duration, SystemTime};
 
 use clap::ValueEnum;
-use kiln_executor::export::{Assembled, Assembly};
-use kiln_executor::{BuildInputs, Engine, Output, Share};
+use kiln_executor::BuildInputs;
 use kiln_image::{Platform, Reference};
-use kiln_solver::event::Event;
-use kiln_solver::lint::Findings;
-use kiln_solver::lower::{self, Lowered, NamedContext, NoCache};
-use kiln_solver::plan::{MountKind, Network, Op, Plan, SourceKind, VertexId};
-use kiln_solver::schedule::{self, SolveError};
+use kiln_solver::lower::{self, NamedContext, NoCache};
+use kiln_solver::plan::{Network, SourceKind};
 use tokio::runtime::Runtime;
-use tokio_util::sync::CancellationToken;
 
 use super::build_options::{self as options, Allow};
 use super::output::Outputs;
-use crate::diagnostics::SourceText;
 use crate::engine::App;
 use crate::errors::Failure;
 use crate::interrupt::Interrupt;
 use crate::progress::{Display, Mode};
 use call::{Call, CallArgs};
 use inputs::Fetcher;
+use work::Build;
 
 /// Build an image from a Dockerfile
 #[derive(Debug, clap::Args)]
@@ -421,162 +415,4 @@ fn request<'a>(
         allow_insecure: args.allow.contains(&Allow::SecurityInsecure),
         epoch,
     })
-}
-
-/// What all parts of a build work with.
-struct Build<'a> {
-    engine: &'a Engine,
-    parallelism: usize,
-    source: &'a SourceText,
-    findings: &'a Findings,
-    quiet: bool,
-    squash: bool,
-    /// An output is made of the result's files.
-    files: bool,
-    clear_mounts: bool,
-    compared: bool,
-    epoch: Option<u64>,
-    ttl: Option<Duration>,
-    cancel: CancellationToken,
-}
-
-/// A plan with what was made of it.
-struct Solved {
-    plan: Arc<Plan>,
-    targets: Vec<VertexId>,
-    made: Vec<(VertexId, Output)>,
-}
-
-enum BuildError {
-    Lower(lower::LowerError),
-    Checks(String),
-    Solve(SolveError),
-    Engine(kiln_executor::Error),
-}
-
-impl BuildError {
-    /// Whether a remote cache could not give what it promised.
-    fn is_lost(&self) -> bool {
-        match self {
-            Self::Solve(error) => error.is_lost(),
-            Self::Engine(kiln_executor::Error::Lost { .. }) => true,
-            _ => false,
-        }
-    }
-}
-
-impl Build<'_> {
-    /// Removes the cache mounts of the steps that will be built.
-    fn clear_mounts(&self, plan: &Plan, targets: &[VertexId]) -> Result<(), BuildError> {
-        let mut ids = HashSet::new();
-        for vertex in plan.reachable(targets) {
-            let Op::Exec(exec) = &plan.vertex(vertex).op else {
-                continue;
-            };
-            for mount in &exec.mounts {
-                if let MountKind::Cache(cache) = &mount.kind {
-                    ids.insert(cache.id.clone());
-                }
-            }
-        }
-        let removed = self.engine.store().remove_mounts(&ids);
-        let (_, busy) = removed.map_err(|e| BuildError::Engine(e.into()))?;
-        for id in busy {
-            tracing::warn!("another build uses the cache mount `{id}` now: it is not cleared");
-        }
-        Ok(())
-    }
-
-    async fn carry_out(
-        &self,
-        request: &lower::Request<'_>,
-        display: &Display,
-    ) -> Result<(Assembled, Solved), BuildError> {
-        let cancel = self.cancel.clone();
-        let lowered = tokio::select! {
-            lowered = lower::lower(request, self.engine, self.findings) => {
-                lowered.map_err(BuildError::Lower)?
-            }
-            () = cancel.cancelled() => return Err(BuildError::Solve(SolveError::Cancelled)),
-        };
-        if !self.quiet {
-            for warning in &lowered.warnings {
-                self.source.lower_warning(warning);
-            }
-        }
-        if checks::forbid(self.findings) {
-            return Err(BuildError::Checks(checks::summary(self.findings)));
-        }
-        let events = display.events();
-        for (name, lines) in &lowered.skipped {
-            events.send(Event::Skipped {
-                name: name.as_str().into(),
-                lines: *lines,
-            });
-        }
-        let plan = Arc::new(lowered.plan.clone());
-        let targets: Vec<_> = lowered.target.into_iter().collect();
-        if self.clear_mounts {
-            self.clear_mounts(&plan, &targets)?;
-        }
-        // What ran in one attempt counts in the next, and so does what was fetched.
-        let started = SystemTime::now();
-        let over = cancel.child_token();
-        loop {
-            // A failure cancels what runs beside it, and must not cancel the next attempt.
-            let options = schedule::Options {
-                parallelism: self.parallelism,
-                started,
-                ttl: self.ttl,
-                unrecorded: false,
-                // Both builds of a comparison happen here.
-                shared: self.engine.share().is_some_and(Share::reads) && !self.compared,
-                // One layer in place of several is made of all files.
-                files: self.files || self.squash && lowered.layers.len() > 1,
-                events: display.events(),
-                cancel: cancel.child_token(),
-                over: over.clone(),
-            };
-            let solved = self.solve(&lowered, &plan, &targets, options).await;
-            match solved {
-                // What a remote cache could not give is not asked for again.
-                Err(error) if error.is_lost() && !cancel.is_cancelled() => {}
-                other => return other,
-            }
-        }
-    }
-
-    async fn solve(
-        &self,
-        lowered: &Lowered,
-        plan: &Arc<Plan>,
-        targets: &[VertexId],
-        options: schedule::Options,
-    ) -> Result<(Assembled, Solved), BuildError> {
-        let worker = Arc::new(self.engine.clone());
-        let solution = schedule::solve(plan.clone(), targets, worker, options);
-        let mut solution = solution.await.map_err(BuildError::Solve)?;
-        let output = solution.results.pop().map(|r| r.output);
-        if let Some(output) = &output {
-            checks::measure(self.engine, output, &lowered.layers, self.findings).await;
-        }
-        let assembly = Assembly {
-            config: lowered.config.clone(),
-            history: lowered.history.clone(),
-            output,
-            epoch: self.epoch,
-        };
-        let image = self
-            .engine
-            .assemble(assembly, self.squash)
-            .await
-            .map_err(BuildError::Engine)?;
-        self.engine.leave_result(&image.layers);
-        let solved = Solved {
-            plan: plan.clone(),
-            targets: targets.to_vec(),
-            made: solution.made,
-        };
-        Ok((image, solved))
-    }
 }

@@ -10,7 +10,8 @@ use kiln_solver::ports::PortError;
 use kiln_solver::schedule::SolveError;
 
 use super::super::output::Outputs;
-use super::{Args, BuildError, checks};
+use super::work::BuildError;
+use super::{Args, checks};
 use crate::diagnostics::SourceText;
 use crate::errors::Failure;
 use crate::interrupt::Interrupt;

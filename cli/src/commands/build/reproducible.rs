@@ -10,7 +10,7 @@ use kiln_solver::schedule::{self, SolveError};
 use serde_json::json;
 use tokio::runtime::Runtime;
 
-use super::{Build, Solved};
+use super::work::{Build, Solved};
 use crate::errors::Failure;
 use crate::interrupt::Interrupt;
 use crate::progress::{Display, Mode, printable};

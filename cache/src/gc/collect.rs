@@ -1,0 +1,166 @@
+//! What goes without being asked for: what is more than a policy allows.
+
+use std::time::{Duration, SystemTime};
+
+use kiln_sys::system;
+
+use super::{Held, Item, Removed, is_older, total};
+use crate::db::nanos;
+use crate::error::Result;
+use crate::full_disk;
+use crate::store::Store;
+
+/// How much the store may hold. Nothing is limited by default.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Policy {
+    /// Bytes of the whole store.
+    pub max_size: Option<u64>,
+    /// Bytes that stay free on its file system.
+    pub keep_free: Option<u64>,
+    /// What nobody has used for so long goes.
+    pub max_age: Option<Duration>,
+}
+
+impl Store {
+    /// How many bytes must go; 0 if the store keeps to the policy.
+    ///
+    /// # Errors
+    /// The database refused, or the file system does not tell what is free.
+    pub fn excess(&self, policy: &Policy) -> Result<u64> {
+        let total = match policy.max_size {
+            Some(_) => self.total()?,
+            None => 0,
+        };
+        self.excess_of(policy, total)
+    }
+
+    fn excess_of(&self, policy: &Policy, total: u64) -> Result<u64> {
+        let total = total + self.own_bytes();
+        let over = policy.max_size.map_or(0, |most| total.saturating_sub(most));
+        let short = match policy.keep_free {
+            Some(free) => free.saturating_sub(system::free_bytes(self.root())?),
+            None => 0,
+        };
+        Ok(over.max(short))
+    }
+
+    /// Bytes that the store takes for itself: its database, and what it keeps for a full disk.
+    pub fn own_bytes(&self) -> u64 {
+        let files = ["meta-v1.db", "meta-v1.db-wal", full_disk::RESERVE];
+        let sizes = files.map(|name| std::fs::metadata(self.path(name)));
+        sizes.iter().flatten().map(std::fs::Metadata::len).sum()
+    }
+
+    /// Removes what the policy does not let stay: first what is too old, then what is worth least
+    /// until there is some room below the cap. If that is not enough, images without a name go, the
+    /// oldest first. What cannot be removed stays, whatever the cap.
+    /// With `wait` the room is there when this returns; otherwise the trash is full of it.
+    ///
+    /// # Errors
+    /// The database refused, or a file cannot be moved.
+    pub fn collect(&self, policy: &Policy, wait: bool) -> Result<Removed> {
+        self.measure_mounts()?;
+        let mut removed = self.collect_once(policy, wait)?;
+        while self.excess_after(policy, &removed, wait)? > 0 && self.forget_nameless()? > 0 {
+            let more = self.collect_once(policy, wait)?;
+            removed.items.extend(more.items);
+        }
+        Ok(removed)
+    }
+
+    /// As [`Store::collect`], but images stay, those without a name too.
+    ///
+    /// # Errors
+    /// As [`Store::collect`].
+    pub fn collect_unused(&self, policy: &Policy, wait: bool) -> Result<Removed> {
+        self.measure_mounts()?;
+        self.collect_once(policy, wait)
+    }
+
+    /// Bytes of what nobody holds.
+    ///
+    /// # Errors
+    /// The database cannot be read.
+    pub fn removable(&self) -> Result<u64> {
+        let items = self.items()?;
+        let free = items.iter().filter(|item| item.held == Held::Free);
+        Ok(free.map(|item| item.bytes).sum())
+    }
+
+    /// What is still too much; what is in the trash is on its way out.
+    fn excess_after(&self, policy: &Policy, removed: &Removed, emptied: bool) -> Result<u64> {
+        let excess = self.excess(policy)?;
+        Ok(if emptied {
+            excess
+        } else {
+            let over = Policy {
+                keep_free: None,
+                ..*policy
+            };
+            self.excess(&over)?
+                .max(excess.saturating_sub(removed.bytes()))
+        })
+    }
+
+    fn collect_once(&self, policy: &Policy, wait: bool) -> Result<Removed> {
+        if self.excess(policy)? == 0 && policy.max_age.is_none() {
+            return Ok(Removed::default());
+        }
+        let now = nanos(SystemTime::now());
+        let removed = self.remove(
+            |tx, items| {
+                // Again, for another process may have done it meanwhile.
+                let excess = self.excess_of(policy, total(tx)?)?;
+                // A little more, so that the next step has room as well.
+                let spare = policy.max_size.map_or(0, |most| most / 20);
+                let mut needed = match excess {
+                    0 => 0,
+                    excess => excess + spare,
+                };
+                let (old, mut rest): (Vec<Item>, Vec<Item>) = items
+                    .into_iter()
+                    .filter(|i| i.held == Held::Free)
+                    .partition(|i| policy.max_age.is_some_and(|age| is_older(i, age, now)));
+                needed = needed.saturating_sub(old.iter().map(|i| i.bytes).sum());
+                rest.sort_by(|a, b| a.value(now).total_cmp(&b.value(now)));
+                let rest = rest.into_iter().take_while(|item| {
+                    let more = needed > 0;
+                    needed = needed.saturating_sub(item.bytes);
+                    more
+                });
+                Ok(old.into_iter().chain(rest).collect())
+            },
+            |_, _| Ok(0),
+        )?;
+        if wait {
+            self.empty_own_trash()?;
+        }
+        Ok(removed)
+    }
+
+    /// Forgets the older half of the images that have no name any more, but those that a process
+    /// uses. Returns how many.
+    pub(super) fn forget_nameless(&self) -> Result<usize> {
+        self.behind_gate(|leased| {
+            self.write(|tx| {
+                let configs: Vec<String> = {
+                    let sql = "SELECT config FROM images WHERE name IS NULL ORDER BY created";
+                    let mut query = tx.prepare_cached(sql)?;
+                    let rows = query.query_map([], |row| row.get(0))?;
+                    rows.collect::<rusqlite::Result<_>>()?
+                };
+                let mut free = Vec::new();
+                for config in configs {
+                    if !leased(&config)? {
+                        free.push(config);
+                    }
+                }
+                free.truncate(free.len().div_ceil(2));
+                let names = serde_json::to_string(&free).unwrap_or_else(|_| "[]".into());
+                let sql = "DELETE FROM images WHERE name IS NULL
+                           AND config IN (SELECT value FROM json_each(?1))";
+                Ok(tx.execute(sql, [names])?)
+            })
+        })
+    }
+}

@@ -1,0 +1,61 @@
+//! Why a layer is refused, and how much of one is too much.
+
+use std::io;
+
+/// Why a layer was refused.
+#[derive(Debug, thiserror::Error)]
+pub enum LayerError {
+    /// The input failed.
+    #[error("layer cannot be read")]
+    Io(#[from] io::Error),
+    /// The input ends inside a header or a file.
+    #[error("layer ends in the middle of an entry")]
+    Truncated,
+    /// A block that is no tar header.
+    #[error("layer has a damaged header at byte {0}")]
+    BadHeader(u64),
+    /// An extended header breaks the format.
+    #[error("layer has a damaged extended header before byte {0}")]
+    BadExtension(u64),
+    /// A path or link target that leaves the root, has a NUL byte or is too long.
+    #[error("layer has the unsafe path `{0}`")]
+    UnsafePath(String),
+    /// A number that does not fit.
+    #[error("layer gives `{path}` an impossible {field}")]
+    BadNumber {
+        /// The entry.
+        path: String,
+        /// Which number.
+        field: &'static str,
+    },
+    /// A kind of entry that is not supported.
+    #[error("layer entry `{path}` is of the unsupported kind {kind}")]
+    Unsupported {
+        /// The entry.
+        path: String,
+        /// What it is.
+        kind: String,
+    },
+    /// More than [`Limits`] allow.
+    #[error("layer has more {0} than allowed")]
+    TooMuch(&'static str),
+}
+
+/// How much a layer may hold.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Limits {
+    /// Entries, removals included.
+    pub entries: u64,
+    /// Bytes of file data, unpacked.
+    pub bytes: u64,
+}
+
+impl Default for Limits {
+    /// 16 million entries and 1 TiB.
+    fn default() -> Self {
+        Self {
+            entries: 16 << 20,
+            bytes: 1 << 40,
+        }
+    }
+}
