@@ -1,0 +1,356 @@
+//! One `--output`, as it is written.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+
+use kiln_executor::export::{ArchiveForm, LayerForm};
+use kiln_image::{Compression, Reference};
+
+use super::annotations::Annotations;
+use super::dest::{Dest, dest};
+
+/// One `--output`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Output {
+    pub(super) kind: Kind,
+    pub(super) annotations: Annotations,
+    /// The image is pushed under its names as well.
+    pub(super) push: bool,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Kind {
+    /// The store, under these names too.
+    Image(Vec<Reference>),
+    /// An archive, or a directory with an OCI layout.
+    Archive {
+        form: ArchiveForm,
+        layers: LayerForm,
+        names: Vec<Reference>,
+        dest: Dest,
+        directory: bool,
+    },
+    /// The files in a directory.
+    Local(PathBuf),
+    /// The files as a tar.
+    Tar(Dest),
+    /// Nowhere: the cache has it.
+    CacheOnly,
+}
+
+/// Why an annotation of a manifest's descriptor is refused.
+pub(super) const NO_ENTRY: &str = "only the index of an archive describes manifests: write type=oci or \
+                        type=docker with dest=FILE";
+
+impl Kind {
+    /// Whether it is an image, which has a manifest sooner or later.
+    pub(super) fn has_manifest(&self) -> bool {
+        matches!(self, Self::Image(_) | Self::Archive { .. })
+    }
+
+    /// Whether an index comes with it that describes the manifest.
+    pub(super) fn has_entry(&self) -> bool {
+        matches!(self, Self::Archive { .. })
+    }
+}
+
+impl Output {
+    pub(super) fn uses_stdout(&self) -> bool {
+        matches!(
+            &self.kind,
+            Kind::Tar(Dest::Stdout)
+                | Kind::Archive {
+                    dest: Dest::Stdout,
+                    ..
+                }
+        )
+    }
+}
+
+/// Takes comma-separated fields apart; a field may be in double quotes, which are doubled inside.
+fn split_fields(text: &str) -> Result<Vec<String>, String> {
+    let mut out = vec![String::new()];
+    let (mut quoted, mut chars) = (false, text.chars().peekable());
+    while let Some(c) = chars.next() {
+        let field = out.last_mut().ok_or("it is empty")?;
+        match c {
+            '"' if quoted && chars.peek() == Some(&'"') => {
+                field.push('"');
+                chars.next();
+            }
+            '"' if quoted => quoted = false,
+            '"' if field.is_empty() => quoted = true,
+            ',' if !quoted => out.push(String::new()),
+            c => field.push(c),
+        }
+    }
+    if quoted {
+        Err("a quote is not closed".into())
+    } else {
+        Ok(out)
+    }
+}
+
+fn switch(key: &str, value: &str) -> Result<bool, String> {
+    match value {
+        "true" | "1" => Ok(true),
+        "false" | "0" => Ok(false),
+        _ => Err(format!("`{key}` is true or false, not `{value}`")),
+    }
+}
+
+fn compression(text: &str) -> Result<Compression, String> {
+    match text {
+        "gzip" => Ok(Compression::Gzip),
+        "zstd" => Ok(Compression::Zstd),
+        "uncompressed" => Ok(Compression::None),
+        _ => Err(format!(
+            "`{text}` is no compression: gzip, zstd or uncompressed"
+        )),
+    }
+}
+
+/// Reads one `--output`.
+pub(super) fn parse(text: &str) -> Result<Output, String> {
+    let fields = split_fields(text)?;
+    let plain = |kind| {
+        Ok(Output {
+            kind,
+            annotations: Annotations::default(),
+            push: false,
+        })
+    };
+    if let [only] = fields.as_slice()
+        && !only.contains('=')
+    {
+        return match only.as_str() {
+            "" => Err("it is empty".into()),
+            "-" => plain(Kind::Tar(Dest::Stdout)),
+            path => plain(Kind::Local(path.into())),
+        };
+    }
+    let mut values: BTreeMap<&str, &str> = BTreeMap::new();
+    let mut annotations = Annotations::default();
+    for field in &fields {
+        let (key, value) = field
+            .split_once('=')
+            .ok_or_else(|| format!("`{field}` is not NAME=VALUE"))?;
+        if let Some(rest) = key.strip_prefix("annotation") {
+            let (place, key) = rest.split_once('.').unwrap_or((rest, ""));
+            annotations.add(place.trim_start_matches('-'), key, value)?;
+        } else if values.insert(key, value).is_some() {
+            return Err(format!("`{key}` is there twice"));
+        }
+    }
+    let kind = values.remove("type").ok_or("it has no type")?;
+    let to = values.remove("dest").filter(|d| !d.is_empty());
+    let is_image = matches!(kind, "image" | "registry") || kind == "docker" && to.is_none();
+    let push = match values.get("push").filter(|_| is_image) {
+        Some(text) => switch("push", text)?,
+        None => kind == "registry",
+    };
+    if is_image {
+        values.remove("push");
+    }
+    let kind = match kind {
+        // Pushed or not, the image is in the store as well.
+        "image" | "registry" => Kind::Image(names(&mut values)?),
+        "oci" => archive(ArchiveForm::Oci, to, &mut values)?,
+        // Without a file it is for the local store of images, which is kiln's own.
+        "docker" if to.is_none() => Kind::Image(names(&mut values)?),
+        "docker" => archive(ArchiveForm::Docker, to, &mut values)?,
+        "local" => match to {
+            None => return Err("it needs dest=DIRECTORY".into()),
+            Some("-") => {
+                return Err("a directory cannot go to standard output; use type=tar".into());
+            }
+            Some(to) => Kind::Local(to.into()),
+        },
+        "tar" => Kind::Tar(to.map_or(Dest::Stdout, dest)),
+        "cacheonly" => Kind::CacheOnly,
+        other => {
+            return Err(format!(
+                "unknown type `{other}`: image, registry, oci, docker, local, tar or cacheonly"
+            ));
+        }
+    };
+    if let Some(key) = values.keys().next() {
+        return Err(format!("`{key}` is not an option of this type"));
+    }
+    if !annotations.manifest.is_empty() && !kind.has_manifest() {
+        return Err("files have no manifest to annotate".into());
+    }
+    if !annotations.entry.is_empty() && !kind.has_entry() {
+        return Err(NO_ENTRY.into());
+    }
+    Ok(Output {
+        kind,
+        annotations,
+        push,
+    })
+}
+
+fn names(values: &mut BTreeMap<&str, &str>) -> Result<Vec<Reference>, String> {
+    let text = values.remove("name").unwrap_or_default();
+    text.split(',')
+        .filter(|n| !n.is_empty())
+        .map(|n| Reference::parse(n).map_err(|e| format!("name `{n}`: {e}")))
+        .collect()
+}
+
+fn archive(
+    form: ArchiveForm,
+    to: Option<&str>,
+    values: &mut BTreeMap<&str, &str>,
+) -> Result<Kind, String> {
+    let names = names(values)?;
+    let mut layers = LayerForm {
+        compression: Compression::Gzip,
+        level: None,
+        all: false,
+    };
+    if let Some(text) = values.remove("compression") {
+        layers.compression = compression(text)?;
+    }
+    if let Some(text) = values.remove("compression-level") {
+        let range = match layers.compression {
+            Compression::Gzip => 0..=9,
+            Compression::Zstd => -7..=22,
+            _ => return Err("nothing is compressed, so there is no compression-level".into()),
+        };
+        let level = text.parse().ok().filter(|level| range.contains(level));
+        let (from, to) = (range.start(), range.end());
+        layers.level = Some(
+            level.ok_or_else(|| format!("compression-level is {from} to {to}, not `{text}`"))?,
+        );
+    }
+    if let Some(text) = values.remove("force-compression") {
+        layers.all = switch("force-compression", text)?;
+    }
+    if let Some(text) = values.remove("oci-mediatypes")
+        && !switch("oci-mediatypes", text)?
+    {
+        return Err("archives are written with OCI's media types only".into());
+    }
+    let directory = match values.remove("tar") {
+        Some(text) => !switch("tar", text)?,
+        None => false,
+    };
+    let dest = to.map_or(Dest::Stdout, dest);
+    if directory && (form == ArchiveForm::Docker || dest == Dest::Stdout) {
+        return Err("tar=false is for type=oci with dest=DIRECTORY".into());
+    }
+    Ok(Kind::Archive {
+        form,
+        layers,
+        names,
+        dest,
+        directory,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn kind(text: &str) -> Kind {
+        parse(text).unwrap_or_else(|e| panic!("{text}: {e}")).kind
+    }
+
+    #[test]
+    fn options_say_what_is_written_where() {
+        let file = |p: &str| Dest::File(p.into());
+        assert_eq!(kind("out"), Kind::Local("out".into()));
+        assert_eq!(kind("-"), Kind::Tar(Dest::Stdout));
+        assert_eq!(kind("type=local,dest=a b"), Kind::Local("a b".into()));
+        assert_eq!(kind("type=tar"), Kind::Tar(Dest::Stdout));
+        assert_eq!(kind("\"type=tar\",\"dest=a,b\""), Kind::Tar(file("a,b")));
+        assert_eq!(kind("type=cacheonly"), Kind::CacheOnly);
+        assert_eq!(kind("type=docker"), Kind::Image(vec![]));
+        for (text, push) in [
+            ("type=image", false),
+            ("type=image,push=true", true),
+            ("type=registry", true),
+            ("type=registry,push=false", false),
+            ("type=docker,push=1", true),
+        ] {
+            let output = parse(text).unwrap();
+            assert_eq!((output.kind, output.push), (Kind::Image(vec![]), push));
+        }
+        let names = ["a:1", "b:2"]
+            .map(|n| Reference::parse(n).unwrap())
+            .to_vec();
+        assert_eq!(
+            kind("type=image,\"name=a:1,b:2\",push=false"),
+            Kind::Image(names.clone())
+        );
+        let layers = LayerForm {
+            compression: Compression::Zstd,
+            level: Some(9),
+            all: true,
+        };
+        let wanted = Kind::Archive {
+            form: ArchiveForm::Oci,
+            layers,
+            names: names[..1].to_vec(),
+            dest: file("d"),
+            directory: true,
+        };
+        let text = "type=oci,dest=d,tar=false,name=a:1,compression=zstd,compression-level=9";
+        assert_eq!(kind(&format!("{text},force-compression=true")), wanted);
+        let output = parse(
+            "type=oci,annotation.a=1,annotation-manifest.b=2,annotation-manifest-descriptor.c=3",
+        )
+        .unwrap();
+        assert_eq!(output.annotations.manifest.len(), 2);
+        assert_eq!(output.annotations.entry["c"], "3");
+    }
+
+    #[test]
+    fn what_is_not_understood_is_refused() {
+        for text in [
+            "",
+            "type=nonsense",
+            "dest=x",
+            "type=local",
+            "type=local,dest=-",
+            "type=oci,dest=x,compression=lzma",
+            "type=oci,dest=x,compression-level=10",
+            "type=oci,dest=x,compression=uncompressed,compression-level=1",
+            "type=oci,dest=x,tar=maybe",
+            "type=oci,tar=false",
+            "type=docker,dest=x,tar=false",
+            "type=tar,name=x",
+            "type=tar,dest=a,dest=b",
+            "type=image,name=A",
+            "type=image,push=maybe",
+            "type=tar,push=true",
+            "type=oci,push=true,dest=x",
+            "type=oci,annotation-index.a=b",
+            "type=oci,annotation-other.a=b",
+            "type=local,dest=x,annotation.a=b",
+            "type=tar,annotation.a=b",
+            "type=cacheonly,annotation-manifest.a=b",
+            "type=image,annotation-manifest-descriptor.a=b",
+            "type=oci,annotation=b",
+            "type=\"tar",
+            "\"type=tar",
+        ] {
+            assert!(parse(text).is_err(), "{text}");
+        }
+        let mut all = Annotations::default();
+        for (text, good) in [
+            ("a=b", true),
+            ("manifest:c=d", true),
+            ("manifest[linux/amd64]:c=d", true),
+            ("manifest-descriptor:e=f", true),
+            ("example.com:8080/x=y", true),
+            ("index:a=b", false),
+            ("a", false),
+            ("=b", false),
+        ] {
+            assert_eq!(all.option(text).is_ok(), good, "{text}");
+        }
+        assert_eq!((all.manifest.len(), all.entry.len()), (3, 1));
+    }
+}
