@@ -9,7 +9,7 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant, SystemTime};
 
-use tokio::sync::{OnceCell, Semaphore, oneshot};
+use tokio::sync::{Semaphore, oneshot};
 use tokio_util::sync::CancellationToken;
 
 use crate::event::{Counts, Event, Events, Outcome};
@@ -20,9 +20,12 @@ use crate::ports::{
     Arrival, Committed, Fetched, Pending, PortError, Solved, Sourced, Step, Worker,
 };
 
+use cells::{Busy, Cell, Done, Later};
+
 /// How long explanations may take after a failure.
 const LAST_WORDS: Duration = Duration::from_millis(200);
 
+mod cells;
 mod reads;
 mod step;
 mod story;
@@ -214,67 +217,6 @@ pub async fn solve<W: Worker>(
         made,
         counts,
     })
-}
-
-/// A value that arrives once, for many.
-#[derive(Clone, Debug)]
-struct Later<T>(tokio::sync::watch::Receiver<Option<Result<T, PortError>>>);
-
-impl<T: Clone + Send + Sync> Later<T> {
-    fn now(value: T) -> Self {
-        Self(tokio::sync::watch::channel(Some(Ok(value))).1)
-    }
-
-    async fn wait(&self) -> Result<T, PortError> {
-        let mut from = self.0.clone();
-        match from.wait_for(Option::is_some).await {
-            Ok(value) => value.clone().unwrap_or_else(|| Err(PortError::cancelled())),
-            Err(_) => Err(PortError::cancelled()),
-        }
-    }
-}
-
-/// A vertex that has its result.
-#[derive(Clone)]
-struct Done<O> {
-    solved: Solved<O>,
-    /// The definition: the op and those of its inputs, without any content.
-    definition: Key,
-    /// The result as the cache holds it, once it does.
-    committed: Later<Committed<O>>,
-    outcome: Outcome,
-    /// A source whose files are not here: whether it is fetched is not known yet.
-    arrival: Option<Arrival>,
-}
-
-/// A vertex that may still need the results of others, or whoever uses the targets.
-struct Busy(Arc<tokio::sync::watch::Sender<usize>>);
-
-impl Busy {
-    fn new(all: &Arc<tokio::sync::watch::Sender<usize>>) -> Self {
-        all.send_modify(|n| *n += 1);
-        Self(all.clone())
-    }
-}
-
-impl Drop for Busy {
-    fn drop(&mut self) {
-        self.0.send_modify(|n| *n = n.saturating_sub(1));
-    }
-}
-
-struct Cell<O> {
-    done: OnceCell<Done<O>>,
-    ready: tokio::sync::Notify,
-}
-
-impl<O> Default for Cell<O> {
-    fn default() -> Self {
-        Self {
-            done: OnceCell::new(),
-            ready: tokio::sync::Notify::new(),
-        }
-    }
 }
 
 struct Run<W: Worker> {

@@ -21,9 +21,11 @@ pub mod process;
 pub mod pty;
 mod root_dir;
 pub mod seccomp;
+mod stat;
 pub mod system;
 pub mod xattr;
 
 pub use error::{FsError, Result};
 pub use new_file::{Attributes, NewFile};
-pub use root_dir::{DirEntry, FileKind, RootDir, Stat};
+pub use root_dir::{DirEntry, RootDir};
+pub use stat::{FileKind, Stat};

@@ -7,7 +7,8 @@ use std::path::{Path, PathBuf};
 use rustix::fs::{self, Gid, Mode, Timespec, Timestamps, Uid};
 
 use crate::error::{Context as _, Result};
-use crate::root_dir::{RootDir, Stat};
+use crate::root_dir::RootDir;
+use crate::stat::Stat;
 use crate::xattr;
 
 /// A new file. All that it gets comes through its descriptor, so that no path is looked up again, and

@@ -4,7 +4,8 @@ use kiln_parser::flags::{FlagError, parse_bool_flag, parse_chmod};
 use kiln_parser::{Flag, Instruction, Text};
 
 use super::error::LowerError;
-use super::stage::{Build, State};
+use super::stage::Build;
+use super::state::State;
 use crate::plan::ModeChange;
 
 impl Build<'_> {

@@ -9,7 +9,8 @@ use super::error::LowerError;
 use super::flags::{find, flag_error};
 use super::ports::Parts;
 use super::run::{cwd, resolve_path, shell};
-use super::stage::{Build, Place, State};
+use super::stage::{Build, Place};
+use super::state::State;
 use crate::lint;
 use crate::plan::{Action, File, Mkdir, Op};
 

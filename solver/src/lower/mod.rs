@@ -14,6 +14,7 @@ mod ports;
 mod run;
 mod stage;
 mod stages;
+mod state;
 mod targets;
 #[cfg(test)]
 mod tests;

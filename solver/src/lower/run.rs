@@ -6,7 +6,8 @@ use kiln_parser::{Command, Form, Heredoc, Instruction, Lookup as _, Text};
 use super::args::PROXY_ARGS;
 use super::error::LowerError;
 use super::flags::flag_error;
-use super::stage::{BUILD_CONTEXT, Build, Place, State};
+use super::stage::{BUILD_CONTEXT, Build, Place};
+use super::state::State;
 use crate::plan::{
     BuildPlatform, CacheMount, Exec, ExecDevice, ExecMount, MountKind, Network, Op, SecretMount,
     Security, Sharing, SshMount, VertexId,

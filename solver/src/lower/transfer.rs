@@ -6,7 +6,8 @@ use kiln_parser::{Heredoc, Ignore, Instruction, SourceArg, Span, Transfer};
 
 use super::error::LowerError;
 use super::run::{cwd, resolve_path};
-use super::stage::{BUILD_CONTEXT, Build, Place, State};
+use super::stage::{BUILD_CONTEXT, Build, Place};
+use super::state::State;
 use crate::explain::Origin;
 use crate::lint::files::check_source;
 use crate::plan::{

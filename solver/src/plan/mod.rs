@@ -2,6 +2,8 @@
 //!
 //! It holds no Dockerfile notion: what an instruction means has been decided when it is lowered.
 
+mod exec;
+mod file;
 mod glob;
 mod op;
 #[cfg(test)]
@@ -13,12 +15,13 @@ use std::fmt::Write as _;
 use petgraph::Direction;
 use petgraph::graph::{DiGraph, NodeIndex};
 
-pub use glob::{Glob, has_wildcard};
-pub use op::{
-    Action, BuildPlatform, CacheMount, Copy, Exec, ExecDevice, ExecMount, File, Merge, Mkdir,
-    ModeChange, ModeFunction, MountKind, Network, Op, PathFilter, SecretMount, Security, Sharing,
-    Source, SourceKind, SshMount, Ulimit, WriteFile,
+pub use exec::{
+    CacheMount, Exec, ExecDevice, ExecMount, MountKind, Network, SecretMount, Security, Sharing,
+    SshMount, Ulimit,
 };
+pub use file::{Action, Copy, File, Merge, Mkdir, ModeChange, ModeFunction, PathFilter, WriteFile};
+pub use glob::{Glob, has_wildcard};
+pub use op::{BuildPlatform, Op, Source, SourceKind};
 
 use crate::explain::{Forced, Origin};
 use crate::key::{ContentKey, Encoder};
