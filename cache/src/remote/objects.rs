@@ -22,8 +22,12 @@ use super::inline::for_host;
 use super::sending::Sending;
 use super::spec::{S3Spec, SpecError, endpoint, host_part};
 use super::words::Secrets;
-use super::{MAX_RECORD, RemoteError};
+use super::{MAX_RECORD, RemoteError, transfer_time};
+
 use crate::store::Store;
+
+/// Bytes of a layer that are sent in one request.
+const PART: usize = 10 << 20;
 
 /// Why there was no connection to a server; none if there was one.
 fn unreachable(error: &Error) -> Option<String> {
@@ -67,7 +71,8 @@ impl Objects {
     pub(super) fn s3(spec: &S3Spec) -> Result<Self, SpecError> {
         let options = ClientOptions::new()
             .with_connect_timeout(Duration::from_secs(5))
-            .with_read_timeout(Duration::from_secs(20))
+            // The client's clock runs while it sends a part, too. What stalls is given up before.
+            .with_read_timeout(transfer_time(PART as u64))
             .with_timeout_disabled();
         let retry = RetryConfig {
             backoff: BackoffConfig {
@@ -254,7 +259,7 @@ impl Objects {
         let why =
             |e: std::io::Error| RemoteError::failed(action)(self.secrets.hide(&e.to_string()));
         let mut from = file.open(0).await.map_err(why)?;
-        let mut to = BufWriter::new(self.store.clone(), path);
+        let mut to = BufWriter::with_capacity(self.store.clone(), path, PART);
         if let Err(e) = tokio::io::copy(&mut from, &mut to).await {
             // What was sent so far is of no use to anybody.
             let _ = to.abort().await;

@@ -233,10 +233,10 @@ impl Worker for Arc<Memory> {
     ) -> impl Future<Output = Result<Committed<Tree>, PortError>> + Send + 'static {
         let memory = self.clone();
         async move {
-            let (key, inputs) = record.key.await.map_err(|_| PortError::cancelled())?;
             if let Some(slow) = memory.slow_hash {
                 tokio::time::sleep(slow).await;
             }
+            let (key, inputs) = record.key.await.map_err(|_| PortError::cancelled())?;
             let base = match &record.base {
                 Some(base) => base.identity.wait().await?,
                 None => Identity::empty(),
