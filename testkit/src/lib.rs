@@ -5,6 +5,7 @@
 
 pub mod fault;
 pub mod image;
+pub mod port;
 pub mod registry;
 
 pub use fault::{FaultServer, Reply, Seen, Verdict};

@@ -1,12 +1,14 @@
 //! The reference registry (`docker-registry`, also known as distribution) as a process.
 
-use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
+use std::net::{Ipv4Addr, TcpListener};
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
 use tempfile::TempDir;
+
+use crate::port::listens;
 
 /// How long the registry may take to listen.
 const START: Duration = Duration::from_secs(20);
@@ -124,10 +126,7 @@ impl RegistryProcess {
                 }
                 bail!("docker-registry ended: {log}");
             }
-            let address = SocketAddr::from((Ipv4Addr::LOCALHOST, port));
-            // Where nobody listens, a connection may meet itself: it got this very port.
-            let connected = TcpStream::connect(address);
-            if connected.is_ok_and(|c| c.local_addr().is_ok_and(|own| own != address)) {
+            if listens(&registry.child, port) {
                 return Ok(Some(registry));
             }
             std::thread::sleep(Duration::from_millis(20));

@@ -7,6 +7,7 @@ use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
+use kiln_testkit::port::listens;
 use tempfile::TempDir;
 
 use crate::setting;
@@ -85,9 +86,7 @@ fn start(
             .unwrap_or_else(|e| panic!("{program}: {e}"));
         let until = Instant::now() + Duration::from_secs(60);
         while child.try_wait().unwrap().is_none() && Instant::now() < until {
-            // Where nobody listens, a connection may meet itself: it got this very port.
-            let connected = TcpStream::connect((address, port));
-            if connected.is_ok_and(|c| c.local_addr().is_ok_and(|own| own.port() != port)) {
+            if listens(&child, port) {
                 return Running {
                     child,
                     address: format!("{address}:{port}"),
