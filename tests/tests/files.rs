@@ -534,12 +534,12 @@ fn a_tree_of_more_directories_than_a_process_may_open_is_copied() {
         "context",
         &[("Dockerfile", "FROM busybox\nCOPY src /out\n")],
     );
-    for number in 0..300 {
+    for number in 0..600 {
         context.write(&format!("src/{number}/file"), number.to_string());
     }
-    lab.build(&context).tag("x").after("ulimit -n 128").built();
+    lab.build(&context).tag("x").after("ulimit -n 256").built();
     let all = lab.run("x", &["sh", "-c", "cat /out/*/file | wc -c"]);
-    assert_eq!(all.trim(), (10 + 90 * 2 + 200 * 3).to_string());
+    assert_eq!(all.trim(), (10 + 90 * 2 + 500 * 3).to_string());
 }
 
 #[test]
