@@ -352,7 +352,7 @@ pub struct Record<O> {
     pub took: std::time::Duration,
     /// Whether an older layer of the same content may take the place of the new one.
     pub unused: Unused,
-    /// Other steps do not begin before the identity of the result is known.
+    /// Other steps wait for the identity of the result, at least for a while: they may be cached.
     pub awaited: bool,
     /// The result is for this build alone: nothing is written down, and the layer stays the
     /// caller's to throw away.

@@ -245,7 +245,7 @@ impl<W: Worker> Run<W> {
             started,
             took,
             unused: unused.clone(),
-            awaited: is_used && !only_reruns && (replaceable || self.options.shared),
+            awaited: is_used && !only_reruns,
             unrecorded: self.options.unrecorded,
         };
         let below = record.base.as_ref().and_then(|base| base.identity.now());
