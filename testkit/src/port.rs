@@ -2,7 +2,7 @@
 
 use std::process::Child;
 
-/// Whether a process itself listens on a TCP port of this network namespace. To connect to the port
+/// Whether a process itself listens on a TCP port of its network namespace. To connect to the port
 /// does not tell: another process may have taken it first, or a connection may meet itself.
 #[must_use]
 pub fn listens(process: &Child, port: u16) -> bool {
@@ -16,7 +16,8 @@ pub fn listens(process: &Child, port: u16) -> bool {
             inode.strip_suffix(']').map(ToOwned::to_owned)
         })
         .collect();
-    ["/proc/net/tcp", "/proc/net/tcp6"].iter().any(|table| {
+    ["tcp", "tcp6"].iter().any(|table| {
+        let table = format!("/proc/{}/net/{table}", process.id());
         let table = std::fs::read_to_string(table).unwrap_or_default();
         table.lines().any(|line| {
             // Local address, remote address, state, and further on the inode.
