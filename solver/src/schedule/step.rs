@@ -10,7 +10,7 @@ use super::{Done, Inputs, Later, Run};
 use crate::event::Outcome;
 use crate::explain::Reason;
 use crate::key::Key;
-use crate::plan::{Op, Vertex};
+use crate::plan::{Op, Vertex, VertexId};
 use crate::ports::{
     Committed, Hit, Lookup, Made, Pending, PortError, Record, Solved, Step, Unused, Worker,
 };
@@ -233,10 +233,12 @@ impl<W: Worker> Run<W> {
         let (send_key, receive_key) = oneshot::channel();
         let output = made.output.clone();
         let unused = Unused::new(replaceable);
-        // What runs again in any case asks no cache for what follows from this result.
+        // What runs again on this result in any case asks no cache for what follows from it. What reads
+        // files of it remembers what it found under the identity.
         let mut users = self.plan.users(step.vertex).peekable();
         let is_used = users.peek().is_some();
-        let only_reruns = is_used && users.all(|user| user.ignore_cache.is_some());
+        let only_reruns =
+            is_used && users.all(|u| u.ignore_cache.is_some() && is_only_base(u, step.vertex));
         let record = Record {
             key: receive_key,
             base: base_of(&vertex.op, inputs).cloned(),
@@ -301,4 +303,18 @@ impl<W: Worker> Run<W> {
             arrival: None,
         })
     }
+}
+
+/// Whether a vertex uses another as what it starts from, and for nothing else.
+fn is_only_base(user: &Vertex, of: VertexId) -> bool {
+    let on_base = match &user.op {
+        Op::Exec(op) => op.on_base,
+        Op::File(op) => op.on_base,
+        _ => false,
+    };
+    on_base
+        && user
+            .inputs
+            .split_first()
+            .is_some_and(|(base, rest)| *base == of && !rest.contains(&of))
 }
