@@ -2,6 +2,8 @@
 
 use std::process::ExitCode;
 
+use kiln_image::with_causes;
+
 use crate::ui;
 
 /// A command that did not succeed: what to print, and the exit code.
@@ -63,24 +65,9 @@ impl Failure {
     }
 }
 
-/// An error with all its causes in one line; a cause that its error already told is left out.
-pub(crate) fn chain(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut source = error.source();
-    while let Some(cause) = source {
-        let cause_text = cause.to_string();
-        if !text.contains(&cause_text) {
-            text.push_str(": ");
-            text.push_str(&cause_text);
-        }
-        source = cause.source();
-    }
-    text
-}
-
 impl From<kiln_executor::Error> for Failure {
     fn from(error: kiln_executor::Error) -> Self {
-        let message = chain(&error);
+        let message = with_causes(&error);
         let port = kiln_solver::ports::PortError::from(error);
         Self {
             hint: port.hint,
@@ -95,7 +82,7 @@ macro_rules! from_error {
         fn from(error: $t) -> Self {
             Self {
                 no_space: kiln_cache::is_no_space(&error),
-                ..Self::new(chain(&error))
+                ..Self::new(with_causes(&error))
             }
         }
     })* };
@@ -124,7 +111,7 @@ impl From<kiln_cache::Error> for Failure {
         };
         let failure = Self {
             no_space: error.is_no_space(),
-            ..Self::new(chain(&error))
+            ..Self::new(with_causes(&error))
         };
         match hint {
             Some(hint) => failure.with_hint(hint),

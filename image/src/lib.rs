@@ -7,6 +7,7 @@
 #![forbid(unsafe_code)]
 
 pub mod archive;
+mod causes;
 pub mod compression;
 pub mod config;
 pub mod descriptor;
@@ -20,6 +21,7 @@ pub mod reference;
 pub mod validate;
 pub mod verify;
 
+pub use causes::{innermost, with_causes};
 pub use compression::Compression;
 pub use config::{ContainerConfig, Healthcheck, History, ImageConfig, RootFs};
 pub use descriptor::{Descriptor, media_type};

@@ -4,6 +4,7 @@ use std::fmt;
 use std::io;
 use std::time::Duration;
 
+use kiln_image::innermost;
 use kiln_image::manifest::ManifestError;
 use kiln_image::verify::Mismatch;
 use serde::Deserialize;
@@ -180,20 +181,6 @@ fn places(answers: &[(String, RegistryError)]) -> String {
         }
     };
     answers.iter().map(one).collect::<Vec<_>>().join("; ")
-}
-
-/// The last of an error's causes, which says most; but below a failed look-up of a name there are only
-/// the resolver's own notes.
-#[must_use]
-pub fn innermost(error: &(dyn std::error::Error + 'static)) -> String {
-    let mut at = error;
-    while let Some(cause) = at.source() {
-        at = cause;
-        if at.to_string() == "dns error" {
-            break;
-        }
-    }
-    at.to_string()
 }
 
 impl RegistryError {

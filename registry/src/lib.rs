@@ -22,6 +22,6 @@ pub use auth::{
 };
 pub use client::Client;
 pub use config::{MirrorUrl, RegistryConfig, RetryPolicy, TlsConfig};
-pub use error::{ApiError, RegistryError, innermost};
+pub use error::{ApiError, RegistryError};
 pub use io::{BlobReader, BlobSink, BlobSource, FileSink, FileSource, MemorySink};
 pub use push::Pushed;

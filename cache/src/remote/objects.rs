@@ -34,7 +34,7 @@ fn unreachable(error: &Error) -> Option<String> {
     let mut at: &(dyn std::error::Error + 'static) = error;
     loop {
         if let Some(http) = at.downcast_ref::<HttpError>() {
-            return (http.kind() == HttpErrorKind::Connect).then(|| kiln_registry::innermost(http));
+            return (http.kind() == HttpErrorKind::Connect).then(|| kiln_image::innermost(http));
         }
         at = at.source()?;
     }

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use kiln_image::{Descriptor, ImageManifest, Manifest, Reference, media_type};
+use kiln_image::{Descriptor, ImageManifest, Manifest, Reference, media_type, with_causes};
 use kiln_registry::{BlobReader, BlobSource, Client, FileSink, MemorySink, Pushed, RegistryError};
 
 use super::RemoteError;
@@ -43,21 +43,9 @@ fn failed(action: &'static str) -> impl Fn(RegistryError) -> RemoteError {
         Some(why) => RemoteError::Unreachable { why },
         None => RemoteError::Failed {
             action,
-            why: words(&error),
+            why: with_causes(&error),
         },
     }
-}
-
-/// An error with its causes.
-fn words(error: &RegistryError) -> String {
-    let mut why = error.to_string();
-    let mut source = std::error::Error::source(error);
-    while let Some(cause) = source {
-        why.push_str(": ");
-        why.push_str(&cause.to_string());
-        source = cause.source();
-    }
-    why
 }
 
 /// Bytes of memory as a blob.
@@ -108,7 +96,7 @@ impl Registry {
                 e @ (RegistryError::Content { .. }
                 | RegistryError::Manifest { .. }
                 | RegistryError::TooLarge { .. }),
-            ) => Err(RemoteError::Refused(words(&e))),
+            ) => Err(RemoteError::Refused(with_causes(&e))),
             Err(e) => Err(failed("look a result up")(e)),
         }
     }
@@ -241,7 +229,7 @@ impl Registry {
                 match wrong {
                     true => RemoteError::Wrong {
                         action,
-                        why: words(&error),
+                        why: with_causes(&error),
                     },
                     false => failed(action)(error),
                 }
@@ -280,7 +268,7 @@ impl Registry {
             .map_err(|error| match &error {
                 RegistryError::Content { .. } => RemoteError::Wrong {
                     action: "fetch a layer",
-                    why: words(&error),
+                    why: with_causes(&error),
                 },
                 _ => failed("fetch a layer")(error),
             })?;

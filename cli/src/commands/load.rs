@@ -9,10 +9,10 @@ use std::process::ExitCode;
 use kiln_executor::BuildInputs;
 use kiln_image::archive::{Archive, ArchiveError};
 use kiln_image::descriptor::MAX_BLOB_SIZE;
-use kiln_image::{Platform, Reference};
+use kiln_image::{Platform, Reference, with_causes};
 
 use crate::engine::App;
-use crate::errors::{Failure, chain};
+use crate::errors::Failure;
 use crate::ui;
 
 /// Take images from an archive: of docker save, or an OCI layout
@@ -50,7 +50,7 @@ pub(crate) fn run(app: &App, args: &Args) -> Result<ExitCode, Failure> {
         None => read_stdin(scratch.path()),
     };
     let archive =
-        opened.map_err(|e| Failure::new(format!("cannot load {shown}: {}", chain(&e))))?;
+        opened.map_err(|e| Failure::new(format!("cannot load {shown}: {}", with_causes(&e))))?;
     let loaded = load(app, &engine, archive, &platform).map_err(|e| Failure {
         message: format!("cannot load {shown}: {}", e.message),
         ..e

@@ -3,10 +3,10 @@
 use std::process::ExitCode;
 
 use kiln_cache::Store;
-use kiln_image::Reference;
+use kiln_image::{Reference, with_causes};
 
 use crate::engine::App;
-use crate::errors::{Failure, chain};
+use crate::errors::Failure;
 use crate::ui;
 
 /// Remove images
@@ -72,7 +72,7 @@ fn remove(store: &Store, text: &str, force: bool) -> Result<(), Failure> {
     }
     store
         .remove_image(id)
-        .map_err(|e| Failure::new(chain(&e)))?;
+        .map_err(|e| Failure::new(with_causes(&e)))?;
     ui::data(&format!("Deleted: {id}"));
     Ok(())
 }

@@ -5,9 +5,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use kiln_cache::remote::{RemoteSpec, SigningKey, SpecError, VerifyingKey};
+use kiln_image::with_causes;
 use serde::Deserialize;
 
-use crate::errors::{Failure, chain};
+use crate::errors::Failure;
 
 /// Remote caches of every build of this host.
 #[derive(Debug, Default)]
@@ -70,7 +71,7 @@ impl CacheFile {
             });
             specs.collect::<Result<Vec<_>, _>>()
         };
-        let key = |e| Failure::new(format!("config file, [cache]: {}", chain(&e)));
+        let key = |e| Failure::new(format!("config file, [cache]: {}", with_causes(&e)));
         let sign = file.sign_key.map(|p| SigningKey::read(&p)).transpose();
         let sign = sign.map_err(key)?.map(Arc::new);
         let accept = match file.accept_keys {

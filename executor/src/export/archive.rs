@@ -11,7 +11,7 @@ use kiln_image::archive::{
 };
 use kiln_image::{
     Compression, Descriptor, Digest, ImageManifest, Manifest, Parsed, Platform, Reference,
-    media_type,
+    media_type, with_causes,
 };
 
 use super::assemble::Assembled;
@@ -87,13 +87,7 @@ enum Writer {
 }
 
 fn failed(error: &ArchiveError) -> Error {
-    let mut text = error.to_string();
-    let mut source = std::error::Error::source(error);
-    while let Some(cause) = source {
-        text.push_str(": ");
-        text.push_str(&cause.to_string());
-        source = cause.source();
-    }
+    let text = with_causes(error);
     Error::Other(format!("cannot write the archive: {text}"))
 }
 

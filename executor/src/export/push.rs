@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use bytes::Bytes;
 use futures_util::{StreamExt as _, TryStreamExt as _};
-use kiln_image::{Descriptor, Reference, media_type};
+use kiln_image::{Descriptor, Reference, media_type, with_causes};
 use kiln_registry::{FileSource, Pushed, RegistryError};
 
 use super::archive::{ArchiveForm, ExportImage};
@@ -19,13 +19,7 @@ const AT_ONCE: usize = 5;
 pub type PushWatch<'a> = dyn Fn(&Descriptor, Pushed) + Send + Sync + 'a;
 
 fn failed(to: &Reference, error: &RegistryError) -> Error {
-    let mut text = format!("cannot push `{}`: {error}", to.familiar());
-    let mut source = std::error::Error::source(error);
-    while let Some(cause) = source {
-        text.push_str(": ");
-        text.push_str(&cause.to_string());
-        source = cause.source();
-    }
+    let text = format!("cannot push `{}`: {}", to.familiar(), with_causes(error));
     if error.is_denied() {
         let hint = "pushing needs credentials in Docker's config file; `docker login` and others \
                     write them"

@@ -165,7 +165,7 @@ impl<'a> Target<'a> {
         }
     }
 
-    /// Whether the new layer has nothing at `at`, so that a file can be made without looking.
+    /// The new layer.
     pub(crate) fn upper(&self) -> &RootDir {
         &self.upper
     }

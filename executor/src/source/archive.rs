@@ -10,6 +10,7 @@ use kiln_image::compression::decoder;
 use kiln_image::descriptor::media_type;
 use kiln_image::{
     Algorithm, Compression, Descriptor, Digest, ImageConfig, Manifest, Platform, Reference,
+    with_causes,
 };
 
 use super::image::platform_manifest;
@@ -39,14 +40,7 @@ pub(super) struct TakenIn {
 }
 
 pub(super) fn broken(error: &ArchiveError) -> Error {
-    let mut text = error.to_string();
-    let mut source = std::error::Error::source(error);
-    while let Some(cause) = source {
-        text.push_str(": ");
-        text.push_str(&cause.to_string());
-        source = cause.source();
-    }
-    Error::Image(text)
+    Error::Image(with_causes(error))
 }
 
 impl Engine {

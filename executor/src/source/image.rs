@@ -2,7 +2,9 @@
 
 use kiln_cache::tree_of_image_layer;
 use kiln_image::descriptor::media_type;
-use kiln_image::{Descriptor, Digest, ImageConfig, ImageManifest, Manifest, Platform, Reference};
+use kiln_image::{
+    Descriptor, Digest, ImageConfig, ImageManifest, Manifest, Platform, Reference, with_causes,
+};
 use kiln_registry::MemorySink;
 use kiln_solver::key::Identity;
 use kiln_solver::ports::{Arrival, PortError, ResolvedImage, Resolver};
@@ -28,14 +30,7 @@ pub struct Pulled {
 
 #[expect(clippy::needless_pass_by_value, reason = "the form that map_err wants")]
 fn registry_error(e: kiln_registry::RegistryError) -> Error {
-    let mut text = e.to_string();
-    let mut source = std::error::Error::source(&e);
-    while let Some(cause) = source {
-        text.push_str(": ");
-        text.push_str(&cause.to_string());
-        source = cause.source();
-    }
-    Error::Registry(text)
+    Error::Registry(with_causes(&e))
 }
 
 /// The identity of an image's layers.

@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
+use kiln_image::with_causes;
 use reqwest::redirect::Policy;
 use reqwest::{Certificate, Client, ClientBuilder, Identity};
 use url::Url;
@@ -90,7 +91,7 @@ impl Http {
                 false => builder.read_timeout(self.config.read_timeout),
             }
         };
-        let finish = |builder: ClientBuilder| builder.build().map_err(|error| describe(&error));
+        let finish = |builder: ClientBuilder| builder.build().map_err(|error| with_causes(&error));
         match kind {
             // Without any authority to trust, so that hosts without certificates can use it.
             Kind::Plain(local) => {
@@ -137,17 +138,7 @@ impl Http {
 }
 
 fn identity(pem: &[u8]) -> Result<Identity, String> {
-    Identity::from_pem(pem).map_err(|error| format!("client certificate: {}", describe(&error)))
-}
-
-fn describe(error: &reqwest::Error) -> String {
-    let mut text = error.to_string();
-    let mut source = std::error::Error::source(error);
-    while let Some(inner) = source {
-        text = format!("{text}: {inner}");
-        source = inner.source();
-    }
-    text
+    Identity::from_pem(pem).map_err(|error| format!("client certificate: {}", with_causes(&error)))
 }
 
 /// Host and explicit port, as registries are named.
