@@ -1,16 +1,14 @@
 //! What a tar needs to know of the names of a layer, looked up ahead of the thread that writes it.
 
 use std::fs::File;
-use std::io::Read as _;
 use std::ops::Range;
 use std::os::fd::OwnedFd;
-use std::os::unix::ffi::OsStrExt as _;
 use std::path::Path;
 
-use kiln_image::{Entry, EntryKind, Timestamp};
-use kiln_sys::{FileKind, RootDir, Stat, xattr};
+use kiln_image::{Entry, EntryKind, read_full};
+use kiln_sys::{FileKind, RootDir, xattr};
 
-use super::is_image_xattr;
+use super::entry::tar_entry;
 use super::names::Name;
 use crate::error::{Error, Result};
 
@@ -89,20 +87,11 @@ impl Room<'_> {
         let Some(place) = place.filter(|_| size <= MOST_HELD) else {
             return Ok(Data::Open(fd));
         };
-        let mut file = File::from(fd);
-        let mut read = 0;
-        while read < place.len() {
-            match file.read(&mut place[read..]) {
-                // The writer finds that bytes are missing.
-                Ok(0) => break,
-                Ok(n) => read += n,
-                Err(e) if e.kind() == std::io::ErrorKind::Interrupted => {}
-                Err(e) => {
-                    let path = String::from_utf8_lossy(path);
-                    return Err(Error::io(format!("read `{path}`"), e));
-                }
-            }
-        }
+        // If bytes are missing, the writer finds out.
+        let read = read_full(&mut File::from(fd), place).map_err(|e| {
+            let path = String::from_utf8_lossy(path);
+            Error::io(format!("read `{path}`"), e)
+        })?;
         let held = self.used..self.used + read;
         let digest = self.hashed.then(|| blake3::hash(&place[..read]));
         self.used = held.end;
@@ -133,9 +122,6 @@ fn one(found: Name, room: &mut Room<'_>) -> Result<Option<Loaded>> {
             data: Data::None,
         }));
     }
-    let Some(kind) = kind_of(&st, &found)? else {
-        return Ok(None);
-    };
     let all = match (&file, &found.inside) {
         (Some(fd), _) => xattr::list_open(fd)?,
         (None, Some(inside)) => xattr::list(inside)?,
@@ -144,57 +130,20 @@ fn one(found: Name, room: &mut Room<'_>) -> Result<Option<Loaded>> {
     let opaque = all
         .iter()
         .any(|(n, v)| n == b"trusted.overlay.opaque" && v == b"y");
+    let Some(entry) = tar_entry(&found.dir, name, &st, found.path, all)? else {
+        return Ok(None);
+    };
     let shared = (file.is_some() && st.nlink > 1).then_some((st.dev, st.ino));
     let data = match file {
         None => Data::None,
         // Its other name may have brought the content already.
         Some(fd) if shared.is_some() => Data::Open(fd),
-        Some(fd) => room.take(fd, st.size, &found.path)?,
-    };
-    let entry = Entry {
-        path: found.path,
-        kind,
-        mode: if st.kind == FileKind::Symlink {
-            0o777
-        } else {
-            st.mode
-        },
-        uid: st.uid,
-        gid: st.gid,
-        mtime: Timestamp {
-            secs: st.mtime.0,
-            nanos: st.mtime.1,
-        },
-        xattrs: all.into_iter().filter(|(n, _)| is_image_xattr(n)).collect(),
+        Some(fd) => room.take(fd, st.size, &entry.path)?,
     };
     Ok(Some(Loaded {
         entry,
         opaque,
         shared,
         data,
-    }))
-}
-
-fn kind_of(st: &Stat, found: &Name) -> Result<Option<EntryKind>> {
-    Ok(Some(match st.kind {
-        FileKind::Directory => EntryKind::Directory,
-        FileKind::File => EntryKind::File { size: st.size },
-        FileKind::Symlink => {
-            let target = found.dir.read_link(Path::new(&found.name))?;
-            EntryKind::Symlink {
-                target: target.as_os_str().as_bytes().to_vec(),
-            }
-        }
-        FileKind::CharDevice => EntryKind::CharDevice {
-            major: st.rdev.0,
-            minor: st.rdev.1,
-        },
-        FileKind::BlockDevice => EntryKind::BlockDevice {
-            major: st.rdev.0,
-            minor: st.rdev.1,
-        },
-        FileKind::Fifo => EntryKind::Fifo,
-        // A socket without its server means nothing, and a tar has no form for it.
-        FileKind::Socket => return Ok(None),
     }))
 }

@@ -4,6 +4,7 @@
 //! small ones and hash them ([`ahead`]), and one more hashes the tar that comes out ([`tar_out`]).
 
 mod ahead;
+mod entry;
 mod load;
 mod names;
 mod tar_out;
@@ -22,6 +23,7 @@ use kiln_sys::RootDir;
 
 use crate::error::{Error, Result};
 use crate::tree::TreeHasher;
+pub use entry::{is_image_xattr, tar_entry};
 use load::{Batch, Data, Loaded};
 use names::Names;
 use tar_out::ChunkWriter;
@@ -39,14 +41,6 @@ pub struct Packed {
     pub bytes: u64,
     /// The clamp of times, in seconds since 1970, that the tar was written with.
     pub epoch: Option<u64>,
-}
-
-/// Whether an attribute is part of an image: not those of the overlay or of the host's policy.
-pub fn is_image_xattr(name: &[u8]) -> bool {
-    !name.starts_with(b"trusted.overlay.")
-        && !name.starts_with(b"user.overlay.")
-        && name != b"security.selinux"
-        && !name.starts_with(b"system.")
 }
 
 /// Reads the layer at `dir`, clamps times to `epoch` (seconds since 1970), and writes its tar to

@@ -5,9 +5,9 @@ use std::io::Write;
 use std::os::unix::ffi::OsStrExt as _;
 use std::path::{Path, PathBuf};
 
-use kiln_cache::is_image_xattr;
+use kiln_cache::{is_image_xattr, tar_entry};
+use kiln_image::EntryKind;
 use kiln_image::layer::LayerWriter;
-use kiln_image::{Entry, EntryKind, Timestamp};
 use kiln_sys::{FileKind, RootDir, Stat, system, xattr};
 
 use crate::engine::Engine;
@@ -113,59 +113,32 @@ impl Archive {
 
     fn object(&mut self, dir: &RootDir, name: &Path, st: &Stat, path: &mut Vec<u8>) -> Result<()> {
         let (mut file, mut inside, mut attributes) = (None, None, Vec::new());
-        let kind = match st.kind {
+        let mut first = None;
+        match st.kind {
             FileKind::Directory => {
                 let sub = dir.sub_dir(name)?;
                 attributes = xattr::list(&sub)?;
                 inside = Some(sub);
-                EntryKind::Directory
             }
-            FileKind::File => match self.links.get(&(st.dev, st.ino)) {
-                Some(first) if st.nlink > 1 => EntryKind::Hardlink {
-                    target: first.clone(),
-                },
-                _ => {
+            FileKind::File => {
+                first = self.links.get(&(st.dev, st.ino)).filter(|_| st.nlink > 1);
+                if first.is_none() {
                     let fd = dir.open_read_nofollow(name)?;
                     attributes = xattr::list_open(&fd)?;
                     file = Some(std::fs::File::from(fd));
-                    self.links.insert((st.dev, st.ino), path.clone());
-                    EntryKind::File { size: st.size }
-                }
-            },
-            FileKind::Symlink => {
-                let target = dir.read_link(name)?;
-                EntryKind::Symlink {
-                    target: target.as_os_str().as_bytes().to_vec(),
                 }
             }
-            FileKind::CharDevice => EntryKind::CharDevice {
-                major: st.rdev.0,
-                minor: st.rdev.1,
-            },
-            FileKind::BlockDevice => EntryKind::BlockDevice {
-                major: st.rdev.0,
-                minor: st.rdev.1,
-            },
-            FileKind::Fifo => EntryKind::Fifo,
-            FileKind::Socket => return Ok(()),
+            _ => {}
+        }
+        let Some(mut entry) = tar_entry(dir, name, st, path.clone(), attributes)? else {
+            return Ok(());
         };
-        attributes.retain(|(n, _)| is_image_xattr(n));
-        let entry = Entry {
-            path: path.clone(),
-            kind,
-            mode: if st.kind == FileKind::Symlink {
-                0o777
-            } else {
-                st.mode
-            },
-            uid: st.uid,
-            gid: st.gid,
-            mtime: Timestamp {
-                secs: st.mtime.0,
-                nanos: st.mtime.1,
-            },
-            xattrs: attributes,
-        };
+        if let Some(first) = first {
+            let target = first.clone();
+            entry.kind = EntryKind::Hardlink { target };
+        } else if st.kind == FileKind::File && st.nlink > 1 {
+            self.links.insert((st.dev, st.ino), path.clone());
+        }
         let done = match &mut file {
             Some(file) => self.tar.append(&entry, file),
             None => self.tar.append(&entry, &mut std::io::empty()),
