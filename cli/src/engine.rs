@@ -5,13 +5,13 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use kiln_cache::{Policy, Store};
 use kiln_executor::{BuildInputs, Engine, StepLogs};
+use kiln_image::with_causes;
 use kiln_registry::auth::{Anonymous, CredentialSource, DockerConfig, HelperOutput, HelperRunner};
 use kiln_runtime::Spawner;
 
-use crate::commands::images::size;
-use crate::commands::system::reclaimable;
-use crate::errors::{Failure, chain};
+use crate::errors::Failure;
 use crate::settings::Settings;
+use crate::units::size;
 
 /// Bytes that stay free at most, where the config file does not say otherwise.
 const KEEP_FREE: u64 = 10 << 30;
@@ -78,8 +78,9 @@ impl App {
         };
         match std::fs::read(path) {
             Ok(bytes) => {
-                let config = DockerConfig::parse(&bytes)
-                    .map_err(|e| Failure::new(format!("`{}`: {}", path.display(), chain(&e))))?;
+                let config = DockerConfig::parse(&bytes).map_err(|e| {
+                    Failure::new(format!("`{}`: {}", path.display(), with_causes(&e)))
+                })?;
                 Ok(Arc::new(config.with_helpers(Arc::new(Helpers))))
             }
             Err(e) if e.kind() == std::io::ErrorKind::NotFound => Ok(Arc::new(Anonymous)),
@@ -182,7 +183,7 @@ impl App {
     /// Says what to do about a full disk.
     pub(crate) fn full_disk_hint(&self) -> String {
         let root = self.settings.root.display();
-        let free = Store::open(&self.settings.root).and_then(|s| reclaimable(&s));
+        let free = Store::open(&self.settings.root).and_then(|s| s.reclaimable());
         match free {
             Ok(bytes) if bytes > 0 => format!(
                 "no space left on the disk of {root}; `kiln prune` frees {}",

@@ -1,6 +1,7 @@
 //! The `kiln` command.
 
 mod args;
+mod build_options;
 mod commands;
 mod completion;
 mod context;
@@ -14,6 +15,7 @@ mod progress;
 mod settings;
 mod template;
 mod ui;
+mod units;
 mod usage;
 
 use std::process::ExitCode;

@@ -1,9 +1,12 @@
 //! What people know from Docker and kiln does not have yet: a plain word in place of a guess at what
 //! was meant.
 
+use clap::CommandFactory as _;
 use clap::error::{ContextKind, ContextValue, ErrorKind};
 
+use crate::args::Cli;
 use crate::errors::Failure;
+use crate::usage::called;
 
 /// Commands of `docker`.
 const COMMANDS: &[&str] = &[
@@ -249,27 +252,18 @@ fn instead(command: &str) -> Option<&'static str> {
     find(command).or_else(|| find(group)).map(|(_, hint)| *hint)
 }
 
-/// The commands that words call, one below the other, behind options of every command; what follows
-/// `invalid` is not looked at.
+/// The names of the commands that words call.
 fn path_of(words: &[String], invalid: Option<&str>) -> Vec<String> {
-    use clap::CommandFactory as _;
-    let all = crate::args::Cli::command();
-    let (mut at, mut path) = (&all, Vec::new());
-    for word in words.iter().take_while(|w| Some(w.as_str()) != invalid) {
-        if let Some(inner) = at.find_subcommand(word) {
-            path.push(inner.get_name().to_owned());
-            at = inner;
-        }
-    }
-    path
+    let all = Cli::command();
+    let path = called(&all, words, invalid);
+    path.iter().map(|c| c.get_name().to_owned()).collect()
 }
 
 #[cfg(test)]
 mod tests {
-    use clap::{CommandFactory as _, Parser as _};
+    use clap::Parser as _;
 
     use super::*;
-    use crate::args::Cli;
 
     fn said(line: &str) -> Option<String> {
         let words: Vec<String> = line.split(' ').map(str::to_owned).collect();

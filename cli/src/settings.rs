@@ -10,7 +10,7 @@ use kiln_registry::{RegistryConfig, TlsConfig};
 use serde::Deserialize;
 
 use crate::args::{Global, LogLevel};
-use crate::commands::build_options;
+use crate::build_options;
 use crate::errors::Failure;
 
 use remotes::CacheFile;

@@ -13,23 +13,36 @@ pub(crate) fn usual(error: &mut clap::Error, words: &[String]) {
     }
     let mut all = Cli::command();
     all.build();
-    let mut command = &all;
     let invalid = match error.get(ContextKind::InvalidSubcommand) {
         Some(ContextValue::String(word)) => Some(word.clone()),
         _ => None,
     };
-    // What stands behind a word that is no command belongs to none.
-    for word in words.iter().take_while(|w| Some(*w) != invalid.as_ref()) {
-        if let Some(inner) = command.find_subcommand(word) {
-            command = inner;
-        }
-    }
+    let command = *called(&all, words, invalid.as_deref())
+        .last()
+        .unwrap_or(&&all);
     if let Some(found) = invalid.and_then(|word| nearest_command(command, &word)) {
         let found = ContextValue::Strings(vec![found]);
         error.insert(ContextKind::SuggestedSubcommand, found);
     }
     let usage = command.clone().render_usage();
     error.insert(ContextKind::Usage, ContextValue::StyledStr(usage));
+}
+
+/// The commands below `all` that `words` call, one below the other, behind options of every command;
+/// what stands behind a word that is no command, `invalid`, belongs to none.
+pub(crate) fn called<'a>(
+    all: &'a clap::Command,
+    words: &[String],
+    invalid: Option<&str>,
+) -> Vec<&'a clap::Command> {
+    let (mut at, mut path) = (all, Vec::new());
+    for word in words.iter().take_while(|w| Some(w.as_str()) != invalid) {
+        if let Some(inner) = at.find_subcommand(word) {
+            path.push(inner);
+            at = inner;
+        }
+    }
+    path
 }
 
 /// The one command below `command` that was probably meant; clap names several.

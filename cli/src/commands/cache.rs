@@ -11,11 +11,11 @@ use clap::Subcommand;
 use kiln_cache::{MountRow, Store};
 use serde_json::{Value, json};
 
-use super::images::{ago, size};
 use crate::engine::App;
 use crate::errors::Failure;
 use crate::template::{Template, align};
 use crate::ui;
+use crate::units::{ago, size};
 
 /// Manage the cache mounts of RUN steps
 #[derive(Debug, clap::Args)]

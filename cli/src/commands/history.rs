@@ -4,11 +4,12 @@ use std::process::ExitCode;
 
 use serde_json::{Value, json};
 
-use super::images::{ago, created, size};
+use super::image_filter::created;
 use crate::engine::App;
 use crate::errors::Failure;
 use crate::template::{Template, align};
 use crate::ui;
+use crate::units::{ago, size};
 
 /// Show how an image was made
 #[derive(Debug, clap::Args)]

@@ -1,7 +1,6 @@
 //! One file per command: its arguments, whose comments are its help, and what it does.
 
 pub(crate) mod build;
-pub(crate) mod build_options;
 pub(crate) mod cache;
 pub(crate) mod completions;
 pub(crate) mod explain_context;
@@ -9,6 +8,7 @@ pub(crate) mod fmt;
 pub(crate) mod fsck;
 pub(crate) mod groups;
 pub(crate) mod history;
+mod image_filter;
 pub(crate) mod images;
 pub(crate) mod import;
 pub(crate) mod inspect;

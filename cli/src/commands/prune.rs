@@ -7,11 +7,11 @@ use std::time::{Duration, SystemTime};
 
 use kiln_cache::{Class, Prune, Store};
 
-use super::build_options;
-use super::images::size;
+use crate::build_options;
 use crate::engine::App;
 use crate::errors::Failure;
 use crate::ui;
+use crate::units::size;
 
 /// Remove what builds have left in the cache
 #[derive(Debug, clap::Args)]

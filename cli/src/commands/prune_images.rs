@@ -1,17 +1,19 @@
 //! `kiln image prune` and `kiln system prune`.
 
 use std::process::ExitCode;
-use std::time::{Duration, SystemTime};
 
 use kiln_cache::{ImageRow, Prune, Store};
-use kiln_image::{ImageConfig, Reference};
+use kiln_image::Reference;
 
-use super::images::{created, size};
+use super::image_filter::ImageFilter;
 use super::prune::{self, age, confirm};
-use super::system::reclaimable;
 use crate::engine::App;
 use crate::errors::Failure;
 use crate::ui;
+use crate::units::size;
+
+/// Filters of `kiln image prune`.
+const FILTERS: &[&str] = &["label", "label!", "until"];
 
 /// Remove images without a name
 #[derive(Debug, clap::Args)]
@@ -57,65 +59,9 @@ pub(crate) struct SystemArgs {
     force: bool,
 }
 
-/// One `--filter`.
-#[derive(Debug, PartialEq, Eq)]
-enum Filter {
-    /// Made so long ago.
-    Until(Duration),
-    /// With a label of this name, and this value if there is one; or without it.
-    Label {
-        name: String,
-        value: Option<String>,
-        wanted: bool,
-    },
-}
-
-impl Filter {
-    fn parse(text: &str) -> Result<Self, Failure> {
-        let bad = |why: &str| {
-            Failure::usage(format!("--filter `{text}`: {why}"))
-                .with_hint("filters are until=TIME, label=NAME[=VALUE] and label!=NAME[=VALUE]")
-        };
-        let (name, value) = text
-            .split_once('=')
-            .ok_or_else(|| bad("it is not NAME=VALUE"))?;
-        match name {
-            "until" => Ok(Self::Until(age(value)?)),
-            "label" | "label!" => {
-                let (label, of) = value
-                    .split_once('=')
-                    .map_or((value, None), |(k, v)| (k, Some(v.to_owned())));
-                Ok(Self::Label {
-                    name: label.to_owned(),
-                    value: of,
-                    wanted: name == "label",
-                })
-            }
-            other => Err(bad(&format!("there is no filter `{other}`"))),
-        }
-    }
-
-    fn fits(&self, row: &ImageRow, config: &ImageConfig) -> bool {
-        match self {
-            Self::Until(age) => SystemTime::now()
-                .duration_since(created(config, row))
-                .is_ok_and(|old| old >= *age),
-            Self::Label {
-                name,
-                value,
-                wanted,
-            } => {
-                let own = config.config.labels.get(name);
-                let has = own.is_some_and(|own| value.as_ref().is_none_or(|v| v == own));
-                has == *wanted
-            }
-        }
-    }
-}
-
 /// The images that all filters fit, of those without a name or of all. The store that is asked is
 /// closed again: what it has read counts as used.
-fn choose(app: &App, all: bool, filters: &[Filter]) -> Result<Vec<ImageRow>, Failure> {
+fn choose(app: &App, all: bool, filters: &[ImageFilter]) -> Result<Vec<ImageRow>, Failure> {
     let store = app.store_to_remove()?;
     let mut chosen = Vec::new();
     for row in store.images()? {
@@ -153,11 +99,7 @@ fn remove(store: &Store, chosen: &[ImageRow]) -> Result<u64, Failure> {
 
 /// Runs `kiln image prune`.
 pub(crate) fn run(app: &App, args: &Args) -> Result<ExitCode, Failure> {
-    let filters = args
-        .filter
-        .iter()
-        .map(|text| Filter::parse(text))
-        .collect::<Result<Vec<_>, _>>()?;
+    let filters = ImageFilter::all(&args.filter, FILTERS)?;
     confirm(
         args.force,
         match args.all {
@@ -167,10 +109,10 @@ pub(crate) fn run(app: &App, args: &Args) -> Result<ExitCode, Failure> {
     )?;
     let chosen = choose(app, args.all, &filters)?;
     let store = app.store_to_remove()?;
-    let before = reclaimable(&store)?;
+    let before = store.reclaimable()?;
     let bytes = remove(&store, &chosen)?;
     ui::data(&format!("Total reclaimed space: {}", size(bytes)));
-    let freed = reclaimable(&store)?.saturating_sub(before);
+    let freed = store.reclaimable()?.saturating_sub(before);
     if freed > 0 {
         let freed = size(freed);
         ui::hint(&format!(
@@ -192,7 +134,7 @@ pub(crate) fn run_system(app: &App, args: &SystemArgs) -> Result<ExitCode, Failu
             Some(("until", value)) => {
                 let age = age(value)?;
                 cache.unused_for = Some(age);
-                filters.push(Filter::Until(age));
+                filters.push(ImageFilter::Until(age));
             }
             _ => {
                 return Err(Failure::usage(format!("--filter `{text}`: unknown filter"))
@@ -222,40 +164,4 @@ pub(crate) fn run_system(app: &App, args: &SystemArgs) -> Result<ExitCode, Failu
     let sum = size(of_images + of_cache);
     ui::data(&format!("Total reclaimed space: {sum}"));
     Ok(ExitCode::SUCCESS)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn filters_choose_by_age_and_label() {
-        let mut config = ImageConfig::for_platform(&kiln_image::Platform::host());
-        config.config.labels.insert("a".into(), "1".into());
-        let hour = Duration::from_secs(3600);
-        let row = ImageRow {
-            name: None,
-            config: kiln_image::Digest::of(b""),
-            manifest: None,
-            added: SystemTime::now() - hour,
-        };
-        for (text, fits) in [
-            ("until=30m", true),
-            ("until=2h", false),
-            ("label=a", true),
-            ("label=a=1", true),
-            ("label=a=2", false),
-            ("label=b", false),
-            ("label!=a", false),
-            ("label!=a=1", false),
-            ("label!=a=2", true),
-            ("label!=b", true),
-        ] {
-            let filter = Filter::parse(text).unwrap();
-            assert_eq!(filter.fits(&row, &config), fits, "{text}");
-        }
-        for bad in ["", "label", "until=soon", "dangling=true", "nonsense=x"] {
-            assert!(Filter::parse(bad).is_err(), "{bad}");
-        }
-    }
 }

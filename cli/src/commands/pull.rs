@@ -14,7 +14,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::engine::App;
 use crate::errors::Failure;
-use crate::progress::{Display, Mode};
+use crate::progress::{Display, Mode, ProgressArgs};
 use crate::ui;
 
 /// Get an image from a registry
@@ -30,15 +30,8 @@ pub(crate) struct Args {
     /// Platform of the image
     #[arg(long, value_name = "OS/ARCH[/VARIANT]")]
     platform: Option<String>,
-    /// How progress is shown
-    #[arg(
-        long,
-        value_enum,
-        default_value_t,
-        value_name = "HOW",
-        env = "KILN_PROGRESS"
-    )]
-    progress: Mode,
+    #[command(flatten)]
+    progress: ProgressArgs,
     /// Image
     #[arg(value_name = "NAME[:TAG|@DIGEST]")]
     image: String,
@@ -55,11 +48,7 @@ pub(crate) fn run(app: &App, args: &Args) -> Result<ExitCode, Failure> {
             .map_err(|e| Failure::usage(format!("--platform `{text}`: {e}")))?,
     };
     let engine = app.engine(BuildInputs::default(), true)?;
-    let mode = if args.quiet {
-        Mode::Quiet
-    } else {
-        args.progress
-    };
+    let mode = args.progress.mode(args.quiet);
     let pulled = fetch(&app.runtime()?, &engine, &reference, &platform, mode)?;
     ui::data(&pulled.reference.to_string());
     Ok(ExitCode::SUCCESS)

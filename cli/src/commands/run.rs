@@ -15,11 +15,11 @@ use kiln_sys::process::Exit;
 use kiln_sys::{fdpass, pty};
 use tokio::runtime::Runtime;
 
-use super::build_options as options;
 use super::pull;
+use crate::build_options as options;
 use crate::engine::App;
 use crate::errors::Failure;
-use crate::progress::Mode;
+use crate::progress::{Mode, ProgressArgs};
 use crate::ui;
 
 /// Run a command in a new container
@@ -76,15 +76,8 @@ pub(crate) struct Args {
     /// Do not tell of an image that is pulled
     #[arg(short, long)]
     quiet: bool,
-    /// How progress of an image that is pulled is shown
-    #[arg(
-        long,
-        value_enum,
-        default_value_t,
-        value_name = "HOW",
-        env = "KILN_PROGRESS"
-    )]
-    progress: Mode,
+    #[command(flatten)]
+    progress: ProgressArgs,
     /// Image, then a command and its arguments [default: the image's CMD]
     // One list: a `--` after the image belongs to the command.
     #[arg(required = true, trailing_var_arg = true, value_names = ["IMAGE", "COMMAND"], num_args = 1..)]
@@ -300,11 +293,7 @@ fn image(
         )));
     }
     let reference = Reference::parse(name).map_err(|e| Failure::new(format!("`{name}`: {e}")))?;
-    let mode = if args.quiet {
-        Mode::Quiet
-    } else {
-        args.progress
-    };
+    let mode = args.progress.mode(args.quiet);
     if args.pull == Pull::Missing && mode != Mode::Quiet {
         let shown = reference.familiar();
         ui::note(&format!("Unable to find image '{shown}' locally"));

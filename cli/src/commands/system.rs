@@ -7,12 +7,12 @@ use clap::Subcommand;
 use kiln_cache::{Class, Held, Item, Store};
 use serde_json::{Value, json};
 
-use super::images::{ago, size};
 use super::prune_images;
 use crate::engine::App;
 use crate::errors::Failure;
 use crate::template::{Template, align};
 use crate::ui;
+use crate::units::{ago, size};
 
 /// Tell about the store, and clear it up
 #[derive(Debug, clap::Args)]
@@ -106,13 +106,6 @@ fn rows(store: &Store, items: &[Item]) -> Result<Vec<Row>, Failure> {
         });
     }
     Ok(rows)
-}
-
-/// Bytes that `kiln prune` would free.
-pub(crate) fn reclaimable(store: &Store) -> Result<u64, kiln_cache::Error> {
-    let items = store.items()?;
-    let free = items.iter().filter(|i| i.held == Held::Free);
-    Ok(free.map(|i| i.bytes).sum())
 }
 
 impl Row {

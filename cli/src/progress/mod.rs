@@ -32,6 +32,27 @@ pub(crate) enum Mode {
     Rawjson,
 }
 
+/// The option of commands that show progress.
+#[derive(Debug, clap::Args)]
+pub(crate) struct ProgressArgs {
+    /// How progress is shown
+    #[arg(
+        long,
+        value_enum,
+        default_value_t,
+        value_name = "HOW",
+        env = "KILN_PROGRESS"
+    )]
+    progress: Mode,
+}
+
+impl ProgressArgs {
+    /// What was asked for, where `--quiet` counts more.
+    pub(crate) fn mode(&self, quiet: bool) -> Mode {
+        if quiet { Mode::Quiet } else { self.progress }
+    }
+}
+
 /// The thread that shows progress.
 pub(crate) struct Display {
     events: Events,

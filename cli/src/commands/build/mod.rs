@@ -19,12 +19,12 @@ use kiln_solver::lower::{self, NamedContext, NoCache};
 use kiln_solver::plan::{Network, SourceKind};
 use tokio::runtime::Runtime;
 
-use super::build_options::{self as options, Allow};
 use super::output::Outputs;
+use crate::build_options::{self as options, Allow};
 use crate::engine::App;
 use crate::errors::Failure;
 use crate::interrupt::Interrupt;
-use crate::progress::{Display, Mode};
+use crate::progress::{Display, Mode, ProgressArgs};
 use call::{Call, CallArgs};
 use inputs::Fetcher;
 use work::Build;
@@ -152,15 +152,8 @@ pub(crate) struct Args {
     /// Make one layer of all that this build adds; the base image's layers stay
     #[arg(long)]
     squash: bool,
-    /// How progress is shown
-    #[arg(
-        long,
-        value_enum,
-        default_value_t,
-        value_name = "HOW",
-        env = "KILN_PROGRESS"
-    )]
-    progress: Mode,
+    #[command(flatten)]
+    progress: ProgressArgs,
     /// Print nothing but the image id
     #[arg(short, long)]
     quiet: bool,
@@ -268,11 +261,7 @@ fn build(app: &App, args: &Args, runtime: &Runtime, interrupt: &Interrupt) -> Re
         let lowered = interrupt.wait(runtime, lower::lower(&request, &engine, &findings))?;
         return call.answer(source, lowered.as_ref(), &findings);
     }
-    let mode = if args.quiet {
-        Mode::Quiet
-    } else {
-        args.progress
-    };
+    let mode = args.progress.mode(args.quiet);
     let title = format!(
         "Building {}",
         names.first().map_or_else(String::new, Reference::familiar)

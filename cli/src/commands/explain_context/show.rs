@@ -5,9 +5,9 @@ use serde_json::{Value, json};
 
 use super::Rules;
 use super::walk::{Answer, Entry, Found, Status, Total, Totals};
-use crate::commands::images::size;
 use crate::template::align;
 use crate::ui;
+use crate::units::size;
 
 /// How many of the largest files are shown.
 const LARGEST: usize = 10;
