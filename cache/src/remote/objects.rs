@@ -26,8 +26,14 @@ use super::{MAX_RECORD, RemoteError, transfer_time};
 
 use crate::store::Store;
 
-/// Bytes of a layer that are sent in one request.
-const PART: usize = 10 << 20;
+/// Bytes of a layer that are sent in one request. A bucket takes 10,000 parts of an object.
+const PART: usize = 8 << 20;
+
+/// Parts of a layer that are on their way at the same time. They are read at once, and share the line.
+const PARTS: usize = 2;
+
+/// Bytes that may be on their way at the same time.
+const ON_THE_WAY: u64 = (PART * PARTS) as u64;
 
 /// Why there was no connection to a server; none if there was one.
 fn unreachable(error: &Error) -> Option<String> {
@@ -72,7 +78,7 @@ impl Objects {
         let options = ClientOptions::new()
             .with_connect_timeout(Duration::from_secs(5))
             // The client's clock runs while it sends a part, too. What stalls is given up before.
-            .with_read_timeout(transfer_time(PART as u64))
+            .with_read_timeout(transfer_time(ON_THE_WAY))
             .with_timeout_disabled();
         let retry = RetryConfig {
             backoff: BackoffConfig {
@@ -258,8 +264,10 @@ impl Objects {
         let path = self.blob(blob);
         let why =
             |e: std::io::Error| RemoteError::failed(action)(self.secrets.hide(&e.to_string()));
+        let _on_the_way = file.hold(blob.size.min(ON_THE_WAY));
         let mut from = file.open(0).await.map_err(why)?;
-        let mut to = BufWriter::with_capacity(self.store.clone(), path, PART);
+        let mut to =
+            BufWriter::with_capacity(self.store.clone(), path, PART).with_max_concurrency(PARTS);
         if let Err(e) = tokio::io::copy(&mut from, &mut to).await {
             // What was sent so far is of no use to anybody.
             let _ = to.abort().await;
@@ -409,5 +417,50 @@ impl Objects {
             Ok(()) | Err(Error::NotFound { .. }) => Ok(()),
             Err(e) => Err(self.failed("give a claim back")(e)),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::Write as _;
+
+    use kiln_image::{Digest, media_type};
+    use object_store::memory::InMemory;
+    use object_store::throttle::{ThrottleConfig, ThrottledStore};
+
+    use super::*;
+    use crate::remote::pace::Pace;
+
+    /// A bucket that takes each part so slowly.
+    async fn sends(slow: Duration) -> bool {
+        let config = ThrottleConfig {
+            wait_put_per_call: slow,
+            ..ThrottleConfig::default()
+        };
+        let objects = Objects {
+            store: Arc::new(ThrottledStore::new(InMemory::new(), config)),
+            prefix: Path::default(),
+            secrets: Secrets::default(),
+            may_be_layout: false,
+        };
+        let bytes = vec![7; 5 * PART];
+        let mut file = tempfile::NamedTempFile::new().unwrap();
+        file.write_all(&bytes).unwrap();
+        let blob = Descriptor::new(
+            media_type::OCI_LAYER,
+            Digest::of(&bytes),
+            bytes.len() as u64,
+        );
+        let pace = Arc::new(Pace::of_sending());
+        let sending = Sending::alone(file.path().to_owned(), pace.clone());
+        let sent = objects.put_blob("send", &blob, &sending, false);
+        pace.keep("send", sent).await.is_ok_and(|sent| sent.is_ok())
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn parts_may_take_as_long_as_the_slowest_line_needs_for_them() {
+        let slowest = ON_THE_WAY / super::super::SLOWEST;
+        assert!(sends(Duration::from_secs(slowest)).await);
+        assert!(!sends(Duration::from_secs(2 * slowest)).await);
     }
 }

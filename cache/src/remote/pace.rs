@@ -36,6 +36,8 @@ struct State {
     bytes: u64,
     /// Nothing is to be moved now.
     rests: bool,
+    /// Bytes that count as moved, and may still be on their way.
+    held: u64,
     /// What both were earlier, back to the beginning of the window.
     marks: VecDeque<(Duration, u64)>,
 }
@@ -45,6 +47,19 @@ struct State {
 pub(super) struct Meter<'a> {
     pace: &'a Pace,
     before: AtomicU64,
+}
+
+/// Bytes on their way.
+#[derive(Debug)]
+pub(super) struct Hold<'a> {
+    pace: &'a Pace,
+    bytes: u64,
+}
+
+impl Drop for Hold<'_> {
+    fn drop(&mut self) {
+        self.pace.with(|s| s.held -= self.bytes);
+    }
 }
 
 impl Meter<'_> {
@@ -72,6 +87,13 @@ impl Pace {
     /// Says whether there is nothing to move for a while, during which no time passes here.
     pub(super) fn rest(&self, rests: bool) {
         self.with(|s| s.rests = rests);
+    }
+
+    /// Counts so many bytes as being on their way until the value is dropped: they are taken at once, and
+    /// nothing more is as long as they go.
+    pub(super) fn hold(&self, bytes: u64) -> Hold<'_> {
+        self.with(|s| s.held += bytes);
+        Hold { pace: self, bytes }
     }
 
     pub(super) fn meter(&self) -> Meter<'_> {
@@ -122,7 +144,10 @@ impl State {
             self.marks.push_back((self.waited, 0));
         }
         self.waited += waited;
-        let first = self.waited.saturating_sub(WINDOW);
+        // What is on its way counted when it was taken, and until it is there nothing else can.
+        let arriving = Duration::from_secs(self.held / SLOWEST);
+        let window = WINDOW + arriving;
+        let first = self.waited.saturating_sub(window);
         // The last mark that is no later than the window begins stays.
         while self.marks.get(1).is_some_and(|(at, _)| *at <= first) {
             self.marks.pop_front();
@@ -134,7 +159,7 @@ impl State {
             return true;
         };
         let took = self.waited - *at;
-        took < WINDOW || self.bytes - bytes >= SLOWEST * took.as_secs()
+        took < window || self.bytes - bytes >= SLOWEST * (took - arriving).as_secs()
     }
 }
 
@@ -211,6 +236,24 @@ mod tests {
             assert_eq!(done.is_ok(), kept);
             let slow = |error| matches!(error, RemoteError::TakesLittle { .. });
             assert!(done.map_or_else(slow, |()| true));
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_is_on_its_way_has_time_to_arrive() {
+        for (held, seconds, kept) in [(0, 31, false), (20, 49, true), (20, 51, false)] {
+            let pace = Pace::of_sending();
+            let work = async {
+                let _held = pace.hold(held * SLOWEST);
+                tokio::time::sleep(Duration::from_secs(seconds)).await;
+            };
+            assert_eq!(
+                pace.keep("try", work).await.is_ok(),
+                kept,
+                "{held} {seconds}"
+            );
+            let after = pace.keep("try", tokio::time::sleep(WINDOW + TICK));
+            assert!(after.await.is_err(), "nothing is held any more");
         }
     }
 

@@ -10,7 +10,7 @@ use kiln_registry::{BlobReader, BlobSource};
 use tokio::fs::File;
 use tokio::io::{AsyncRead, AsyncSeekExt as _, ReadBuf};
 
-use super::pace::Pace;
+use super::pace::{Hold, Pace};
 
 /// A file of this host that a remote gets.
 pub(super) struct Sending {
@@ -37,6 +37,11 @@ impl Sending {
             pace,
             then_rests: false,
         }
+    }
+
+    /// Counts so many bytes as being on their way until the value is dropped.
+    pub(super) fn hold(&self, bytes: u64) -> Hold<'_> {
+        self.pace.hold(bytes)
     }
 }
 

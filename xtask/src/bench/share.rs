@@ -25,7 +25,10 @@ const STATES: [(&str, State); 5] = [
     ("export of the same to another place", State::Elsewhere),
     ("export with nothing new", State::Again),
     ("import on an empty host", State::Import),
-    ("export of another 600 MB that was built before", State::Export),
+    (
+        "export of another 600 MB that was built before",
+        State::Export,
+    ),
 ];
 
 #[derive(Clone, Copy)]
