@@ -152,7 +152,7 @@ pub enum Event {
 pub struct Events(Arc<dyn Fn(Event) + Send + Sync>);
 
 impl Events {
-    /// Sends every event to `sink`, which must not block.
+    /// Sends every event to `sink`. A sink that blocks slows down what sends events.
     pub fn new(sink: impl Fn(Event) + Send + Sync + 'static) -> Self {
         Self(Arc::new(sink))
     }

@@ -402,6 +402,30 @@ fn add_fetches_urls() {
     lab.build(&context).built();
     context.dockerfile(&format!("FROM busybox\nADD {} /f\n", server.url("/gone")));
     lab.build(&context).fails().says(&["404"]);
+    // Nothing listens on port 1.
+    context.dockerfile("FROM busybox\nADD http://127.0.0.1:1/f /f\n");
+    lab.build(&context).fails().says(&["Connection refused"]);
+}
+
+#[test]
+fn downloads_are_called_as_their_addresses_end() {
+    let names = [
+        ("/a[1].txt", "a[1].txt"),
+        ("/d/two%20words", "two words"),
+        ("/star*", "star*"),
+        ("/nul%00", "nul%00"),
+    ];
+    let answer = |(path, _): &(&'static str, _)| (*path, Answer::ok(*path));
+    let server = Server::files(names.iter().map(answer).collect());
+    let lab = Lab::new();
+    let mut dockerfile = "FROM busybox\n".to_owned();
+    for (path, _) in names {
+        dockerfile += &format!("ADD [\"{}?x=/y\", \"/out/\"]\n", server.url(path));
+    }
+    lab.build(&lab.dockerfile(&dockerfile)).tag("x").built();
+    for (path, name) in names {
+        assert_eq!(lab.run("x", &["cat", &format!("/out/{name}")]), path);
+    }
 }
 
 #[test]
@@ -568,4 +592,9 @@ fn names_that_are_not_utf8_keep_their_bytes() {
     lab.build(&context)
         .fails()
         .says(&["whose name is not UTF-8"]);
+    // What is ignored is in nobody's way.
+    context.write(".dockerignore", "src/a*");
+    context.write("src/b", "b");
+    lab.build(&context).tag("x").built();
+    assert_eq!(lab.run("x", &["ls", "/out"]).trim(), "b");
 }

@@ -300,7 +300,7 @@ impl Claim {
 
 impl Note {
     fn to_json(&self) -> Vec<u8> {
-        // A struct of a string and a number always has a JSON form.
+        // Strings and numbers always have a JSON form.
         serde_json::to_vec(self).unwrap_or_default()
     }
 

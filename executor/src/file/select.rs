@@ -229,23 +229,27 @@ fn expand(
     for entry in names {
         let name = entry.name.to_string_lossy();
         let path = join(&name);
-        if entry.name.to_str().is_none() && (first == "**" || Glob::segment_matches(first, &name)) {
+        let hidden = ignore.is_some_and(|f| f.excludes(&path) && !f.may_include_below(&path));
+        let is_dir = || -> Result<bool> {
+            let path = Path::new(&real).join(&entry.name);
+            Ok(root.lstat(&path)?.is_dir())
+        };
+        let goes_on = match first.as_str() {
+            _ if hidden => false,
+            "**" => is_dir()?,
+            _ => Glob::segment_matches(first, &name),
+        };
+        if !goes_on {
+            continue;
+        }
+        if entry.name.to_str().is_none() {
             return Err(Error::Other(format!(
                 "the pattern `{first}` finds `{path}`, whose name is not UTF-8: copy the directory \
                  that it is in"
             )));
         }
-        let hidden = ignore.is_some_and(|f| f.excludes(&path) && !f.may_include_below(&path));
-        if hidden {
-            continue;
-        }
-        if first == "**" {
-            if root.lstat(Path::new(&path))?.is_dir() {
-                expand(root, ignore, segments, path, found)?;
-            }
-        } else if Glob::segment_matches(first, &name) {
-            expand(root, ignore, rest, path, found)?;
-        }
+        let segments = if first == "**" { segments } else { rest };
+        expand(root, ignore, segments, path, found)?;
     }
     found.dedup();
     Ok(())

@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 
 use kiln_cache::{UnpackOptions, unpack};
 use kiln_image::compression::decoder;
+use kiln_image::read_full;
 use kiln_runtime::sandbox::Rootfs;
 use kiln_solver::plan::Copy;
 use kiln_sys::mount::Attrs;
@@ -116,13 +117,12 @@ fn open_archive(tree: &OpenTree, path: &str) -> Result<Option<Box<dyn Read + Sen
         return Ok(None);
     };
     let mut block = [0_u8; 512];
-    let mut filled = 0;
-    while filled < block.len() {
-        match start.read(&mut block[filled..]) {
-            Ok(0) | Err(_) => break,
-            Ok(n) => filled += n,
-        }
-    }
+    let filled = match read_full(&mut start, &mut block) {
+        Ok(filled) => filled,
+        Err(e) if e.raw_os_error().is_some() => return Err(Error::io("read archive", e)),
+        // It only begins as something compressed does.
+        Err(_) => return Ok(None),
+    };
     drop(start);
     if !is_tar(&block[..filled]) {
         return Ok(None);

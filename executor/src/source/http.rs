@@ -6,10 +6,10 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use kiln_cache::{Download, Scratch};
-use kiln_image::{Digest, Hasher};
+use kiln_image::{Digest, Hasher, with_causes};
 use kiln_solver::event::Events;
 use kiln_solver::key::Encoder;
-use kiln_solver::plan::VertexId;
+use kiln_solver::plan::{DOWNLOADED, VertexId};
 use kiln_solver::ports::{Pending, Solved, Sourced};
 use kiln_sys::RootDir;
 use reqwest::StatusCode;
@@ -31,17 +31,6 @@ fn failed(url: &str, why: impl std::fmt::Display) -> Error {
     }
 }
 
-/// The name that a download has in its tree: the last part of the path.
-fn file_name(url: &str) -> &str {
-    let path = url.split(['?', '#']).next().unwrap_or_default();
-    let after = path.split_once("://").map_or("", |(_, rest)| rest);
-    let path = after.split_once('/').map_or("", |(_, p)| p);
-    match path.rsplit('/').next() {
-        None | Some("" | "." | "..") => "download",
-        Some(name) => name,
-    }
-}
-
 impl Engine {
     /// Downloads a file and opens it.
     ///
@@ -56,7 +45,7 @@ impl Engine {
         };
         download(url, &scratch, None, None, &watch).await?;
         let root = RootDir::open_trusted(scratch.path())?;
-        Ok(root.open_read(Path::new(file_name(url)))?.into())
+        Ok(root.open_read(Path::new(DOWNLOADED))?.into())
     }
 
     /// Downloads a file, unless the server says that it is the one that the store has; its
@@ -80,7 +69,7 @@ impl Engine {
         }
         let mut answer = download(url, &scratch, wanted.as_ref(), known.as_ref(), watch).await?;
         if let Answer::Unchanged(modified) = answer {
-            let to = scratch.path().join(file_name(url));
+            let to = scratch.path().join(DOWNLOADED);
             let (store, digest) = (self.s.store.clone(), known.map(|k| k.digest));
             let linked = blocking(move || match digest {
                 Some(digest) => {
@@ -97,7 +86,7 @@ impl Engine {
         let (digest, fetched) = match answer {
             Answer::Here(digest) => (digest, false),
             Answer::Fetched(download) => {
-                let file = scratch.path().join(file_name(url));
+                let file = scratch.path().join(DOWNLOADED);
                 self.s.store.put_download(url, &file, &download)?;
                 (download.digest, true)
             }
@@ -160,7 +149,7 @@ async fn download(
         .send()
         .await
         .and_then(reqwest::Response::error_for_status);
-    let mut answer = sent.map_err(|e| failed(url, e.without_url()))?;
+    let mut answer = sent.map_err(|e| failed(url, with_causes(&e.without_url())))?;
     let total = answer.content_length();
     let header = |name| {
         let value = answer.headers().get(name).and_then(|v| v.to_str().ok());
@@ -179,7 +168,7 @@ async fn download(
         return Ok(Answer::Unchanged(SystemTime::UNIX_EPOCH + modified));
     }
     let root = RootDir::open_trusted(scratch.path())?;
-    let name = Path::new(file_name(url));
+    let name = Path::new(DOWNLOADED);
     let mut file = std::fs::File::from(root.create_new(name, 0o600)?);
     let mut hasher = Hasher::new(wanted.map_or(kiln_image::Algorithm::Sha256, Digest::algorithm));
     let mut size = 0;
@@ -187,7 +176,7 @@ async fn download(
     while let Some(chunk) = answer
         .chunk()
         .await
-        .map_err(|e| failed(url, e.without_url()))?
+        .map_err(|e| failed(url, with_causes(&e.without_url())))?
     {
         size += chunk.len() as u64;
         if size > MAX_SIZE {

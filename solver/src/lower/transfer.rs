@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use kiln_parser::{Heredoc, Ignore, Instruction, SourceArg, Span, Transfer};
+use percent_encoding::percent_decode_str;
 
 use super::error::LowerError;
 use super::run::{cwd, resolve_path};
@@ -11,8 +12,8 @@ use super::state::State;
 use crate::explain::Origin;
 use crate::lint::files::check_source;
 use crate::plan::{
-    Action, BuildPlatform, Copy, File, Glob, Merge, Mkdir, ModeChange, Op, PathFilter, Source,
-    SourceKind, Vertex, VertexId, WriteFile,
+    Action, BuildPlatform, Copy, DOWNLOADED, File, Glob, Merge, Mkdir, ModeChange, Op, PathFilter,
+    Source, SourceKind, Vertex, VertexId, WriteFile,
 };
 
 /// `--exclude` patterns.
@@ -169,15 +170,14 @@ impl Build<'_> {
             let (kind, name) = self.remote(instruction, kind, &address, state, span)?;
             let is_http = matches!(kind, SourceKind::Http { .. });
             inputs.push(self.source_vertex(place, instruction, kind, &address));
-            let source = if is_http {
-                format!("/{name}")
-            } else {
-                "/".into()
+            let source = match is_http {
+                true => format!("/{DOWNLOADED}"),
+                false => "/".into(),
             };
             let mut copy = manner.copy(inputs.len() - 1, vec![source], unpack.unwrap_or(false));
             copy.rename_to = is_http.then_some(name);
             copy.reset_owner = true;
-            copy.place = format!("`{address}`");
+            copy.place = format!("`{}`", without_credentials(&address));
             actions.push(Action::Copy(copy));
         }
         for (name, content) in written {
@@ -325,10 +325,7 @@ impl Build<'_> {
                             .with_help(Some("write --checksum=sha256:<64 hexadecimal digits>"))
                     })?;
                 }
-                let path = address.split(['?', '#']).next().unwrap_or_default();
-                let after_host = path.split_once("://").map_or("", |(_, rest)| rest);
-                let name = after_host.split_once('/').map_or("", |(_, p)| p);
-                let name = name.rsplit('/').next().unwrap_or_default();
+                let name = file_name(address);
                 let dest_is_dir = instruction.text.trim_end().ends_with('/');
                 if name.is_empty() && dest_is_dir {
                     return Err(
@@ -336,10 +333,9 @@ impl Build<'_> {
                             .with_help(Some("give the destination a file name")),
                     );
                 }
-                let name = if name.is_empty() || name == ".." {
-                    "download"
-                } else {
-                    name
+                let name = match name.as_str() {
+                    "" | "." | ".." => DOWNLOADED.to_owned(),
+                    _ => name,
                 };
                 let checksum = checksum.map(|t| t.value);
                 Ok((
@@ -347,7 +343,7 @@ impl Build<'_> {
                         url: address.to_owned(),
                         checksum,
                     },
-                    name.to_owned(),
+                    name,
                 ))
             }
         }
@@ -443,6 +439,18 @@ fn remote_kind(word: &str, is_add: bool) -> Option<Remote> {
         (_, true) => Some(Remote::Http),
         _ => None,
     }
+}
+
+/// The last part of an address's path, empty if it has none. As with BuildKit, `%20` stands for a space.
+fn file_name(address: &str) -> String {
+    let path = address.split(['?', '#']).next().unwrap_or_default();
+    let after_host = path.split_once("://").map_or("", |(_, rest)| rest);
+    let path = after_host.split_once('/').map_or("", |(_, p)| p);
+    let plain = percent_decode_str(path).decode_utf8();
+    // What would be no name stays as it is written.
+    let plain = plain.ok().filter(|p| !p.contains('\0'));
+    let path = plain.as_deref().unwrap_or(path);
+    path.rsplit('/').next().unwrap_or_default().to_owned()
 }
 
 /// An address without user and password.

@@ -81,7 +81,7 @@ content_key!(ModeChange { text } except { apply });
 pub struct Copy {
     /// Slot of the input that is read.
     pub input: usize,
-    /// Paths in it, with wildcards if `wildcards`.
+    /// Paths in it, with wildcards.
     pub sources: Vec<String>,
     /// Absolute path of the destination; a trailing slash means a directory.
     pub dest: String,

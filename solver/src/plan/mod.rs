@@ -21,7 +21,7 @@ pub use exec::{
 };
 pub use file::{Action, Copy, File, Merge, Mkdir, ModeChange, ModeFunction, PathFilter, WriteFile};
 pub use glob::{Glob, has_wildcard};
-pub use op::{BuildPlatform, Op, Source, SourceKind};
+pub use op::{BuildPlatform, DOWNLOADED, Op, Source, SourceKind};
 
 use crate::explain::{Forced, Origin};
 use crate::key::{ContentKey, Encoder};

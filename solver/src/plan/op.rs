@@ -87,7 +87,7 @@ pub enum SourceKind {
         /// Its name.
         name: String,
     },
-    /// A file from the web.
+    /// A file from the web, called [`DOWNLOADED`] in its tree.
     Http {
         /// The address.
         url: String,
@@ -104,6 +104,9 @@ pub enum SourceKind {
         checksum: Option<String>,
     },
 }
+
+/// The name of a downloaded file in its tree, whatever its address is.
+pub const DOWNLOADED: &str = "download";
 
 impl ContentKey for SourceKind {
     fn encode(&self, to: &mut Encoder) {
