@@ -60,6 +60,10 @@ fn start(cli: Cli) -> Result<ExitCode, Failure> {
         .transpose()?;
     let settings = settings::resolve(&cli.global)?;
     ui::start_logging(&settings);
+    // Steps side by side have many files open. What is started for them gets limits of its own.
+    if let Err(error) = kiln_sys::process::raise_open_files() {
+        tracing::debug!(%error, "the usual limit of open files stays");
+    }
     let app = engine::App {
         settings,
         spawner: spawner.clone(),

@@ -299,6 +299,18 @@ pub fn set_rlimit(resource: u32, soft: u64, hard: u64) -> Result<()> {
     ))
 }
 
+/// Lets this process have as many files open as its hard limit says. Linux keeps the soft one low for
+/// programs that use `select`.
+///
+/// # Errors
+/// The system refuses.
+pub fn raise_open_files() -> Result<()> {
+    use rustix::process::{Resource, getrlimit, setrlimit};
+    let mut limit = getrlimit(Resource::Nofile);
+    limit.current = limit.maximum;
+    setrlimit(Resource::Nofile, limit).ctx("raise limit of", "open files")
+}
+
 /// The highest limit of open files that this process may set.
 pub fn max_open_files() -> u64 {
     const SYS_RESOURCE: u32 = 24;
