@@ -5,7 +5,7 @@
 use std::os::unix::fs::{MetadataExt as _, symlink};
 use std::path::Path;
 
-use kiln_tests::{Lab, Repository, Tarball, skopeo_inspect, tool};
+use kiln_tests::{Lab, Repository, Tarball, registry_of, skopeo_inspect, tool};
 use serde_json::{Value, json};
 
 const STEPS: &str = "FROM busybox\n\
@@ -433,4 +433,25 @@ fn archives_go_to_pipes_and_not_to_terminals() {
     lab.kiln(["inspect", "x"]).output().ok();
     let shown = build("type=docker").on_a_terminal().output().ok();
     assert!(!String::from_utf8_lossy(&shown.out).contains("dest=-"));
+}
+
+/// A tar that another tool made cannot be made again from its files.
+#[test]
+fn the_blob_of_a_base_image_is_fetched_again_where_an_archive_needs_it() {
+    let tar = Tarball::busybox().file("z", "z").file("./a", "a").bytes();
+    let registry = registry_of("base", &[&tar]);
+    let lab = Lab::new();
+    let name = format!("{}/base", registry.host());
+    lab.kiln(["pull", &name]).output().ok();
+    lab.kiln(["rmi", &name]).output().ok();
+    let prune = lab.kiln(["prune", "-f", "--filter", "type=content"]);
+    prune.output().ok();
+    let context = lab.dockerfile(&format!("FROM {name}\nRUN cat /a > /b\n"));
+    let out = lab.path("out.tar");
+    let output = format!("type=oci,dest={}", out.display());
+    lab.build(&context).args(["-o", &output]).built();
+    let other = Lab::new();
+    let load = other.kiln(["load", "-i"]).arg(&out).output().ok();
+    let id = load.stdout().rsplit(' ').next().unwrap().to_owned();
+    assert_eq!(other.run(&id, &["cat", "/a", "/b", "/z"]), "aaz");
 }

@@ -2,6 +2,7 @@
 
 #![allow(clippy::unwrap_used, reason = "a panic is how a test reports")]
 
+use kiln_tests::place::files_below;
 use kiln_tests::servers::empty_registry;
 use kiln_tests::{Lab, image_in_registry, tool};
 use serde_json::Value;
@@ -71,4 +72,48 @@ fn an_image_that_cannot_be_pushed_is_kept_and_the_build_fails() {
     let nameless = lab.kiln(["build", "--push"]).last(context.path()).fails();
     assert_eq!(nameless.code(), Some(2), "{nameless}");
     nameless.says(&["an image without a name cannot be pushed", "-t "]);
+}
+
+#[test]
+fn a_layer_that_is_damaged_in_the_store_is_named_and_made_again() {
+    let (lab, registry) = (Lab::new(), empty_registry());
+    let context = lab.dockerfile("FROM busybox\nRUN echo x > /x\n");
+    let push = |name: &str| {
+        let name = format!("{}/{name}", registry.address());
+        let build = lab.kiln(["build", "--push", "-t", &name]);
+        build.last(context.path()).output()
+    };
+    push("first:1").ok();
+    // Forgotten by the registry, so that it is sent again.
+    let other = empty_registry();
+    let layer = files_below(&lab.store().join("content-v1/sha256"))
+        .into_iter()
+        .filter(|f| std::fs::read(f).unwrap().starts_with(&[0x1f, 0x8b]))
+        .min_by_key(|f| f.metadata().unwrap().len())
+        .unwrap();
+    let mut bytes = std::fs::read(&layer).unwrap();
+    let middle = bytes.len() / 2;
+    bytes[middle] ^= 1;
+    std::fs::write(&layer, bytes).unwrap();
+    let name = format!("{}/app:1", other.address());
+    let again = || {
+        let build = lab.kiln(["build", "--push", "-t", &name]);
+        build.last(context.path()).output()
+    };
+    again()
+        .failed()
+        .says(&["was damaged in the store", "push again"]);
+    again().ok();
+    assert_eq!(Lab::new().run(&name, &["cat", "/x"]), "x");
+}
+
+#[test]
+fn what_is_not_reproducible_is_not_pushed() {
+    let (lab, registry) = (Lab::new(), empty_registry());
+    let context = lab.dockerfile("FROM busybox\nRUN head -c 9 /dev/urandom > /x\n");
+    let name = format!("{}/app:1", registry.address());
+    let build = lab.kiln(["build", "--push", "--check-reproducible", "-t", &name]);
+    build.last(context.path()).output().failed();
+    let pulled = Lab::new().kiln(["pull", &name]).output().failed();
+    pulled.says(&["app:1"]);
 }

@@ -144,6 +144,7 @@ impl Engine {
     ) -> Result<Vec<Descriptor>> {
         for image in &images {
             self.ready(&image.layers).await?;
+            self.fetch_blobs(&image.layers).await?;
         }
         let engine = self.clone();
         blocking(move || engine.write_archive_now(&images, form, layers, target)).await

@@ -4,7 +4,8 @@ use std::collections::BTreeMap;
 
 use bytes::Bytes;
 use futures_util::{StreamExt as _, TryStreamExt as _};
-use kiln_image::{Descriptor, Reference, media_type, with_causes};
+use kiln_cache::Store;
+use kiln_image::{Descriptor, Digest, Reference, media_type, with_causes};
 use kiln_registry::{FileSource, Pushed, RegistryError};
 
 use super::archive::{ArchiveForm, ExportImage};
@@ -29,6 +30,23 @@ fn failed(to: &Reference, error: &RegistryError) -> Error {
     Error::Registry(text)
 }
 
+/// Fails with the true reason if a registry did not take a blob because it is not what it was when it
+/// was stored. Such a blob is removed.
+async fn discard_damaged(store: &Store, digest: &Digest) -> Result<()> {
+    let (store, digest) = (store.clone(), digest.clone());
+    blocking(move || {
+        if store.is_intact(&digest)? {
+            return Ok(());
+        }
+        store.remove_blob(&digest)?;
+        Err(Error::Missing {
+            text: format!("layer {} was damaged in the store", digest.short()),
+            hint: "it is removed; push again, and it is made or fetched anew".into(),
+        })
+    })
+    .await
+}
+
 impl Engine {
     /// Pushes an image under its names, its own layers in this form. Gives its manifest.
     ///
@@ -41,14 +59,13 @@ impl Engine {
         told: &PushWatch<'_>,
     ) -> Result<Descriptor> {
         self.ready(&image.layers).await?;
+        self.fetch_blobs(&image.layers).await?;
         let (engine, what) = (self.clone(), image.clone());
         let written = blocking(move || {
             let written = engine.written(&what, ArchiveForm::Oci, Some(form))?;
             let layers = what.layers.iter().zip(written.layers);
             let layers = layers.map(|(layer, blob)| {
                 let (diff_id, _) = engine.layer_facts(layer)?;
-                // Nothing that has been damaged since it was stored is sent: the registry compares
-                // what it gets with the digest.
                 Ok((diff_id, blob.descriptor))
             });
             let layers = layers.collect::<Result<Vec<_>>>()?;
@@ -68,7 +85,13 @@ impl Engine {
                 let elsewhere = store.repositories_with(&diff_id, &blob.digest)?;
                 let file = FileSource(store.blob_path(&blob.digest));
                 let sent = client.push_blob(name, &blob, &file, &elsewhere, &|_| {});
-                let sent = sent.await.map_err(|e| failed(name, &e))?;
+                let sent = match sent.await {
+                    Ok(sent) => sent,
+                    Err(e) => {
+                        discard_damaged(store, &blob.digest).await?;
+                        return Err(failed(name, &e));
+                    }
+                };
                 told(&blob, sent);
                 // Only saves the bytes of another push.
                 if let Err(error) = store.note_sent(&diff_id, &blob.digest, name) {

@@ -5,7 +5,7 @@ use std::path::Path;
 use std::time::{Duration, SystemTime};
 
 use kiln_cache::{LayerId, Packed, Store, UnpackOptions, View, tree_of_image_layer, unpack};
-use kiln_image::{Descriptor, DiffId, Reference};
+use kiln_image::{Descriptor, DiffId, Reference, with_causes};
 use kiln_registry::FileSink;
 use kiln_solver::key::{Key, TreeDigest};
 use kiln_sys::RootDir;
@@ -201,6 +201,37 @@ impl Engine {
         Ok(places)
     }
 
+    /// Gets the blobs of an image's layers that are here as files alone, where a registry may have them:
+    /// the tar that another tool made cannot be made again from its files.
+    ///
+    /// # Errors
+    /// The store failed, or the build is over.
+    pub(crate) async fn fetch_blobs(&self, layers: &[LayerRef]) -> Result<()> {
+        let store = &self.s.store;
+        for lazy in layers.iter().filter(|l| l.is_of_image()) {
+            let Some(lazy) = lazy.lazy_layer() else {
+                continue;
+            };
+            let places = self.places_of(lazy)?;
+            if places.iter().any(|(_, blob)| store.has_blob(&blob.digest)) {
+                continue;
+            }
+            for (from, blob) in places {
+                let Some(from) = from else { continue };
+                match self.download(Some(&from), &blob, lazy).await {
+                    Ok(()) => {
+                        store.note_blob(&lazy.diff_id, &blob)?;
+                        break;
+                    }
+                    Err(Error::Cancelled) => return Err(Error::Cancelled),
+                    // Most tars can be made again.
+                    Err(error) => tracing::debug!(%error, "a blob is not fetched"),
+                }
+            }
+        }
+        Ok(())
+    }
+
     /// Makes sure that a blob is in the store.
     async fn download(
         &self,
@@ -241,7 +272,10 @@ impl Engine {
             // The next download goes on with what has come; here nothing has.
             let _ = std::fs::remove_file(&path);
         }
-        fetched?.map_err(|e| Error::Registry(format!("layer {}: {e}", blob.digest.short())))?;
+        fetched?.map_err(|e| {
+            let why = with_causes(&e);
+            Error::Registry(format!("layer {}: {why}", blob.digest.short()))
+        })?;
         Ok(store.adopt_partial(&blob.digest)?)
     }
 }

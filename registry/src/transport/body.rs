@@ -1,5 +1,7 @@
 //! Answers: their status and their bounded bodies.
 
+use std::time::Duration;
+
 use reqwest::Response;
 use serde::Deserialize;
 
@@ -8,6 +10,9 @@ use crate::error::{ApiError, RegistryError, redact};
 
 /// How much of an error's body is read.
 const MAX_ERROR: u64 = 64 << 10;
+
+/// How long the body of an error is waited for; clients that send streams have no clock of their own.
+const ERROR_TIME: Duration = Duration::from_secs(10);
 
 #[derive(Deserialize)]
 struct Errors {
@@ -63,7 +68,8 @@ pub(crate) async fn status_error(method: &str, answer: Response) -> RegistryErro
     let (status, url) = (answer.status().as_u16(), redact(answer.url()));
     let retry_after = retry_after(&answer);
     // The status counts; a body that cannot be read adds nothing.
-    let body = read_bounded(answer, MAX_ERROR).await.unwrap_or_default();
+    let body = tokio::time::timeout(ERROR_TIME, read_bounded(answer, MAX_ERROR));
+    let body = body.await.ok().and_then(Result::ok).unwrap_or_default();
     let errors = serde_json::from_slice::<Errors>(&body).map(|body| body.errors);
     let errors = errors
         .unwrap_or_default()
@@ -85,4 +91,28 @@ pub(crate) async fn status_error(method: &str, answer: Response) -> RegistryErro
 /// A server's text, made safe for a terminal.
 fn printable(text: &str) -> String {
     text.chars().filter(|c| !c.is_control()).take(300).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn an_error_whose_body_never_comes_is_told_by_its_status() {
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let url = format!("http://{}/", listener.local_addr().unwrap());
+        let serve = async {
+            let (mut stream, _) = listener.accept().await.unwrap();
+            stream.read_exact(&mut [0; 16]).await.unwrap();
+            let head = b"HTTP/1.1 500 Oh\r\nContent-Length: 100\r\n\r\n";
+            stream.write_all(head).await.unwrap();
+            stream
+        };
+        let client = reqwest::Client::builder().no_proxy().build().unwrap();
+        let (answer, _stream) = tokio::join!(client.get(url).send(), serve);
+        let error = status_error("GET", answer.unwrap()).await;
+        assert!(matches!(error, RegistryError::Status { status: 500, .. }));
+    }
 }
