@@ -183,7 +183,7 @@ impl App {
     /// Says what to do about a full disk.
     pub(crate) fn full_disk_hint(&self) -> String {
         let root = self.settings.root.display();
-        let free = Store::open(&self.settings.root).and_then(|s| s.reclaimable());
+        let free = Store::open(&self.settings.root).and_then(|s| s.removable());
         match free {
             Ok(bytes) if bytes > 0 => format!(
                 "no space left on the disk of {root}; `kiln prune` frees {}",

@@ -3,12 +3,39 @@
 use std::future::Future;
 
 use tokio::runtime::Runtime;
+use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 
 use crate::errors::Failure;
+use crate::progress;
 
 /// The exit code of a command that a signal ended: what shells use for SIGINT.
 const CODE: u8 = 130;
+
+/// The signals by which a user ends a command.
+pub(crate) struct Signals([Signal; 3]);
+
+impl Signals {
+    /// Takes the signals from now on, on the runtime that is entered; none where the system refuses.
+    pub(crate) fn take() -> Option<Self> {
+        let take = |kind| signal(kind).ok();
+        Some(Self([
+            take(SignalKind::interrupt())?,
+            take(SignalKind::terminate())?,
+            take(SignalKind::hangup())?,
+        ]))
+    }
+
+    /// Waits for the next one.
+    pub(crate) async fn next(&mut self) {
+        let [int, term, hup] = &mut self.0;
+        tokio::select! {
+            _ = int.recv() => {}
+            _ = term.recv() => {}
+            _ = hup.recv() => {}
+        }
+    }
+}
 
 /// Knows whether the user wants the command to end.
 #[derive(Clone, Debug)]
@@ -17,26 +44,18 @@ pub(crate) struct Interrupt(CancellationToken);
 impl Interrupt {
     /// Listens to signals from now on. A second signal ends the process at once.
     pub(crate) fn listen(runtime: &Runtime) -> Self {
-        use tokio::signal::unix::{SignalKind, signal};
         let token = CancellationToken::new();
         let cancel = token.clone();
         // Handlers are installed before anything else happens, not when the task first runs.
         let _guard = runtime.enter();
-        let (Ok(mut int), Ok(mut term), Ok(mut hup)) = (
-            signal(SignalKind::interrupt()),
-            signal(SignalKind::terminate()),
-            signal(SignalKind::hangup()),
-        ) else {
+        let Some(mut signals) = Signals::take() else {
             return Self(token);
         };
         runtime.spawn(async move {
             for _ in 0..2 {
-                tokio::select! {
-                    _ = int.recv() => {}
-                    _ = term.recv() => {}
-                    _ = hup.recv() => {}
-                }
+                signals.next().await;
                 if cancel.is_cancelled() {
+                    progress::leave_terminal();
                     std::process::exit(CODE.into());
                 }
                 cancel.cancel();
@@ -52,7 +71,7 @@ impl Interrupt {
 
     /// What is said of a build that a signal ended.
     pub(crate) fn failure() -> Failure {
-        Failure::new("the build was interrupted").with_code(CODE)
+        interrupted("build")
     }
 
     /// Waits for `work`, or drops it when a signal comes.
@@ -79,4 +98,9 @@ impl Interrupt {
         let done = self.wait(runtime, async { tokio::task::spawn_blocking(work).await })?;
         done.map_err(|e| Failure::new(format!("a thread of kiln ended early: {e}")))
     }
+}
+
+/// What is said of work that a signal ended.
+pub(crate) fn interrupted(what: &str) -> Failure {
+    Failure::new(format!("the {what} was interrupted")).with_code(CODE)
 }

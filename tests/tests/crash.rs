@@ -2,9 +2,10 @@
 
 #![allow(clippy::unwrap_used, reason = "a panic is how a test reports")]
 
+use std::io::Read as _;
 use std::time::Duration;
 
-use kiln_tests::{Context, Kiln, Lab, Random};
+use kiln_tests::{Context, Fault, Kiln, Lab, Proxy, Random, Tarball, registry_of};
 use nix::sys::signal::Signal;
 
 const DOCKERFILE: &str = "FROM busybox AS a\nCOPY src /src\nRUN sleep 0.02; cat /src/* > /all\nRUN mkdir /many; for i in $(seq 40); do echo $i > /many/$i; done\n\
@@ -93,6 +94,41 @@ fn an_interrupt_leaves_nothing_behind() {
             assert_eq!(out.code(), Some(130), "{out}");
         }
         lab.assert_clean();
+    }
+}
+
+/// Outputs and pulls end in order, too, whatever they wait for.
+#[test]
+fn an_interrupt_ends_outputs_and_pulls() {
+    let lab = Lab::new();
+    let context = lab.dockerfile("FROM busybox\n");
+    let pipe = lab.path("pipe");
+    nix::unistd::mkfifo(&pipe, nix::sys::stat::Mode::S_IRWXU).unwrap();
+    // Somebody has it open, and reads little.
+    let options = std::fs::File::options().read(true).write(true).to_owned();
+    let mut reader = options.open(&pipe).unwrap();
+    let output = format!("type=tar,dest={}", pipe.display());
+    let run = lab.build(&context).args(["-o", &output]).start();
+    reader.read_exact(&mut [0]).unwrap();
+    run.signal(Signal::SIGTERM);
+    let out = run.wait().failed();
+    assert_eq!(out.code(), Some(130), "{out}");
+    out.says(&["the build was interrupted"]);
+
+    let registry = registry_of("app", &[&Tarball::new().file("a", "a").bytes()]);
+    let is_blob = |line: &str| line.contains("/blobs/");
+    let proxy = Proxy::start_where(registry.host(), Fault::Held, is_blob);
+    let name = format!("{}/app", proxy.address());
+    for command in [&["pull", &name][..], &["run", "--rm", &name]] {
+        let before = proxy.spoiled();
+        let run = lab.kiln(command).start();
+        while proxy.spoiled() == before {
+            std::thread::sleep(Duration::from_millis(20));
+        }
+        run.signal(Signal::SIGINT);
+        let out = run.wait().failed();
+        assert_eq!(out.code(), Some(130), "{out}");
+        out.says(&["the pull was interrupted"]);
     }
 }
 

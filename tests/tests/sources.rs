@@ -2,6 +2,7 @@
 
 #![allow(clippy::unwrap_used, reason = "a panic is how a test reports")]
 
+use kiln_tests::servers::empty_registry;
 use kiln_tests::{Built, Lab, Outcome, Output, Tarball, image_in_registry};
 use serde_json::Value;
 
@@ -86,12 +87,14 @@ fn a_base_image_that_only_an_output_needs_is_fetched_as_part_of_the_build() {
         ("type=tar,dest=DEST", Outcome::Fetched),
         ("type=oci,dest=DEST", Outcome::Fetched),
         ("type=docker,dest=DEST", Outcome::Fetched),
+        ("type=registry,name=REGISTRY/x", Outcome::Fetched),
         ("type=image", Outcome::Cached),
         ("type=cacheonly", Outcome::Cached),
     ] {
-        let lab = Lab::new();
+        let (lab, registry) = (Lab::new(), empty_registry());
         let context = lab.dockerfile("FROM busybox\nLABEL a=b\n");
         let spec = spec.replace("DEST", lab.path("out").to_str().unwrap());
+        let spec = spec.replace("REGISTRY", &registry.address());
         let build = || lab.build(&context).args(["-o", &spec]).output().ok();
         let first = build();
         let built = Built::of(&first);

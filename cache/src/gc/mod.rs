@@ -50,16 +50,6 @@ impl Store {
         self.behind_gate(|leased| self.write(|tx| survey::survey(self, tx, leased)))
     }
 
-    /// Bytes that pruning all would free.
-    ///
-    /// # Errors
-    /// The database refused, or a folder cannot be listed.
-    pub fn reclaimable(&self) -> Result<u64> {
-        let items = self.items()?;
-        let free = items.iter().filter(|i| i.held == Held::Free);
-        Ok(free.map(|i| i.bytes).sum())
-    }
-
     /// Bytes that the store takes, from sums that are kept up to date. What a step that runs has
     /// written is not in it, nor is what the store takes for itself.
     ///

@@ -15,6 +15,7 @@ use kiln_image::{Descriptor, Reference};
 use tokio::runtime::Runtime;
 
 use crate::errors::Failure;
+use crate::interrupt::Interrupt;
 use crate::ui;
 use annotations::Annotations;
 pub(super) use dest::{Dest, refuse_terminal};
@@ -130,7 +131,7 @@ impl Outputs {
     pub(crate) fn carry_out(
         &self,
         engine: &Engine,
-        runtime: &Runtime,
+        (runtime, interrupt): (&Runtime, &Interrupt),
         image: &Assembled,
         names: &[Reference],
     ) -> Result<Option<Descriptor>, Failure> {
@@ -155,7 +156,7 @@ impl Outputs {
                     export.entry_annotations = annotations.entry;
                     let write = |target| {
                         let work = engine.write_archive(vec![export], *form, Some(*layers), target);
-                        Ok(runtime.block_on(work)?)
+                        Ok(interrupt.wait(runtime, work)??)
                     };
                     let written: Vec<Descriptor> = match dest {
                         Dest::File(path) if *directory => {
@@ -166,10 +167,12 @@ impl Outputs {
                     manifest = written.into_iter().next();
                 }
                 Kind::Local(path) => {
-                    runtime.block_on(engine.write_files(&image.layers, path, image.epoch))?;
+                    let work = engine.write_files(&image.layers, path, image.epoch);
+                    interrupt.wait(runtime, work)??;
                 }
                 Kind::Tar(dest) => dest.write(|out| {
-                    Ok(runtime.block_on(engine.write_tar(&image.layers, out, image.epoch))?)
+                    let work = engine.write_tar(&image.layers, out, image.epoch);
+                    Ok(interrupt.wait(runtime, work)??)
                 })?,
                 Kind::CacheOnly => {}
             }

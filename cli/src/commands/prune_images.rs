@@ -109,10 +109,10 @@ pub(crate) fn run(app: &App, args: &Args) -> Result<ExitCode, Failure> {
     )?;
     let chosen = choose(app, args.all, &filters)?;
     let store = app.store_to_remove()?;
-    let before = store.reclaimable()?;
+    let before = store.removable()?;
     let bytes = remove(&store, &chosen)?;
     ui::data(&format!("Total reclaimed space: {}", size(bytes)));
-    let freed = store.reclaimable()?.saturating_sub(before);
+    let freed = store.removable()?.saturating_sub(before);
     if freed > 0 {
         let freed = size(freed);
         ui::hint(&format!(

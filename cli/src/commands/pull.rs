@@ -14,6 +14,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::engine::App;
 use crate::errors::Failure;
+use crate::interrupt::{Signals, interrupted};
 use crate::progress::{Display, Mode, ProgressArgs};
 use crate::ui;
 
@@ -41,15 +42,14 @@ pub(crate) struct Args {
 pub(crate) fn run(app: &App, args: &Args) -> Result<ExitCode, Failure> {
     let reference = Reference::parse(&args.image)
         .map_err(|e| Failure::usage(format!("`{}`: {e}", args.image)))?;
-    let platform = match &args.platform {
-        None => Platform::host(),
-        Some(text) => text
-            .parse()
-            .map_err(|e| Failure::usage(format!("--platform `{text}`: {e}")))?,
-    };
+    let platform = super::platform(args.platform.as_deref())?;
     let engine = app.engine(BuildInputs::default(), true)?;
     let mode = args.progress.mode(args.quiet);
-    let pulled = fetch(&app.runtime()?, &engine, &reference, &platform, mode)?;
+    let runtime = app.runtime()?;
+    let pulled = fetch(&runtime, &engine, &reference, &platform, mode);
+    // Threads that still unpack something must not hold the result back.
+    runtime.shutdown_background();
+    let pulled = pulled?;
     ui::data(&pulled.reference.to_string());
     Ok(ExitCode::SUCCESS)
 }
@@ -77,12 +77,25 @@ pub(super) fn fetch(
         vertex,
         over: CancellationToken::new(),
     };
-    let pulled = runtime.block_on(engine.pull(reference, platform, Some(watch)));
+    let pulled = runtime.block_on(async {
+        let mut signals = Signals::take();
+        let ended = async {
+            match &mut signals {
+                Some(signals) => signals.next().await,
+                None => std::future::pending().await,
+            }
+        };
+        tokio::select! {
+            pulled = engine.pull(reference, platform, Some(watch)) => Some(pulled),
+            () = ended => None,
+        }
+    });
     let (outcome, error) = match &pulled {
-        Ok(pulled) if pulled.up_to_date => (Outcome::Cached(Found::Local), None),
-        Ok(_) => (Outcome::Fetched, None),
+        None => (Outcome::Cancelled, None),
+        Some(Ok(pulled)) if pulled.up_to_date => (Outcome::Cached(Found::Local), None),
+        Some(Ok(_)) => (Outcome::Fetched, None),
         // It is printed at the end, so only who reads events needs it here as well.
-        Err(e) => (
+        Some(Err(e)) => (
             Outcome::Failed,
             (mode == Mode::Rawjson).then(|| e.to_string()),
         ),
@@ -95,7 +108,7 @@ pub(super) fn fetch(
         key: None,
     });
     display.finish();
-    let pulled = pulled?;
+    let pulled = pulled.ok_or_else(|| interrupted("pull"))??;
     if mode != Mode::Quiet {
         ui::note(&format!("Digest: {}", pulled.digest));
         let state = if pulled.up_to_date {

@@ -205,12 +205,7 @@ fn start(app: &App, args: &Args) -> Result<Exit, Failure> {
         return Err(Failure::usage("the input device is not a terminal")
             .with_hint("leave -t out where standard input is a pipe"));
     }
-    let platform: Platform = match &args.platform {
-        None => Platform::host(),
-        Some(text) => text
-            .parse()
-            .map_err(|e| Failure::usage(format!("--platform `{text}`: {e}")))?,
-    };
+    let platform = super::platform(args.platform.as_deref())?;
     let env = environment(args)?;
     let volumes = args
         .volume

@@ -53,6 +53,13 @@ impl ProgressArgs {
     }
 }
 
+/// Gives a terminal back as it was, where the process ends in the middle of showing something.
+pub(crate) fn leave_terminal() {
+    if std::io::IsTerminal::is_terminal(&std::io::stderr()) {
+        tty::show_cursor();
+    }
+}
+
 /// The thread that shows progress.
 pub(crate) struct Display {
     events: Events,

@@ -21,6 +21,8 @@ fn size() -> (u16, u16) {
     (or(known.0, 80), or(known.1, 24))
 }
 
+const SHOW_CURSOR: &str = "\x1b[?25h";
+
 pub(super) struct Tty {
     title: String,
     colours: bool,
@@ -68,12 +70,17 @@ impl Tty {
         }
         out.push_str("\x1b[J");
         if last {
-            out.push_str("\x1b[?25h");
+            out.push_str(SHOW_CURSOR);
         }
         out.push_str("\x1b[?2026l");
         self.drawn = lines.len();
         print(&out);
     }
+}
+
+/// Shows the cursor again that each frame hides.
+pub(super) fn show_cursor() {
+    print(SHOW_CURSOR);
 }
 
 impl View for Tty {

@@ -274,7 +274,7 @@ fn build(app: &App, args: &Args, runtime: &Runtime, interrupt: &Interrupt) -> Re
         findings: &findings,
         quiet: args.quiet,
         squash: args.squash,
-        files: outputs.need_files(),
+        files: outputs.need_files() || !pushed_names.is_empty(),
         clear_mounts: args.no_cache_mounts,
         compared: args.check_reproducible,
         epoch: request.epoch,
@@ -299,8 +299,14 @@ fn build(app: &App, args: &Args, runtime: &Runtime, interrupt: &Interrupt) -> Re
             return Err(failure);
         }
     };
-    let put_out = outputs.carry_out(&engine, runtime, &image, &names);
+    let put_out = outputs.carry_out(&engine, (runtime, interrupt), &image, &names);
     let put_out = put_out.and_then(|manifest| {
+        if args.check_reproducible {
+            reproducible::check(&build, &solved, runtime, mode)?;
+        }
+        if pushed_names.is_empty() {
+            return Ok(manifest);
+        }
         let told = !matches!(mode, Mode::Quiet | Mode::Rawjson);
         let push = outputs.push(&engine, &image, &pushed_names, told);
         Ok(interrupt.wait(runtime, push)??.or(manifest))
@@ -318,9 +324,6 @@ fn build(app: &App, args: &Args, runtime: &Runtime, interrupt: &Interrupt) -> Re
     share::report(&engine, left, mode);
     if !matches!(mode, Mode::Quiet | Mode::Rawjson) {
         outputs.tell_of_store();
-    }
-    if args.check_reproducible {
-        reproducible::check(&build, &solved, runtime, mode)?;
     }
     Ok(())
 }
