@@ -13,6 +13,7 @@ mod logging;
 mod missing;
 mod progress;
 mod settings;
+mod switches;
 mod template;
 mod ui;
 mod units;
@@ -29,10 +30,14 @@ fn main() -> ExitCode {
     if let Some(code) = completion::answer() {
         return code;
     }
-    let cli = match Cli::try_parse() {
+    let words: Vec<std::ffi::OsString> = std::env::args_os().collect();
+    let parsed = Cli::try_parse_from(&words)
+        .or_else(|error| switches::with_values(&error, &words).ok_or(error));
+    let cli = match parsed {
         Ok(cli) => cli,
         Err(mut e) => {
-            let words: Vec<String> = std::env::args_os()
+            let words: Vec<String> = words
+                .iter()
                 .skip(1)
                 .map(|word| word.to_string_lossy().into_owned())
                 .collect();
@@ -46,7 +51,12 @@ fn main() -> ExitCode {
         }
     };
     match start(cli) {
-        Ok(code) => code,
+        Ok(code) => match ui::lost_data() {
+            None => code,
+            Some(error) => {
+                Failure::new(format!("cannot write to standard output: {error}")).report()
+            }
+        },
         Err(failure) => failure.report(),
     }
 }

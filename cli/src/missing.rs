@@ -191,12 +191,10 @@ const BUILD: &[&str] = &[
     "--cpu-shares",
     "--cpuset-cpus",
     "--cpuset-mems",
-    "--force-rm",
     "--isolation",
     "--memory",
     "--memory-swap",
     "--policy",
-    "--rm",
     "--security-opt",
 ];
 
@@ -286,10 +284,13 @@ mod tests {
                 "run --memory=1g busybox",
                 Some("kiln run has no `--memory` yet"),
             ),
-            ("build --rm .", Some("kiln build has no `--rm` yet")),
             (
-                "buildx build --rm .",
-                Some("kiln buildx build has no `--rm` yet"),
+                "build --compress .",
+                Some("kiln build has no `--compress` yet"),
+            ),
+            (
+                "buildx build --compress .",
+                Some("kiln buildx build has no `--compress` yet"),
             ),
             (
                 "container run -d busybox",

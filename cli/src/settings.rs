@@ -3,6 +3,7 @@
 mod remotes;
 
 use std::collections::BTreeMap;
+use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 
 use kiln_cache::Policy;
@@ -216,6 +217,13 @@ pub(crate) fn resolve(global: &Global) -> Result<Settings, Failure> {
         .as_ref()
         .filter(|c| !c.is_empty())
         .map(PathBuf::from);
+    let is_empty = |root: &OsString| root.is_empty();
+    // What was meant to be somewhere else must not end in the usual store.
+    if global.root.as_ref().is_some_and(is_empty)
+        && std::env::var_os("KILN_ROOT").is_none_or(|r| !r.is_empty())
+    {
+        return Err(Failure::usage("--root: the name of the directory is empty"));
+    }
     let given_root = global
         .root
         .as_ref()

@@ -1,6 +1,7 @@
 //! Everything that is printed goes through here: data to stdout, the rest to stderr.
 
 use std::io::Write as _;
+use std::sync::OnceLock;
 
 use anstyle::{AnsiColor, Style};
 
@@ -12,32 +13,65 @@ pub(crate) const RED: Style = AnsiColor::Red.on_default().bold();
 pub(crate) const YELLOW: Style = AnsiColor::Yellow.on_default().bold();
 const CYAN: Style = AnsiColor::Cyan.on_default().bold();
 
+/// Why data is missing on stdout.
+static LOST: OnceLock<std::io::Error> = OnceLock::new();
+
 /// Prints a line of data. A reader that has gone away is no error.
 pub(crate) fn data(line: &str) {
     let mut out = std::io::stdout().lock();
-    let _ = out
+    let printed = out
         .write_all(line.as_bytes())
-        .and_then(|()| out.write_all(b"\n"));
+        .and_then(|()| out.write_all(b"\n"))
+        .and_then(|()| out.flush());
+    if let Err(error) = printed
+        && error.kind() != std::io::ErrorKind::BrokenPipe
+    {
+        let _ = LOST.set(error);
+    }
+}
+
+/// Why some data could not be printed, if that was so.
+pub(crate) fn lost_data() -> Option<&'static std::io::Error> {
+    LOST.get()
+}
+
+/// Prints a line to stderr. Where that cannot be written, there is nobody to tell.
+fn say(line: std::fmt::Arguments<'_>) {
+    let _ = writeln!(anstream::stderr().lock(), "{line}");
 }
 
 /// Prints an error.
 pub(crate) fn error(text: &str) {
-    anstream::eprintln!("{RED}error:{RED:#} {text}");
+    say(format_args!("{RED}error:{RED:#} {text}"));
 }
 
 /// Prints a warning.
 pub(crate) fn warning(text: &str) {
-    anstream::eprintln!("{YELLOW}warning:{YELLOW:#} {text}");
+    say(format_args!("{YELLOW}warning:{YELLOW:#} {text}"));
 }
 
 /// Prints what to do.
 pub(crate) fn hint(text: &str) {
-    anstream::eprintln!("{CYAN}hint:{CYAN:#} {text}");
+    say(format_args!("{CYAN}hint:{CYAN:#} {text}"));
 }
 
 /// Prints a line that is neither data nor a problem.
 pub(crate) fn note(text: &str) {
-    anstream::eprintln!("{text}");
+    say(format_args!("{text}"));
+}
+
+/// stderr as far as it can be written: the log would panic where it cannot.
+struct Stderr;
+
+impl std::io::Write for Stderr {
+    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+        let _ = std::io::stderr().write_all(bytes);
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        Ok(())
+    }
 }
 
 /// Sends kiln's own log to stderr.
@@ -54,7 +88,7 @@ pub(crate) fn start_logging(settings: &Settings) {
     // A second subscriber in one process is impossible here; the first would stay.
     let _ = tracing_subscriber::fmt()
         .with_env_filter(filter)
-        .with_writer(std::io::stderr)
+        .with_writer(|| Stderr)
         .with_ansi(std::io::IsTerminal::is_terminal(&std::io::stderr()))
         .event_format(logging::Lines)
         .try_init();

@@ -300,6 +300,32 @@ fn a_closed_pipe_is_no_crash() {
     );
 }
 
+/// Who cannot be told anything gets what was asked for all the same; data that is lost is an error.
+#[test]
+fn streams_that_cannot_be_written_are_no_crash() {
+    let lab = lab();
+    for progress in ["plain", "rawjson", "auto"] {
+        let full = build(&lab, progress).after("exec 2>/dev/full");
+        full.args(["-t", progress]).output().ok();
+        assert_eq!(lab.inspect(progress)["Os"], "linux");
+    }
+    let missing = lab.kiln(["inspect", "nosuch"]).after("exec 2>/dev/full");
+    assert_eq!(missing.output().code(), Some(1));
+    for command in [&["images"][..], &["inspect", "plain"]] {
+        let lost = lab.kiln(command).after("exec >/dev/full").output();
+        assert_eq!(lost.code(), Some(1), "{lost}");
+        lost.says(&["cannot write to standard output: No space left"]);
+    }
+}
+
+#[test]
+fn a_name_that_is_left_empty_is_no_directory() {
+    let lab = lab();
+    let empty = lab.kiln(["--root", "", "images"]).fails();
+    assert_eq!(empty.code(), Some(2), "{empty}");
+    empty.says(&["--root", "empty"]);
+}
+
 #[test]
 fn without_privileges_kiln_says_what_is_missing() {
     let lab = lab();
