@@ -1,0 +1,3 @@
+FROM busybox
+WRKDIR /app
+COPY --chwon=1 a b
