@@ -155,6 +155,9 @@ impl Store {
         let mut row = None;
         if let Ok(reference) = Reference::parse(text) {
             row = self.image_row(&reference.to_string())?;
+            if let (None, Some(digest)) = (&row, reference.digest()) {
+                row = self.image_by_manifest(&reference, digest)?;
+            }
         }
         if row.is_none() {
             row = self.image_by_id(text)?;
@@ -181,6 +184,20 @@ impl Store {
         let mut query = db
             .prepare_cached("SELECT name, config, manifest, created FROM images WHERE name = ?1")?;
         Ok(query.query_row([name], to_row).optional()?.flatten())
+    }
+
+    /// The image that was pulled from this repository by, or with, this digest.
+    fn image_by_manifest(&self, from: &Reference, digest: &Digest) -> Result<Option<ImageRow>> {
+        let db = self.db();
+        let mut query = db.prepare(
+            "SELECT name, config, manifest, created FROM images WHERE manifest = ?1 ORDER BY name",
+        )?;
+        let rows = query.query_map([digest.to_string()], to_row)?;
+        let is_from = |row: &ImageRow| {
+            let name = row.name.as_deref().and_then(|n| Reference::parse(n).ok());
+            name.is_some_and(|n| n.name() == from.name())
+        };
+        Ok(rows.filter_map(|r| r.ok().flatten()).find(is_from))
     }
 
     fn image_by_id(&self, text: &str) -> Result<Option<ImageRow>> {

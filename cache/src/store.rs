@@ -92,7 +92,7 @@ impl Store {
         let path = root.join(db::FILE);
         match db::open(&path) {
             Err(e) if e.is_damaged_database() => {
-                tracing::warn!(path = %path.display(), "the database is damaged; a new one is made");
+                tracing::warn!(path = %path.display(), "the database is damaged; a new one is made, without the images and cache mounts of before");
                 Self::put_database_aside(root);
                 db::open(&path)
             }

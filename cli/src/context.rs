@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use kiln_cache::Store;
 use kiln_executor::{Context, DirTree};
+use kiln_image::read_full;
 use kiln_parser::Ignore;
 use kiln_solver::plan::PathFilter;
 use kiln_sys::RootDir;
@@ -35,6 +36,41 @@ impl PathFilter for IgnoreFilter {
 
     fn patterns(&self) -> Vec<String> {
         self.patterns.clone()
+    }
+}
+
+/// Leaves kiln's own store out of a context that it lies in: a copy of it would hold the copy.
+#[derive(Debug)]
+struct WithoutStore {
+    /// From the context's root.
+    store: String,
+    rules: Option<Arc<dyn PathFilter>>,
+}
+
+impl WithoutStore {
+    fn is_store(&self, path: &str) -> bool {
+        let below = path.strip_prefix(&self.store);
+        below.is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
+    }
+}
+
+impl PathFilter for WithoutStore {
+    fn excludes(&self, path: &str) -> bool {
+        self.is_store(path) || self.rules.as_ref().is_some_and(|r| r.excludes(path))
+    }
+
+    fn may_include_below(&self, dir: &str) -> bool {
+        !self.is_store(dir)
+            && self
+                .rules
+                .as_ref()
+                .is_some_and(|r| r.may_include_below(dir))
+    }
+
+    fn patterns(&self) -> Vec<String> {
+        let mut all = self.rules.as_ref().map_or_else(Vec::new, |r| r.patterns());
+        all.push(self.store.clone());
+        all
     }
 }
 
@@ -121,7 +157,11 @@ pub(crate) fn dockerfile(
 ) -> Result<(SourceText, Option<PathBuf>), Failure> {
     let root = RootDir::open_trusted(dir)?;
     let missing = |name: &str| {
-        Failure::new(format!("there is no `{name}` in `{}`", dir.display()))
+        let place = match local {
+            true => format!("`{}`", dir.display()),
+            false => "the context".into(),
+        };
+        Failure::new(format!("there is no `{name}` in {place}"))
             .with_hint("name the file with -f FILE")
     };
     match at {
@@ -218,8 +258,12 @@ fn ignore_rules(dir: &Path, dockerfile: Option<&Path>) -> Result<Option<Rules>, 
     Ok(Some((Arc::new(IgnoreFilter { ignore, patterns }), name)))
 }
 
-/// A directory of this machine as a context.
-pub(crate) fn directory(dir: &Path, dockerfile: Option<&Path>) -> Result<Context, Failure> {
+/// A directory of this machine as a context, without the store at `store` if that is in it.
+pub(crate) fn directory(
+    dir: &Path,
+    dockerfile: Option<&Path>,
+    store: &Path,
+) -> Result<Context, Failure> {
     let path = dir.canonicalize().map_err(|e| {
         Failure::new(format!(
             "there is no context directory `{}`: {e}",
@@ -234,6 +278,15 @@ pub(crate) fn directory(dir: &Path, dockerfile: Option<&Path>) -> Result<Context
     }
     let rules = ignore_rules(&path, dockerfile)?;
     let (ignore, ignore_file) = rules.map_or((None, None), |(f, n)| (Some(f), Some(n)));
+    let store = store.canonicalize().unwrap_or_else(|_| store.to_owned());
+    let inside = store.strip_prefix(&path).ok().and_then(Path::to_str);
+    let ignore = match inside.filter(|inside| !inside.is_empty()) {
+        None => ignore,
+        Some(inside) => Some(Arc::new(WithoutStore {
+            store: inside.to_owned(),
+            rules: ignore,
+        }) as Arc<dyn PathFilter>),
+    };
     let tree = DirTree {
         path,
         ignore,
@@ -256,13 +309,7 @@ pub(crate) fn archive(
 ) -> Result<Unpacked, Failure> {
     let bad = |e: &dyn std::fmt::Display| Failure::new(format!("the context from {what}: {e}"));
     let mut start = vec![0; 512];
-    let mut filled = 0;
-    while filled < start.len() {
-        match input.read(&mut start[filled..]).map_err(|e| bad(&e))? {
-            0 => break,
-            n => filled += n,
-        }
-    }
+    let filled = read_full(&mut input, &mut start).map_err(|e| bad(&e))?;
     start.truncate(filled);
     let is_text = std::str::from_utf8(&start).is_ok() && !start.contains(&0);
     let whole = std::io::Cursor::new(start).chain(input);

@@ -207,6 +207,11 @@ fn field(value: &Value, path: &[String]) -> Result<Value, Failure> {
     Ok(here.clone())
 }
 
+/// Actions of Go's templates.
+const KEYWORDS: &[&str] = &[
+    "range", "if", "else", "end", "with", "define", "template", "block", "break", "continue",
+];
+
 fn evaluate(command: &[Word], value: &Value, piped: Option<Value>) -> Result<Value, Failure> {
     let mut args = Vec::new();
     let mut function = None;
@@ -219,6 +224,10 @@ fn evaluate(command: &[Word], value: &Value, piped: Option<Value>) -> Result<Val
         }
     }
     args.extend(piped);
+    if let Some(name) = function.filter(|name| KEYWORDS.contains(&name.as_str())) {
+        let why = "templates here have fields and functions, and no such actions";
+        return Err(bad(name, why));
+    }
     let Some(name) = function else {
         return args
             .into_iter()

@@ -2,7 +2,11 @@
 
 use std::error::Error;
 
-/// An error with all its causes in one line; a cause that its error already told is left out.
+/// What a failed look-up of a name is called. Below it there are only the resolver's own notes.
+const LOOK_UP: &str = "dns error";
+
+/// An error with its causes in one line; a cause that its error already told is left out, and what is
+/// below a failed look-up of a name.
 #[must_use]
 pub fn with_causes(error: &(dyn Error + 'static)) -> String {
     let mut text = error.to_string();
@@ -13,19 +17,18 @@ pub fn with_causes(error: &(dyn Error + 'static)) -> String {
             text.push_str(": ");
             text.push_str(&told);
         }
-        source = cause.source();
+        source = cause.source().filter(|_| told != LOOK_UP);
     }
     text
 }
 
-/// The last of an error's causes, which says most; but below a failed look-up of a name there are only
-/// the resolver's own notes.
+/// The last of an error's causes, which says most; of a failed look-up of a name, just that.
 #[must_use]
 pub fn innermost(error: &(dyn Error + 'static)) -> String {
     let mut at = error;
     while let Some(cause) = at.source() {
         at = cause;
-        if at.to_string() == "dns error" {
+        if at.to_string() == LOOK_UP {
             break;
         }
     }
@@ -62,7 +65,7 @@ mod tests {
             ),
             (
                 &["sending failed", "dns error", "record 7"],
-                "sending failed: dns error: record 7",
+                "sending failed: dns error",
                 "dns error",
             ),
         ] {

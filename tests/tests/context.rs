@@ -233,6 +233,25 @@ fn named_contexts_of_every_kind() {
 }
 
 #[test]
+fn a_store_in_the_context_is_no_part_of_it() {
+    let lab = Lab::new();
+    let context = lab.context("context", &[("Dockerfile", COPY_ALL), ("f", "f")]);
+    let store = context.at("deep/store");
+    let kiln = |line: &[&str]| lab.kiln(line).env("KILN_ROOT", &store);
+    for _ in 0..2 {
+        let build = kiln(&["build", "-t", "x"]);
+        build.last(context.path()).output().ok();
+    }
+    let again = kiln(&["build", "--progress=plain"]);
+    again.last(context.path()).output().ok().says(&["0 ran"]);
+    let all = kiln(&["run", "--rm", "x", "find", "/c", "-type", "f"]);
+    let all = all.output().ok();
+    let mut found: Vec<&str> = all.stdout().lines().collect();
+    found.sort_unstable();
+    assert_eq!(found, ["/c/Dockerfile", "/c/f"]);
+}
+
+#[test]
 fn a_directory_is_read_in_place() {
     let lab = Lab::new();
     let context = lab.context(

@@ -344,6 +344,12 @@ fn pulled_by_name_tag_and_digest_through_a_mirror_and_directly() {
     let context = lab.dockerfile(&format!("FROM {pinned}\nRUN echo 3 > /3\n"));
     lab.build(&context).tag("p").built();
     assert_eq!(lab.run("p", &["cat", "/3"]), "3");
+    // By the digest that it was pulled with, an image is found without asking anybody.
+    let alone = Lab::new();
+    alone.kiln(["pull", &direct]).output().ok();
+    let by_digest = alone.inspect(&direct)["RepoDigests"][0].clone();
+    let by_digest = by_digest.as_str().unwrap();
+    assert_eq!(alone.inspect(by_digest)["Id"], alone.inspect(&direct)["Id"]);
     lab.kiln(["pull", &format!("{registry}/library/absent")])
         .fails()
         .says(&["absent"]);

@@ -397,3 +397,21 @@ fn a_layer_that_is_hardly_taken_is_not_sent() {
     // What is small has gone.
     assert_eq!(built.shared, Some((1, 0)), "{built:?}");
 }
+
+#[test]
+fn a_directory_that_is_not_there_is_told_and_not_made() {
+    let lab = Lab::new();
+    let context = lab.dockerfile("FROM busybox\nRUN echo x > /x\n");
+    let absent = lab.path("absent");
+    let source = format!("type=local,src={}", absent.display());
+    for option in ["--cache-from", "--cache-mount-from"] {
+        let build = lab.build(&context).args([option, &source]).output().ok();
+        build.says(&[option, "there is no such directory"]);
+        assert!(!absent.exists());
+    }
+    // What is written there is made.
+    let place = format!("type=local,dest={}", absent.display());
+    let both = lab.build(&context).args(["--cache-from", &source]);
+    let both = both.args(["--cache-to", &place]).output().ok();
+    assert!(absent.exists() && !both.err.contains("no such directory"));
+}

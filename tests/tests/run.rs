@@ -216,6 +216,52 @@ fn volumes_are_mounted() {
 }
 
 #[test]
+fn mounts_that_cannot_be_are_refused() {
+    let lab = lab();
+    let shared = lab.context("shared", &[("f", "host")]);
+    let at = shared.path().display();
+    for (specs, code, said) in [
+        (vec![format!("{at}:/")], 2, "root cannot be mounted over"),
+        (vec![format!("{at}:/v/../..")], 2, "root cannot be mounted"),
+        (vec![format!("{at}:/v:ro,rw")], 2, "`ro` or `rw`"),
+        (
+            vec![format!("{at}:/v"), format!("{at}/f:/v/")],
+            2,
+            "two mounts at `/v`",
+        ),
+        (
+            vec![format!("{at}:/etc/passwd")],
+            125,
+            "a directory cannot be mounted over the file `/etc/passwd`",
+        ),
+        (
+            vec![format!("{at}/f:/etc")],
+            125,
+            "a file cannot be mounted over the directory `/etc`",
+        ),
+    ] {
+        let options = specs.iter().flat_map(|spec| ["-v", spec.as_str()]);
+        let run = lab.kiln(["run", "--rm"]).args(options);
+        let out = run.args(["x", "true"]).fails();
+        assert_eq!(out.code(), Some(code), "{out}");
+        out.says(&[said]);
+    }
+}
+
+#[test]
+fn an_image_for_another_platform_is_found_and_warned_of() {
+    let lab = lab();
+    let build = lab.kiln(["build", "-q", "--platform", "linux/arm64", "-t", "arm"]);
+    let context = lab.context(
+        "arm",
+        &[("Dockerfile", "FROM scratch\nCOPY Dockerfile /x\n")],
+    );
+    build.last(context.path()).output().ok();
+    let out = lab.kiln(["run", "--rm", "arm", "/x"]).fails();
+    out.says(&["`arm` is an image for linux/arm64, and this is linux/amd64"]);
+}
+
+#[test]
 fn what_a_container_writes_stays_out_of_its_image() {
     let lab = lab();
     lab.run(

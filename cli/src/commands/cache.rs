@@ -51,7 +51,7 @@ struct Ls {
     /// Print ids only
     #[arg(short, long)]
     quiet: bool,
-    /// Go template, or `json`
+    /// `json`, or a template of {{.Field}} and json, index, join, len, lower, title and upper, as in Go
     #[arg(long, value_name = "TEMPLATE")]
     format: Option<String>,
 }

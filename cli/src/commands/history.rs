@@ -24,7 +24,7 @@ pub(crate) struct Args {
     /// Do not shorten ids and commands
     #[arg(long)]
     no_trunc: bool,
-    /// Go template, or `json`
+    /// `json`, or a template of {{.Field}} and json, index, join, len, lower, title and upper, as in Go
     #[arg(long, value_name = "TEMPLATE")]
     format: Option<String>,
     /// Image, by name or id

@@ -41,7 +41,7 @@ pub(crate) struct Args {
     /// reference=PATTERN, until=TIME
     #[arg(short, long, value_name = "FILTER")]
     filter: Vec<String>,
-    /// Go template, or `json`
+    /// `json`, or a template of {{.Field}} and json, index, join, len, lower, title and upper, as in Go
     #[arg(long, value_name = "TEMPLATE")]
     format: Option<String>,
     /// Only images of this name; `*`, `?` and `[a-z]` stand for what they do in a shell

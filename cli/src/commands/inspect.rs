@@ -20,7 +20,7 @@ Examples:
   kiln inspect web
   kiln inspect --format '{{.Config.Env}}' web")]
 pub(crate) struct Args {
-    /// Go template, or `json`
+    /// `json`, or a template of {{.Field}} and json, index, join, len, lower, title and upper, as in Go
     #[arg(short, long, value_name = "TEMPLATE")]
     format: Option<String>,
     /// Images, by name or id

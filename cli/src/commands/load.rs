@@ -45,6 +45,9 @@ pub(crate) fn run(app: &App, args: &Args) -> Result<ExitCode, Failure> {
     let scratch = engine.store().scratch()?;
     let place = args.input.as_deref();
     let shown = place.map_or("standard input".into(), |p| format!("`{}`", p.display()));
+    if let Some(path) = place {
+        std::fs::metadata(path).map_err(|e| Failure::new(format!("cannot load {shown}: {e}")))?;
+    }
     let opened = match place {
         Some(path) => open(path, scratch.path()),
         None => read_stdin(scratch.path()),

@@ -140,8 +140,11 @@ pub(crate) fn run(app: &App, args: &Args) -> Result<ExitCode, Failure> {
     confirm(
         args.force,
         match args.all {
-            true => "This removes all results of steps from the build cache.",
-            false => "This removes all that no image holds from the build cache.",
+            true => "This removes all results of steps and all cache mounts from the build cache.",
+            false => {
+                "This removes results of steps that no image holds, and cache mounts, from the \
+                 build cache."
+            }
         },
     )?;
     let bytes = remove(&app.store_to_remove()?, &prune, args.verbose)?;

@@ -3,7 +3,7 @@
 use std::process::ExitCode;
 use std::sync::Arc;
 
-use kiln_executor::source::Pulled;
+use kiln_executor::source::{Pulled, UNRESOLVED};
 use kiln_executor::{BuildInputs, Engine, Watch};
 use kiln_image::{Platform, Reference};
 use kiln_solver::event::{Event, Outcome};
@@ -108,7 +108,14 @@ pub(super) fn fetch(
         key: None,
     });
     display.finish();
-    let pulled = pulled.ok_or_else(|| interrupted("pull"))??;
+    let pulled = pulled.ok_or_else(|| interrupted("pull"))?;
+    let pulled = pulled.map_err(|error| {
+        let failure = Failure::from(error);
+        match failure.hint {
+            None => failure.with_hint(UNRESOLVED),
+            Some(_) => failure,
+        }
+    })?;
     if mode != Mode::Quiet {
         ui::note(&format!("Digest: {}", pulled.digest));
         let state = if pulled.up_to_date {

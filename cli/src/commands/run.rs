@@ -135,7 +135,7 @@ fn volume(text: &str) -> Result<(PathBuf, PathBuf, bool), Failure> {
     let target = target.ok_or_else(|| {
         bad("named and nameless volumes are not supported").with_hint("write /HOST:/CONTAINER")
     })?;
-    let mut read_only = false;
+    let mut read_only = None;
     for option in parts
         .next()
         .unwrap_or_default()
@@ -143,8 +143,11 @@ fn volume(text: &str) -> Result<(PathBuf, PathBuf, bool), Failure> {
         .filter(|o| !o.is_empty())
     {
         match option {
-            "ro" => read_only = true,
-            "rw" => read_only = false,
+            "ro" | "rw" if read_only.is_some() => {
+                return Err(bad("it is `ro` or `rw`, and that once"));
+            }
+            "ro" => read_only = Some(true),
+            "rw" => read_only = Some(false),
             // Labels of SELinux, which kiln never sets.
             "z" | "Z" => {}
             other => return Err(bad(&format!("unknown option `{other}`"))),
@@ -158,12 +161,24 @@ fn volume(text: &str) -> Result<(PathBuf, PathBuf, bool), Failure> {
             bad("named volumes are not supported").with_hint("give the path of a directory")
         );
     }
+    let mut names = Vec::new();
+    for name in target.split('/') {
+        match name {
+            "" | "." => {}
+            ".." => drop(names.pop()),
+            name => names.push(name),
+        }
+    }
+    if names.is_empty() {
+        return Err(bad("the container's root cannot be mounted over"));
+    }
+    let target = format!("/{}", names.join("/"));
     let host = std::path::absolute(host)?;
     if !host.exists() {
         std::fs::create_dir_all(&host)
             .map_err(|e| bad(&format!("cannot make `{}`: {e}", host.display())))?;
     }
-    Ok((host, PathBuf::from(target), read_only))
+    Ok((host, PathBuf::from(target), read_only.unwrap_or(false)))
 }
 
 fn environment(args: &Args) -> Result<Vec<String>, Failure> {
@@ -212,6 +227,12 @@ fn start(app: &App, args: &Args) -> Result<Exit, Failure> {
         .iter()
         .map(|v| volume(v))
         .collect::<Result<Vec<_>, _>>()?;
+    for (number, (_, target, _)) in volumes.iter().enumerate() {
+        if volumes[..number].iter().any(|(_, t, _)| t == target) {
+            let text = format!("--volume: two mounts at `{}`", target.display());
+            return Err(Failure::usage(text));
+        }
+    }
     let extra_hosts = args
         .add_host
         .iter()
@@ -280,6 +301,18 @@ fn image(
         && let Some(image) = engine.find(name, platform)?
     {
         return Ok(image);
+    }
+    if args.pull == Pull::Missing
+        && args.platform.is_none()
+        && let Some(other) = engine.store().try_image(name)?
+    {
+        let own = other.config.platform();
+        ui::warning(&format!(
+            "`{name}` is an image for {own}, and this is {platform}"
+        ));
+        if let Some(image) = engine.find(name, &own)? {
+            return Ok(image);
+        }
     }
     if args.pull == Pull::Never {
         let own = engine.store().find_image(name)?.config.platform();

@@ -43,7 +43,7 @@ struct Df {
     /// List every thing
     #[arg(short, long)]
     verbose: bool,
-    /// Go template, or `json`
+    /// `json`, or a template of {{.Field}} and json, index, join, len, lower, title and upper, as in Go
     #[arg(long, value_name = "TEMPLATE")]
     format: Option<String>,
 }

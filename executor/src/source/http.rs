@@ -27,7 +27,7 @@ fn failed(url: &str, why: impl std::fmt::Display) -> Error {
     let url = without_login(url);
     Error::Missing {
         text: format!("cannot download `{url}`: {why}"),
-        hint: "check the address and that this machine can reach it".into(),
+        hint: "check the address, the checksum and that this machine can reach it".into(),
     }
 }
 

@@ -311,6 +311,10 @@ fn check_layers(
     )))
 }
 
+/// What to do about an image that no registry gives.
+pub const UNRESOLVED: &str = "check the name; a private image needs credentials in the Docker config \
+    file, and a registry that cannot be reached a mirror in kiln's config file";
+
 impl Resolver for Engine {
     async fn resolve(
         &self,
@@ -323,10 +327,7 @@ impl Resolver for Engine {
         self.find_or_pull(reference, platform).await.map_err(|e| {
             let error = PortError::from(e);
             let message = format!("cannot resolve `{reference}`: {}", error.message);
-            PortError { message, ..error }.with_hint(
-                "check the name; a private image needs credentials in the Docker config file, and \
-                 a registry that cannot be reached a mirror in kiln's config file",
-            )
+            PortError { message, ..error }.with_hint(UNRESOLVED)
         })
     }
 }

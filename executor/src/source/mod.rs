@@ -18,7 +18,7 @@ use crate::error::{Error, Result};
 use crate::output::{Output, Watch};
 
 pub use archive::Loaded;
-pub use image::Pulled;
+pub use image::{Pulled, UNRESOLVED};
 pub use import::Import;
 
 impl Engine {

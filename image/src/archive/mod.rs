@@ -36,7 +36,7 @@ const REPOSITORIES_FILE: &str = "repositories";
 #[derive(Debug, thiserror::Error)]
 pub enum ArchiveError {
     /// A file failed.
-    #[error("cannot access `{path}` of the archive")]
+    #[error("`{path}`")]
     Io {
         /// The path, inside the archive or of it.
         path: String,

@@ -358,6 +358,16 @@ fn bind(
             m.target.display()
         ))
     })?;
+    let kind = |is_dir| if is_dir { "directory" } else { "file" };
+    let covers = is_dir(&target)?;
+    if covers != dir {
+        return Err(Error::Setup(format!(
+            "a {} cannot be mounted over the {} `{}`",
+            kind(dir),
+            kind(covers),
+            m.target.display()
+        )));
+    }
     if matches!(m.source, MountSource::Tmpfs { .. }) {
         let covered = rustix::fs::fstat(&target);
         let covered = covered.map_err(|e| FsError::new("stat", &m.target, e))?;

@@ -38,9 +38,10 @@ impl Fetcher<'_> {
         };
         match Place::parse(&args.context) {
             Place::Directory(dir) => {
+                let store = self.app.settings.root.clone();
                 let blocking = move || -> Result<Files, Failure> {
                     let (dockerfile, path) = context::dockerfile(&dir, &at, true)?;
-                    let context = context::directory(&dir, path.as_deref())?;
+                    let context = context::directory(&dir, path.as_deref(), &store)?;
                     Ok(Files {
                         dockerfile,
                         context: Some(context),
@@ -95,7 +96,7 @@ impl Fetcher<'_> {
 
     fn tree(&self, place: &str) -> Result<Context, Failure> {
         match Place::parse(place) {
-            Place::Directory(dir) => context::directory(&dir, None),
+            Place::Directory(dir) => context::directory(&dir, None, &self.app.settings.root),
             Place::Git(url) => context::unpacked(self.git(&url, false)?, None),
             Place::Http(url) => match self.http(url.clone())? {
                 Unpacked::Tree(scratch) => context::unpacked(scratch, None),

@@ -157,6 +157,9 @@ pub(crate) struct Args {
     /// Print nothing but the image id
     #[arg(short, long)]
     quiet: bool,
+    /// As Docker has it: remove the containers of steps, of which kiln keeps none anyway
+    #[arg(long, alias = "force-rm", hide = true)]
+    rm: bool,
     #[command(flatten)]
     share: share::ShareArgs,
     #[command(flatten)]
@@ -176,6 +179,12 @@ enum NetworkArg {
 }
 
 impl Args {
+    /// Whether nothing but the image id is to be printed.
+    #[cfg(test)]
+    pub(crate) fn is_quiet(&self) -> bool {
+        self.quiet
+    }
+
     /// Whether anything is built, and not only told.
     pub(crate) fn builds(&self) -> bool {
         Call::of(&self.call).is_ok_and(Call::is_build)
@@ -299,14 +308,17 @@ fn build(app: &App, args: &Args, runtime: &Runtime, interrupt: &Interrupt) -> Re
             return Err(failure);
         }
     };
+    let compare = || match args.check_reproducible {
+        true => reproducible::check(&build, &solved, runtime, mode),
+        false => Ok(()),
+    };
     let put_out = outputs.carry_out(&engine, (runtime, interrupt), &image, &names);
     let put_out = put_out.and_then(|manifest| {
-        if args.check_reproducible {
-            reproducible::check(&build, &solved, runtime, mode)?;
-        }
         if pushed_names.is_empty() {
             return Ok(manifest);
         }
+        // What is not reproducible stays here.
+        compare()?;
         let told = !matches!(mode, Mode::Quiet | Mode::Rawjson);
         let push = outputs.push(&engine, &image, &pushed_names, told);
         Ok(interrupt.wait(runtime, push)??.or(manifest))
@@ -324,6 +336,9 @@ fn build(app: &App, args: &Args, runtime: &Runtime, interrupt: &Interrupt) -> Re
     share::report(&engine, left, mode);
     if !matches!(mode, Mode::Quiet | Mode::Rawjson) {
         outputs.tell_of_store();
+    }
+    if pushed_names.is_empty() {
+        compare()?;
     }
     Ok(())
 }

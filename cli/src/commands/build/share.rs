@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use kiln_cache::remote::{InlineCache, Remote, RemoteSpec, SpecError, Trust};
+use kiln_cache::remote::{InlineCache, Remote, RemoteKind, RemoteSpec, SpecError, Trust};
 use kiln_executor::{Engine, Left, Remotes, Share};
 use kiln_registry::{Client, RetryPolicy};
 use serde_json::json;
@@ -123,6 +123,22 @@ pub(super) fn of(
     }
     if wanted.clear_mounts {
         mounts_from.clear();
+    }
+    for (option, specs, written) in [
+        ("--cache-from", &mut from, &to),
+        ("--cache-mount-from", &mut mounts_from, &mounts_to),
+    ] {
+        specs.retain(|spec| {
+            let is_made = written.iter().any(|t| t.kind == spec.kind);
+            let found = match &spec.kind {
+                RemoteKind::Local { dir } => is_made || dir.exists(),
+                _ => true,
+            };
+            if !found {
+                ui::warning(&format!("{option} `{spec}`: there is no such directory"));
+            }
+            found
+        });
     }
     let all = [&from, &to, &mounts_from, &mounts_to];
     if !inline && all.iter().all(|specs| specs.is_empty()) {
