@@ -280,7 +280,9 @@ pub(crate) fn directory(
     let (ignore, ignore_file) = rules.map_or((None, None), |(f, n)| (Some(f), Some(n)));
     let store = store.canonicalize().unwrap_or_else(|_| store.to_owned());
     let inside = store.strip_prefix(&path).ok().and_then(Path::to_str);
-    let ignore = match inside.filter(|inside| !inside.is_empty()) {
+    let inside = inside.filter(|inside| !inside.is_empty());
+    let ignore_file = ignore_file.or(inside.map(|_| "kiln's own store".into()));
+    let ignore = match inside {
         None => ignore,
         Some(inside) => Some(Arc::new(WithoutStore {
             store: inside.to_owned(),

@@ -31,8 +31,7 @@ fn main() -> ExitCode {
         return code;
     }
     let words: Vec<std::ffi::OsString> = std::env::args_os().collect();
-    let parsed = Cli::try_parse_from(&words)
-        .or_else(|error| switches::with_values(&error, &words).ok_or(error));
+    let parsed = Cli::try_parse_from(&words).or_else(|error| switches::with_values(error, &words));
     let cli = match parsed {
         Ok(cli) => cli,
         Err(mut e) => {

@@ -5,14 +5,19 @@ use clap::{ArgAction, CommandFactory as _, FromArgMatches as _};
 
 use crate::args::Cli;
 
-/// Reads a command line again that clap refused with `error`, if that was for the value of a switch. None
-/// if it was not, or there is more that is wrong.
-pub(crate) fn with_values(error: &clap::Error, words: &[std::ffi::OsString]) -> Option<Cli> {
+/// Reads a command line again that clap refused with `error`, if that was for the value of a switch.
+///
+/// # Errors
+/// It was not, or there is more that is wrong.
+pub(crate) fn with_values(
+    error: clap::Error,
+    words: &[std::ffi::OsString],
+) -> Result<Cli, clap::Error> {
     if error.kind() != ErrorKind::TooManyValues {
-        return None;
+        return Err(error);
     }
-    let matches = taking_values(Cli::command()).try_get_matches_from(words);
-    Cli::from_arg_matches(&matches.ok()?).ok()
+    let matches = taking_values(Cli::command()).try_get_matches_from(words)?;
+    Cli::from_arg_matches(&matches)
 }
 
 /// The command with switches that may have a value.
@@ -40,10 +45,8 @@ mod tests {
 
     fn read(line: &str) -> Option<Cli> {
         let words: Vec<std::ffi::OsString> = line.split(' ').map(Into::into).collect();
-        match Cli::try_parse_from(&words) {
-            Ok(cli) => Some(cli),
-            Err(error) => with_values(&error, &words),
-        }
+        let parsed = Cli::try_parse_from(&words);
+        parsed.or_else(|error| with_values(error, &words)).ok()
     }
 
     #[test]

@@ -249,6 +249,9 @@ fn a_store_in_the_context_is_no_part_of_it() {
     let mut found: Vec<&str> = all.stdout().lines().collect();
     found.sort_unstable();
     assert_eq!(found, ["/c/Dockerfile", "/c/f"]);
+    context.dockerfile("FROM busybox\nCOPY deep/store/meta-v1.db /x\n");
+    let named = kiln(&["build"]).last(context.path()).fails();
+    named.says(&["kiln's own store leaves it out"]);
 }
 
 #[test]

@@ -350,6 +350,10 @@ fn pulled_by_name_tag_and_digest_through_a_mirror_and_directly() {
     let by_digest = alone.inspect(&direct)["RepoDigests"][0].clone();
     let by_digest = by_digest.as_str().unwrap();
     assert_eq!(alone.inspect(by_digest)["Id"], alone.inspect(&direct)["Id"]);
+    alone
+        .kiln(["rmi", by_digest])
+        .fails()
+        .says(&["its names are"]);
     lab.kiln(["pull", &format!("{registry}/library/absent")])
         .fails()
         .says(&["absent"]);

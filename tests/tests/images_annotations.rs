@@ -123,3 +123,16 @@ fn annotations_without_a_place_are_refused() {
         .says(&["give a name with -t"]);
     assert_eq!(lab.inspect("web")["Annotations"], json!({}));
 }
+
+#[test]
+fn an_annotated_image_is_saved_without_asking_a_registry() {
+    let lab = Lab::new();
+    let server = kiln_tests::Server::files(Vec::new());
+    let name = format!("{}/app:1", server.host());
+    let context = lab.dockerfile("FROM busybox\nRUN echo x > /x\n");
+    let build = lab.kiln(["build", "--annotation", "a=b", "-t", &name]);
+    build.last(context.path()).output().ok();
+    let save = lab.kiln(["save", "-o"]).arg(lab.path("out.tar"));
+    save.arg(&name).output().ok();
+    assert!(server.seen().is_empty(), "{:?}", server.seen());
+}

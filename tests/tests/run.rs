@@ -257,8 +257,11 @@ fn an_image_for_another_platform_is_found_and_warned_of() {
         &[("Dockerfile", "FROM scratch\nCOPY Dockerfile /x\n")],
     );
     build.last(context.path()).output().ok();
-    let out = lab.kiln(["run", "--rm", "arm", "/x"]).fails();
-    out.says(&["`arm` is an image for linux/arm64, and this is linux/amd64"]);
+    for pull in ["missing", "never"] {
+        let out = lab.kiln(["run", "--rm", "--pull", pull, "arm", "/x"]);
+        out.fails()
+            .says(&["`arm` is an image for linux/arm64, and this is linux/amd64"]);
+    }
 }
 
 #[test]

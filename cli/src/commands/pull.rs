@@ -110,10 +110,11 @@ pub(super) fn fetch(
     display.finish();
     let pulled = pulled.ok_or_else(|| interrupted("pull"))?;
     let pulled = pulled.map_err(|error| {
+        let is_registrys = matches!(error, kiln_executor::Error::Registry(_));
         let failure = Failure::from(error);
         match failure.hint {
-            None => failure.with_hint(UNRESOLVED),
-            Some(_) => failure,
+            None if is_registrys => failure.with_hint(UNRESOLVED),
+            _ => failure,
         }
     })?;
     if mode != Mode::Quiet {

@@ -59,6 +59,10 @@ fn remove(store: &Store, text: &str, force: bool) -> Result<(), Failure> {
             }
             return Ok(());
         }
+        None if Reference::parse(text).is_ok_and(|r| r.digest().is_some()) => {
+            let text = format!("`{text}` is no name of the image that was pulled with this digest");
+            return Err(Failure::new(text).with_hint(format!("its names are {}", names.join(", "))));
+        }
         None if names.len() > 1 && !force => {
             return Err(Failure::new(format!("`{text}` has {} names", names.len()))
                 .with_hint("remove them by name, or all with -f"));

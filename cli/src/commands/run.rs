@@ -240,12 +240,19 @@ fn start(app: &App, args: &Args) -> Result<Exit, Failure> {
         .collect::<Result<Vec<_>, _>>()?;
     let engine = app.engine(BuildInputs::default(), false)?;
     let runtime = app.runtime()?;
-    let image = image(args, &platform, &engine, &runtime)?;
+    let image = match image(args, &platform, &engine, &runtime) {
+        Ok(image) => image,
+        Err(failure) => {
+            // Threads that still unpack something must not hold the result back.
+            runtime.shutdown_background();
+            return Err(failure);
+        }
+    };
     let exit = runtime.block_on(async {
         let layers = engine.image_layers(&image.reference, &image.config_digest, None)?;
         let (stdio, console) = streams(args)?;
         let running = engine.running()?;
-        forward_signals(&running, args.tty);
+        forward_signals(&running);
         let hostname = args.hostname.clone().unwrap_or_else(|| {
             let mut random = [0; 6];
             // Without random bytes the name is all zeros, which is a name too.
@@ -302,17 +309,16 @@ fn image(
     {
         return Ok(image);
     }
-    if args.pull == Pull::Missing
+    if args.pull != Pull::Always
         && args.platform.is_none()
         && let Some(other) = engine.store().try_image(name)?
+        && let own = other.config.platform()
+        && let Some(image) = engine.find(name, &own)?
     {
-        let own = other.config.platform();
         ui::warning(&format!(
             "`{name}` is an image for {own}, and this is {platform}"
         ));
-        if let Some(image) = engine.find(name, &own)? {
-            return Ok(image);
-        }
+        return Ok(image);
     }
     if args.pull == Pull::Never {
         let own = engine.store().find_image(name)?.config.platform();
@@ -364,15 +370,11 @@ fn streams(args: &Args) -> Result<(Stdio, Option<OwnedFd>), Failure> {
 const PATIENCE: usize = 3;
 
 /// Passes on the signals that a foreground program gets.
-fn forward_signals(running: &Running, tty: bool) {
+fn forward_signals(running: &Running) {
     use tokio::signal::unix::{SignalKind, signal};
-    let mut numbers = vec![1, 3, 10, 12, 15];
-    // With a terminal, Ctrl-C is a character that the terminal passes on itself.
-    if !tty {
-        numbers.push(2);
-    }
     let asked = Arc::new(AtomicUsize::new(0));
-    for number in numbers {
+    // A terminal that passes on each key sends no signal for Ctrl-C.
+    for number in [1, 2, 3, 10, 12, 15] {
         let (running, asked) = (running.clone(), asked.clone());
         let Ok(mut stream) = signal(SignalKind::from_raw(number)) else {
             continue;

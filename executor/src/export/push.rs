@@ -88,7 +88,10 @@ impl Engine {
                 let sent = match sent.await {
                     Ok(sent) => sent,
                     Err(e) => {
-                        discard_damaged(store, &blob.digest).await?;
+                        // It may be that what was sent is not what it is called.
+                        if matches!(e, RegistryError::Status { status: 400, .. }) {
+                            discard_damaged(store, &blob.digest).await?;
+                        }
                         return Err(failed(name, &e));
                     }
                 };

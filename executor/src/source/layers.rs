@@ -4,7 +4,9 @@ use std::io::Read;
 use std::path::Path;
 use std::time::{Duration, SystemTime};
 
-use kiln_cache::{LayerId, Packed, Store, UnpackOptions, View, tree_of_image_layer, unpack};
+use kiln_cache::{
+    Flight, LayerId, Packed, Store, UnpackOptions, View, tree_of_image_layer, unpack,
+};
 use kiln_image::{Descriptor, DiffId, Reference, with_causes};
 use kiln_registry::FileSink;
 use kiln_solver::key::{Key, TreeDigest};
@@ -103,17 +105,7 @@ impl Engine {
         if lazy.shared.is_none() {
             self.make_room().await;
         }
-        // One process brings a layer in, others wait for it.
-        let flight = Key(*blake3::hash(format!("layer {}", lazy.diff_id).as_bytes()).as_bytes());
-        let mut tries = 0;
-        let _flight = loop {
-            if let Some(flight) = store.try_flight(flight)? {
-                break flight;
-            }
-            let pause = tokio::time::sleep(Store::flight_pause(tries));
-            lazy.unless_over(Box::pin(pause)).await?;
-            tries += 1;
-        };
+        let _flight = self.layer_flight(lazy).await?;
         if let Some(layer) = store.layer_by_diff(&lazy.diff_id)? {
             return Ok((layer.id, None));
         }
@@ -141,6 +133,20 @@ impl Engine {
             text: format!("layer {} is not in the store", lazy.diff_id),
             hint: "build or pull the image that it belongs to again".into(),
         }))
+    }
+
+    /// One process brings a layer in, others wait for it.
+    async fn layer_flight(&self, lazy: &LazyLayer) -> Result<Flight> {
+        let key = Key(*blake3::hash(format!("layer {}", lazy.diff_id).as_bytes()).as_bytes());
+        let mut tries = 0;
+        loop {
+            if let Some(flight) = self.s.store.try_flight(key)? {
+                return Ok(flight);
+            }
+            let pause = tokio::time::sleep(Store::flight_pause(tries));
+            lazy.unless_over(Box::pin(pause)).await?;
+            tries += 1;
+        }
     }
 
     async fn unpack_blob(
@@ -212,12 +218,21 @@ impl Engine {
             let Some(lazy) = lazy.lazy_layer() else {
                 continue;
             };
-            let places = self.places_of(lazy)?;
-            if places.iter().any(|(_, blob)| store.has_blob(&blob.digest)) {
+            let is_here = || -> Result<bool> {
+                let places = self.places_of(lazy)?;
+                let mut blobs = places.iter().map(|(_, blob)| &blob.digest);
+                Ok(blobs.any(|blob| store.has_blob(blob)))
+            };
+            // Only what was pulled has an origin: nobody is asked for what was made here.
+            let origins = store.origins_of(&lazy.diff_id)?;
+            if origins.is_empty() || is_here()? {
                 continue;
             }
-            for (from, blob) in places {
-                let Some(from) = from else { continue };
+            let _flight = self.layer_flight(lazy).await?;
+            if is_here()? {
+                continue;
+            }
+            for (from, blob) in origins {
                 match self.download(Some(&from), &blob, lazy).await {
                     Ok(()) => {
                         store.note_blob(&lazy.diff_id, &blob)?;
