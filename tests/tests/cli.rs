@@ -319,6 +319,15 @@ fn streams_that_cannot_be_written_are_no_crash() {
 }
 
 #[test]
+fn containers_of_steps_cannot_be_kept() {
+    let lab = lab();
+    for (option, code) in [("--rm", 0), ("--force-rm=true", 0), ("--rm=false", 2)] {
+        let out = build(&lab, "plain").arg(option).output();
+        assert_eq!(out.code(), Some(code), "{option}: {out}");
+    }
+}
+
+#[test]
 fn a_name_that_is_left_empty_is_no_directory() {
     let lab = lab();
     let empty = lab.kiln(["--root", "", "images"]).fails();

@@ -158,8 +158,15 @@ pub(crate) struct Args {
     #[arg(short, long)]
     quiet: bool,
     /// As Docker has it: remove the containers of steps, of which kiln keeps none anyway
-    #[arg(long, alias = "force-rm", hide = true)]
-    rm: bool,
+    #[arg(
+        long,
+        alias = "force-rm",
+        hide = true,
+        num_args = 0..=1,
+        require_equals = true,
+        default_missing_value = "true"
+    )]
+    rm: Option<bool>,
     #[command(flatten)]
     share: share::ShareArgs,
     #[command(flatten)]
@@ -218,6 +225,11 @@ fn build(app: &App, args: &Args, runtime: &Runtime, interrupt: &Interrupt) -> Re
         for text in list {
             options::no_attestations(flag, text)?;
         }
+    }
+    if args.rm == Some(false) {
+        return Err(Failure::usage(
+            "--rm=false: kiln keeps no containers of steps",
+        ));
     }
     let mut inputs = BuildInputs::default();
     for text in &args.secret {
