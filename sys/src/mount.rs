@@ -91,10 +91,13 @@ pub(crate) fn explain<T>(
 }
 
 /// Mounts a file system of type `fstype` with string options (`("mode", "755")`) and flags
-/// (`("ro", "")`).
+/// (`("ro", "")`). `/proc/mounts` shows the type as its source too, unless an option says otherwise.
 pub fn filesystem(fstype: &str, options: &[(&str, &str)], attrs: Attrs) -> Result<Detached> {
     let context = m::fsopen(fstype, FsOpenFlags::FSOPEN_CLOEXEC).ctx("open file system", fstype)?;
-    for (key, value) in options {
+    let named = options.iter().any(|(key, _)| *key == "source");
+    let own = ("source", fstype);
+    let source = (!named).then_some(&own);
+    for (key, value) in source.into_iter().chain(options) {
         let done = if value.is_empty() {
             m::fsconfig_set_flag(context.as_fd(), *key)
         } else {

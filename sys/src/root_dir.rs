@@ -318,7 +318,16 @@ impl RootDir {
         Ok(here)
     }
 
-    /// Where a dangling link at `path` points, as a path below this root.
+    /// Where a dangling link at `path` points in the end, as a path below this root: what is to be
+    /// made there. None where there is no link. `..` stays in the path, for the kernel to resolve:
+    /// what is before it may be a link itself.
+    ///
+    /// # Errors
+    /// More than 40 links in a row, or one that cannot be read.
+    pub fn dangling(&self, path: &Path) -> Result<Option<PathBuf>> {
+        self.dangling_target(path, 0)
+    }
+
     fn dangling_target(&self, path: &Path, depth: usize) -> Result<Option<PathBuf>> {
         match self.try_lstat(path)? {
             Some(st) if st.kind == FileKind::Symlink => {
@@ -331,7 +340,7 @@ impl RootDir {
                 } else {
                     path.parent().map(Path::to_path_buf).unwrap_or_default()
                 };
-                let target = clean(&base.join(link.strip_prefix("/").unwrap_or(&link)));
+                let target = base.join(link.strip_prefix("/").unwrap_or(&link));
                 Ok(Some(
                     self.dangling_target(&target, depth + 1)?.unwrap_or(target),
                 ))
@@ -437,21 +446,6 @@ fn chmod_fd(fd: &OwnedFd, mode: u32) -> rustix::io::Result<()> {
 fn is_plain_name(path: &Path) -> bool {
     let bytes = path.as_os_str().as_bytes();
     !bytes.is_empty() && bytes != b"." && bytes != b".." && !bytes.contains(&b'/')
-}
-
-/// Removes `.`, resolves `..` by words alone and drops a leading `/`.
-fn clean(path: &Path) -> PathBuf {
-    let mut out = PathBuf::new();
-    for part in path.components() {
-        match part {
-            Component::Normal(name) => out.push(name),
-            Component::ParentDir => {
-                out.pop();
-            }
-            _ => {}
-        }
-    }
-    out
 }
 
 mod removal;

@@ -452,3 +452,119 @@ fn owners_that_a_mount_shows_are_in_the_key() {
     assert_eq!(build(2000).log(), "2000\n");
     build(1000).assert_all_cached();
 }
+
+/// What a process without rights writes to by name: the streams belong to its user.
+#[test]
+fn streams_can_be_opened_by_name_whoever_the_user_is() {
+    let lab = Lab::new();
+    let script = "for s in /dev/stdout /dev/stderr /proc/self/fd/1; do echo $s > $s; done";
+    let context = lab.dockerfile(&format!(
+        "FROM busybox\nRUN {script}\nUSER 1000:1000\nRUN {script}\nUSER 65534\nRUN {script}\n"
+    ));
+    let built = lab.build(&context).tag("x").built();
+    for name in ["/dev/stdout", "/dev/stderr", "/proc/self/fd/1"] {
+        assert_eq!(
+            built.log().matches(name).count(),
+            3,
+            "{name}: {}",
+            built.log()
+        );
+    }
+    let run = |user: &str| {
+        let run = lab.kiln(["run", "--rm", "--network", "none", "-u", user]);
+        run.args(["x", "sh", "-c", script])
+    };
+    for user in ["0", "1000", "1000:5"] {
+        // Pipes.
+        let out = run(user).output().ok();
+        assert_eq!(out.stdout(), "/dev/stdout\n/proc/self/fd/1", "{user}");
+        assert_eq!(out.err, "/dev/stderr\n", "{user}");
+        // A file: what is opened again begins at its start, so it is opened to append.
+        let file = lab.path("out");
+        let own = lab.kiln(["run", "--rm", "--network", "none", "-u", user]);
+        let appends = "echo 1; echo 2 >> /dev/stdout; echo 3 >> /proc/self/fd/1";
+        own.args(["x", "sh", "-c", appends]).into_file(&file).ok();
+        assert_eq!(
+            std::fs::read_to_string(&file).unwrap(),
+            "1\n2\n3\n",
+            "{user}"
+        );
+        // A terminal.
+        let own = lab.kiln(["run", "--rm", "-t", "--network", "none", "-u", user]);
+        let shown = own.args(["x", "sh", "-c", script]).on_a_terminal().output();
+        let shown = shown.ok();
+        for name in ["/dev/stdout", "/dev/stderr", "/proc/self/fd/1"] {
+            assert!(shown.stdout().contains(name), "{user} {name}: {shown}");
+        }
+    }
+}
+
+/// Mount points that are links which lead nowhere, as in images of systemd's distributions.
+#[test]
+fn a_mount_point_may_be_a_link_that_leads_nowhere() {
+    let lab = Lab::new();
+    let context = lab.dockerfile(
+        "FROM busybox AS links\n\
+         RUN mkdir -p /usr/etc /usr/run /deep && ln -s ../run/systemd/resolve/stub-resolv.conf /usr/etc/resolv.conf && \
+             ln -s /gone/hosts /deep/hosts && ln -s ../../usr/share/zoneinfo/UTC /usr/etc/localtime && \
+             ln -s second /deep/first && ln -s ../far/third /deep/second && ln -s nowhere /deep/dir\n\
+         FROM scratch\n\
+         COPY --from=links /bin /bin\nCOPY --from=links /usr /usr\nCOPY --from=links /deep /deep\n\
+         COPY root/ /\n\
+         RUN --mount=type=secret,id=s,target=/deep/first --mount=type=tmpfs,target=/deep/dir \
+             cat /deep/first && echo x > /deep/dir/x && wc -l < /etc/resolv.conf\n\
+         RUN find / -xdev ! -type d ! -path '/bin/*' ! -path '/dev/*' ! -path '/proc/*' ! -path '/sys/*' | sort\n\
+         CMD [\"cat\", \"/etc/resolv.conf\"]\n",
+    );
+    std::fs::create_dir(context.at("root")).unwrap();
+    std::os::unix::fs::symlink("usr/etc", context.at("root/etc")).unwrap();
+    std::fs::write(lab.path("secret"), "word\n").unwrap();
+    let secret = format!("id=s,src={}", lab.path("secret").display());
+    let built = lab
+        .build(&context)
+        .args(["--secret", &secret])
+        .tag("x")
+        .built();
+    assert!(built.log().contains("word\n"), "{}", built.log());
+    // Nothing of the mount points stays in the layers: neither the targets nor what is above them.
+    for gone in ["stub-resolv.conf", "/far", "/deep/nowhere"] {
+        let listed = built.log().lines().any(|line| line.ends_with(gone));
+        assert!(!listed, "{gone} in {}", built.log());
+    }
+    lab.kiln(["run", "--rm", "x"]).output().ok();
+    let zone = lab.path("zone");
+    std::fs::write(&zone, "zone\n").unwrap();
+    let volume = format!("{}:/etc/localtime:ro", zone.display());
+    let run = lab.kiln(["run", "--rm", "--network", "none", "-v", &volume, "x"]);
+    let out = run.args(["cat", "/etc/localtime"]).output().ok();
+    assert_eq!(out.stdout(), "zone");
+}
+
+/// Mounts look as they do with Docker.
+#[test]
+fn mounts_have_the_attributes_that_were_asked_for() {
+    let lab = Lab::new();
+    let context = lab.dockerfile(
+        "FROM busybox\n\
+         RUN --mount=type=secret,id=s,target=/run/tool,mode=0755 /run/tool\n\
+         RUN --mount=type=secret,id=s,target=/run/tool,mode=0644 ! sh -c /run/tool && echo not executed\n\
+         RUN --mount=type=tmpfs,target=/t --mount=type=tmpfs,target=/dev/shm,size=1048576 \
+             grep -E ' (/t|/dev/shm) ' /proc/mounts; df -k /dev/shm | tail -1\n\
+         RUN [ -e /proc/kcore ] && [ -L /dev/core ] || [ ! -L /dev/core ]\n",
+    );
+    std::fs::write(lab.path("secret"), "#!/bin/sh\necho executed\n").unwrap();
+    let secret = format!("id=s,src={}", lab.path("secret").display());
+    let built = lab.build(&context).args(["--secret", &secret]).built();
+    let log = built.log();
+    assert!(log.starts_with("executed\n"), "{log}");
+    assert!(log.contains("not executed\n"), "{log}");
+    let mounts: Vec<&str> = log.lines().filter(|l| l.contains(" tmpfs rw")).collect();
+    assert_eq!(mounts.len(), 2, "{log}");
+    for line in mounts {
+        assert!(
+            line.starts_with("tmpfs /") && line.contains("nosuid"),
+            "{line}"
+        );
+    }
+    assert!(log.contains("tmpfs                     1024"), "{log}");
+}

@@ -7,7 +7,7 @@ use std::path::Path;
 
 use kiln_sys::caps::{self, CapSet};
 use kiln_sys::seccomp::{self, Instruction};
-use kiln_sys::{FsError, RootDir, fdpass, mount, process, pty};
+use kiln_sys::{FileKind, FsError, RootDir, fdpass, mount, process, pty};
 use oci_spec::runtime::LinuxNamespaceType;
 
 use super::mounts::{Mounted, mount_all};
@@ -76,6 +76,7 @@ fn enter(
     mount::pivot_into(&root)?;
     let root = RootDir::open_trusted(Path::new("/"))?;
     attach_streams(streams, pts.as_ref())?;
+    give_streams(who.uid);
     for limit in spec_process.rlimits().iter().flatten() {
         process::set_rlimit(rlimit_number(limit.typ()), limit.soft(), limit.hard())?;
     }
@@ -123,6 +124,25 @@ fn attach_streams(streams: Streams, pts: Option<&RootDir>) -> Result<()> {
         process::install_fd(fd, number)?;
     }
     Ok(())
+}
+
+/// Makes the user of the process the owner of its standard streams, as runc does: opening
+/// `/dev/stdout` opens the pipe, file or terminal behind it once more, which asks for its mode.
+/// The group stays, since a terminal's is that of `tty`.
+fn give_streams(uid: u32) {
+    use std::os::fd::AsFd as _;
+    let (stdin, stdout, stderr) = (std::io::stdin(), std::io::stdout(), std::io::stderr());
+    for fd in [stdin.as_fd(), stdout.as_fd(), stderr.as_fd()] {
+        let Ok(st) = RootDir::stat_of(fd) else {
+            continue;
+        };
+        // The null device is the host's. A stream that cannot change hands, such as a file on a
+        // read-only file system, still works through the descriptor.
+        let null = st.kind == FileKind::CharDevice && st.rdev == (1, 3);
+        if !null && st.uid != uid {
+            let _ = rustix::fs::fchown(fd, Some(rustix::fs::Uid::from_raw(uid)), None);
+        }
+    }
 }
 
 fn enter_directory(root: &RootDir, cwd: &Path, create: bool) -> Result<()> {

@@ -34,7 +34,15 @@ pub(super) fn mount_all(
     let mut here = Mounted { root, pts: None };
     let mut null = None;
     for m in launch.spec.mounts().iter().flatten() {
-        file_system(&mut here, m, &mut null)?;
+        // A mount of the caller's takes the place of the usual one.
+        let replaced = m.destination() == Path::new("/dev/shm")
+            && launch
+                .mounts
+                .iter()
+                .any(|own| own.target == *m.destination());
+        if !replaced {
+            file_system(&mut here, m, &mut null)?;
+        }
     }
     // Sources are opened below the host's root, which is still in view.
     for m in &launch.mounts {
@@ -114,7 +122,11 @@ fn file_system(
     let dir = mount_point(&here.root, at)?;
     mounted.attach(&dir)?;
     if target == Path::new("/dev") {
-        *null = Some(devices(&mounted.root()?)?);
+        let has_core = here
+            .root
+            .try_lstat(below_root(Path::new(CORE.1)))?
+            .is_some();
+        *null = Some(devices(&mounted.root()?, has_core)?);
     } else if target == Path::new("/dev/pts") {
         here.pts = Some(mounted.root()?);
     }
@@ -146,23 +158,26 @@ const NODES: [(&str, u32, u32); 6] = [
     ("tty", 5, 0),
 ];
 
-const LINKS: [(&str, &str); 6] = [
+const LINKS: [(&str, &str); 5] = [
     ("fd", "/proc/self/fd"),
     ("stdin", "/proc/self/fd/0"),
     ("stdout", "/proc/self/fd/1"),
     ("stderr", "/proc/self/fd/2"),
-    ("core", "/proc/kcore"),
     ("ptmx", "pts/ptmx"),
 ];
 
+/// A link that is there only if its target is, which depends on how the kernel was built.
+const CORE: (&str, &str) = ("core", "/proc/kcore");
+
 /// Fills a fresh /dev; returns a handle on its null device, which no image can have replaced.
-fn devices(dev: &RootDir) -> Result<OwnedFd> {
+fn devices(dev: &RootDir, has_core: bool) -> Result<OwnedFd> {
     rustix::process::umask(rustix::fs::Mode::empty());
     for (name, major, minor) in NODES {
         dev.mknod(Path::new(name), FileKind::CharDevice, 0o666, (major, minor))?;
     }
     rustix::process::umask(rustix::fs::Mode::from_raw_mode(0o022));
-    for (name, target) in LINKS {
+    let core = has_core.then_some(CORE);
+    for (name, target) in LINKS.into_iter().chain(core) {
         dev.symlink(target.as_ref(), Path::new(name))?;
     }
     for dir in ["pts", "shm", "mqueue"] {
@@ -285,7 +300,12 @@ fn source_of(
             uid,
             gid,
         } => {
-            let spot = mount::filesystem("tmpfs", &[("mode", "700")], Attrs::SAFE)?;
+            let attrs = Attrs {
+                // Who asks for an executable file means to execute it.
+                noexec: mode & 0o111 == 0,
+                ..Attrs::SAFE
+            };
+            let spot = mount::filesystem("tmpfs", &[("mode", "700")], attrs)?;
             spot.attach(mount::open_trusted(spot_dir)?)?;
             let dir = spot.root()?;
             let name = Path::new("content");
@@ -401,6 +421,10 @@ fn target_of(
         root.mkdir_all(at, 0o755, &mut note)?;
         return Ok(root.open_path(at)?);
     }
+    // As with Docker, a link that leads nowhere is followed: images of systemd's distributions
+    // have `/etc/resolv.conf` as a link into `/run`, which is empty in an image.
+    let real = root.dangling(at)?;
+    let at = real.as_deref().unwrap_or(at);
     let parent = root.mkdir_all(at.parent().unwrap_or(Path::new("")), 0o755, &mut note)?;
     let name = Path::new(at.file_name().unwrap_or_default());
     drop(parent.create_new(name, 0o644)?);
