@@ -117,8 +117,20 @@ CREATE TRIGGER sent_layers AFTER DELETE ON layers BEGIN
 END;
 ";
 
+/// What came with version 9: runs whose results were removed to make room, and the time of the last
+/// build, whose results are not.
+const REMOVED_RUNS: &str = "
+ALTER TABLE runs ADD COLUMN ran_at INTEGER;
+ALTER TABLE runs ADD COLUMN removed INTEGER;
+DROP TRIGGER runs_of_records;
+CREATE TRIGGER runs_of_records AFTER DELETE ON records BEGIN
+    DELETE FROM runs WHERE key = old.key AND removed IS NULL;
+END;
+CREATE TABLE marks (name TEXT PRIMARY KEY, value INTEGER NOT NULL) WITHOUT ROWID;
+";
+
 /// The version of the tables: [`SCHEMA`] is version 4, and what came later is added to it.
-const VERSION: i64 = 8;
+const VERSION: i64 = 9;
 
 /// Its name in the store.
 pub(crate) const FILE: &str = "meta-v1.db";
@@ -180,7 +192,8 @@ pub(crate) fn open_to_look(path: &Path) -> Result<Connection> {
 /// From nothing, version 1, whose layers did not remember the clamp of their times, version 2,
 /// which did not know where layers come from, version 3, which did not know of downloads, version 4,
 /// which could not explain, version 5, for which every file of `content-v1` was a blob, version 6,
-/// whose records were all made here, and version 7, which forgot where it had sent layers.
+/// whose records were all made here, version 7, which forgot where it had sent layers, and version 8,
+/// which forgot what it had removed.
 fn migrate(db: &mut Connection, root: &Path) -> Result<()> {
     write(db, |tx| {
         // Another process may have been faster.
@@ -203,6 +216,9 @@ fn migrate(db: &mut Connection, root: &Path) -> Result<()> {
         }
         if version < 8 {
             tx.execute_batch(SENT)?;
+        }
+        if version < 9 {
+            tx.execute_batch(REMOVED_RUNS)?;
         }
         if version < VERSION {
             tx.pragma_update(None, "user_version", VERSION)?;

@@ -5,10 +5,11 @@ use std::time::SystemTime;
 use kiln_solver::explain::{Earlier, Listing, Origin};
 use kiln_solver::key::{Fingerprint, Key};
 
-use rusqlite::OptionalExtension as _;
+use rusqlite::{OptionalExtension as _, Transaction};
 
 use crate::db::{nanos, time};
 use crate::error::Result;
+use crate::gc::{Class, Item};
 use crate::store::Store;
 
 /// The most runs of one kind that are compared with.
@@ -21,21 +22,23 @@ const MAX_PATHS: usize = 50_000;
 const MAX_LISTINGS: i64 = 64 << 20;
 
 impl Store {
-    /// Runs that may be earlier ones of the step at `origin`: the last of the same place, of the
-    /// same text in the same project, and of the same text anywhere.
+    /// Runs that may be earlier ones of the step at `origin`: the last of the same place, and of the
+    /// same text in the same project. Another project is none of a step's past, though it may have
+    /// the same text.
     ///
     /// # Errors
     /// The database refused.
     pub fn earlier(&self, origin: &Origin) -> Result<Vec<Earlier>> {
-        const RUNS: &str = "SELECT key, project, step, instruction, ran_at, inputs, runs.rowid
-                            FROM runs JOIN records USING (key)";
+        const RUNS: &str = "SELECT key, project, step, instruction,
+                                   coalesce(records.ran_at, runs.ran_at) AS ran_at, inputs,
+                                   records.key IS NULL AS removed, runs.rowid
+                            FROM runs LEFT JOIN records USING (key)";
         let db = self.db();
         let mut query = db.prepare_cached(&format!(
             "SELECT * FROM ({RUNS} WHERE project = ?1 AND step = ?2
                             ORDER BY runs.rowid DESC LIMIT {MAX_EARLIER})
              UNION SELECT * FROM ({RUNS} WHERE instruction = ?3 AND project = ?1
-                            ORDER BY runs.rowid DESC LIMIT {MAX_EARLIER})
-             UNION SELECT * FROM ({RUNS} WHERE instruction = ?3 LIMIT {MAX_EARLIER})"
+                            ORDER BY runs.rowid DESC LIMIT {MAX_EARLIER})"
         ))?;
         let project = Some(&origin.project).filter(|p| !p.is_empty());
         let parameters = (project, &origin.step, &origin.instruction);
@@ -43,7 +46,8 @@ impl Store {
             let (key, inputs): (String, String) = (row.get(0)?, row.get(5)?);
             let text = |n| row.get(n).map(Option::unwrap_or_default);
             let (project, step, instruction) = (text(1)?, text(2)?, text(3)?);
-            let ran_at = time(row.get(4)?);
+            let ran_at = time(row.get::<_, Option<i64>>(4)?.unwrap_or_default());
+            let removed = row.get(6)?;
             let inputs = serde_json::from_str(&inputs).unwrap_or_default();
             Ok(Key::from_hex(&key).map(|key| Earlier {
                 key,
@@ -52,6 +56,7 @@ impl Store {
                 instruction,
                 ran_at,
                 inputs,
+                removed,
             }))
         })?;
         Ok(rows.filter_map(|row| row.ok().flatten()).collect())
@@ -112,6 +117,31 @@ impl Store {
             Ok(())
         })
     }
+}
+
+/// The most runs that are remembered though their results were removed. One takes up to 2 kB.
+const MAX_REMOVED_RUNS: u32 = 2_000;
+
+/// Keeps the runs whose results are about to be removed, so that steps that run again can say why.
+pub(crate) fn mark_removed(tx: &Transaction<'_>, items: &[Item]) -> Result<()> {
+    let layers = items.iter().filter(|item| item.class == Class::Layers);
+    let layers: Vec<&str> = layers.map(|item| item.name.as_str()).collect();
+    if layers.is_empty() {
+        return Ok(());
+    }
+    let layers = serde_json::to_string(&layers).unwrap_or_else(|_| "[]".into());
+    tx.execute(
+        "UPDATE runs SET removed = ?2, ran_at = records.ran_at FROM records
+         WHERE records.key = runs.key
+         AND records.layer IN (SELECT value FROM json_each(?1))",
+        (layers, nanos(SystemTime::now())),
+    )?;
+    tx.execute(
+        "DELETE FROM runs WHERE rowid IN (SELECT rowid FROM runs WHERE removed IS NOT NULL
+         ORDER BY removed DESC LIMIT -1 OFFSET ?1)",
+        [MAX_REMOVED_RUNS],
+    )?;
+    Ok(())
 }
 
 #[cfg(test)]

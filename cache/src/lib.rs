@@ -52,7 +52,7 @@ pub use downloads::Download;
 pub use error::{Error, Result, is_no_space};
 pub use flight::Flight;
 pub use fsck::{Fate, Finding, HurtImage, Part, Report};
-pub use gc::{Class, Held, Item, Policy, Prune, Removed};
+pub use gc::{Cause, Class, Held, Item, Policy, Prune, Removed};
 pub use images::{ImageRow, RemovedImages, StoredImage};
 pub use layers::{Layer, LayerId, tree_of_image_layer};
 pub use mount_chunks::{MountChunk, PackedMount};

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use kiln_cache::{Policy, Store};
+use kiln_cache::{Cause, Class, Removed, Store};
 use kiln_executor::{BuildInputs, Engine, StepLogs};
 use kiln_image::with_causes;
 use kiln_registry::auth::{Anonymous, CredentialSource, DockerConfig, HelperOutput, HelperRunner};
@@ -11,10 +11,8 @@ use kiln_runtime::Spawner;
 
 use crate::errors::Failure;
 use crate::settings::Settings;
+use crate::ui;
 use crate::units::size;
-
-/// Bytes that stay free at most, where the config file does not say otherwise.
-const KEEP_FREE: u64 = 10 << 30;
 
 /// What commands are given.
 #[derive(Debug)]
@@ -115,7 +113,7 @@ impl App {
             logs: StepLogs::new(logs),
             device_dirs: self.settings.device_dirs.clone(),
             own_mounts: None,
-            gc: self.policy(),
+            gc: self.settings.gc,
             share: None,
         }))
     }
@@ -125,8 +123,14 @@ impl App {
     pub(crate) fn upkeep(&self) {
         use std::os::unix::process::CommandExt as _;
         use std::process::{Command, Stdio};
-        let needed = Store::open(&self.settings.root)
-            .and_then(|store| Ok(store.needs_upkeep()? || store.excess(&self.policy())? > 0));
+        let needed = Store::open(&self.settings.root).and_then(|store| {
+            // Here, so that somebody hears of it; the files go in the other process.
+            let crowded = store.excess(&self.settings.gc)? > 0;
+            if crowded {
+                self.tell_of_removal(&store.collect(&self.settings.gc, false)?);
+            }
+            Ok(crowded || store.needs_upkeep()?)
+        });
         if !needed.unwrap_or(false) {
             return;
         }
@@ -156,7 +160,8 @@ impl App {
         store.prune_logs()?;
         store.prune_listings()?;
         store.measure_files()?;
-        if let Err(error) = store.collect(&self.policy(), false) {
+        // Only for what no command told of: what has become too old.
+        if let Err(error) = store.collect(&self.settings.gc, false) {
             // What is there can be made durable all the same.
             tracing::warn!(%error, "nothing is removed from the store");
         }
@@ -169,15 +174,41 @@ impl App {
         Ok(())
     }
 
-    /// How much the store may hold.
-    pub(crate) fn policy(&self) -> Policy {
-        let mut policy = self.settings.gc;
-        if policy.keep_free.is_none() {
-            // A disk that does not tell its size is no reason to fail.
-            let size = kiln_sys::system::disk_bytes(&self.settings.root).unwrap_or(0);
-            policy.keep_free = Some((size / 20).min(KEEP_FREE));
+    /// Says what was removed from the cache to make room, and why.
+    pub(crate) fn tell_of_removal(&self, removed: &Removed) {
+        let Some(cause) = removed.cause.filter(|_| !removed.items.is_empty()) else {
+            return;
+        };
+        let of = |classes: &[Class]| {
+            let items = removed.items.iter().filter(|i| classes.contains(&i.0));
+            items.count()
+        };
+        let counted = [
+            (of(&[Class::Layers]), "result", "results"),
+            (of(&[Class::Mounts]), "cache mount", "cache mounts"),
+        ];
+        let counted = counted.into_iter().filter(|(n, ..)| *n > 0);
+        let counted =
+            counted.map(|(n, one, many)| format!("{n} {}", if n == 1 { one } else { many }));
+        let mut what = counted.collect::<Vec<_>>().join(" and ");
+        if what.is_empty() {
+            what = "files".into();
         }
-        policy
+        let gc = &self.settings.gc;
+        let why = match cause {
+            Cause::Disk => format!(
+                "less than {} of the disk was free",
+                size(gc.keep_free.unwrap_or(0))
+            ),
+            Cause::Cap => format!(
+                "the store had grown beyond {}",
+                size(gc.max_size.unwrap_or(0))
+            ),
+        };
+        ui::note(&format!(
+            "removed {what} from the cache ({}): {why}",
+            size(removed.bytes())
+        ));
     }
 
     /// Says what to do about a full disk.

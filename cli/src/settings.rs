@@ -70,11 +70,17 @@ struct GcFile {
     #[serde(default)]
     keep_free: Option<String>,
     #[serde(default)]
+    reserved: Option<String>,
+    #[serde(default)]
     max_age: Option<String>,
 }
 
+/// Bytes of `keep-free` and `reserved` at most, where the config file does not say otherwise.
+const MAX_DEFAULT_BYTES: u64 = 10 << 30;
+
 impl GcFile {
-    fn policy(&self) -> Result<Policy, Failure> {
+    /// What is not set depends on the disk of the store at `root`.
+    fn policy(&self, root: &Path) -> Result<Policy, Failure> {
         let wrong = |name: &str, text: &str, like: &str| {
             Failure::new(format!("config file: gc.{name} = \"{text}\": write {like}"))
         };
@@ -88,10 +94,18 @@ impl GcFile {
         let age = self.max_age.as_deref().map(|text| {
             humantime::parse_duration(text).map_err(|_| wrong("max-age", text, "30d or 12h"))
         });
+        // The store may still have to be made, and a disk that does not tell its size is no reason
+        // to fail.
+        let mut above = root.ancestors();
+        let disk = above.find_map(|dir| kiln_sys::system::disk_bytes(dir).ok());
+        let disk = disk.unwrap_or(0);
+        let keep_free = size("keep-free", &self.keep_free)?;
+        let reserved = size("reserved", &self.reserved)?;
         Ok(Policy {
             // No limit, as in other tools.
             max_size: size("max-size", &self.max_size)?.filter(|n| *n > 0),
-            keep_free: size("keep-free", &self.keep_free)?,
+            keep_free: Some(keep_free.unwrap_or((disk / 20).min(MAX_DEFAULT_BYTES))),
+            reserved: reserved.unwrap_or((disk / 10).min(MAX_DEFAULT_BYTES)),
             max_age: age.transpose()?,
         })
     }
@@ -254,13 +268,14 @@ pub(crate) fn resolve(global: &Global) -> Result<Settings, Failure> {
         global.log_level.unwrap_or(LogLevel::Warn)
     };
     let cores = std::thread::available_parallelism().map_or(2, std::num::NonZero::get);
+    let root = std::path::absolute(root)?;
     Ok(Settings {
-        root: std::path::absolute(root)?,
         config_file: config.map(std::path::absolute).transpose()?,
         log_level,
         registries: registries(file.registries)?,
         docker_config,
-        gc: file.gc.policy()?,
+        gc: file.gc.policy(&root)?,
+        root,
         cache: file.cache.settings()?,
         device_dirs: file
             .cdi

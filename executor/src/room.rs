@@ -33,6 +33,8 @@ pub(crate) struct Room {
     /// Who asks for room for a layer: one after the other.
     turn: tokio::sync::Mutex<()>,
     futile: Mutex<Option<Instant>>,
+    /// What went so far.
+    removed: Mutex<Removed>,
 }
 
 impl Room {
@@ -42,6 +44,7 @@ impl Room {
             incoming: watch::Sender::new(0),
             turn: tokio::sync::Mutex::default(),
             futile: Mutex::new(None),
+            removed: Mutex::default(),
         })
     }
 
@@ -173,7 +176,17 @@ impl Engine {
             things = removed.items.len(),
             "made room"
         );
+        let mut all = (self.room.removed.lock()).unwrap_or_else(PoisonError::into_inner);
+        all.cause = all.cause.or(removed.cause);
+        all.items.extend(removed.items);
+        drop(all);
         Ok(store.excess(&policy)?)
+    }
+
+    /// What was removed to make room since this was last asked.
+    pub fn take_removed(&self) -> Removed {
+        let mut removed = (self.room.removed.lock()).unwrap_or_else(PoisonError::into_inner);
+        std::mem::take(&mut removed)
     }
 
     fn is_futile(&self) -> bool {

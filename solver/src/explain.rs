@@ -77,6 +77,8 @@ pub enum Reason {
     Gone {
         /// When it ran.
         ran_at: SystemTime,
+        /// It was removed to make room.
+        removed: bool,
     },
     /// The result was known, which turned out only after the step had started: what is below was
     /// still being hashed.
@@ -88,7 +90,7 @@ pub enum Reason {
     Changed {
         /// When that ran.
         ran_at: SystemTime,
-        /// In what they differ. Empty if that has no name.
+        /// In what they differ. Empty if nothing that was kept tells.
         changes: Vec<Change>,
     },
     /// No earlier run of it is known.
@@ -180,6 +182,8 @@ pub struct Earlier {
     pub ran_at: SystemTime,
     /// The inputs of its key.
     pub inputs: Vec<LabelledInput>,
+    /// Its result was removed to make room.
+    pub removed: bool,
 }
 
 /// What a fingerprint of selected paths covers.

@@ -550,11 +550,7 @@ fn every_step_is_explained_when_that_is_asked_for() {
     };
     let cases: [(&[&str], [&str; 2], &str); 6] = [
         // The base image comes with the first build.
-        (
-            &[],
-            ["no earlier run is known here"; 2],
-            "0 cached, 1 fetched, 2 ran",
-        ),
+        (&[], ["first build here"; 2], "0 cached, 1 fetched, 2 ran"),
         (&[], ["cached: record "; 2], "3 cached, 0 ran"),
         (
             &["--no-cache"],

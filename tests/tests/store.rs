@@ -93,6 +93,42 @@ fn the_cap_holds_while_builds_run() {
     lab.kiln(["fsck"]).output().ok();
 }
 
+/// A disk that others fill costs no build its cache, unless the config says so; what goes is told, and so
+/// is why a step runs that had a result.
+#[test]
+fn a_crowded_disk_costs_no_unchanged_build_its_cache() {
+    let lab = Lab::new();
+    let context = lab.dockerfile(
+        "FROM busybox\nRUN head -c 2097152 /dev/urandom > /a\nRUN --mount=type=cache,target=/m date >> /m/log; cat /m/log\n",
+    );
+    for reserved in ["", "reserved = \"0\""] {
+        let text = format!("[gc]\nkeep-free = \"100TB\"\n{reserved}");
+        let config = config(&lab, &text);
+        let build = || lab.build(&context).env("KILN_CONFIG", &config);
+        build().tag("x").output().ok();
+        let again = build().tag("x").output().ok();
+        assert!(!again.err.contains("removed"), "{again}");
+        kiln_tests::Built::of(&again).assert_all_cached();
+    }
+    let config = config(&lab, "[gc]\nmax-size = \"12MB\"\nkeep-free = \"0\"");
+    let large = lab.context("large", &[]);
+    large.dockerfile("FROM busybox\nARG N\nRUN : $N; head -c 4194304 /dev/urandom > /a\n");
+    let build = |n: u32| {
+        let build = lab
+            .kiln(["build", "--progress=plain"])
+            .env("KILN_CONFIG", &config);
+        let arg = format!("--build-arg=N={n}");
+        build.arg(arg).last(large.path()).output().ok()
+    };
+    let all: Vec<String> = (0..4).map(|n| build(n).err).collect();
+    let told = all.iter().filter(|err| {
+        err.lines()
+            .any(|l| l.starts_with("removed ") && l.ends_with("the store had grown beyond 12.5MB"))
+    });
+    assert!(told.count() > 0, "{all:?}");
+    build(0).says(&["but its result was removed for space"]);
+}
+
 /// Builds of several steps run while everything is pruned all the time.
 #[test]
 fn pruning_never_breaks_a_build() {

@@ -4,21 +4,52 @@ use std::time::{Duration, SystemTime};
 
 use kiln_sys::system;
 
-use super::{Held, Item, Removed, is_older, total};
+use super::{Cause, Held, Item, Removed, is_older, total};
 use crate::db::nanos;
 use crate::error::Result;
-use crate::full_disk;
 use crate::store::Store;
+use crate::{explanations, full_disk};
 
 /// How much the store may hold. Nothing is limited by default.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Policy {
     /// Bytes of the whole store.
     pub max_size: Option<u64>,
-    /// Bytes that stay free on its file system.
+    /// Bytes that stay free on its file system, whoever fills it.
     pub keep_free: Option<u64>,
+    /// Bytes that the store keeps though less than `keep_free` is free. On a disk that others fill,
+    /// nothing would be won by giving these up but that every build begins anew.
+    pub reserved: u64,
     /// What nobody has used for so long goes.
     pub max_age: Option<Duration>,
+}
+
+/// Bytes that must go.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+struct Excess {
+    /// What is above the cap.
+    over: u64,
+    /// What is missing on the disk, as far as the store has more than is reserved for it.
+    short: u64,
+}
+
+impl Excess {
+    fn bytes(self) -> u64 {
+        self.over.max(self.short)
+    }
+
+    fn less(&mut self, bytes: u64) {
+        self.over = self.over.saturating_sub(bytes);
+        self.short = self.short.saturating_sub(bytes);
+    }
+
+    fn cause(self) -> Option<Cause> {
+        match self {
+            Self { over: 0, short: 0 } => None,
+            Self { over: 0, .. } => Some(Cause::Disk),
+            _ => Some(Cause::Cap),
+        }
+    }
 }
 
 impl Store {
@@ -27,21 +58,20 @@ impl Store {
     /// # Errors
     /// The database refused, or the file system does not tell what is free.
     pub fn excess(&self, policy: &Policy) -> Result<u64> {
-        let total = match policy.max_size {
-            Some(_) => self.total()?,
-            None => 0,
-        };
-        self.excess_of(policy, total)
+        Ok(self.excess_of(policy, self.total()?)?.bytes())
     }
 
-    fn excess_of(&self, policy: &Policy, total: u64) -> Result<u64> {
+    fn excess_of(&self, policy: &Policy, total: u64) -> Result<Excess> {
         let total = total + self.own_bytes();
         let over = policy.max_size.map_or(0, |most| total.saturating_sub(most));
         let short = match policy.keep_free {
             Some(free) => free.saturating_sub(system::free_bytes(self.root())?),
             None => 0,
         };
-        Ok(over.max(short))
+        Ok(Excess {
+            over,
+            short: short.min(total.saturating_sub(policy.reserved)),
+        })
     }
 
     /// Bytes that the store takes for itself: its database, and what it keeps for a full disk.
@@ -53,7 +83,8 @@ impl Store {
 
     /// Removes what the policy does not let stay: first what is too old, then what is worth least
     /// until there is some room below the cap. If that is not enough, images without a name go, the
-    /// oldest first. What cannot be removed stays, whatever the cap.
+    /// oldest first. What cannot be removed stays, whatever the cap. What the last build used only
+    /// goes for the cap, never for free space.
     /// With `wait` the room is there when this returns; otherwise the trash is full of it.
     ///
     /// # Errors
@@ -61,8 +92,18 @@ impl Store {
     pub fn collect(&self, policy: &Policy, wait: bool) -> Result<Removed> {
         self.measure_mounts()?;
         let mut removed = self.collect_once(policy, wait)?;
-        while self.excess_after(policy, &removed, wait)? > 0 && self.forget_nameless()? > 0 {
+        loop {
+            let excess = self.excess_after(policy, &removed, wait)?;
+            let before = match excess {
+                Excess { over: 0, short: 0 } => break,
+                Excess { over: 0, .. } => self.last_build()?,
+                _ => i64::MAX,
+            };
+            if self.forget_nameless(before)? == 0 {
+                break;
+            }
             let more = self.collect_once(policy, wait)?;
+            removed.cause = removed.cause.or(more.cause);
             removed.items.extend(more.items);
         }
         Ok(removed)
@@ -88,18 +129,12 @@ impl Store {
     }
 
     /// What is still too much; what is in the trash is on its way out.
-    fn excess_after(&self, policy: &Policy, removed: &Removed, emptied: bool) -> Result<u64> {
-        let excess = self.excess(policy)?;
-        Ok(if emptied {
-            excess
-        } else {
-            let over = Policy {
-                keep_free: None,
-                ..*policy
-            };
-            self.excess(&over)?
-                .max(excess.saturating_sub(removed.bytes()))
-        })
+    fn excess_after(&self, policy: &Policy, removed: &Removed, emptied: bool) -> Result<Excess> {
+        let mut excess = self.excess_of(policy, self.total()?)?;
+        if !emptied {
+            excess.short = excess.short.saturating_sub(removed.bytes());
+        }
+        Ok(excess)
     }
 
     fn collect_once(&self, policy: &Policy, wait: bool) -> Result<Removed> {
@@ -107,46 +142,54 @@ impl Store {
             return Ok(Removed::default());
         }
         let now = nanos(SystemTime::now());
-        let removed = self.remove(
+        let last_build = self.last_build()?;
+        let mut cause = None;
+        let mut removed = self.remove(
             |tx, items| {
                 // Again, for another process may have done it meanwhile.
-                let excess = self.excess_of(policy, total(tx)?)?;
-                // A little more, so that the next step has room as well.
-                let spare = policy.max_size.map_or(0, |most| most / 20);
-                let mut needed = match excess {
-                    0 => 0,
-                    excess => excess + spare,
-                };
+                let mut excess = self.excess_of(policy, total(tx)?)?;
+                cause = excess.cause();
+                if excess.over > 0 {
+                    // A little more, so that the next step has room as well.
+                    excess.over += policy.max_size.map_or(0, |most| most / 20);
+                }
                 let (old, mut rest): (Vec<Item>, Vec<Item>) = items
                     .into_iter()
                     .filter(|i| i.held == Held::Free)
                     .partition(|i| policy.max_age.is_some_and(|age| is_older(i, age, now)));
-                needed = needed.saturating_sub(old.iter().map(|i| i.bytes).sum());
+                excess.less(old.iter().map(|i| i.bytes).sum());
                 rest.sort_by(|a, b| a.value(now).total_cmp(&b.value(now)));
-                let rest = rest.into_iter().take_while(|item| {
-                    let more = needed > 0;
-                    needed = needed.saturating_sub(item.bytes);
-                    more
+                let rest = rest.into_iter().filter(|item| {
+                    let helps = excess.over > 0 || (excess.short > 0 && item.used < last_build);
+                    let goes = helps && item.bytes > 0;
+                    if goes {
+                        excess.less(item.bytes);
+                    }
+                    goes
                 });
                 Ok(old.into_iter().chain(rest).collect())
             },
+            explanations::mark_removed,
             |_, _| Ok(0),
         )?;
+        // What went for its age alone was neither too much nor in the way.
+        removed.cause = cause;
         if wait {
             self.empty_own_trash()?;
         }
         Ok(removed)
     }
 
-    /// Forgets the older half of the images that have no name any more, but those that a process
-    /// uses. Returns how many.
-    pub(super) fn forget_nameless(&self) -> Result<usize> {
+    /// Forgets the older half of the images that have no name any more and were made before a time
+    /// in nanoseconds, but those that a process uses. Returns how many.
+    pub(super) fn forget_nameless(&self, before: i64) -> Result<usize> {
         self.behind_gate(|leased| {
             self.write(|tx| {
                 let configs: Vec<String> = {
-                    let sql = "SELECT config FROM images WHERE name IS NULL ORDER BY created";
+                    let sql = "SELECT config FROM images WHERE name IS NULL AND created < ?1
+                               ORDER BY created";
                     let mut query = tx.prepare_cached(sql)?;
-                    let rows = query.query_map([], |row| row.get(0))?;
+                    let rows = query.query_map([before], |row| row.get(0))?;
                     rows.collect::<rusqlite::Result<_>>()?
                 };
                 let mut free = Vec::new();

@@ -13,7 +13,7 @@ use std::collections::HashSet;
 use std::path::PathBuf;
 use std::time::{Duration, SystemTime};
 
-use rusqlite::Transaction;
+use rusqlite::{OptionalExtension as _, Transaction};
 
 use crate::db::nanos;
 use crate::error::Result;
@@ -32,6 +32,17 @@ pub struct Removed {
     pub items: Vec<(Class, String, String, u64)>,
     /// Records that were forgotten though their layers stay.
     pub forgotten: usize,
+    /// Why, if nobody asked for it.
+    pub cause: Option<Cause>,
+}
+
+/// Why things were removed that nobody wanted to be removed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Cause {
+    /// The store was larger than its cap.
+    Cap,
+    /// Less of the disk was free than shall be.
+    Disk,
 }
 
 impl Removed {
@@ -59,10 +70,12 @@ impl Store {
         total(&self.db())
     }
 
-    /// Removes what `choose` picks of all items, and what `more` does in the same transaction.
+    /// Removes what `choose` picks of all items; `before` and `more` are called in the same
+    /// transaction, before and after that.
     fn remove(
         &self,
         choose: impl FnOnce(&Transaction<'_>, Vec<Item>) -> Result<Vec<Item>>,
+        before: impl FnOnce(&Transaction<'_>, &[Item]) -> Result<()>,
         more: impl FnOnce(&Transaction<'_>, &[Item]) -> Result<usize>,
     ) -> Result<Removed> {
         let (mut items, mut forgotten, mut locks) = (Vec::new(), 0, Vec::new());
@@ -80,6 +93,7 @@ impl Store {
                     }
                 }
                 items.retain(|item| !busy.contains(&item.name));
+                before(tx, &items)?;
                 delete_rows(tx, &items)?;
                 forgotten = more(tx, &items)?;
                 Ok(())
@@ -100,6 +114,7 @@ impl Store {
         Ok(Removed {
             items: items.map(|i| (i.class, i.name, i.title, i.bytes)).collect(),
             forgotten,
+            cause: None,
         })
     }
 
@@ -111,6 +126,34 @@ impl Store {
         self.path(survey::folder_of(item.class)).join(below)
     }
 
+    /// Notes the beginning of a build that has ended: what was used since is not removed for free
+    /// space.
+    ///
+    /// # Errors
+    /// The database refused.
+    pub fn note_build(&self, began: SystemTime) -> Result<()> {
+        let began = nanos(began);
+        self.write(|tx| {
+            tx.execute(
+                "INSERT INTO marks (name, value) VALUES ('last-build', ?1)
+                 ON CONFLICT (name) DO UPDATE SET value = max(value, excluded.value)",
+                [began],
+            )?;
+            Ok(())
+        })
+    }
+
+    /// What was used at this time or later, in nanoseconds since 1970, was used by the last build.
+    fn last_build(&self) -> Result<i64> {
+        let began: Option<i64> = self
+            .db()
+            .prepare_cached("SELECT value FROM marks WHERE name = 'last-build'")?
+            .query_row([], |row| row.get(0))
+            .optional()?;
+        // Uses are noted to the minute.
+        Ok(began.map_or(i64::MAX, |began| began - USES_NOTED))
+    }
+
     /// Notes that everything that this store has leased was used. Rows that say so already, to the
     /// minute, are left alone.
     ///
@@ -119,7 +162,7 @@ impl Store {
     pub fn note_uses(&self) -> Result<()> {
         let names = serde_json::to_string(&self.leased()).unwrap_or_else(|_| "[]".into());
         let now = nanos(SystemTime::now());
-        let recent = now - 60_000_000_000;
+        let recent = now - USES_NOTED;
         let due: bool = self.db().query_row(
             "SELECT EXISTS (SELECT 1 FROM json_each(?1) n LEFT JOIN uses u ON u.name = n.value
              WHERE coalesce(u.used, 0) < ?2)",
@@ -138,6 +181,9 @@ impl Store {
         })
     }
 }
+
+/// Nanoseconds within which another use of the same thing is not written down.
+const USES_NOTED: i64 = 60_000_000_000;
 
 /// The sum of all sums.
 fn total(db: &rusqlite::Connection) -> Result<u64> {

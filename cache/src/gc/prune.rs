@@ -29,7 +29,7 @@ impl Store {
             && prune.classes.is_empty()
             && prune.unused_for.is_none()
         {
-            while self.forget_nameless()? > 0 {}
+            while self.forget_nameless(i64::MAX)? > 0 {}
         }
         let now = nanos(SystemTime::now());
         let fits = |item: &Item| {
@@ -56,6 +56,7 @@ impl Store {
                 }
                 Ok(free)
             },
+            |_, _| Ok(()),
             |tx, victims| {
                 if prune.keep.is_some() {
                     return Ok(0);

@@ -194,6 +194,124 @@ fn a_use_makes_young() {
     assert_eq!(steps(&store), ["old"]);
 }
 
+/// A policy of a disk that others have filled.
+fn full_disk(reserved: u64) -> Policy {
+    Policy {
+        keep_free: Some(u64::MAX >> 8),
+        reserved,
+        ..Policy::default()
+    }
+}
+
+#[test]
+fn free_space_is_never_made_from_what_is_reserved() {
+    let dir = tempfile::tempdir().unwrap();
+    let maker = open(dir.path());
+    for (name, hours) in [("new", 1), ("old", 50)] {
+        layer(&maker, name, 400_000, 1, hours);
+    }
+    drop(maker);
+    let store = open(dir.path());
+    let floor = |bytes: u64| full_disk(store.own_bytes() + bytes);
+    for (reserved, want) in [
+        (u64::MAX, &["new", "old"][..]),
+        (900_000, &["new", "old"]),
+        (500_000, &["new"]),
+        (0, &[]),
+    ] {
+        let policy = floor(reserved.min(u64::MAX >> 9));
+        let removed = store.collect(&policy, true).unwrap();
+        assert_eq!(steps(&store), want, "{reserved}");
+        assert_eq!(
+            store.excess(&policy).unwrap() > 0,
+            reserved == 0,
+            "{reserved}"
+        );
+        let cause = (!removed.items.is_empty()).then_some(Cause::Disk);
+        assert_eq!(removed.cause.filter(|_| cause.is_some()), cause);
+    }
+}
+
+#[test]
+fn the_last_build_keeps_what_it_used_though_the_disk_is_full() {
+    let dir = tempfile::tempdir().unwrap();
+    let maker = open(dir.path());
+    let used = layer(&maker, "used again", 400_000, 1, 50);
+    layer(&maker, "of the last build", 400_000, 1, 1);
+    layer(&maker, "older", 400_000, 1, 50);
+    let mut fill = |dir: &kiln_sys::RootDir| -> Result<()> {
+        let mut file = std::fs::File::from(dir.create_new(Path::new("file"), 0o644)?);
+        std::io::Write::write_all(&mut file, b"content").unwrap();
+        Ok(())
+    };
+    drop(maker.try_cache_mount(None, "m", MountUse::Locked, &mut fill));
+    drop(maker);
+    let builder = open(dir.path());
+    builder.layer(used.as_str()).unwrap();
+    builder.note_uses().unwrap();
+    let began = SystemTime::now() - Duration::from_secs(2 * 3600);
+    builder.note_build(began).unwrap();
+    drop(builder);
+    let store = open(dir.path());
+    let removed = store.collect(&full_disk(0), true).unwrap();
+    assert_eq!(removed.cause, Some(Cause::Disk));
+    assert_eq!(steps(&store), ["of the last build", "used again"]);
+    let mounts = |store: &Store| {
+        let items = store.items().unwrap();
+        items.iter().filter(|i| i.class == Class::Mounts).count()
+    };
+    assert_eq!(mounts(&store), 1);
+    // The cap is a promise: it is kept whatever the last build used.
+    let removed = store.collect(&cap(&store, 10), true).unwrap();
+    assert_eq!(removed.cause, Some(Cause::Cap));
+    assert_eq!((steps(&store).len(), mounts(&store)), (0, 0));
+}
+
+#[test]
+fn a_run_is_known_after_its_result_was_removed_for_space() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = open(dir.path());
+    let id = layer(&store, "step", 1000, 1, 1);
+    let origin = Origin {
+        project: "p".into(),
+        step: "0:1".into(),
+        instruction: "i".into(),
+        ..Origin::default()
+    };
+    let record = NewRecord {
+        key: Key([7; 32]),
+        layer: &id,
+        ran_at: SystemTime::now() - Duration::from_secs(3600),
+        took: Duration::from_secs(1),
+        name: "step",
+        origin: &origin,
+        made: None,
+        inputs: &[],
+    };
+    store.put_record(&record).unwrap();
+    let known = |store: &Store| -> Vec<bool> {
+        let runs = store.earlier(&origin).unwrap();
+        runs.iter().map(|run| run.removed).collect()
+    };
+    assert_eq!(known(&store), [false]);
+    drop(store);
+    let store = open(dir.path());
+    store.collect(&full_disk(0), true).unwrap();
+    assert_eq!((steps(&store).len(), known(&store)), (0, vec![true]));
+    // Made again, it is a run like others; pruned, it is forgotten.
+    let id = layer(&store, "again", 1000, 1, 1);
+    let record = NewRecord {
+        layer: &id,
+        ..record
+    };
+    store.put_record(&record).unwrap();
+    assert_eq!(known(&store), [false]);
+    drop(store);
+    let store = open(dir.path());
+    store.prune(&Prune::default()).unwrap();
+    assert_eq!(known(&store), [false; 0]);
+}
+
 #[test]
 fn many_records_are_pruned_at_once() {
     let dir = tempfile::tempdir().unwrap();

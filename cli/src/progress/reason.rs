@@ -30,11 +30,12 @@ pub(crate) fn line(reason: &Reason, everything: bool) -> Option<String> {
                 age(*ran_at)
             )
         }
-        Reason::Gone { ran_at } => {
-            format!(
-                "nothing changed since it ran {}, but its result is gone",
-                age(*ran_at)
-            )
+        Reason::Gone { ran_at, removed } => {
+            let why = match removed {
+                true => "its result was removed for space",
+                false => "its result is gone",
+            };
+            format!("nothing changed since it ran {}, but {why}", age(*ran_at))
         }
         Reason::Early { ran_at } => format!(
             "nothing changed since it ran {}, but it began before the step below was hashed",
@@ -47,7 +48,13 @@ pub(crate) fn line(reason: &Reason, everything: bool) -> Option<String> {
                 parts.push(format!("{} more", changes.len() - shown));
             }
             if parts.is_empty() {
-                parts.push("something that has no name".into());
+                // Nobody is helped by a line that says no more than that.
+                return everything.then(|| {
+                    format!(
+                        "changed since it ran {}, in something that is not kept",
+                        age(*ran_at)
+                    )
+                });
             }
             format!(
                 "changed since it ran {}: {}",
@@ -55,7 +62,7 @@ pub(crate) fn line(reason: &Reason, everything: bool) -> Option<String> {
                 parts.join(", ")
             )
         }
-        Reason::New => "no earlier run is known here".into(),
+        Reason::New => "first build here".into(),
     };
     let wondered = matches!(
         reason,
@@ -105,7 +112,9 @@ pub(super) fn facts(reason: &Reason) -> Value {
             json!({ "reason": "forced", "option": option, "value": value })
         }
         Reason::Expired { ran_at } => json!({ "reason": "expired", "ran_at": at(ran_at) }),
-        Reason::Gone { ran_at } => json!({ "reason": "gone", "ran_at": at(ran_at) }),
+        Reason::Gone { ran_at, removed } => json!({
+            "reason": "gone", "ran_at": at(ran_at), "removed": removed,
+        }),
         Reason::Early { ran_at } => json!({ "reason": "early", "ran_at": at(ran_at) }),
         Reason::Changed { ran_at, changes } => json!({
             "reason": "changed", "ran_at": at(ran_at),

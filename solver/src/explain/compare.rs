@@ -27,20 +27,23 @@ pub(crate) fn nearest(
     earlier: Vec<Earlier>,
 ) -> Nearest {
     /// The later of two fields only counts where the earlier ones are equal.
-    type Rank = (bool, bool, usize, bool, SystemTime);
+    type Rank = (bool, usize, bool, SystemTime);
     let mut best: Option<(Rank, Earlier)> = None;
     for run in earlier {
         if run.key == key {
             return Nearest::Same(run);
         }
+        // What others built of the same text says nothing about this step.
+        if run.project != origin.project || run.project.is_empty() {
+            continue;
+        }
         let same_text = run.instruction == origin.instruction;
-        let same_project = run.project == origin.project && !run.project.is_empty();
-        let same_step = same_project && run.step == origin.step;
+        let same_step = run.step == origin.step;
         if !same_text && (!same_step || others.contains(&run.instruction)) {
             continue;
         }
         let equal = inputs.iter().filter(|i| run.inputs.contains(i)).count();
-        let rank = (same_project, same_text, equal, same_step, run.ran_at);
+        let rank = (same_text, equal, same_step, run.ran_at);
         if best.as_ref().is_none_or(|(b, _)| *b < rank) {
             best = Some((rank, run));
         }

@@ -16,6 +16,7 @@ fn input(kind: InputKind, name: &str, field: &str, digest: &str) -> LabelledInpu
 
 fn run(id: u8, project: &str, step: &str, instruction: &str, command: &str) -> Earlier {
     Earlier {
+        removed: false,
         key: Key([id; 32]),
         project: project.into(),
         step: step.into(),
@@ -29,7 +30,7 @@ fn run(id: u8, project: &str, step: &str, instruction: &str, command: &str) -> E
 }
 
 #[test]
-fn the_nearest_run_is_of_the_same_step_before_it_is_of_the_same_text_elsewhere() {
+fn the_nearest_run_is_of_the_same_project_with_the_same_text_or_at_the_same_place() {
     let origin = Origin {
         project: "p".into(),
         step: "0:3".into(),
@@ -41,7 +42,7 @@ fn the_nearest_run_is_of_the_same_step_before_it_is_of_the_same_text_elsewhere()
         input(InputKind::User, "", "", "root"),
     ];
     type Case<'a> = (&'a str, Vec<Earlier>, &'a [&'a str], Option<u8>);
-    let cases: [Case<'_>; 8] = [
+    let cases: [Case<'_>; 9] = [
         ("none", vec![], &[], None),
         (
             "same key",
@@ -72,6 +73,12 @@ fn the_nearest_run_is_of_the_same_step_before_it_is_of_the_same_text_elsewhere()
             ],
             &[],
             Some(1),
+        ),
+        (
+            "another project that has the same text is none of its past",
+            vec![run(1, "q", "0:3", "make", "make")],
+            &[],
+            None,
         ),
         (
             "not another step of this build",

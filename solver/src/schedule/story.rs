@@ -136,7 +136,12 @@ impl<W: Worker> Run<W> {
                 return Ok(Reason::Expired { ran_at: run.ran_at });
             }
             Nearest::Same(run) if miss.early => return Ok(Reason::Early { ran_at: run.ran_at }),
-            Nearest::Same(run) => return Ok(Reason::Gone { ran_at: run.ran_at }),
+            Nearest::Same(run) => {
+                return Ok(Reason::Gone {
+                    ran_at: run.ran_at,
+                    removed: run.removed,
+                });
+            }
             Nearest::Other(run) => (run.ran_at, run.inputs),
             Nearest::None => return Ok(Reason::New),
         };
