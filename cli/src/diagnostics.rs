@@ -29,6 +29,15 @@ fn renderer(stream: &impl std::io::IsTerminal) -> Renderer {
 
 impl SourceText {
     fn render(&self, error: bool, message: &str, span: Option<Span>, help: Option<&str>) {
+        if ui::is_json() {
+            let lines = span.map(|span| self.lines_of(span));
+            ui::event(serde_json::json!({
+                "event": "diagnostic", "level": if error { "error" } else { "warning" },
+                "text": message, "file": self.name, "lines": lines.map(|l| [l.first, l.last]),
+                "help": help,
+            }));
+            return;
+        }
         let Some(span) = span else {
             if error {
                 ui::error(message);

@@ -55,6 +55,13 @@ impl Failure {
 
     /// Prints the failure and gives the exit code.
     pub(crate) fn report(self) -> ExitCode {
+        if ui::is_json() {
+            // A failure of which everything has been said still has its code.
+            ui::event(serde_json::json!({
+                "event": "error", "text": self.message, "hint": self.hint, "exit_code": self.code,
+            }));
+            return ExitCode::from(self.code);
+        }
         if !self.message.is_empty() {
             ui::error(&self.message);
         }

@@ -27,6 +27,20 @@ where
     ) -> fmt::Result {
         let mut fields = Fields::default();
         event.record(&mut fields);
+        if ui::is_json() {
+            let level = match *event.metadata().level() {
+                Level::ERROR => "error",
+                Level::WARN => "warning",
+                Level::INFO => "info",
+                Level::DEBUG => "debug",
+                Level::TRACE => "trace",
+            };
+            return writeln!(
+                writer,
+                "{}",
+                ui::event_line(ui::message(level, &fields.line()))
+            );
+        }
         let (word, style) = match *event.metadata().level() {
             Level::ERROR => ("error:", Some(ui::RED)),
             Level::WARN => ("warning:", Some(ui::YELLOW)),

@@ -2,6 +2,8 @@
 
 use std::io::Write as _;
 use std::sync::OnceLock;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::SystemTime;
 
 use anstyle::{AnsiColor, Style};
 
@@ -35,6 +37,44 @@ pub(crate) fn lost_data() -> Option<&'static std::io::Error> {
     LOST.get()
 }
 
+/// Every line of stderr is a JSON object.
+static JSON: AtomicBool = AtomicBool::new(false);
+
+/// The version of what `--progress=rawjson` prints. It is raised when a field changes its meaning or
+/// goes away; new fields and events may come at any time.
+pub(crate) const JSON_VERSION: u32 = 1;
+
+/// From now on every line of stderr is a JSON object; the first says which version of them.
+pub(crate) fn use_json() {
+    if !JSON.swap(true, Ordering::Relaxed) {
+        event(serde_json::json!({
+            "event": "begin", "version": JSON_VERSION, "kiln": env!("CARGO_PKG_VERSION"),
+        }));
+    }
+}
+
+/// Whether every line of stderr is a JSON object.
+pub(crate) fn is_json() -> bool {
+    JSON.load(Ordering::Relaxed)
+}
+
+/// A line with an event, which gets the time.
+pub(crate) fn event_line(mut value: serde_json::Value) -> String {
+    let now = humantime::format_rfc3339_micros(SystemTime::now());
+    value["time"] = now.to_string().into();
+    value.to_string()
+}
+
+/// Prints an event as JSON.
+pub(crate) fn event(value: serde_json::Value) {
+    say(format_args!("{}", event_line(value)));
+}
+
+/// A message as an event.
+pub(crate) fn message(level: &str, text: &str) -> serde_json::Value {
+    serde_json::json!({ "event": "message", "level": level, "text": text })
+}
+
 /// Prints a line to stderr. Where that cannot be written, there is nobody to tell.
 fn say(line: std::fmt::Arguments<'_>) {
     let _ = writeln!(anstream::stderr().lock(), "{line}");
@@ -42,21 +82,33 @@ fn say(line: std::fmt::Arguments<'_>) {
 
 /// Prints an error.
 pub(crate) fn error(text: &str) {
+    if is_json() {
+        return event(message("error", text));
+    }
     say(format_args!("{RED}error:{RED:#} {text}"));
 }
 
 /// Prints a warning.
 pub(crate) fn warning(text: &str) {
+    if is_json() {
+        return event(message("warning", text));
+    }
     say(format_args!("{YELLOW}warning:{YELLOW:#} {text}"));
 }
 
 /// Prints what to do.
 pub(crate) fn hint(text: &str) {
+    if is_json() {
+        return event(message("hint", text));
+    }
     say(format_args!("{CYAN}hint:{CYAN:#} {text}"));
 }
 
 /// Prints a line that is neither data nor a problem.
 pub(crate) fn note(text: &str) {
+    if is_json() {
+        return event(message("info", text));
+    }
     say(format_args!("{text}"));
 }
 

@@ -13,6 +13,8 @@ pub enum Outcome {
     Cached(Found),
     /// A source that was transferred.
     Fetched,
+    /// A directory of this machine, which is read in place. It counts as nothing.
+    InPlace,
     /// It was carried out.
     Ran,
     /// It failed.
@@ -48,6 +50,7 @@ impl Counts {
     /// Counts one more.
     pub fn add(&mut self, outcome: &Outcome) {
         *match outcome {
+            Outcome::InPlace => return,
             Outcome::Cached(Found::Local) => &mut self.cached,
             Outcome::Cached(Found::Remote(_)) => &mut self.remote,
             Outcome::Fetched => &mut self.fetched,
@@ -82,6 +85,11 @@ pub enum Event {
     },
     /// Work on a vertex began.
     Started {
+        /// The vertex.
+        vertex: VertexId,
+    },
+    /// A vertex has waited for all that it needs, and its own work begins.
+    Began {
         /// The vertex.
         vertex: VertexId,
     },

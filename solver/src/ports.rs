@@ -1,16 +1,16 @@
 //! What the solver asks of the rest of kiln.
 
 use std::future::Future;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, Ordering};
-use std::time::SystemTime;
+use std::sync::{Arc, OnceLock};
+use std::time::{Instant, SystemTime};
 
 use kiln_image::{ImageConfig, Platform};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
 pub use crate::arrival::{Arrival, Arrived, Arriving};
-use crate::event::Events;
+use crate::event::{Event, Events};
 use crate::explain::{Earlier, Found, Listing, Origin};
 use crate::key::{Fingerprint, Identity, Key, LabelledInput};
 use crate::plan::{Copy, Exec, File, Source, VertexId};
@@ -151,6 +151,8 @@ pub struct Sourced<O> {
 pub enum Fetched {
     /// What was here already is used.
     No,
+    /// It is read where it is, and never brought anywhere.
+    InPlace,
     /// It was transferred.
     Yes,
     /// It comes when a step needs its files, and may never do.
@@ -176,6 +178,20 @@ pub struct Step {
     pub cancel: CancellationToken,
     /// Stops transfers: nobody needs what they bring.
     pub over: CancellationToken,
+    /// When the work itself began, after everything that it waited for.
+    pub begun: Arc<OnceLock<Instant>>,
+}
+
+impl Step {
+    /// Says that all is there which the step waited for, such as the layers of its base: the time
+    /// that it takes counts from here.
+    pub fn begin(&self) {
+        if self.begun.set(Instant::now()).is_ok() {
+            self.events.send(Event::Began {
+                vertex: self.vertex,
+            });
+        }
+    }
 }
 
 /// A lookup in the cache that found something.

@@ -260,6 +260,7 @@ impl<W: Worker> Run<W> {
             events: self.options.events.clone(),
             cancel: self.options.cancel.clone(),
             over: self.options.over.clone(),
+            begun: Arc::default(),
         };
         self.options.events.send(Event::Started { vertex: id });
         let done = self.carry_out(vertex, definition, &inputs, &step).await;
@@ -269,7 +270,7 @@ impl<W: Worker> Run<W> {
             Err(e) if e.cancelled || e.lost => (Outcome::Cancelled, None, None),
             Err(e) => (Outcome::Failed, Some(e.message.clone()), None),
         };
-        let took = begun.elapsed();
+        let took = step.begun.get().copied().unwrap_or(begun).elapsed();
         let committed = done.map(|(done, _)| {
             let (committed, arrival) = (done.committed.clone(), done.arrival.clone());
             if let Some(cell) = self.cells.get(&id) {
@@ -384,6 +385,7 @@ impl<W: Worker> Run<W> {
                 let committed = Later::now(committed);
                 let (outcome, arrival) = match fetched {
                     Fetched::No => (Outcome::Cached(Found::Local), None),
+                    Fetched::InPlace => (Outcome::InPlace, None),
                     Fetched::Yes => (Outcome::Fetched, None),
                     Fetched::WhenNeeded(arrival) => (Outcome::Cached(Found::Local), Some(arrival)),
                 };

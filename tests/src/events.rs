@@ -14,6 +14,8 @@ pub enum Outcome {
     Cached,
     /// It is a source, and was transferred.
     Fetched,
+    /// It is a directory of this machine.
+    InPlace,
     /// It ran.
     Ran,
     /// It failed.
@@ -154,6 +156,7 @@ impl Built {
                 step.outcome = match event["outcome"].as_str() {
                     Some("cached") => Some(Outcome::Cached),
                     Some("fetched") => Some(Outcome::Fetched),
+                    Some("in-place") => Some(Outcome::InPlace),
                     Some("ran") => Some(Outcome::Ran),
                     Some("failed") => Some(Outcome::Failed),
                     Some("canceled") => Some(Outcome::Cancelled),

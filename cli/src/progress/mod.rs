@@ -13,6 +13,8 @@ use std::time::Duration;
 use clap::ValueEnum;
 use kiln_solver::event::{Event, Events};
 
+use crate::ui;
+
 pub(crate) use model::{Model, bytes};
 pub(crate) use reason::printable;
 
@@ -47,9 +49,13 @@ pub(crate) struct ProgressArgs {
 }
 
 impl ProgressArgs {
-    /// What was asked for, where `--quiet` counts more.
+    /// What was asked for, where `--quiet` counts more. From here on stderr has the form of it.
     pub(crate) fn mode(&self, quiet: bool) -> Mode {
-        if quiet { Mode::Quiet } else { self.progress }
+        let mode = if quiet { Mode::Quiet } else { self.progress };
+        if mode == Mode::Rawjson {
+            ui::use_json();
+        }
+        mode
     }
 }
 
@@ -114,7 +120,9 @@ impl Display {
                 Mode::Tty => Box::new(tty::Tty::new(title, explain)),
                 Mode::Quiet => Box::new(Quiet),
                 Mode::Rawjson => Box::new(rawjson::RawJson),
-                Mode::Plain | Mode::Auto => Box::new(plain::Plain::new(explain)),
+                Mode::Plain | Mode::Auto => {
+                    Box::new(plain::Plain::new(explain, plain::Folds::of_environment()))
+                }
             };
             let mut model = Model::default();
             loop {

@@ -30,7 +30,10 @@ pub(crate) struct Step {
     pub(crate) reason: Option<Reason>,
     /// The last lines of its output.
     pub(crate) output: VecDeque<String>,
-    partial: Vec<u8>,
+    /// What it wrote since the last end of a line.
+    partial: Line,
+    /// When it last wrote.
+    pub(crate) heard: Instant,
     /// Bytes moved: now, in all.
     pub(crate) moved: BTreeMap<String, (u64, u64)>,
 }
@@ -53,8 +56,13 @@ impl Model {
         self.planned.len()
     }
 
+    /// Steps that have come to their end: not what was stopped.
     pub(crate) fn done(&self) -> usize {
-        self.steps.values().filter(|s| s.outcome.is_some()).count()
+        let is_done = |step: &&Step| {
+            let stopped = matches!(step.outcome, Some(Outcome::Cancelled | Outcome::NotReached));
+            step.outcome.is_some() && !stopped
+        };
+        self.steps.values().filter(is_done).count()
     }
 
     /// Takes an event in.
@@ -87,10 +95,17 @@ impl Model {
                     error: None,
                     reason: None,
                     output: VecDeque::new(),
-                    partial: Vec::new(),
+                    partial: Line::default(),
+                    heard: now,
                     moved: BTreeMap::new(),
                 };
                 self.steps.insert(*vertex, step);
+            }
+            Event::Began { vertex } => {
+                if let Some(step) = self.steps.get_mut(vertex) {
+                    step.started = Some(now);
+                    step.heard = now;
+                }
             }
             Event::Waiting { vertex } => {
                 if let Some(step) = self.steps.get_mut(vertex) {
@@ -146,23 +161,64 @@ impl Model {
     }
 }
 
+/// A line of output on its way: a bounded number of bytes, of what was last written over it.
+#[derive(Debug, Default)]
+pub(super) struct Line {
+    bytes: Vec<u8>,
+    /// The next byte begins the line anew, unless it ends it.
+    returned: bool,
+}
+
+impl Line {
+    /// Takes a byte in; true at the end of the line.
+    pub(super) fn push(&mut self, byte: u8) -> bool {
+        match byte {
+            b'\n' => return true,
+            b'\r' => self.returned = true,
+            _ => {
+                if std::mem::take(&mut self.returned) {
+                    self.bytes.clear();
+                }
+                if self.bytes.len() < KEPT_BYTES {
+                    self.bytes.push(byte);
+                }
+            }
+        }
+        false
+    }
+
+    /// The line as text, none if it is empty.
+    pub(super) fn text(&self) -> Option<String> {
+        (!self.bytes.is_empty()).then(|| clean_line(&self.bytes))
+    }
+
+    /// Takes the line out.
+    pub(super) fn take(&mut self) -> Option<String> {
+        let text = self.text();
+        *self = Self::default();
+        text
+    }
+}
+
 impl Step {
+    /// What stands on the line that has no end yet, such as the progress of a download.
+    pub(crate) fn unfinished(&self) -> Option<String> {
+        self.partial.text()
+    }
+
     fn log(&mut self, bytes: &[u8]) {
+        self.heard = Instant::now();
         for byte in bytes {
-            match byte {
-                b'\n' => self.flush(),
-                _ if self.partial.len() < KEPT_BYTES => self.partial.push(*byte),
-                _ => {}
+            if self.partial.push(*byte) {
+                self.flush();
             }
         }
     }
 
     fn flush(&mut self) {
-        if self.partial.is_empty() {
+        let Some(line) = self.partial.take() else {
             return;
-        }
-        let line = clean_line(&self.partial);
-        self.partial.clear();
+        };
         if self.output.len() == KEPT_LINES {
             self.output.pop_front();
         }
@@ -206,6 +262,31 @@ pub(crate) fn bytes(n: u64) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_line_is_what_was_last_written_over_it() {
+        let cases: [(&[u8], Option<&str>); 6] = [
+            (b"", None),
+            (b"abc", Some("abc")),
+            (b"10%\r50%\r99%", Some("99%")),
+            (b"10%\r50%\r", Some("50%")),
+            (b"done\r\r", Some("done")),
+            (b"\rx", Some("x")),
+        ];
+        for (bytes, want) in cases {
+            let mut line = Line::default();
+            assert!(!bytes.iter().any(|b| line.push(*b)), "{bytes:?}");
+            assert_eq!(line.text().as_deref(), want, "{bytes:?}");
+            assert!(line.push(b'\n'));
+            assert_eq!(line.take().as_deref(), want);
+            assert_eq!(line.take(), None);
+        }
+        let mut long = Line::default();
+        for _ in 0..100_000 {
+            long.push(b'a');
+        }
+        assert_eq!(long.text().unwrap().len(), KEPT_BYTES);
+    }
 
     #[test]
     fn lines_lose_what_moves_the_cursor() {

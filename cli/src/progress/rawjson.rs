@@ -5,6 +5,7 @@ use serde_json::{Value, json};
 
 use super::model::Model;
 use super::{View, print, reason};
+use crate::ui;
 
 pub(super) struct RawJson;
 
@@ -12,6 +13,7 @@ fn outcome(outcome: &Outcome) -> &'static str {
     match outcome {
         Outcome::Cached(_) => "cached",
         Outcome::Fetched => "fetched",
+        Outcome::InPlace => "in-place",
         Outcome::Ran => "ran",
         Outcome::Failed => "failed",
         Outcome::Cancelled => "canceled",
@@ -30,6 +32,7 @@ fn value(event: &Event) -> Value {
             "lines": lines.map(|l| [l.first, l.last]),
         }),
         Event::Started { vertex } => json!({"event": "started", "vertex": vertex.index()}),
+        Event::Began { vertex } => json!({"event": "began", "vertex": vertex.index()}),
         Event::Waiting { vertex } => json!({"event": "waiting", "vertex": vertex.index()}),
         Event::Finished {
             vertex,
@@ -67,7 +70,7 @@ fn value(event: &Event) -> Value {
             total,
         } => json!({
             "event": "progress", "vertex": vertex.index(), "label": label, "current": current,
-            "total": total,
+            "total": total, "unit": "bytes",
         }),
         Event::Warning { vertex, text } => json!({
             "event": "warning", "vertex": vertex.map(kiln_solver::plan::VertexId::index), "text": text,
@@ -77,7 +80,7 @@ fn value(event: &Event) -> Value {
 
 impl View for RawJson {
     fn event(&mut self, event: &Event, _: &Model) {
-        print(&format!("{}\n", value(event)));
+        print(&format!("{}\n", ui::event_line(value(event))));
     }
 
     fn tick(&mut self, _: &Model) {}

@@ -121,10 +121,11 @@ fn fit(text: &str, width: usize) -> String {
 fn frame(model: &Model, title: &str, explain: bool, width: usize, height: usize) -> Vec<String> {
     let took = model.began.map_or(0.0, |b| b.elapsed().as_secs_f64());
     let (done, total) = (model.done(), model.total());
-    let state = if done == total && total > 0 {
-        "FINISHED"
-    } else {
-        ""
+    let state = match total {
+        _ if model.counts.failed > 0 => "FAILED",
+        0 => "",
+        total if done == total => "FINISHED",
+        _ => "",
     };
     let mut lines = vec![fit(
         &format!("[+] {title} {took:.1}s ({done}/{total}) {state}"),
@@ -168,7 +169,7 @@ fn step_lines(step: &Step, explain: bool, width: usize) -> Vec<String> {
         None => ("=>", ""),
         Some(Outcome::Cached(Found::Local)) => ("=> CACHED", "\x1b[34m"),
         Some(Outcome::Cached(Found::Remote(_))) => ("=> REMOTE", "\x1b[34m"),
-        Some(Outcome::Fetched | Outcome::Ran) => ("=>", "\x1b[34m"),
+        Some(Outcome::Fetched | Outcome::InPlace | Outcome::Ran) => ("=>", "\x1b[34m"),
         Some(Outcome::Failed) => ("=> ERROR", "\x1b[31m"),
         Some(Outcome::Cancelled | Outcome::NotReached) => ("=> CANCELED", "\x1b[33m"),
     };
@@ -194,8 +195,10 @@ fn step_lines(step: &Step, explain: bool, width: usize) -> Vec<String> {
         ));
     }
     if step.outcome.is_none() {
-        let skip = step.output.len().saturating_sub(TAIL);
-        for line in step.output.iter().skip(skip) {
+        let unfinished = step.unfinished();
+        let lines = step.output.len() + usize::from(unfinished.is_some());
+        let skip = lines.saturating_sub(TAIL);
+        for line in step.output.iter().chain(&unfinished).skip(skip) {
             out.push(format!(
                 "\x1b[2m{}\x1b[0m",
                 fit(&format!(" => => {line}"), width)

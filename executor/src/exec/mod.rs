@@ -101,6 +101,7 @@ impl Engine {
             root = %scratch.path().display(),
             "starting a sandbox"
         );
+        step.begin();
         let event = self.supervise(&launch, step).await;
         let stopped = !matches!(&event, Ok(e) if matches!(e.exit, Exit::Code(_)));
         let held = prepared.held.iter().map(|(id, m)| (id.as_str(), m));

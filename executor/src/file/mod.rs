@@ -235,6 +235,7 @@ impl Engine {
                 _ => None,
             });
         }
+        step.begin();
         let places = self.common.places(&self.s.store)?;
         let (store, op, cancel) = (self.s.store.clone(), op.clone(), step.cancel.clone());
         let epoch = op.epoch;

@@ -23,10 +23,6 @@ pub use import::Import;
 
 impl Engine {
     pub(crate) async fn bring_in(&self, op: &Source, step: &Step) -> Result<Sourced<Output>> {
-        let here = |solved| Sourced {
-            solved,
-            fetched: Fetched::No,
-        };
         let watch = Watch {
             events: step.events.clone(),
             vertex: step.vertex,
@@ -62,10 +58,13 @@ impl Engine {
                 let mut to = Encoder::new("context");
                 to.bytes(name.as_bytes());
                 let identity = Pending::ready(to.finish().into());
-                Ok(here(Solved {
-                    output: Output::Dir(context.tree.clone()),
-                    identity,
-                }))
+                Ok(Sourced {
+                    solved: Solved {
+                        output: Output::Dir(context.tree.clone()),
+                        identity,
+                    },
+                    fetched: Fetched::InPlace,
+                })
             }
             SourceKind::Http { url, checksum } => {
                 self.http_source(url, checksum.as_deref(), &watch).await

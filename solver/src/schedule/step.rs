@@ -96,7 +96,7 @@ impl<W: Worker> Run<W> {
                 Op::File(op) => self.worker.file(op, inputs, step).await?,
                 _ => return Err(PortError::new("this kind of op has no step")),
             };
-            let took = begun.elapsed();
+            let took = step.begun.get().copied().unwrap_or(begun).elapsed();
             if reads.is_empty() {
                 break (made, started, took);
             }

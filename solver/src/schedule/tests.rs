@@ -250,6 +250,7 @@ impl Worker for Arc<Memory> {
             };
             memory.records.lock().unwrap().insert(key, kept);
             memory.runs.lock().unwrap().push(Earlier {
+                removed: false,
                 key,
                 project: record.origin.project,
                 step: record.origin.step,

@@ -179,7 +179,7 @@ pub(super) fn tell(findings: &Findings, source: &SourceText, mode: Mode) {
                     "event": "warning", "vertex": null, "rule": finding.rule.name(),
                     "text": finding.detail, "lines": [lines.first, lines.last],
                 });
-                ui::note(&event.to_string());
+                ui::event(event);
             }
         }
         Mode::Auto | Mode::Tty | Mode::Plain => {

@@ -209,6 +209,8 @@ pub(crate) fn run(app: &App, args: &Args) -> Result<ExitCode, Failure> {
 }
 
 fn build(app: &App, args: &Args, runtime: &Runtime, interrupt: &Interrupt) -> Result<(), Failure> {
+    let began = std::time::SystemTime::now();
+    let mode = args.progress.mode(args.quiet);
     let call = Call::of(&args.call)?;
     let names = args
         .tag
@@ -282,7 +284,6 @@ fn build(app: &App, args: &Args, runtime: &Runtime, interrupt: &Interrupt) -> Re
         let lowered = interrupt.wait(runtime, lower::lower(&request, &engine, &findings))?;
         return call.answer(source, lowered.as_ref(), &findings);
     }
-    let mode = args.progress.mode(args.quiet);
     let title = format!(
         "Building {}",
         names.first().map_or_else(String::new, Reference::familiar)
@@ -308,6 +309,11 @@ fn build(app: &App, args: &Args, runtime: &Runtime, interrupt: &Interrupt) -> Re
     };
     let built = runtime.block_on(build.carry_out(&request, &display));
     let model = display.finish();
+    // Not worth a failed build.
+    let noted = engine.store().note_uses();
+    if let Err(error) = noted.and_then(|()| engine.store().note_build(began)) {
+        tracing::warn!(%error, "the last use of layers is not noted");
+    }
     checks::tell(&findings, source, mode);
     // What is finished is shared, whatever became of the rest.
     let share_rest = || runtime.block_on(share::finish(&engine, &interrupt.token()));
@@ -336,8 +342,9 @@ fn build(app: &App, args: &Args, runtime: &Runtime, interrupt: &Interrupt) -> Re
         Ok(interrupt.wait(runtime, push)??.or(manifest))
     });
     let left = share_rest();
+    app.tell_of_removal(&engine.take_removed());
     let manifest = put_out?;
-    // Not worth a failed build.
+    // What an output needed was used as well.
     if let Err(error) = engine.store().note_uses() {
         tracing::warn!(%error, "the last use of layers is not noted");
     }

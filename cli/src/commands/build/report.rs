@@ -30,7 +30,9 @@ impl BuildError {
             Self::Engine(error) => error.into(),
             Self::Solve(SolveError::Cancelled) => Interrupt::failure(),
             Self::Solve(SolveError::Vertex { vertex, error }) => {
-                if let Some(step) = model.steps.get(&vertex) {
+                if let Some(step) = model.steps.get(&vertex)
+                    && !ui::is_json()
+                {
                     ui::note("------");
                     ui::note(&format!(" > {}:", step.name));
                     for line in &step.output {
@@ -121,7 +123,7 @@ pub(super) fn finish(
         built["event"] = "built".into();
         built["image"] = image.id.as_str().into();
         built["names"] = shown.into();
-        ui::note(&built.to_string());
+        ui::event(built);
     } else {
         // A directory or a tar has no name.
         let names = if shown.is_empty() || !outputs.have_image() {
@@ -140,7 +142,7 @@ pub(super) fn failed(model: &Model, mode: Mode) {
     if mode == Mode::Rawjson {
         let mut failed = facts(counts);
         failed["event"] = "failed".into();
-        ui::note(&failed.to_string());
+        ui::event(failed);
     } else if mode != Mode::Quiet && counts != Counts::default() {
         ui::note(&format!("not built ({})", summary(counts)));
     }

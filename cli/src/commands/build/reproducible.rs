@@ -87,7 +87,7 @@ fn check_and_tell(
         .is_some_and(|epoch| epoch <= now.unwrap_or_default().as_secs());
     if differing.is_empty() && is_clamped {
         if mode == Mode::Rawjson {
-            ui::note(&json!({ "event": "reproducible" }).to_string());
+            ui::event(json!({ "event": "reproducible" }));
         } else if mode != Mode::Quiet {
             ui::note("reproducible: a second build from scratch gave the same layers");
         }
@@ -116,7 +116,7 @@ fn tell(differing: &[(&str, Difference)], mode: Mode) {
                 "event": "difference", "step": step, "path": d.path, "field": d.field,
                 "offset": d.offset, "first": d.first, "second": d.second, "paths": d.paths,
             });
-            ui::note(&event.to_string());
+            ui::event(event);
         }
         return;
     }

@@ -264,7 +264,7 @@ pub(super) fn report(engine: &Engine, left: Option<Left>, mode: Mode) {
         match mode {
             _ if !is_told => {}
             Mode::Quiet => {}
-            Mode::Rawjson => ui::note(&facts.to_string()),
+            Mode::Rawjson => ui::event(facts),
             _ => {
                 if failed > 0 {
                     text.push_str(&format!(", {failed} not sent"));
