@@ -20,6 +20,8 @@ pub struct StoredRecord {
     pub ran_at: SystemTime,
     /// When the result was made, if another host made it; else the layer knows.
     pub made: Option<SystemTime>,
+    /// How long the step took when it ran.
+    pub took: Duration,
 }
 
 /// All that is known of a result.
@@ -66,14 +68,14 @@ impl Store {
     /// # Errors
     /// The database refused.
     pub fn record(&self, key: Key) -> Result<Option<StoredRecord>> {
-        let row: Option<(String, i64, Option<i64>)> = self
+        let row: Option<(String, i64, Option<i64>, i64)> = self
             .db()
-            .prepare_cached("SELECT layer, ran_at, made FROM records WHERE key = ?1")?
+            .prepare_cached("SELECT layer, ran_at, made, took FROM records WHERE key = ?1")?
             .query_row([key.to_hex()], |row| {
-                Ok((row.get(0)?, row.get(1)?, row.get(2)?))
+                Ok((row.get(0)?, row.get(1)?, row.get(2)?, row.get(3)?))
             })
             .optional()?;
-        let Some((layer, ran_at, made)) = row else {
+        let Some((layer, ran_at, made, took)) = row else {
             return Ok(None);
         };
         let Some(layer) = self.layer(&layer)? else {
@@ -83,6 +85,7 @@ impl Store {
             layer,
             ran_at: time(ran_at),
             made: made.map(time),
+            took: Duration::from_nanos(took.max(0).cast_unsigned()),
         }))
     }
 

@@ -9,8 +9,17 @@ use crate::commands::groups::{Builder, Container, Image};
 
 /// Builds OCI images from Dockerfiles and runs them, without a daemon.
 #[derive(Debug, Parser)]
-#[command(name = "kiln", version, propagate_version = true, max_term_width = 100)]
+#[command(
+    name = "kiln",
+    version,
+    propagate_version = true,
+    disable_version_flag = true,
+    max_term_width = 100
+)]
 #[command(after_help = "\
+The store is /var/lib/kiln for root, and $XDG_DATA_HOME/kiln otherwise; the config file
+/etc/kiln/config.toml, and $XDG_CONFIG_HOME/kiln/config.toml.
+
 Docker's longer names work too: kiln image ls, kiln image prune, kiln builder prune, kiln buildx
 build, kiln container run.
 
@@ -21,6 +30,9 @@ killed it.")]
 pub(crate) struct Cli {
     #[command(flatten)]
     pub(crate) global: Global,
+    /// Print the version
+    #[arg(short = 'v', short_alias = 'V', long, action = clap::ArgAction::Version)]
+    version: Option<bool>,
     #[command(subcommand)]
     pub(crate) command: Command,
 }
@@ -29,19 +41,32 @@ pub(crate) struct Cli {
 #[derive(Debug, Args)]
 #[command(next_help_heading = "Options of every command")]
 pub(crate) struct Global {
-    /// Directory of the store [default: /var/lib/kiln for root, $XDG_DATA_HOME/kiln otherwise]
-    #[arg(long, global = true, env = "KILN_ROOT", value_name = "DIR")]
+    /// Directory of the store (KILN_ROOT)
+    #[arg(
+        long,
+        global = true,
+        env = "KILN_ROOT",
+        hide_env = true,
+        value_name = "DIR"
+    )]
     pub(crate) root: Option<OsString>,
-    /// Config file [default: /etc/kiln/config.toml for root, $XDG_CONFIG_HOME/kiln/config.toml
-    /// otherwise]
-    #[arg(long, global = true, env = "KILN_CONFIG", value_name = "FILE")]
+    /// Config file (KILN_CONFIG)
+    #[arg(
+        long,
+        global = true,
+        env = "KILN_CONFIG",
+        hide_env = true,
+        value_name = "FILE"
+    )]
     pub(crate) config: Option<OsString>,
-    /// What kiln logs of itself to stderr
+    /// What kiln logs: error, warn, info, debug or trace (KILN_LOG_LEVEL)
     #[arg(
         long,
         global = true,
         env = "KILN_LOG_LEVEL",
+        hide_env = true,
         value_enum,
+        hide_possible_values = true,
         value_name = "LEVEL"
     )]
     pub(crate) log_level: Option<LogLevel>,
@@ -81,6 +106,8 @@ pub(crate) enum Command {
     Fmt(commands::fmt::Args),
     ExplainContext(commands::explain_context::Args),
     Completions(commands::completions::Args),
+    Version(commands::version::Args),
+    Info(commands::info::Args),
     /// Docker's longer names: build, history, import, inspect, load, ls, prune, pull, rm, save, tag
     #[command(subcommand, hide = true)]
     Image(commands::groups::Image),
@@ -108,6 +135,8 @@ impl Command {
                 | Self::Fmt(_)
                 | Self::ExplainContext(_)
                 | Self::Completions(_)
+                | Self::Version(_)
+                | Self::Info(_)
                 | Self::Man(_)
         )
     }

@@ -9,6 +9,7 @@ use kiln_solver::lower::StepChoice;
 use kiln_solver::plan::Ulimit;
 
 use crate::errors::Failure;
+use crate::ssh_agent::Agent;
 
 /// Refuses `NAME=value` of `flag` without a name, as Docker does.
 pub(crate) fn named(flag: &str, list: &[String]) -> Result<(), Failure> {
@@ -104,9 +105,16 @@ pub(crate) fn secret(text: &str) -> Result<(String, SecretSource), Failure> {
     Ok((id, source))
 }
 
-/// `--ssh ID[=SOCKET]`.
-pub(crate) fn ssh(text: &str) -> Result<(String, SshAgent), Failure> {
+/// `--ssh ID[=SOCKET]`, or `--ssh ID=KEY[,KEY]`, for which an agent is started and put into `agents`.
+pub(crate) fn ssh(text: &str, agents: &mut Vec<Agent>) -> Result<(String, SshAgent), Failure> {
     let (id, path) = text.split_once('=').unwrap_or((text, ""));
+    let keys: Vec<PathBuf> = path.split(',').map(PathBuf::from).collect();
+    if !path.is_empty() && keys.iter().all(|key| key.is_file()) {
+        let agent = Agent::start(&keys)?;
+        let socket = agent.socket().to_owned();
+        agents.push(agent);
+        return Ok((id.to_owned(), SshAgent { socket }));
+    }
     let socket = if path.is_empty() {
         std::env::var_os("SSH_AUTH_SOCK")
             .map(PathBuf::from)
@@ -121,10 +129,10 @@ pub(crate) fn ssh(text: &str) -> Result<(String, SshAgent), Failure> {
     let is_socket = std::fs::metadata(&socket).is_ok_and(|m| m.file_type().is_socket());
     if !is_socket {
         return Err(Failure::new(format!(
-            "--ssh: `{}` is not the socket of an agent",
+            "--ssh: `{}` is neither the socket of an agent nor a private key",
             socket.display()
         ))
-        .with_hint("kiln forwards a running agent; add private keys to it with ssh-add"));
+        .with_hint("write --ssh default for the agent that runs, or --ssh default=KEYFILE"));
     }
     let socket = std::path::absolute(socket)?;
     Ok((id.to_owned(), SshAgent { socket }))

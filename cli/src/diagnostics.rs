@@ -8,6 +8,7 @@ use kiln_solver::lint::Finding;
 use kiln_solver::lower::{LowerError, LowerWarning};
 use kiln_solver::plan::Lines;
 
+use crate::github;
 use crate::ui;
 
 /// A Dockerfile's text with the name that the user knows it by.
@@ -37,6 +38,11 @@ impl SourceText {
                 "help": help,
             }));
             return;
+        }
+        if error && github::is_here() {
+            let lines = span.map(|span| self.lines_of(span));
+            let lines = lines.map(|lines| (lines.first, lines.last));
+            ui::note(&github::error(&self.name, lines, message));
         }
         let Some(span) = span else {
             if error {

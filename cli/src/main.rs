@@ -8,11 +8,13 @@ mod context;
 mod diagnostics;
 mod engine;
 mod errors;
+mod github;
 mod interrupt;
 mod logging;
 mod missing;
 mod progress;
 mod settings;
+mod ssh_agent;
 mod switches;
 mod template;
 mod ui;
@@ -40,6 +42,11 @@ fn main() -> ExitCode {
                 .skip(1)
                 .map(|word| word.to_string_lossy().into_owned())
                 .collect();
+            if e.kind() == clap::error::ErrorKind::MissingSubcommand {
+                // As docker: without a command there is help.
+                ui::data(&usage::help(&words));
+                return ExitCode::SUCCESS;
+            }
             if let Some(failure) = missing::known_elsewhere(&e, &words) {
                 return failure.report();
             }

@@ -11,9 +11,9 @@ use crate::usage::called;
 /// Commands of `docker`.
 const COMMANDS: &[&str] = &[
     "attach", "commit", "compose", "config", "context", "cp", "create", "diff", "events", "exec",
-    "export", "info", "kill", "login", "logout", "logs", "manifest", "network", "pause", "plugin",
-    "port", "ps", "push", "rename", "restart", "rm", "search", "start", "stats", "stop", "top",
-    "unpause", "update", "version", "volume", "wait",
+    "export", "kill", "login", "logout", "logs", "manifest", "network", "pause", "plugin", "port",
+    "ps", "push", "rename", "restart", "rm", "search", "start", "stats", "stop", "top", "unpause",
+    "update", "volume", "wait",
 ];
 
 /// Commands below one of docker's that kiln has too.
@@ -86,11 +86,8 @@ const INSTEAD: &[(&[&str], &str)] = &[
         "there are no builders to manage: `kiln build` builds by itself",
     ),
     (&["buildx du"], "`kiln system df -v` lists what takes room"),
-    (
-        &["info", "system info"],
-        "`kiln system df` tells about the store, `kiln --version` which kiln this is",
-    ),
-    (&["version", "buildx version"], "it is `kiln --version`"),
+    (&["system info"], "it is `kiln info`"),
+    (&["buildx version"], "it is `kiln version`"),
     (
         &["image push", "push"],
         "`kiln build --push` pushes what it has built",
@@ -102,8 +99,6 @@ const RUN: &[&str] = &[
     "-a",
     "-c",
     "-d",
-    "-h",
-    "-l",
     "-m",
     "-p",
     "-P",
@@ -128,7 +123,6 @@ const RUN: &[&str] = &[
     "--dns-option",
     "--dns-search",
     "--domainname",
-    "--expose",
     "--gpus",
     "--group-add",
     "--health-cmd",
@@ -141,7 +135,6 @@ const RUN: &[&str] = &[
     "--ip6",
     "--ipc",
     "--isolation",
-    "--label",
     "--label-file",
     "--link",
     "--log-driver",
@@ -151,8 +144,6 @@ const RUN: &[&str] = &[
     "--memory-reservation",
     "--memory-swap",
     "--mount",
-    "--name",
-    "--net",
     "--network-alias",
     "--no-healthcheck",
     "--oom-kill-disable",
@@ -182,20 +173,11 @@ const RUN: &[&str] = &[
 
 /// Options of `docker build`, with and without buildx.
 const BUILD: &[&str] = &[
-    "-m",
-    "--builder",
-    "--cgroup-parent",
-    "--compress",
-    "--cpu-period",
-    "--cpu-quota",
-    "--cpu-shares",
-    "--cpuset-cpus",
-    "--cpuset-mems",
-    "--isolation",
-    "--memory",
-    "--memory-swap",
+    "--detach",
+    "--invoke",
     "--policy",
-    "--security-opt",
+    "--print",
+    "--server-config",
 ];
 
 fn text(error: &clap::Error, kind: ContextKind) -> Option<&str> {
@@ -285,12 +267,12 @@ mod tests {
                 Some("kiln run has no `--memory` yet"),
             ),
             (
-                "build --compress .",
-                Some("kiln build has no `--compress` yet"),
+                "build --policy x .",
+                Some("kiln build has no `--policy` yet"),
             ),
             (
-                "buildx build --compress .",
-                Some("kiln buildx build has no `--compress` yet"),
+                "buildx build --policy x .",
+                Some("kiln buildx build has no `--policy` yet"),
             ),
             (
                 "container run -d busybox",
@@ -318,7 +300,7 @@ mod tests {
             ("container prune", "kiln run"),
             ("buildx ls", "kiln build"),
             ("buildx du", "kiln system df"),
-            ("version", "kiln --version"),
+            ("buildx version", "kiln version"),
         ] {
             assert!(instead(command).unwrap().contains(hint), "{command}");
         }

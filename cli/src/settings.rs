@@ -30,6 +30,8 @@ pub(crate) struct Settings {
     pub(crate) docker_config: Option<PathBuf>,
     /// Steps at once.
     pub(crate) parallelism: usize,
+    /// Files with certificates of authorities that steps are to trust.
+    pub(crate) authorities: Vec<PathBuf>,
     /// How much the store may hold.
     pub(crate) gc: Policy,
     /// Remote caches of every build.
@@ -116,6 +118,8 @@ impl GcFile {
 struct BuildFile {
     #[serde(default)]
     parallelism: Option<usize>,
+    #[serde(default)]
+    certificate_authorities: Vec<PathBuf>,
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -281,6 +285,7 @@ pub(crate) fn resolve(global: &Global) -> Result<Settings, Failure> {
             .cdi
             .spec_dirs
             .unwrap_or_else(|| kiln_runtime::cdi::DIRS.map(PathBuf::from).to_vec()),
+        authorities: file.build.certificate_authorities,
         parallelism: match file.build.parallelism {
             Some(0) => {
                 return Err(Failure::new(

@@ -28,6 +28,17 @@ pub(crate) fn usual(error: &mut clap::Error, words: &[String]) {
     error.insert(ContextKind::Usage, ContextValue::StyledStr(usage));
 }
 
+/// The help of the command that `words` call.
+pub(crate) fn help(words: &[String]) -> String {
+    let mut all = Cli::command();
+    all.build();
+    let mut command = match called(&all, words, None).last() {
+        Some(command) => (*command).clone(),
+        None => all,
+    };
+    command.render_help().to_string().trim_end().to_owned()
+}
+
 /// The commands below `all` that `words` call, one below the other, behind options of every command;
 /// what stands behind a word that is no command, `invalid`, belongs to none.
 pub(crate) fn called<'a>(

@@ -8,6 +8,7 @@ use kiln_cache::{LayerId, Policy, Scratch, Store};
 use kiln_registry::Client;
 use kiln_runtime::Spawner;
 use kiln_sys::RootDir;
+use kiln_sys::cgroup::CgroupLimits;
 
 use crate::error::{Error, Result};
 use crate::exec::{Common, StepLogs};
@@ -50,6 +51,10 @@ pub struct BuildInputs {
     pub ssh: BTreeMap<String, SshAgent>,
     /// Devices that steps may use.
     pub devices: AllowedDevices,
+    /// Certificates, as PEM, of authorities that programs of steps are to trust; empty for none.
+    pub authorities: Vec<u8>,
+    /// Memory and processors that each step may use. As with BuildKit they are in no key.
+    pub limits: CgroupLimits,
 }
 
 /// `--allow device`: the devices that steps may use beside those whose files allow it to everybody.
@@ -192,7 +197,12 @@ impl Engine {
         if layers.iter().all(|l| l.id().is_some()) {
             return Ok(layers.iter().filter_map(|l| l.id().cloned()).collect());
         }
-        self.fetch_layers(layers).await
+        match self.fetch_layers(layers).await {
+            // Both mean something to who asked.
+            Err(error @ (Error::Cancelled | Error::Lost { .. })) => Err(error),
+            Err(error) => Err(Error::Inputs(Box::new(error))),
+            fetched => fetched,
+        }
     }
 
     /// A tree that can be read, whatever kind of output it is.

@@ -41,6 +41,29 @@ pub enum Error {
         /// Its exit code.
         code: i32,
     },
+    /// A command was killed, or lost a process, for want of memory.
+    #[error(
+        "process `{command}` ran out of memory: it needed more than its limit, and the kernel killed it (exit code: {code})"
+    )]
+    OutOfMemory {
+        /// The command.
+        command: String,
+        /// Its exit code.
+        code: i32,
+    },
+    /// A script has line ends of Windows, so that its interpreter was not found.
+    #[error("{text}")]
+    CarriageReturn {
+        /// What happened.
+        text: String,
+        /// Its exit code.
+        code: i32,
+        /// The script.
+        script: String,
+    },
+    /// The files of an image cannot be had that a step needs.
+    #[error("cannot bring in the files that it needs: {0}")]
+    Inputs(#[source] Box<Error>),
     /// A command failed on a full disk.
     #[error("{text}")]
     CommandNoSpace {
@@ -99,6 +122,7 @@ impl Error {
     pub fn is_no_space(&self) -> bool {
         match self {
             Self::CommandNoSpace { .. } => true,
+            Self::Inputs(inner) => inner.is_no_space(),
             // What a registry's client says comes as text.
             Self::Registry(text) => {
                 text.contains("(os error 28)") || text.contains("(os error 122)")
@@ -116,9 +140,19 @@ impl From<Error> for PortError {
         let mut out = Self::new(error.to_string());
         out.no_space = error.is_no_space();
         match error {
-            Error::Command { code, .. } | Error::CommandNoSpace { code, .. } => {
+            Error::Command { code, .. }
+            | Error::CommandNoSpace { code, .. }
+            | Error::OutOfMemory { code, .. } => {
                 out.exit_code = Some(code);
             }
+            Error::CarriageReturn { code, script, .. } => {
+                out.exit_code = Some(code);
+                out.hint = Some(format!(
+                    "the first line of `{script}` ends with a carriage return, which counts as part of \
+                     its interpreter's name: store it with line ends of Unix"
+                ));
+            }
+            Error::Inputs(_) => out.of_inputs = true,
             Error::Cancelled => out.cancelled = true,
             Error::Lost { .. } => out.lost = true,
             Error::Missing { hint, .. } => out.hint = Some(hint),

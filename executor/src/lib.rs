@@ -23,6 +23,7 @@ pub use compare::Difference;
 pub use engine::{AllowedDevices, BuildInputs, Context, Engine, SecretSource, Settings, SshAgent};
 pub use error::{Error, Result};
 pub use exec::{RunRequest, Running, StepLogs};
+pub use kiln_sys::cgroup::CgroupLimits;
 pub use output::{DirTree, LayerRef, LazyLayer, Output, Watch};
 pub use share::{Left, LeftMounts, Remotes, Share, SharedLayer, StepFlight};
 pub use worker::NewLayer;

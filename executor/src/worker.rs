@@ -1,7 +1,7 @@
 //! The engine as the solver's worker: sources, fingerprints, lookups, steps, commits.
 
 use std::sync::Arc;
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 use kiln_cache::{Flight, LayerId, NewRecord, Packed, Store, pack};
 use kiln_image::Compression;
@@ -127,7 +127,8 @@ impl Worker for Engine {
         }
         self.leave(key, &record.layer.id, false, None);
         let layer = LayerRef::of_step(record.layer.id, record.made, key);
-        let hit = on_top(base, layer, record.layer.tree, ran_at, Found::Local).await?;
+        let ran = (ran_at, record.took);
+        let hit = on_top(base, layer, record.layer.tree, ran, Found::Local).await?;
         Ok(Lookup::Hit(hit))
     }
 
@@ -235,7 +236,7 @@ async fn on_top(
     base: Option<&Solved<Output>>,
     layer: LayerRef,
     tree: TreeDigest,
-    ran_at: SystemTime,
+    (ran_at, took): (SystemTime, Duration),
     found: Found,
 ) -> Result<Hit<Output>, PortError> {
     let below = match base {
@@ -251,6 +252,7 @@ async fn on_top(
     Ok(Hit {
         solved,
         ran_at,
+        took,
         found,
     })
 }
@@ -276,7 +278,8 @@ async fn shared_hit(
         arriving: None,
         shared: Some(found.of_step(origin)),
     });
-    on_top(base, layer, record.tree, record.ran_at, remote).await
+    let ran = (record.ran_at, record.took);
+    on_top(base, layer, record.tree, ran, remote).await
 }
 
 /// Under what a fingerprint is remembered; directories of the user's are not.

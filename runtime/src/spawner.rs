@@ -43,6 +43,8 @@ pub struct Event {
     pub exit: Exit,
     /// What the child told: mount points made, and why it could not start.
     pub reports: Vec<Report>,
+    /// The kernel killed a process of it that needed more memory than its limit.
+    pub out_of_memory: bool,
 }
 
 type Waiter = Box<dyn FnOnce(Result<Event>) + Send>;
@@ -71,6 +73,8 @@ const LAUNCH: u8 = b'L';
 const SIGNAL: u8 = b'S';
 const PROBE: u8 = b'P';
 const EXITED: u8 = b'X';
+/// As `EXITED`, after the kernel killed a process for want of memory.
+const STARVED: u8 = b'M';
 const FAILED: u8 = b'F';
 
 fn message(kind: u8, id: u64, value: i32) -> [u8; 13] {
@@ -251,7 +255,11 @@ impl Spawner {
             Exit::Code(value)
         };
         waiter(match kind {
-            EXITED => Ok(Event { exit, reports }),
+            EXITED | STARVED => Ok(Event {
+                exit,
+                reports,
+                out_of_memory: kind == STARVED,
+            }),
             _ => Err(Error::System(FsError::new(
                 "start",
                 "sandbox",

@@ -10,7 +10,7 @@ mod labels;
 mod tests;
 
 use std::sync::Arc;
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 use serde::{Deserialize, Serialize};
 
@@ -63,6 +63,8 @@ pub enum Reason {
         key: Key,
         /// When it ran.
         ran_at: SystemTime,
+        /// How long it took then; nothing if that is not known.
+        took: Duration,
         /// In which.
         found: Found,
     },

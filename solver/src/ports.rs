@@ -3,7 +3,7 @@
 use std::future::Future;
 use std::sync::atomic::{AtomicU8, Ordering};
 use std::sync::{Arc, OnceLock};
-use std::time::{Instant, SystemTime};
+use std::time::{Duration, Instant, SystemTime};
 
 use kiln_image::{ImageConfig, Platform};
 use tokio::sync::watch;
@@ -31,6 +31,8 @@ pub struct PortError {
     pub no_space: bool,
     /// A result that was found is gone: solving the same plan again works without it.
     pub lost: bool,
+    /// The step itself did not fail, but something that it needs could not be had.
+    pub of_inputs: bool,
 }
 
 impl PortError {
@@ -43,6 +45,7 @@ impl PortError {
             cancelled: false,
             no_space: false,
             lost: false,
+            of_inputs: false,
         }
     }
 
@@ -201,6 +204,8 @@ pub struct Hit<O> {
     pub solved: Solved<O>,
     /// When the step ran whose result this is.
     pub ran_at: SystemTime,
+    /// How long it took then; nothing if that is not known.
+    pub took: Duration,
     /// In which cache it was.
     pub found: Found,
 }

@@ -3,10 +3,14 @@
 //! A group that kiln makes for a step or a container exists in every hierarchy that it needs
 //! under the same name, below the group that kiln itself was started in.
 
+mod limits;
+
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 
 use crate::error::{Context as _, Result};
+
+pub use limits::{CgroupLimits, Limited};
 
 /// Where the hierarchies are mounted.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -15,6 +19,10 @@ pub struct Hierarchies {
     pub unified: Option<PathBuf>,
     /// Version 1 controllers and their own-group directories.
     pub controllers: Vec<(String, PathBuf)>,
+    /// Where the version 2 hierarchy begins, as far as it is in view.
+    unified_root: Option<PathBuf>,
+    /// Where those of version 1 begin.
+    roots: Vec<(String, PathBuf)>,
 }
 
 impl Hierarchies {
@@ -48,8 +56,10 @@ impl Hierarchies {
             };
             let mut right = right.split(' ');
             match right.next() {
-                Some("cgroup2") => {
+                // The first mount of a hierarchy counts: others are views for other roots.
+                Some("cgroup2") if found.unified.is_none() => {
                     found.unified = own("").map(|path| Path::new(at).join(path));
+                    found.unified_root = Some(at.into());
                 }
                 Some("cgroup") => {
                     let options = right.nth(1).unwrap_or_default();
@@ -58,8 +68,11 @@ impl Hierarchies {
                             "memory", "pids", "cpu", "cpuset", "blkio", "freezer", "devices",
                         ];
                         if known.contains(&name)
+                            && found.controllers.iter().all(|(of, _)| of != name)
                             && let Some(path) = own(name)
                         {
+                            let roots = &mut found.roots;
+                            roots.push((name.to_owned(), at.into()));
                             found
                                 .controllers
                                 .push((name.to_owned(), Path::new(at).join(path)));

@@ -14,6 +14,23 @@ pub fn boot_id() -> Result<String> {
         .to_owned())
 }
 
+/// The kernel's release, such as `6.1.0-13-amd64`.
+pub fn kernel_release() -> String {
+    rustix::system::uname()
+        .release()
+        .to_string_lossy()
+        .into_owned()
+}
+
+/// Bytes of memory of this machine.
+pub fn memory_bytes() -> Result<u64> {
+    let path = "/proc/meminfo";
+    let text = std::fs::read_to_string(path).ctx("read", path)?;
+    let total = text.lines().find_map(|line| line.strip_prefix("MemTotal:"));
+    let kib = total.and_then(|rest| rest.trim().trim_end_matches(" kB").parse::<u64>().ok());
+    Ok(kib.unwrap_or(0) << 10)
+}
+
 /// Writes everything of the file system that holds `path` to the disk.
 pub fn sync_filesystem(path: &Path) -> Result<()> {
     use std::os::fd::AsRawFd as _;

@@ -62,7 +62,7 @@ pub(crate) fn image_size(store: &Store, config: &ImageConfig) -> Result<u64, Fai
 pub(crate) fn run(app: &App, args: &Args) -> Result<ExitCode, Failure> {
     let store = app.store()?;
     let filters = ImageFilter::all(&args.filter, FILTERS)?;
-    let mut values = Vec::new();
+    let mut found = Vec::new();
     for row in store.images()? {
         if args
             .name
@@ -76,9 +76,16 @@ pub(crate) fn run(app: &App, args: &Args) -> Result<ExitCode, Failure> {
             continue;
         };
         if filters.iter().all(|f| f.fits(&row, &image.config)) {
-            values.push(describe(&store, args, &row, &image.config)?);
+            let made = created(&image.config, &row);
+            found.push((made, describe(&store, args, &row, &image.config)?));
         }
     }
+    // The youngest first, as docker has it; those of one moment by name.
+    found.sort_by(|(a, x), (b, y)| {
+        let name = |v: &Value| (v["Repository"].to_string(), v["Tag"].to_string());
+        b.cmp(a).then_with(|| name(x).cmp(&name(y)))
+    });
+    let values: Vec<Value> = found.into_iter().map(|(_, value)| value).collect();
     print(args, &values)?;
     Ok(ExitCode::SUCCESS)
 }

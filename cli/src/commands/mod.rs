@@ -11,6 +11,7 @@ pub(crate) mod history;
 mod image_filter;
 pub(crate) mod images;
 pub(crate) mod import;
+pub(crate) mod info;
 pub(crate) mod inspect;
 pub(crate) mod load;
 mod output;
@@ -22,6 +23,7 @@ pub(crate) mod run;
 pub(crate) mod save;
 pub(crate) mod system;
 pub(crate) mod tag;
+pub(crate) mod version;
 
 use std::process::ExitCode;
 
@@ -52,6 +54,8 @@ pub(crate) fn run(app: &App, command: Command) -> Result<ExitCode, Failure> {
         Command::Fmt(args) => fmt::run(&args),
         Command::ExplainContext(args) => explain_context::run(&args),
         Command::Completions(args) => completions::run(&args),
+        Command::Version(args) => version::run(&args),
+        Command::Info(args) => info::run(app, &args),
         Command::Man(args) => completions::man(&args),
         Command::Image(command) => groups::image(app, command),
         Command::Builder(command) | Command::Buildx(command) => groups::builder(app, command),
@@ -65,7 +69,7 @@ pub(crate) fn run(app: &App, command: Command) -> Result<ExitCode, Failure> {
 
 /// The value of `--platform`; this machine's if it was not given.
 fn platform(text: Option<&str>) -> Result<Platform, Failure> {
-    match text {
+    match text.filter(|text| !text.is_empty()) {
         None => Ok(Platform::host()),
         Some(text) => text
             .parse()

@@ -29,7 +29,12 @@ pub(crate) struct Args {
     #[arg(short, long)]
     quiet: bool,
     /// Platform of the image
-    #[arg(long, value_name = "OS/ARCH[/VARIANT]")]
+    #[arg(
+        long,
+        value_name = "OS/ARCH[/VARIANT]",
+        env = "DOCKER_DEFAULT_PLATFORM",
+        hide_env = true
+    )]
     platform: Option<String>,
     #[command(flatten)]
     progress: ProgressArgs,

@@ -25,6 +25,7 @@ use crate::ui;
 /// Run a command in a new container
 #[derive(Debug, clap::Args)]
 #[command(args_override_self = true)]
+#[command(disable_help_flag = true)]
 #[command(after_help = "\
 Examples:
   kiln run --rm busybox echo hello
@@ -59,16 +60,33 @@ pub(crate) struct Args {
     #[arg(long, value_name = "COMMAND")]
     entrypoint: Option<String>,
     /// Network
-    #[arg(long, value_enum, default_value_t)]
+    #[arg(long, alias = "net", value_enum, default_value_t)]
     network: NetworkArg,
     /// Line of /etc/hosts
     #[arg(long, value_name = "NAME:ADDRESS")]
     add_host: Vec<String>,
     /// Host name
-    #[arg(long, value_name = "NAME")]
+    #[arg(short = 'h', long, value_name = "NAME")]
     hostname: Option<String>,
+    /// Print help
+    #[arg(long, action = clap::ArgAction::HelpShort)]
+    help: Option<bool>,
+    /// As Docker has it: name of the container, which no other command sees here
+    #[arg(long, hide = true, value_name = "NAME")]
+    name: Option<String>,
+    /// As Docker has it: label of the container, which no other command sees here
+    #[arg(short, long, hide = true, value_name = "NAME=VALUE")]
+    label: Vec<String>,
+    /// As Docker has it: port that the container listens on, which needs no opening here
+    #[arg(long, hide = true, value_name = "PORT")]
+    expose: Vec<String>,
     /// Platform of the image
-    #[arg(long, value_name = "OS/ARCH[/VARIANT]")]
+    #[arg(
+        long,
+        value_name = "OS/ARCH[/VARIANT]",
+        env = "DOCKER_DEFAULT_PLATFORM",
+        hide_env = true
+    )]
     platform: Option<String>,
     /// When to look the image up in its registry
     #[arg(long, value_enum, default_value_t)]
@@ -87,6 +105,50 @@ pub(crate) struct Args {
 impl Args {
     fn image(&self) -> &str {
         self.image_and_command.first().map_or("", String::as_str)
+    }
+
+    /// Says what has no meaning as long as a container is seen by the command alone that runs it.
+    fn tell(&self) -> Result<(), Failure> {
+        let is_name = |name: &str| {
+            let mut chars = name.chars();
+            chars.next().is_some_and(|c| c.is_ascii_alphanumeric())
+                && name.len() > 1
+                && chars.all(|c| c.is_ascii_alphanumeric() || "_.-".contains(c))
+        };
+        if let Some(name) = self.name.as_deref().filter(|name| !is_name(name)) {
+            let text = format!("--name `{name}`: a name is letters, digits and `_.-`");
+            return Err(Failure::usage(text));
+        }
+        options::named("--label", &self.label)?;
+        for text in &self.expose {
+            let port = text.split('/').next().unwrap_or_default();
+            let mut ends = port.split('-').map(str::parse::<u16>);
+            let is_kind = matches!(text.split('/').nth(1), None | Some("tcp" | "udp" | "sctp"));
+            if !is_kind || ends.any(|end| end.is_err()) {
+                let text = format!("--expose `{text}`: write PORT[/tcp|udp|sctp]");
+                return Err(Failure::usage(text));
+            }
+        }
+        let told = [
+            (
+                self.name.is_some(),
+                "--name: no other command sees the container",
+            ),
+            (
+                !self.label.is_empty(),
+                "--label: no other command sees the container",
+            ),
+            (
+                !self.expose.is_empty(),
+                "--expose: the network is the host's",
+            ),
+        ];
+        for (given, text) in told {
+            if given && !self.quiet {
+                ui::note(&format!("no effect: {text}"));
+            }
+        }
+        Ok(())
     }
 
     fn command(&self) -> &[String] {
@@ -220,6 +282,7 @@ fn start(app: &App, args: &Args) -> Result<Exit, Failure> {
         return Err(Failure::usage("the input device is not a terminal")
             .with_hint("leave -t out where standard input is a pipe"));
     }
+    args.tell()?;
     let platform = super::platform(args.platform.as_deref())?;
     let env = environment(args)?;
     let volumes = args
@@ -369,6 +432,9 @@ fn streams(args: &Args) -> Result<(Stdio, Option<OwnedFd>), Failure> {
 /// Requests to end after which a container is killed, as Docker's client gives up then.
 const PATIENCE: usize = 3;
 
+/// How long a container may take to end before it is said what to do.
+const GRACE: std::time::Duration = std::time::Duration::from_secs(2);
+
 /// Passes on the signals that a foreground program gets.
 fn forward_signals(running: &Running) {
     use tokio::signal::unix::{SignalKind, signal};
@@ -382,9 +448,22 @@ fn forward_signals(running: &Running) {
         tokio::spawn(async move {
             while stream.recv().await.is_some() {
                 running.signal(number);
-                let ends = matches!(number, 2 | 15);
-                if ends && asked.fetch_add(1, Ordering::Relaxed) + 1 >= PATIENCE {
+                if !matches!(number, 2 | 15) {
+                    continue;
+                }
+                let so_far = asked.fetch_add(1, Ordering::Relaxed) + 1;
+                if so_far >= PATIENCE {
                     running.signal(9);
+                } else if so_far == 1 {
+                    // It ends with this process, which does not wait for it.
+                    tokio::spawn(async move {
+                        tokio::time::sleep(GRACE).await;
+                        let name = if number == 2 { "Ctrl-C" } else { "SIGTERM" };
+                        ui::note(&format!(
+                            "the container goes on: its first process ignores {name}; {} more kill it",
+                            PATIENCE - 1
+                        ));
+                    });
                 }
             }
         });

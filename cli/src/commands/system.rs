@@ -5,6 +5,7 @@ use std::time::{Duration, SystemTime};
 
 use clap::Subcommand;
 use kiln_cache::{Class, Held, Item, Store};
+use kiln_sys::system;
 use serde_json::{Value, json};
 
 use super::prune_images;
@@ -147,12 +148,32 @@ fn df(app: &App, args: &Df) -> Result<ExitCode, Failure> {
     }
     let values: Vec<Value> = rows(&store, &items)?.iter().map(Row::value).collect();
     let columns = ["Type", "TotalCount", "Active", "Size", "Reclaimable"];
-    show(
+    let shown = show(
         args,
         &values,
         &columns,
         "TYPE\tTOTAL\tACTIVE\tSIZE\tRECLAIMABLE",
-    )
+    )?;
+    if args.format.is_none() {
+        tell_of_disk(app);
+    }
+    Ok(shown)
+}
+
+/// What is free, and what the settings make of that.
+fn tell_of_disk(app: &App) {
+    let root = &app.settings.root;
+    let bytes = (system::free_bytes(root), system::disk_bytes(root));
+    let (Ok(free), Ok(disk)) = bytes else { return };
+    let gc = &app.settings.gc;
+    let most = gc.max_size.map_or("none".into(), size);
+    ui::data("");
+    ui::data(&format!("Disk: {} of {} free", size(free), size(disk)));
+    ui::data(&format!(
+        "In force: keep-free {}, reserved {}, max-size {most}",
+        size(gc.keep_free.unwrap_or(0)),
+        size(gc.reserved)
+    ));
 }
 
 fn describe(item: &Item) -> Value {

@@ -29,6 +29,7 @@ pub(crate) enum Mode {
     /// One line for each thing that happens, with the output of steps
     Plain,
     /// Nothing
+    #[value(alias = "none")]
     Quiet,
     /// One JSON object a line
     Rawjson,
@@ -37,21 +38,29 @@ pub(crate) enum Mode {
 /// The option of commands that show progress.
 #[derive(Debug, clap::Args)]
 pub(crate) struct ProgressArgs {
-    /// How progress is shown
+    /// How progress is shown [default: auto]
     #[arg(
         long,
         value_enum,
-        default_value_t,
         value_name = "HOW",
-        env = "KILN_PROGRESS"
+        env = "KILN_PROGRESS",
+        hide_env = true
     )]
-    progress: Mode,
+    progress: Option<Mode>,
 }
 
 impl ProgressArgs {
     /// What was asked for, where `--quiet` counts more. From here on stderr has the form of it.
     pub(crate) fn mode(&self, quiet: bool) -> Mode {
-        let mode = if quiet { Mode::Quiet } else { self.progress };
+        let of_docker = || {
+            let value = std::env::var("BUILDKIT_PROGRESS").ok()?;
+            Mode::from_str(&value, true).ok()
+        };
+        let mode = match (quiet, self.progress) {
+            (true, _) => Mode::Quiet,
+            (false, Some(mode)) => mode,
+            (false, None) => of_docker().unwrap_or_default(),
+        };
         if mode == Mode::Rawjson {
             ui::use_json();
         }

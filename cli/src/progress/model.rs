@@ -49,6 +49,8 @@ pub(crate) struct Model {
     pub(crate) counts: Counts,
     /// Steps that the target does not need.
     pub(crate) skipped: Vec<Arc<str>>,
+    /// How long those steps took when they ran that were cached now.
+    pub(crate) saved: Duration,
 }
 
 impl Model {
@@ -148,6 +150,9 @@ impl Model {
                 }
             }
             Event::Explained { vertex, reason } => {
+                if let Reason::Hit { took, .. } = reason {
+                    self.saved += *took;
+                }
                 if let Some(step) = self.steps.get_mut(vertex) {
                     step.reason = Some(reason.clone());
                 }
@@ -197,6 +202,19 @@ impl Line {
         let text = self.text();
         *self = Self::default();
         text
+    }
+}
+
+impl Model {
+    /// The steps that took longest, the longest first: at most three, of a second or more.
+    pub(crate) fn slowest(&self) -> Vec<&Step> {
+        let is_slow = |step: &&Step| {
+            step.outcome == Some(Outcome::Ran) && step.took >= Duration::from_secs(1)
+        };
+        let mut slow: Vec<&Step> = self.steps.values().filter(is_slow).collect();
+        slow.sort_by_key(|step| std::cmp::Reverse(step.took));
+        slow.truncate(3);
+        slow
     }
 }
 

@@ -11,7 +11,9 @@ const TOLD: usize = 3;
 /// One line on a step; unless everything is to be explained, none on what nobody wonders about.
 pub(crate) fn line(reason: &Reason, everything: bool) -> Option<String> {
     let text = match reason {
-        Reason::Hit { key, ran_at, found } => {
+        Reason::Hit {
+            key, ran_at, found, ..
+        } => {
             let from = match found {
                 Found::Local => String::new(),
                 Found::Remote(name) => format!(" from {name}"),
@@ -100,8 +102,13 @@ fn age(time: SystemTime) -> String {
 pub(super) fn facts(reason: &Reason) -> Value {
     let at = |time: &SystemTime| humantime::format_rfc3339_millis(*time).to_string();
     match reason {
-        Reason::Hit { key, ran_at, found } => json!({
-            "reason": "hit", "ran_at": at(ran_at), "record": key.to_hex(), "from": place(found),
+        Reason::Hit {
+            key,
+            ran_at,
+            took,
+            found,
+        } => json!({
+            "reason": "hit", "ran_at": at(ran_at), "took_ms": took.as_secs_f64() * 1000.0, "record": key.to_hex(), "from": place(found),
         }),
         Reason::Forced(forced) => {
             let (option, value) = match forced {
@@ -172,6 +179,7 @@ mod tests {
         let hit = |found| Reason::Hit {
             key: kiln_solver::key::Key([0xab; 32]),
             ran_at: SystemTime::now() - Duration::from_secs(3 * 86_400),
+            took: Duration::ZERO,
             found,
         };
         let remote = || Found::Remote("team".into());

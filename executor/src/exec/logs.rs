@@ -2,6 +2,7 @@
 
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 
 use kiln_solver::event::Event;
@@ -30,6 +31,7 @@ impl StepLogs {
         StepLog {
             path: self.path(vertex).into(),
             file: Arc::default(),
+            broken: Arc::default(),
         }
     }
 }
@@ -38,6 +40,8 @@ impl StepLogs {
 pub(crate) struct StepLog {
     path: Arc<Path>,
     file: Arc<Mutex<Option<std::fs::File>>>,
+    /// It could not be written.
+    broken: Arc<AtomicBool>,
 }
 
 impl StepLog {
@@ -46,16 +50,23 @@ impl StepLog {
         let Ok(mut file) = self.file.lock() else {
             return;
         };
-        if file.is_none() {
+        if file.is_none() && !self.broken.load(Ordering::Relaxed) {
             if let Some(dir) = self.path.parent() {
                 let _ = std::fs::create_dir_all(dir);
             }
             *file = std::fs::File::create(&self.path).ok();
         }
-        if let Some(file) = file.as_mut()
-            && let Err(error) = file.write_all(bytes)
+        if self.broken.load(Ordering::Relaxed) {
+            return;
+        }
+        if let Some(log) = file.as_mut()
+            && let Err(error) = log.write_all(bytes)
         {
             tracing::warn!(path = %self.path.display(), %error, "output of a step is not kept");
+            // What is cut off is not taken for the whole, and takes no room.
+            self.broken.store(true, Ordering::Relaxed);
+            *file = None;
+            let _ = std::fs::remove_file(&self.path);
         }
     }
 }

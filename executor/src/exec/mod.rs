@@ -1,11 +1,13 @@
 //! RUN: a command in a sandbox on top of layers; what it wrote becomes a layer.
 
+mod authorities;
 mod common;
 mod devices;
 mod logs;
 mod mounts;
 mod names;
 mod run;
+mod script;
 mod streams;
 mod stubs;
 
@@ -52,9 +54,16 @@ impl Engine {
         let lowers = self.s.store.root_dirs(&ids)?;
         let places = self.common.places(&self.s.store)?;
         let rootfs = prepare_root(scratch.path(), &places, lowers)?;
-        let prepared = self
+        let mut prepared = self
             .prepare_mounts(op, inputs, step, &ids, scratch.path())
             .await?;
+        if !self.s.inputs.authorities.is_empty() {
+            let taken = |name: &str| op.env.iter().any(|(of, _)| of == name);
+            let given = &self.s.inputs.authorities;
+            let (mount, variables) = authorities::offer(given, &self.s.store, &ids, &taken)?;
+            prepared.mounts.push(mount);
+            prepared.env.extend(variables);
+        }
         let devices = self.devices(&op.devices)?;
         let mut env: Vec<String> = Vec::new();
         // Proxy settings of the build stand above those of the image.
@@ -90,6 +99,7 @@ impl Engine {
                     .map(|u| (u.name.clone(), u.soft, u.hard))
                     .collect(),
                 shm_size: op.shm_size,
+                cgroup: self.s.inputs.limits.clone(),
             },
             devices: devices.devices,
             groups: devices.groups,
@@ -110,7 +120,14 @@ impl Engine {
         tracing::debug!(exit = event.exit.code(), "a sandbox has ended");
         // Locks of cache mounts are held until here.
         drop(prepared.held);
-        let stubs = check(op, event).map_err(|e| self.blame_disk(e))?;
+        let stubs = match check(op, event) {
+            Ok(stubs) => stubs,
+            Err(error) => {
+                let upper = scratch.path().join("upper");
+                let error = script::blame_line_ends(error, op, &self.s.store, &ids, &upper);
+                return Err(self.blame_disk(error));
+            }
+        };
         let store = self.s.store.clone();
         let id = blocking(move || {
             let upper = scratch.path().join("upper");
@@ -231,6 +248,12 @@ fn check(op: &Exec, event: Event) -> Result<Vec<std::path::PathBuf>> {
         });
     }
     let command = op.argv.join(" ");
+    if event.out_of_memory && event.exit != Exit::Code(0) {
+        return Err(Error::OutOfMemory {
+            command,
+            code: event.exit.code(),
+        });
+    }
     match event.exit {
         Exit::Code(0) => {}
         Exit::Code(code) => {

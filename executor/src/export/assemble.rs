@@ -1,6 +1,6 @@
 //! Puts an image's config together: the folded config, the layers' diff ids, the history.
 
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use jiff::Timestamp;
 use kiln_image::{DiffId, Digest, History, ImageConfig, Reference};
@@ -73,7 +73,10 @@ impl Engine {
         let of_base = layers.iter().take_while(|l| l.is_of_image()).count();
         let squash = squash && layers.len() > of_base + 1;
         let mut own = known.iter().skip(of_base);
-        let mut last = config.created;
+        // What comes before the first layer has no other time than that of the epoch.
+        let epoch = assembly.epoch.map(Duration::from_secs);
+        let epoch = epoch.and_then(|since| timestamp(UNIX_EPOCH + since, assembly.epoch));
+        let mut last = config.created.or(epoch);
         for line in assembly.history {
             if !line.empty
                 && let Some((_, Some(made))) = own.next()

@@ -4,11 +4,12 @@
 use std::path::PathBuf;
 
 use kiln_sys::caps::CapSet;
+use kiln_sys::cgroup::CgroupLimits;
 use oci_spec::runtime::{
-    Capability, LinuxBuilder, LinuxCapabilitiesBuilder, LinuxDeviceCgroup,
-    LinuxDeviceCgroupBuilder, LinuxDeviceType, LinuxNamespaceBuilder, LinuxNamespaceType,
-    LinuxResourcesBuilder, MountBuilder, PosixRlimitBuilder, PosixRlimitType, ProcessBuilder,
-    RootBuilder, Spec, SpecBuilder, UserBuilder,
+    Capability, LinuxBuilder, LinuxCapabilitiesBuilder, LinuxCpuBuilder, LinuxDeviceCgroup,
+    LinuxDeviceCgroupBuilder, LinuxDeviceType, LinuxMemoryBuilder, LinuxNamespaceBuilder,
+    LinuxNamespaceType, LinuxResources, LinuxResourcesBuilder, MountBuilder, PosixRlimitBuilder,
+    PosixRlimitType, ProcessBuilder, RootBuilder, Spec, SpecBuilder, UserBuilder,
 };
 
 use super::{Launch, Mount, Rootfs, filter};
@@ -41,6 +42,8 @@ pub struct Limits {
     pub ulimits: Vec<(String, u64, u64)>,
     /// Size of /dev/shm in bytes; none is 64 MiB.
     pub shm_size: Option<u64>,
+    /// Memory and processors.
+    pub cgroup: CgroupLimits,
 }
 
 /// Leave to use a device.
@@ -281,6 +284,45 @@ fn device_rules(given: &[DeviceAccess]) -> Result<Vec<LinuxDeviceCgroup>> {
     Ok(rules)
 }
 
+/// What of the host's resources may be used; none if there is no limit at all.
+fn resources(request: &Request) -> Result<Option<LinuxResources>> {
+    let limits = &request.limits.cgroup;
+    let insecure = request.security == Security::Insecure;
+    if insecure && limits.is_empty() {
+        return Ok(None);
+    }
+    let mut out = LinuxResourcesBuilder::default();
+    if !insecure {
+        out = out.devices(device_rules(&request.devices)?);
+    }
+    let mut memory = LinuxMemoryBuilder::default();
+    if let Some(bytes) = limits.memory {
+        memory = memory.limit(i64::try_from(bytes).unwrap_or(i64::MAX));
+    }
+    if let Some(bytes) = limits.memory_swap {
+        memory = memory.swap(bytes);
+    }
+    let mut cpu = LinuxCpuBuilder::default();
+    if let Some(shares) = limits.cpu_shares {
+        cpu = cpu.shares(shares);
+    }
+    if let Some(period) = limits.cpu_period {
+        cpu = cpu.period(period);
+    }
+    if let Some(quota) = limits.cpu_quota {
+        cpu = cpu.quota(quota);
+    }
+    if let Some(cpus) = &limits.cpuset_cpus {
+        cpu = cpu.cpus(cpus.clone());
+    }
+    if let Some(mems) = &limits.cpuset_mems {
+        cpu = cpu.mems(mems.clone());
+    }
+    let out = out.memory(memory.build().map_err(bad)?);
+    let out = out.cpu(cpu.build().map_err(bad)?);
+    Ok(Some(out.build().map_err(bad)?))
+}
+
 /// The set of capabilities that a mode of security gives.
 fn capability_set(security: Security) -> Result<CapSet> {
     match security {
@@ -344,9 +386,11 @@ pub fn describe(request: Request) -> Result<Launch> {
         .namespaces(namespaces)
         .masked_paths(masked)
         .readonly_paths(read_only);
-    if !insecure {
-        let resources = LinuxResourcesBuilder::default().devices(device_rules(&request.devices)?);
-        linux = linux.resources(resources.build().map_err(bad)?);
+    if let Some(resources) = resources(&request)? {
+        linux = linux.resources(resources);
+    }
+    if let Some(parent) = &request.limits.cgroup.parent {
+        linux = linux.cgroups_path(parent);
     }
     let linux = linux.build().map_err(bad)?;
     let root = RootBuilder::default()

@@ -255,7 +255,7 @@ fn execute(argv: &[String], env: &[String]) -> Result<Infallible> {
         let error = process::exec(&path, &args, &vars);
         match error.kind() {
             std::io::ErrorKind::NotFound if Path::new(&candidate).exists() => {
-                let why = "its interpreter or dynamic loader is not in the image".to_owned();
+                let why = why_not_found(Path::new(&candidate));
                 return Err(Error::CommandNotExecutable(name.clone(), why));
             }
             std::io::ErrorKind::NotFound | std::io::ErrorKind::NotADirectory => {}
@@ -266,6 +266,23 @@ fn execute(argv: &[String], env: &[String]) -> Result<Infallible> {
         Some(error) => Err(Error::CommandNotExecutable(name.clone(), error.to_string())),
         None => Err(Error::CommandNotFound(name.clone())),
     }
+}
+
+/// Why a file that is there cannot be found when it is executed.
+fn why_not_found(script: &Path) -> String {
+    use std::io::Read as _;
+    let mut head = Vec::new();
+    if let Ok(file) = std::fs::File::open(script) {
+        // As much as the kernel reads of it; what cannot be read tells nothing.
+        let _ = file.take(256).read_to_end(&mut head);
+    }
+    let first = head.split(|byte| *byte == b'\n').next().unwrap_or_default();
+    if head.starts_with(b"#!") && first.ends_with(b"\r") {
+        return "its first line ends with a carriage return, which counts as part of its \
+                interpreter's name: store it with line ends of Unix"
+            .to_owned();
+    }
+    "its interpreter or dynamic loader is not in the image".to_owned()
 }
 
 /// The paths at which a command may be, as execvp looks for it.

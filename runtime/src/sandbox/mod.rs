@@ -9,6 +9,7 @@ mod mounts;
 use std::collections::HashMap;
 use std::path::PathBuf;
 
+use kiln_sys::cgroup::CgroupLimits;
 use kiln_sys::devices::DeviceRule;
 use kiln_sys::idmap::IdMap;
 use oci_spec::runtime::LinuxDeviceType;
@@ -39,11 +40,34 @@ pub struct Launch {
 }
 
 impl Launch {
+    /// The limits on memory and processors.
+    pub(crate) fn cgroup_limits(&self) -> CgroupLimits {
+        let Some(linux) = self.spec.linux() else {
+            return CgroupLimits::default();
+        };
+        let resources = linux.resources().as_ref();
+        let memory = resources.and_then(|r| r.memory().as_ref());
+        let cpu = resources.and_then(|r| r.cpu().as_ref());
+        let parent = linux.cgroups_path().as_ref();
+        CgroupLimits {
+            memory: memory
+                .and_then(oci_spec::runtime::LinuxMemory::limit)
+                .and_then(|n| u64::try_from(n).ok()),
+            memory_swap: memory.and_then(oci_spec::runtime::LinuxMemory::swap),
+            cpu_shares: cpu.and_then(oci_spec::runtime::LinuxCpu::shares),
+            cpu_period: cpu.and_then(oci_spec::runtime::LinuxCpu::period),
+            cpu_quota: cpu.and_then(oci_spec::runtime::LinuxCpu::quota),
+            cpuset_cpus: cpu.and_then(|cpu| cpu.cpus().clone()),
+            cpuset_mems: cpu.and_then(|cpu| cpu.mems().clone()),
+            parent: parent.map(|path| path.to_string_lossy().into_owned()),
+        }
+    }
+
     /// The devices that may be read or written; none is all of them.
     pub(crate) fn device_rules(&self) -> Option<Vec<DeviceRule>> {
         let resources = self.spec.linux().as_ref()?.resources().as_ref()?;
         let number = |n: Option<i64>| n.and_then(|n| u32::try_from(n).ok());
-        let rules = resources.devices().iter().flatten();
+        let rules = resources.devices().as_ref()?.iter();
         // The first rule forbids everything, the others allow: another list is never described.
         let allowed = rules.filter(|rule| rule.allow());
         let rules = allowed.map(|rule| {

@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::io::{Read as _, Write as _};
 use std::os::fd::{AsFd, OwnedFd};
 
-use kiln_sys::cgroup::{Group, Hierarchies};
+use kiln_sys::cgroup::{CgroupLimits, Group, Hierarchies, Limited};
 use kiln_sys::devices::{DeviceFilter, DeviceRule};
 use kiln_sys::idmap::IdMap;
 use kiln_sys::mount::Detached;
@@ -13,14 +13,21 @@ use kiln_sys::{FsError, fdpass};
 use oci_spec::runtime::LinuxNamespaceType;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
-use super::{EXITED, FAILED, LAUNCH, PROBE, SIGNAL, message, parse};
+use super::{EXITED, FAILED, LAUNCH, PROBE, SIGNAL, STARVED, message, parse};
 use crate::error::{Error, Result};
 use crate::sandbox::{self, IdMaps, Launch, MountSource, Report};
 
+/// A sandbox that runs, and what it is held together by.
+struct Running {
+    child: Child,
+    group: Option<Group>,
+    limited: Limited,
+}
+
 pub(super) struct Helper {
     socket: OwnedFd,
-    children: HashMap<u64, (Child, Option<Group>)>,
-    groups: Option<std::path::PathBuf>,
+    children: HashMap<u64, Running>,
+    hierarchies: Hierarchies,
     /// The program that was used last: most sandboxes have the same devices.
     filter: Option<(Vec<DeviceRule>, DeviceFilter)>,
     /// Of all owners that were asked for.
@@ -33,11 +40,11 @@ impl Helper {
     pub(super) fn new(socket: OwnedFd) -> Self {
         // Ctrl-C reaches the whole group; the helper waits for its parent's decision.
         process::ignore_terminal_signals();
-        let groups = Hierarchies::detect().ok().and_then(|h| h.unified);
+        let hierarchies = Hierarchies::detect().unwrap_or_default();
         Self {
             socket,
             children: HashMap::new(),
-            groups,
+            hierarchies,
             filter: None,
             maps: IdMaps::new(),
             emptying: Vec::new(),
@@ -59,15 +66,15 @@ impl Helper {
                 }
             }
         }
-        for (child, group) in self.children.values() {
-            let _ = process::signal(&child.pidfd, 9);
-            if let Some(group) = group {
+        for running in self.children.values() {
+            let _ = process::signal(&running.child.pidfd, 9);
+            if let Some(group) = &running.group {
                 group.kill();
             }
         }
-        for (_, (child, group)) in self.children.drain() {
-            let _ = process::wait(&child);
-            drop(group);
+        for (_, running) in self.children.drain() {
+            let _ = process::wait(&running.child);
+            drop(running);
         }
     }
 
@@ -75,9 +82,9 @@ impl Helper {
     fn poll(&self) -> (bool, Vec<u64>) {
         let mut ids = vec![0];
         let mut fds = vec![PollFd::new(&self.socket, PollFlags::IN)];
-        for (id, (child, _)) in &self.children {
+        for (id, running) in &self.children {
             ids.push(*id);
-            fds.push(PollFd::new(&child.pidfd, PollFlags::IN));
+            fds.push(PollFd::new(&running.child.pidfd, PollFlags::IN));
         }
         // With groups to remove, look again soon.
         let soon = Timespec {
@@ -99,12 +106,12 @@ impl Helper {
     }
 
     fn reap(&mut self, id: u64) {
-        let Some((child, group)) = self.children.remove(&id) else {
+        let Some(running) = self.children.remove(&id) else {
             return;
         };
-        match process::try_wait(&child) {
+        match process::try_wait(&running.child) {
             Ok(None) => {
-                self.children.insert(id, (child, group));
+                self.children.insert(id, running);
                 return;
             }
             Ok(Some(exit)) => {
@@ -112,14 +119,19 @@ impl Helper {
                     Exit::Code(code) => code,
                     Exit::Signal(signal) => -signal,
                 };
-                let _ = fdpass::send(&self.socket, &message(EXITED, id, value), &[]);
+                let kind = match running.limited.ran_out_of_memory() {
+                    true => STARVED,
+                    false => EXITED,
+                };
+                let _ = fdpass::send(&self.socket, &message(kind, id, value), &[]);
             }
             Err(e) => {
                 let errno = e.source.raw_os_error().unwrap_or(0);
                 let _ = fdpass::send(&self.socket, &message(FAILED, id, errno), &[]);
             }
         }
-        self.emptying.extend(group);
+        self.emptying.extend(running.group);
+        self.emptying.extend(running.limited.into_groups());
     }
 
     fn handle(&mut self, bytes: &[u8], fds: Vec<OwnedFd>) {
@@ -141,10 +153,10 @@ impl Helper {
                 let _ = fdpass::send(&self.socket, &answer, &[]);
             }
             Some((SIGNAL, id, signal)) => {
-                if let Some((child, group)) = self.children.get(&id) {
-                    let _ = process::signal(&child.pidfd, signal);
+                if let Some(running) = self.children.get(&id) {
+                    let _ = process::signal(&running.child.pidfd, signal);
                     if signal == 9
-                        && let Some(group) = group
+                        && let Some(group) = &running.group
                     {
                         group.kill();
                     }
@@ -203,10 +215,21 @@ impl Helper {
         let mut launch: Launch =
             serde_json::from_slice(&text).map_err(|e| Error::Spec(e.to_string()))?;
         // Without a writable group hierarchy the pid namespace alone holds the step together.
-        let group = self
-            .groups
-            .as_ref()
-            .and_then(|at| Group::create(at, &format!("kiln-{}-{id}", process::own_pid())).ok());
+        let limits = launch.cgroup_limits();
+        let name = format!("kiln-{}-{id}", process::own_pid());
+        let (group, limited) = match self.groups(&limits, &name) {
+            Ok(groups) => groups,
+            Err(error) => {
+                // The other side reads why from where the child would have told it.
+                let why = Report::Failed(error.to_string());
+                let line = serde_json::to_vec(&why).map_err(|e| Error::Spec(e.to_string()))?;
+                std::fs::File::from(reports)
+                    .write_all(&line)
+                    .map_err(|e| FsError::new("write", "report", e))?;
+                return Ok(fdpass::send(&self.socket, &message(EXITED, id, 125), &[])?);
+            }
+        };
+        let doors = limited.doors();
         let born_in = group.as_ref().and_then(|g| g.open().ok());
         if let Some(rules) = launch.device_rules()
             && !self.guard(rules, born_in.as_ref())
@@ -233,14 +256,35 @@ impl Helper {
                         let _ = pipe.write_all(&line);
                     }
                 };
+                if let Err(error) = Limited::join(&doors) {
+                    report(Report::Failed(error.to_string()));
+                    return 125;
+                }
                 match streams.take() {
                     Some(streams) => sandbox::run(&launch, maps, streams, &mut report),
                     None => 125,
                 }
             },
         )?;
-        self.children.insert(id, (child, group));
+        let running = Running {
+            child,
+            group,
+            limited,
+        };
+        self.children.insert(id, running);
         Ok(())
+    }
+
+    /// Makes the groups of a sandbox. One without limits does without them where none can be made.
+    fn groups(&self, limits: &CgroupLimits, name: &str) -> Result<(Option<Group>, Limited)> {
+        let parent = self.hierarchies.unified_parent(limits.parent.as_deref())?;
+        let group = parent.as_deref().map(|at| Group::create(at, name));
+        let group = match group {
+            Some(Err(error)) if !limits.is_empty() => return Err(error.into()),
+            other => other.and_then(kiln_sys::Result::ok),
+        };
+        let limited = self.hierarchies.limit(limits, name, group.as_ref())?;
+        Ok((group, limited))
     }
 }
 

@@ -195,8 +195,13 @@ impl<W: Worker> Run<W> {
         definition: Key,
         step: &Step,
     ) -> Result<Done<W::Output>, PortError> {
-        let (ran_at, found) = (hit.ran_at, hit.found.clone());
-        self.tell(step.vertex, Reason::Hit { key, ran_at, found });
+        let reason = Reason::Hit {
+            key,
+            ran_at: hit.ran_at,
+            took: hit.took,
+            found: hit.found.clone(),
+        };
+        self.tell(step.vertex, reason);
         let identity = hit.solved.identity.wait().await?;
         let committed = Committed {
             output: hit.solved.output.clone(),

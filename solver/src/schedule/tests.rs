@@ -121,6 +121,7 @@ impl Worker for Arc<Memory> {
         };
         let identity = Pending::ready(below.with_layer(kept.digest));
         Ok(Lookup::Hit(Hit {
+            took: Duration::ZERO,
             solved: Solved {
                 output: kept.tree,
                 identity,

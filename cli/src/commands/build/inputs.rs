@@ -1,6 +1,7 @@
 //! What a build works on: its Dockerfile, its context, and contexts with names.
 
 use std::collections::BTreeMap;
+use std::path::PathBuf;
 
 use kiln_executor::{BuildInputs, Context};
 use kiln_solver::key::digest_of;
@@ -166,4 +167,30 @@ fn from_archive(unpacked: Unpacked, at: &DockerfileAt) -> Result<Files, Failure>
             })
         }
     }
+}
+
+/// The certificates of these files.
+///
+/// # Errors
+/// A file cannot be read, or has none.
+pub(super) fn authorities(files: &[PathBuf]) -> Result<Vec<u8>, Failure> {
+    let mut all = Vec::new();
+    for path in files {
+        let wrong = |why: &str| {
+            let path = path.display();
+            Failure::new(format!(
+                "certificate authority `{path}` of the config file: {why}"
+            ))
+        };
+        let bytes = std::fs::read(path).map_err(|e| wrong(&e.to_string()))?;
+        let mark = b"-----BEGIN CERTIFICATE-----";
+        if !bytes.windows(mark.len()).any(|part| part == mark) {
+            return Err(wrong("there is no certificate in the form of PEM in it"));
+        }
+        all.extend(bytes);
+        if !all.ends_with(b"\n") {
+            all.push(b'\n');
+        }
+    }
+    Ok(all)
 }

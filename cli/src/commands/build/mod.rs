@@ -2,6 +2,8 @@
 
 mod call;
 mod checks;
+mod docker;
+mod hints;
 mod inputs;
 mod report;
 mod reproducible;
@@ -98,13 +100,18 @@ pub(crate) struct Args {
     #[arg(long, value_enum, default_value_t)]
     network: NetworkArg,
     /// Platform of the image, such as linux/amd64
-    #[arg(long, value_name = "OS/ARCH[/VARIANT]")]
+    #[arg(
+        long,
+        value_name = "OS/ARCH[/VARIANT]",
+        env = "DOCKER_DEFAULT_PLATFORM",
+        hide_env = true
+    )]
     platform: Option<String>,
     /// Secret for RUN --mount=type=secret: id=NAME,src=FILE or id=NAME,env=VARIABLE
     #[arg(long, value_name = "SPEC")]
     secret: Vec<String>,
-    /// SSH agent for RUN --mount=type=ssh: ID[=SOCKET]
-    #[arg(long, value_name = "ID[=SOCKET]")]
+    /// SSH agent for RUN --mount=type=ssh, or keys for one that runs as long as the build
+    #[arg(long, value_name = "ID[=SOCKET|KEY[,KEY]]")]
     ssh: Vec<String>,
     /// Line of /etc/hosts in RUN steps
     #[arg(long, value_name = "NAME:ADDRESS")]
@@ -157,16 +164,10 @@ pub(crate) struct Args {
     /// Print nothing but the image id
     #[arg(short, long)]
     quiet: bool,
-    /// As Docker has it: remove the containers of steps, of which kiln keeps none anyway
-    #[arg(
-        long,
-        alias = "force-rm",
-        hide = true,
-        num_args = 0..=1,
-        require_equals = true,
-        default_missing_value = "true"
-    )]
-    rm: Option<bool>,
+    #[command(flatten)]
+    limits: docker::LimitArgs,
+    #[command(flatten)]
+    docker: docker::DockerArgs,
     #[command(flatten)]
     share: share::ShareArgs,
     #[command(flatten)]
@@ -228,19 +229,20 @@ fn build(app: &App, args: &Args, runtime: &Runtime, interrupt: &Interrupt) -> Re
             options::no_attestations(flag, text)?;
         }
     }
-    if args.rm == Some(false) {
-        return Err(Failure::usage(
-            "--rm=false: kiln keeps no containers of steps",
-        ));
-    }
-    let mut inputs = BuildInputs::default();
+    args.docker.tell()?;
+    let mut inputs = BuildInputs {
+        limits: args.limits.limits()?,
+        authorities: inputs::authorities(&app.settings.authorities)?,
+        ..BuildInputs::default()
+    };
     for text in &args.secret {
         let (id, source) = options::secret(text)?;
         inputs.secrets.insert(id, source);
     }
     inputs.devices = options::devices(&args.allow);
+    let mut agents = Vec::new();
     for text in &args.ssh {
-        let (id, agent) = options::ssh(text)?;
+        let (id, agent) = options::ssh(text, &mut agents)?;
         inputs.ssh.insert(id, agent);
     }
     let fetcher = Fetcher {
@@ -270,7 +272,9 @@ fn build(app: &App, args: &Args, runtime: &Runtime, interrupt: &Interrupt) -> Re
     if !call.is_build() {
         engine = engine.looking_only();
     }
+    let inline = build_args.get("BUILDKIT_INLINE_CACHE");
     let wanted = share::Wanted {
+        inline: inline.is_some_and(|value| matches!(value.as_str(), "1" | "true")),
         clear_mounts: args.no_cache_mounts,
         squash: args.squash,
         image: outputs.have_image(),
@@ -351,7 +355,7 @@ fn build(app: &App, args: &Args, runtime: &Runtime, interrupt: &Interrupt) -> Re
     if let Some(path) = &args.metadata_file {
         report::metadata(path, &names, &outputs, &image, manifest, model.counts)?;
     }
-    report::finish(args, &names, &outputs, &image, model.counts, mode)?;
+    report::finish(args, &names, &outputs, &image, &model, mode)?;
     share::report(&engine, left, mode);
     if !matches!(mode, Mode::Quiet | Mode::Rawjson) {
         outputs.tell_of_store();
@@ -388,7 +392,7 @@ fn request<'a>(
         })?),
     };
     let host = Platform::host();
-    let platform = match &args.platform {
+    let platform = match args.platform.as_ref().filter(|text| !text.is_empty()) {
         None => host.clone(),
         Some(text) => text
             .parse()

@@ -1,6 +1,7 @@
 //! What is said of a build that is over.
 
 use std::path::Path;
+use std::time::Duration;
 
 use kiln_executor::Engine;
 use kiln_executor::export::Assembled;
@@ -11,9 +12,10 @@ use kiln_solver::schedule::SolveError;
 
 use super::super::output::Outputs;
 use super::work::BuildError;
-use super::{Args, checks};
+use super::{Args, checks, hints};
 use crate::diagnostics::SourceText;
 use crate::errors::Failure;
+use crate::github;
 use crate::interrupt::Interrupt;
 use crate::progress::{Mode, Model};
 use crate::ui;
@@ -30,7 +32,14 @@ impl BuildError {
             Self::Engine(error) => error.into(),
             Self::Solve(SolveError::Cancelled) => Interrupt::failure(),
             Self::Solve(SolveError::Vertex { vertex, error }) => {
-                if let Some(step) = model.steps.get(&vertex)
+                let step = model.steps.get(&vertex);
+                if github::is_here() && !ui::is_json() {
+                    let lines = step.and_then(|step| step.lines);
+                    let lines = lines.map(|lines| (lines.first, lines.last));
+                    ui::note(&github::error(&source.name, lines, &error.message));
+                }
+                // What a step needs fails without the step.
+                if let Some(step) = step.filter(|_| !error.of_inputs)
                     && !ui::is_json()
                 {
                     ui::note("------");
@@ -47,7 +56,14 @@ impl BuildError {
                         ui::note(&format!("The step's whole output is in {}", log.display()));
                     }
                 }
-                failed_to_build(error)
+                let said = step.filter(|_| error.exit_code.is_some());
+                let said = said.map(|step| step.output.iter().map(String::as_str));
+                let hint = said.and_then(hints::of_output);
+                let failure = failed_to_build(error);
+                match hint.filter(|_| failure.hint.is_none() && !failure.no_space) {
+                    Some(hint) => failure.with_hint(hint),
+                    None => failure,
+                }
             }
             Self::Solve(SolveError::Files(error)) => failed_to_build(error),
         }
@@ -65,6 +81,15 @@ fn failed_to_build(error: PortError) -> Failure {
     }
 }
 
+/// A name for this build as buildx makes one: 25 letters and digits.
+fn build_id() -> String {
+    let mut random = [0; 25];
+    // Without random bytes it is a name too, only not one of its own.
+    let _ = kiln_sys::system::random(&mut random);
+    let digit = |byte: &u8| char::from_digit(u32::from(*byte) % 36, 36).unwrap_or('0');
+    random.iter().map(digit).collect()
+}
+
 /// Writes `--metadata-file`, with the names that buildx gives to facts. `manifest` is what was
 /// written into an archive. An image in the store has no manifest yet: its layers are compressed,
 /// and so get their digests, when it leaves the store.
@@ -77,6 +102,7 @@ pub(super) fn metadata(
     counts: Counts,
 ) -> Result<(), Failure> {
     let mut facts = serde_json::json!({
+        "buildx.build.ref": format!("default/default/{}", build_id()),
         "containerimage.config.digest": image.id.as_str(),
         "kiln.steps.cached": counts.cached,
         "kiln.steps.cached_remotely": counts.remote,
@@ -107,9 +133,10 @@ pub(super) fn finish(
     names: &[Reference],
     outputs: &Outputs,
     image: &Assembled,
-    counts: Counts,
+    model: &Model,
     mode: Mode,
 ) -> Result<(), Failure> {
+    let counts = model.counts;
     if let Some(path) = &args.iidfile {
         write_file(path, image.id.as_str())?;
     }
@@ -123,6 +150,7 @@ pub(super) fn finish(
         built["event"] = "built".into();
         built["image"] = image.id.as_str().into();
         built["names"] = shown.into();
+        built["saved_ms"] = (model.saved.as_secs_f64() * 1000.0).into();
         ui::event(built);
     } else {
         // A directory or a tar has no name.
@@ -131,9 +159,38 @@ pub(super) fn finish(
         } else {
             format!(" {}", shown.join(", "))
         };
+        times(model);
         ui::note(&format!("built{names} {} ({})", image.id, summary(counts)));
     }
     Ok(())
+}
+
+/// A build that takes so long is worth a word on where the time went.
+const LONG: Duration = Duration::from_secs(20);
+
+/// A duration as people say it.
+fn long(time: Duration) -> String {
+    match time.as_secs() {
+        0..100 => format!("{:.1} s", time.as_secs_f64()),
+        seconds => format!("{} min {} s", seconds / 60, seconds % 60),
+    }
+}
+
+/// Tells where the time of a long build went, and what the cache saved.
+fn times(model: &Model) {
+    let all = model.began.map_or(Duration::ZERO, |began| began.elapsed());
+    let slowest = model.slowest();
+    if all >= LONG && slowest.len() > 1 {
+        let told = slowest.iter().map(|step| {
+            let name: String = step.name.chars().take(60).collect();
+            format!("{} {name}", long(step.took))
+        });
+        let told: Vec<String> = told.collect();
+        ui::note(&format!("slowest: {}", told.join("; ")));
+    }
+    if model.saved >= LONG {
+        ui::note(&format!("the cache saved {}", long(model.saved)));
+    }
 }
 
 /// Tells how far a build came that has failed.

@@ -52,6 +52,8 @@ fn parse(
 
 /// What a build is to do that matters to remote caches.
 pub(super) struct Wanted {
+    /// The image is to be a cache, as `--build-arg BUILDKIT_INLINE_CACHE=1` has it.
+    pub(super) inline: bool,
     /// Cache mounts are to begin empty.
     pub(super) clear_mounts: bool,
     /// The layers of the steps become one.
@@ -71,7 +73,7 @@ impl ShareArgs {
                 Some(Err(e)) => return Err(Failure::usage(format!("--cache-to `{text}`: {e}"))),
             }
         }
-        let inline = places.len() < self.cache_to.len();
+        let inline = wanted.inline || places.len() < self.cache_to.len();
         if inline && wanted.squash {
             let text = "--cache-to type=inline: --squash leaves no layer of a step to use again";
             return Err(Failure::usage(text));

@@ -1,0 +1,97 @@
+//! An SSH agent for the keys of `--ssh ID=KEY`, which runs as long as the build.
+
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+use crate::errors::Failure;
+
+/// How long an agent may take until its socket is there.
+const START_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// A running `ssh-agent` with keys in it; it ends when this is dropped.
+#[derive(Debug)]
+pub(crate) struct Agent {
+    child: Child,
+    /// The directory of its socket.
+    _dir: tempfile::TempDir,
+    socket: PathBuf,
+}
+
+impl Agent {
+    /// Starts an agent and adds these private keys to it.
+    ///
+    /// # Errors
+    /// The programs of OpenSSH are missing, or a key cannot be read or has a passphrase.
+    pub(crate) fn start(keys: &[PathBuf]) -> Result<Self, Failure> {
+        let dir = tempfile::Builder::new().prefix("kiln-agent-").tempdir()?;
+        let socket = dir.path().join("agent");
+        let child = Command::new("ssh-agent")
+            .args(["-D", "-a"])
+            .arg(&socket)
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .spawn()
+            .map_err(|e| missing("ssh-agent", &e))?;
+        let agent = Self {
+            child,
+            _dir: dir,
+            socket,
+        };
+        let begun = Instant::now();
+        while !agent.socket.exists() {
+            if begun.elapsed() > START_TIMEOUT {
+                return Err(Failure::new("--ssh: ssh-agent does not start"));
+            }
+            std::thread::sleep(Duration::from_millis(2));
+        }
+        for key in keys {
+            agent.add(key)?;
+        }
+        Ok(agent)
+    }
+
+    /// Its socket.
+    pub(crate) fn socket(&self) -> &Path {
+        &self.socket
+    }
+
+    fn add(&self, key: &Path) -> Result<(), Failure> {
+        let output = Command::new("ssh-add")
+            .arg("-q")
+            .arg("--")
+            .arg(key)
+            .env("SSH_AUTH_SOCK", &self.socket)
+            // Nobody is asked for a passphrase.
+            .env("SSH_ASKPASS_REQUIRE", "force")
+            .env("SSH_ASKPASS", "/bin/false")
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .output()
+            .map_err(|e| missing("ssh-add", &e))?;
+        if output.status.success() {
+            return Ok(());
+        }
+        let said = String::from_utf8_lossy(&output.stderr);
+        let why = said.lines().next().unwrap_or("it cannot be added").trim();
+        Err(
+            Failure::new(format!("--ssh: the key `{}`: {why}", key.display())).with_hint(
+                "a key with a passphrase goes into an agent of your own with ssh-add, and then --ssh default",
+            ),
+        )
+    }
+}
+
+fn missing(program: &str, error: &std::io::Error) -> Failure {
+    Failure::new(format!("--ssh: cannot start `{program}`: {error}"))
+        .with_hint("keys need the programs of OpenSSH (package openssh-client)")
+}
+
+impl Drop for Agent {
+    fn drop(&mut self) {
+        // It has no work of its own, so nothing is lost with it.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}

@@ -1,0 +1,329 @@
+//! Limits on memory and processor of what is born into a group, in version 2 and version 1.
+
+use std::path::{Path, PathBuf};
+
+use super::{Group, Hierarchies};
+use crate::error::{Context as _, FsError, Result};
+
+/// What a group may use; what is none is not limited.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct CgroupLimits {
+    /// Bytes of memory.
+    pub memory: Option<u64>,
+    /// Bytes of memory and swap together; -1 is no limit on swap. Needs `memory`.
+    pub memory_swap: Option<i64>,
+    /// Weight against other groups, 2 to 262144; 1024 is usual.
+    pub cpu_shares: Option<u64>,
+    /// Microseconds of the period that the quota is counted in.
+    pub cpu_period: Option<u64>,
+    /// Microseconds of processor time in each period.
+    pub cpu_quota: Option<i64>,
+    /// Processors, as `0-3,5`.
+    pub cpuset_cpus: Option<String>,
+    /// Memory nodes, as `0,1`.
+    pub cpuset_mems: Option<String>,
+    /// The group above, as a path from the root of each hierarchy, in place of that of this process.
+    pub parent: Option<String>,
+}
+
+impl CgroupLimits {
+    /// Whether anything at all is asked for.
+    pub fn is_empty(&self) -> bool {
+        *self == Self::default()
+    }
+
+    /// The controllers that this needs.
+    fn controllers(&self) -> Vec<&'static str> {
+        let memory = self.memory.is_some() || self.memory_swap.is_some();
+        let cpu =
+            self.cpu_shares.is_some() || self.cpu_period.is_some() || self.cpu_quota.is_some();
+        let cpuset = self.cpuset_cpus.is_some() || self.cpuset_mems.is_some();
+        [(memory, "memory"), (cpu, "cpu"), (cpuset, "cpuset")]
+            .into_iter()
+            .filter_map(|(needed, name)| needed.then_some(name))
+            .collect()
+    }
+
+    /// Files of version 2 with what they are to hold, of one controller.
+    fn unified(&self, controller: &str) -> Vec<(&'static str, String)> {
+        let mut out = Vec::new();
+        match controller {
+            "memory" => {
+                let memory = self.memory.unwrap_or(u64::MAX);
+                out.extend(self.memory.map(|bytes| ("memory.max", bytes.to_string())));
+                out.extend(self.memory_swap.map(|both| {
+                    let swap = u64::try_from(both).map(|both| both.saturating_sub(memory));
+                    let text = swap.map_or_else(|_| "max".to_owned(), |swap| swap.to_string());
+                    ("memory.swap.max", text)
+                }));
+            }
+            "cpu" => {
+                out.extend(self.cpu_shares.map(|shares| {
+                    // The range of shares onto that of weights, as the OCI runtime
+                    // specification's implementations do it.
+                    let shares = shares.clamp(2, 262_144);
+                    let weight = 1 + (shares - 2) * 9999 / 262_142;
+                    ("cpu.weight", weight.to_string())
+                }));
+                if self.cpu_quota.is_some() || self.cpu_period.is_some() {
+                    let quota = self.cpu_quota.filter(|quota| *quota > 0);
+                    let quota = quota.map_or_else(|| "max".to_owned(), |quota| quota.to_string());
+                    let period = self.cpu_period.unwrap_or(DEFAULT_PERIOD_MICROS);
+                    out.push(("cpu.max", format!("{quota} {period}")));
+                }
+            }
+            _ => out.extend(self.cpuset()),
+        }
+        out
+    }
+
+    /// The same for version 1. A limit of both kinds of memory must not be below that of one, so the
+    /// order counts.
+    fn version_1(&self, controller: &str) -> Vec<(&'static str, String)> {
+        let mut out = Vec::new();
+        match controller {
+            "memory" => {
+                out.extend((self.memory).map(|n| ("memory.limit_in_bytes", n.to_string())));
+                let both = self.memory_swap.map(|n| n.to_string());
+                out.extend(both.map(|n| ("memory.memsw.limit_in_bytes", n)));
+            }
+            "cpu" => {
+                out.extend(self.cpu_shares.map(|n| ("cpu.shares", n.to_string())));
+                out.extend(
+                    self.cpu_period
+                        .map(|n| ("cpu.cfs_period_us", n.to_string())),
+                );
+                out.extend(self.cpu_quota.map(|n| ("cpu.cfs_quota_us", n.to_string())));
+            }
+            _ => out.extend(self.cpuset()),
+        }
+        out
+    }
+
+    fn cpuset(&self) -> Vec<(&'static str, String)> {
+        let cpus = self.cpuset_cpus.clone().map(|list| ("cpuset.cpus", list));
+        let mems = self.cpuset_mems.clone().map(|list| ("cpuset.mems", list));
+        cpus.into_iter().chain(mems).collect()
+    }
+}
+
+/// Microseconds of a period, where only the quota is given.
+const DEFAULT_PERIOD_MICROS: u64 = 100_000;
+
+/// Groups of the version 1 controllers that limits need. Those of version 2 are files of the one group
+/// that everything is born into.
+#[derive(Debug, Default)]
+pub struct Limited {
+    groups: Vec<Group>,
+    /// The file that counts processes killed for want of memory.
+    kills: Option<PathBuf>,
+}
+
+impl Hierarchies {
+    /// The directory that groups are made in: below `parent` if that is given, else below the group of
+    /// this process.
+    ///
+    /// # Errors
+    /// `parent` leads upwards, or cannot be made.
+    pub fn unified_parent(&self, parent: Option<&str>) -> Result<Option<PathBuf>> {
+        match (parent, &self.unified_root) {
+            (Some(parent), Some(root)) => below(root, parent).map(Some),
+            (Some(_), None) => Ok(None),
+            (None, _) => Ok(self.unified.clone()),
+        }
+    }
+
+    /// Puts limits on `group`, and on groups of the version 1 controllers that have to be joined as
+    /// well ([`Limited::join`]).
+    ///
+    /// # Errors
+    /// A controller is in neither version, or a value is refused; the error names the file.
+    pub fn limit(
+        &self,
+        limits: &CgroupLimits,
+        name: &str,
+        group: Option<&Group>,
+    ) -> Result<Limited> {
+        let mut out = Limited::default();
+        for controller in limits.controllers() {
+            let v1 = self.controllers.iter().find(|(of, _)| of == controller);
+            if let Some((_, own)) = v1 {
+                let root = self.roots.iter().find(|(of, _)| of == controller);
+                let parent = match (&limits.parent, root) {
+                    (Some(parent), Some((_, root))) => below(root, parent)?,
+                    _ => own.clone(),
+                };
+                let made = Group::create(&parent, name)?;
+                if let (Some((_, root)), "cpuset") = (root, controller) {
+                    inherit_cpuset(root, made.path())?;
+                }
+                for (file, value) in limits.version_1(controller) {
+                    write(made.path(), file, &value)?;
+                }
+                if controller == "memory" {
+                    out.kills = Some(made.path().join("memory.oom_control"));
+                }
+                out.groups.push(made);
+                continue;
+            }
+            let Some(group) = group else {
+                return Err(missing(controller));
+            };
+            if let Some(parent) = group.path().parent() {
+                // It may be on already, or this group may hold processes: then the files are missing.
+                let _ = std::fs::write(
+                    parent.join("cgroup.subtree_control"),
+                    format!("+{controller}"),
+                );
+            }
+            for (file, value) in limits.unified(controller) {
+                if !group.path().join(file).exists() {
+                    return Err(missing(controller));
+                }
+                write(group.path(), file, &value)?;
+            }
+            if controller == "memory" {
+                out.kills = Some(group.path().join("memory.events"));
+            }
+        }
+        Ok(out)
+    }
+}
+
+impl Limited {
+    /// The files through which a process joins the groups, by writing `0`.
+    pub fn doors(&self) -> Vec<PathBuf> {
+        let groups = self.groups.iter();
+        groups
+            .map(|group| group.path().join("cgroup.procs"))
+            .collect()
+    }
+
+    /// Makes this process a member of the groups behind `doors`.
+    ///
+    /// # Errors
+    /// A group is gone or full.
+    pub fn join(doors: &[PathBuf]) -> Result<()> {
+        for door in doors {
+            std::fs::write(door, "0").ctx("join cgroup", door)?;
+        }
+        Ok(())
+    }
+
+    /// Whether the kernel killed a process of the group for want of memory.
+    pub fn ran_out_of_memory(&self) -> bool {
+        let text = self.kills.as_ref().map(|path| read(path));
+        let text = text.and_then(Result::ok).unwrap_or_default();
+        text.lines().any(|line| {
+            let count = line.strip_prefix("oom_kill ");
+            count.is_some_and(|n| n.trim() != "0")
+        })
+    }
+
+    /// The groups, to be removed when they are empty.
+    pub fn into_groups(self) -> Vec<Group> {
+        self.groups
+    }
+}
+
+/// Gives a version 1 group, and those above it that are new, the processors and memory nodes of the group
+/// above: a new group has none, and nothing can be in it then.
+fn inherit_cpuset(root: &Path, group: &Path) -> Result<()> {
+    let Some(parent) = group.parent().filter(|_| group != root) else {
+        return Ok(());
+    };
+    inherit_cpuset(root, parent)?;
+    for file in ["cpuset.cpus", "cpuset.mems"] {
+        if read(&group.join(file))?.trim().is_empty() {
+            write(group, file, read(&parent.join(file))?.trim())?;
+        }
+    }
+    Ok(())
+}
+
+fn missing(controller: &str) -> FsError {
+    let why = format!("this host has no {controller} controller that kiln may use");
+    FsError::new(
+        "limit",
+        controller,
+        std::io::Error::new(std::io::ErrorKind::Unsupported, why),
+    )
+}
+
+/// The directory `path` below the root of a hierarchy, made where it is missing.
+fn below(root: &Path, path: &str) -> Result<PathBuf> {
+    let parts: Vec<&str> = path.split('/').filter(|p| !p.is_empty()).collect();
+    if parts.iter().any(|part| *part == ".." || *part == ".") {
+        let why = std::io::Error::from(std::io::ErrorKind::InvalidInput);
+        return Err(FsError::new("use cgroup parent", path, why));
+    }
+    let at = root.join(parts.join("/"));
+    std::fs::create_dir_all(&at).ctx("make cgroup", &at)?;
+    Ok(at)
+}
+
+fn read(path: &Path) -> Result<String> {
+    std::fs::read_to_string(path).ctx("read", path)
+}
+
+fn write(group: &Path, file: &str, value: &str) -> Result<()> {
+    let path = group.join(file);
+    std::fs::write(&path, value).ctx("write", path)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn values_are_those_of_each_version() {
+        let limits = CgroupLimits {
+            memory: Some(1000),
+            memory_swap: Some(1500),
+            cpu_shares: Some(1024),
+            cpu_quota: Some(50_000),
+            cpuset_cpus: Some("0-1".into()),
+            ..CgroupLimits::default()
+        };
+        let text = |list: Vec<(&str, String)>| {
+            let all: Vec<String> = list.iter().map(|(f, v)| format!("{f}={v}")).collect();
+            all.join(" ")
+        };
+        let all = limits.controllers();
+        assert_eq!(all, ["memory", "cpu", "cpuset"]);
+        let cases = [
+            (
+                "memory",
+                "memory.max=1000 memory.swap.max=500",
+                "memory.limit_in_bytes=1000 memory.memsw.limit_in_bytes=1500",
+            ),
+            (
+                "cpu",
+                "cpu.weight=39 cpu.max=50000 100000",
+                "cpu.shares=1024 cpu.cfs_quota_us=50000",
+            ),
+            ("cpuset", "cpuset.cpus=0-1", "cpuset.cpus=0-1"),
+        ];
+        for (controller, unified, version_1) in cases {
+            assert_eq!(text(limits.unified(controller)), unified);
+            assert_eq!(text(limits.version_1(controller)), version_1);
+        }
+        let endless = CgroupLimits {
+            memory_swap: Some(-1),
+            cpu_quota: Some(-1),
+            ..CgroupLimits::default()
+        };
+        assert_eq!(text(endless.unified("memory")), "memory.swap.max=max");
+        assert_eq!(text(endless.unified("cpu")), "cpu.max=max 100000");
+        assert!(CgroupLimits::default().controllers().is_empty());
+    }
+
+    #[test]
+    fn a_parent_stays_below_the_root() {
+        let dir = tempfile::tempdir().unwrap();
+        assert_eq!(below(dir.path(), "/a//b").unwrap(), dir.path().join("a/b"));
+        for bad in ["..", "a/../../b", "./a"] {
+            assert!(below(dir.path(), bad).is_err(), "{bad}");
+        }
+    }
+}
