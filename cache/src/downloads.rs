@@ -21,9 +21,12 @@ pub struct Download {
     pub digest: Digest,
 }
 
-/// Addresses may hold logins, which never reach the disk.
+/// Addresses may hold logins, which never reach the disk. The word in front is another one when what
+/// is kept of the same answer changes.
 fn key(url: &str) -> String {
-    blake3::hash(url.as_bytes()).to_hex().to_string()
+    let mut hasher = blake3::Hasher::new();
+    hasher.update(b"decoded ").update(url.as_bytes());
+    hasher.finalize().to_hex().to_string()
 }
 
 impl Store {

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use kiln_cache::Store;
-use kiln_executor::{Context, DirTree};
+use kiln_executor::{Changed, Context, DirTree};
 use kiln_image::read_full;
 use kiln_parser::Ignore;
 use kiln_solver::plan::PathFilter;
@@ -36,6 +36,13 @@ impl PathFilter for IgnoreFilter {
 
     fn patterns(&self) -> Vec<String> {
         self.patterns.clone()
+    }
+
+    fn rule(&self, path: &str) -> Option<String> {
+        let line = self.ignore.verdict(path).line?;
+        let rules = self.ignore.patterns().zip(&self.patterns);
+        let written = rules.into_iter().find(|((_, _, at), _)| *at == line);
+        written.map(|(_, pattern)| format!("line {line}: `{pattern}`"))
     }
 }
 
@@ -71,6 +78,14 @@ impl PathFilter for WithoutStore {
         let mut all = self.rules.as_ref().map_or_else(Vec::new, |r| r.patterns());
         all.push(self.store.clone());
         all
+    }
+
+    fn rule(&self, path: &str) -> Option<String> {
+        let rules = self.rules.as_ref()?;
+        match self.is_store(path) {
+            true => Some("kiln's own store".into()),
+            false => rules.rule(path),
+        }
     }
 }
 
@@ -299,6 +314,7 @@ pub(crate) fn directory(
     };
     Ok(Context {
         tree: Arc::new(tree),
+        changed: Changed::Unknown,
     })
 }
 
@@ -331,20 +347,21 @@ pub(crate) fn archive(
     let root = RootDir::open_trusted(scratch.path())?;
     let options = kiln_cache::UnpackOptions::default();
     kiln_cache::unpack(plain, &root, &options).map_err(|e| bad(&e))?;
-    Ok(Unpacked::Tree(scratch))
+    Ok(Unpacked::Tree(scratch, Changed::WithFiles))
 }
 
 /// What a tar stream turned out to be.
 pub(crate) enum Unpacked {
-    /// Files.
-    Tree(kiln_cache::Scratch),
+    /// Files, and when they were last changed.
+    Tree(kiln_cache::Scratch, Changed),
     /// A Dockerfile alone.
     Text(SourceText),
 }
 
-/// An unpacked tar as a context.
+/// An unpacked tar or a checkout as a context, which was last changed at some time.
 pub(crate) fn unpacked(
     scratch: kiln_cache::Scratch,
+    changed: Changed,
     dockerfile: Option<&Path>,
 ) -> Result<Context, Failure> {
     let rules = ignore_rules(scratch.path(), dockerfile)?;
@@ -359,6 +376,7 @@ pub(crate) fn unpacked(
     };
     Ok(Context {
         tree: Arc::new(tree),
+        changed,
     })
 }
 

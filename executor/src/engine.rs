@@ -38,6 +38,19 @@ pub struct SshAgent {
 pub struct Context {
     /// Its files.
     pub tree: Arc<DirTree>,
+    /// When it was last changed.
+    pub changed: Changed,
+}
+
+/// When a context was last changed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Changed {
+    /// Nobody can say: a directory of this machine.
+    Unknown,
+    /// At this time, in seconds since 1970.
+    At(i64),
+    /// When the newest of its files was: those of an archive.
+    WithFiles,
 }
 
 /// What a build was given beside its Dockerfile.

@@ -21,17 +21,16 @@ pub enum Error {
     #[error("{0}")]
     Image(String),
     /// A path that is to be copied is not there.
-    #[error(
-        "`{path}` not found in {place}{}",
-        .ignored_by.as_ref().map_or(String::new(), |file| format!(": {file} leaves it out"))
-    )]
+    #[error("`{path}` not found in {place}{reason}")]
     SourceNotFound {
         /// The path as written.
         path: String,
         /// Where it was looked for, in words.
         place: String,
-        /// It exists, and this file leaves it out.
-        ignored_by: Option<String>,
+        /// Why, as the end of a sentence; empty where there is simply nothing.
+        reason: String,
+        /// What may have been meant.
+        hint: Option<String>,
     },
     /// A command failed.
     #[error("{text}")]
@@ -156,6 +155,7 @@ impl From<Error> for PortError {
             Error::Cancelled => out.cancelled = true,
             Error::Lost { .. } => out.lost = true,
             Error::Missing { hint, .. } => out.hint = Some(hint),
+            Error::SourceNotFound { hint, .. } => out.hint = hint,
             _ => {}
         }
         out

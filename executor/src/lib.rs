@@ -20,7 +20,9 @@ mod testing;
 mod worker;
 
 pub use compare::Difference;
-pub use engine::{AllowedDevices, BuildInputs, Context, Engine, SecretSource, Settings, SshAgent};
+pub use engine::{
+    AllowedDevices, BuildInputs, Changed, Context, Engine, SecretSource, Settings, SshAgent,
+};
 pub use error::{Error, Result};
 pub use exec::{RunRequest, Running, StepLogs};
 pub use kiln_sys::cgroup::CgroupLimits;

@@ -94,12 +94,11 @@ impl Worker for Engine {
         bound: bool,
         listed: bool,
     ) -> Result<Fingerprint, PortError> {
-        let memo = memo_of(input, format!("path {path}"));
         let mut wanted = file::Wanted::of_path(path, place);
         if let (true, Output::Dir(dir)) = (bound, &input.output) {
             wanted.swapped = self.shown_as_root(&dir.path).await?;
         }
-        Ok(self.fingerprint(input, memo, &wanted, listed).await?)
+        Ok(self.path_fingerprint(input, &wanted, listed).await?)
     }
 
     async fn listing(&self, fingerprint: Fingerprint) -> Result<Option<Listing>, PortError> {
@@ -291,6 +290,17 @@ fn memo_of(input: &Solved<Output>, selection: String) -> Option<(String, String)
 }
 
 impl Engine {
+    /// The identity of one path of a tree.
+    pub(crate) async fn path_fingerprint(
+        &self,
+        input: &Solved<Output>,
+        wanted: &file::Wanted,
+        listed: bool,
+    ) -> Result<Fingerprint> {
+        let memo = memo_of(input, format!("path {}", wanted.sources.join(" ")));
+        self.fingerprint(input, memo, wanted, listed).await
+    }
+
     async fn fingerprint(
         &self,
         input: &Solved<Output>,

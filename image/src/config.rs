@@ -168,6 +168,23 @@ impl ImageConfig {
         Ok(serde_json::to_vec(self)?)
     }
 
+    /// Makes it the config of an image for `platform`. A variant or version that this leaves open
+    /// stays where system and architecture are the same.
+    pub fn set_platform(&mut self, platform: &Platform) {
+        let is_same = (&self.os, &self.architecture) == (&platform.os, &platform.architecture);
+        self.os.clone_from(&platform.os);
+        self.architecture.clone_from(&platform.architecture);
+        if platform.variant.is_some() || !is_same {
+            self.variant.clone_from(&platform.variant);
+        }
+        if platform.os_version.is_some() || !is_same {
+            self.os_version.clone_from(&platform.os_version);
+        }
+        if !platform.os_features.is_empty() {
+            self.os_features.clone_from(&platform.os_features);
+        }
+    }
+
     /// The platform that the image is for.
     #[must_use]
     pub fn platform(&self) -> Platform {

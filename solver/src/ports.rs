@@ -13,7 +13,7 @@ pub use crate::arrival::{Arrival, Arrived, Arriving};
 use crate::event::{Event, Events};
 use crate::explain::{Earlier, Found, Listing, Origin};
 use crate::key::{Fingerprint, Identity, Key, LabelledInput};
-use crate::plan::{Copy, Exec, File, Source, VertexId};
+use crate::plan::{Copy, Exec, File, Source, SourceKind, VertexId};
 
 /// An error of a port: a message for people, with what led to it.
 #[derive(Debug, Clone, thiserror::Error)]
@@ -84,6 +84,14 @@ pub trait Resolver: Send + Sync {
         reference: &str,
         platform: &Platform,
     ) -> impl Future<Output = Result<ResolvedImage, PortError>> + Send;
+
+    /// When the content of a source was last changed, in seconds since 1970: a commit's time, what a
+    /// web server says, else the time of the newest file of an archive. None where that is not known,
+    /// as of a directory of this machine.
+    fn changed(
+        &self,
+        source: &SourceKind,
+    ) -> impl Future<Output = Result<Option<u64>, PortError>> + Send;
 }
 
 /// An identity that may still be computed in the background.

@@ -46,6 +46,9 @@ impl Answer {
     }
 }
 
+/// The status of an answer that is none: the connection is closed.
+const NO_ANSWER: u16 = 0;
+
 type Handler = dyn Fn(&Request) -> Answer + Send + Sync;
 
 /// The server; it stops when dropped.
@@ -99,6 +102,34 @@ impl Server {
                 };
             }
             answer.clone()
+        }))
+    }
+
+    /// Answers as `files` does, once it has closed the first `resets` connections without a word and
+    /// then said of `unavailable` requests that they come at a bad time.
+    #[must_use]
+    pub fn stumbling(resets: usize, unavailable: usize, files: Vec<(&str, Answer)>) -> Self {
+        let files: HashMap<String, Answer> = files
+            .into_iter()
+            .map(|(path, answer)| (path.to_owned(), answer))
+            .collect();
+        let asked = std::sync::atomic::AtomicUsize::new(0);
+        Self::start(Arc::new(move |r| {
+            let number = asked.fetch_add(1, Ordering::Relaxed);
+            let status = match number {
+                n if n < resets => NO_ANSWER,
+                n if n < resets + unavailable => 503,
+                _ => 404,
+            };
+            let none = Answer {
+                status,
+                headers: Vec::new(),
+                body: b"not now".to_vec(),
+            };
+            match status {
+                404 => files.get(&r.path).cloned().unwrap_or(none),
+                _ => none,
+            }
         }))
     }
 
@@ -227,6 +258,9 @@ fn serve(
         authorizations.lock().unwrap().push(authorization.clone());
     }
     let answer = handler(&request);
+    if answer.status == NO_ANSWER {
+        return Ok(());
+    }
     let mut head = format!(
         "HTTP/1.1 {} -\r\nContent-Length: {}\r\nConnection: close\r\n",
         answer.status,

@@ -9,6 +9,7 @@ use std::time::{Duration, SystemTime};
 
 use clap::Subcommand;
 use kiln_cache::{MountRow, Store};
+use kiln_solver::plan::CacheMount;
 use serde_json::{Value, json};
 
 use crate::engine::App;
@@ -20,7 +21,8 @@ use crate::units::{ago, size};
 /// Manage the cache mounts of RUN steps
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
-A cache mount has the id of `RUN --mount=type=cache,id=ID`, or else its target.
+A cache mount has the id of `RUN --mount=type=cache,id=ID`, or else its target. With uid, gid, mode or
+from it is another one: these stand behind the id, after a #.
 
 Examples:
   kiln cache ls
@@ -176,7 +178,10 @@ fn inspect(store: &Store, args: &Inspect) -> Result<(), Failure> {
         |t: SystemTime| jiff::Timestamp::try_from(t).map_or(String::new(), |t| t.to_string());
     let mut values = Vec::new();
     for id in &args.ids {
-        let own: Vec<&MountRow> = mounts.iter().filter(|m| m.id == *id).collect();
+        let own: Vec<&MountRow> = mounts
+            .iter()
+            .filter(|m| CacheMount::has(id, &m.id))
+            .collect();
         if own.is_empty() {
             return Err(unknown(id));
         }
@@ -199,15 +204,13 @@ fn inspect(store: &Store, args: &Inspect) -> Result<(), Failure> {
 
 fn remove(store: &Store, args: &Rm) -> Result<ExitCode, Failure> {
     let known: HashSet<String> = store.mounts()?.into_iter().map(|m| m.id).collect();
-    let wanted: Vec<String> = if args.all {
-        known.iter().cloned().collect()
-    } else {
-        args.ids.clone()
-    };
-    if let Some(id) = wanted.iter().find(|id| !known.contains(*id)) {
+    let is_there = |id: &&String| known.iter().any(|name| CacheMount::has(id, name));
+    if let Some(id) = args.ids.iter().find(|id| !is_there(id)) {
         return Err(unknown(id));
     }
-    let (freed, busy) = store.remove_mounts(&wanted.into_iter().collect())?;
+    let is_wanted = |name: &String| args.all || args.ids.iter().any(|id| CacheMount::has(id, name));
+    let (freed, busy) =
+        store.remove_mounts(&known.iter().filter(|n| is_wanted(n)).cloned().collect())?;
     ui::data(&format!("Total reclaimed space: {}", size(freed)));
     for id in &busy {
         ui::error(&format!("a step uses the cache mount `{id}` now: it stays"));

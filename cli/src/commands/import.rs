@@ -129,7 +129,7 @@ fn open(
         return Ok((Box::new(file), "-".into()));
     }
     if source.starts_with("http://") || source.starts_with("https://") {
-        let file = runtime.block_on(engine.download_file(source))?;
+        let file = runtime.block_on(engine.download_file(source))?.file;
         return Ok((Box::new(file), without_login(source)));
     }
     let file =
@@ -191,6 +191,7 @@ fn config(
         build_args: Default::default(),
         labels: Default::default(),
         platform: platform.clone(),
+        platform_given: true,
         build_platform: Platform::host(),
         contexts: Default::default(),
         context: SourceKind::Context {
@@ -203,7 +204,6 @@ fn config(
         ulimits: Vec::new(),
         shm_size: None,
         allow_insecure: false,
-        epoch: None,
     };
     match runtime.block_on(lower::lower(&request, engine, &Findings::default())) {
         Ok(lowered) => Ok(lowered.config),

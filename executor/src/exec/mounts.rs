@@ -61,8 +61,9 @@ impl Engine {
                     });
                 }
                 MountKind::Cache(cache) => {
+                    let named = self.cache_name(cache, &mount.place, inputs).await?;
                     let held = self
-                        .take_cache(cache, inputs, step, (layers, &op.user))
+                        .take_cache((cache, &named), inputs, step, (layers, &op.user))
                         .await?;
                     let below = if cache.base.is_some() {
                         "/"
@@ -74,7 +75,7 @@ impl Engine {
                         below: PathBuf::from(below.trim_start_matches('/')),
                         recursive: false,
                     };
-                    out.held.push((cache.id.clone(), held));
+                    out.held.push((named, held));
                     out.mounts.push(Mount {
                         target,
                         source,
@@ -185,9 +186,26 @@ impl Engine {
         })
     }
 
-    async fn take_cache(
+    /// The name of a cache among all: what it begins with counts.
+    async fn cache_name(
         &self,
         cache: &CacheMount,
+        place: &str,
+        inputs: &[Solved<Output>],
+    ) -> Result<String> {
+        let base = match cache.base.and_then(|slot| inputs.get(slot)) {
+            Some(input) => {
+                let wanted = file::Wanted::of_path(&cache.source, place);
+                Some(self.path_fingerprint(input, &wanted, false).await?)
+            }
+            None => None,
+        };
+        Ok(cache.name(base))
+    }
+
+    async fn take_cache(
+        &self,
+        (cache, name): (&CacheMount, &str),
         inputs: &[Solved<Output>],
         step: &Step,
         (layers, user): (&[LayerId], &str),
@@ -199,17 +217,17 @@ impl Engine {
         };
         // One that is for this step alone is brought when it is known which one that is.
         if how != MountUse::Private {
-            self.bring_mount(&cache.id, None, step).await?;
+            self.bring_mount(name, None, step).await?;
         }
         let base = match cache.base.and_then(|slot| inputs.get(slot)) {
             Some(input) => Some(self.open(&input.output).await?),
             None => None,
         };
-        let (mut base, id) = (base, &cache.id);
+        let mut base = base;
         let source = cache.source.trim_matches('/');
         let source = (base.is_none() && !source.is_empty()).then(|| PathBuf::from(source));
         loop {
-            let (store, cache) = (self.s.store.clone(), cache.clone());
+            let (store, cache, named) = (self.s.store.clone(), cache.clone(), name.to_owned());
             let own = self.s.own_mounts.clone();
             let (layers, user) = (layers.to_vec(), user.to_owned());
             let (taken, back) = blocking(move || {
@@ -217,28 +235,24 @@ impl Engine {
                     if let Some(tree) = &base {
                         file::copy_all(tree.root(), &cache.source, dir).map_err(store_error)?;
                     }
-                    let (uid, gid) = match (cache.uid, cache.gid, &base) {
-                        (Some(uid), Some(gid), _) => (uid, gid),
-                        (uid, gid, Some(_)) => (uid.unwrap_or(0), gid.unwrap_or(0)),
-                        (uid, gid, None) => {
-                            let own = owner(&store, &layers, &user).map_err(store_error)?;
-                            (uid.unwrap_or(own.0), gid.unwrap_or(own.1))
-                        }
+                    let (uid, gid) = match cache.new_owner() {
+                        Some(owner) => owner,
+                        None => owner(&store, &layers, &user).map_err(store_error)?,
                     };
                     dir.chown(Path::new(""), uid, gid)?;
-                    dir.chmod(Path::new(""), cache.mode)?;
+                    dir.chmod(Path::new(""), cache.new_mode())?;
                     Ok(())
                 };
                 let taken = {
                     let folder = own.as_deref().map(kiln_cache::Scratch::path);
-                    store.try_cache_mount(folder, &cache.id, how, &mut fill)?
+                    store.try_cache_mount(folder, &named, how, &mut fill)?
                 };
                 Ok((taken, base))
             })
             .await?;
             if let Some(taken) = taken {
                 if how == MountUse::Private {
-                    self.bring_mount(id, Some(&taken), step).await?;
+                    self.bring_mount(name, Some(&taken), step).await?;
                 }
                 if let Some(source) = &source {
                     let (at, source) = (taken.path.clone(), source.clone());
@@ -392,7 +406,7 @@ fn hide_ignored(dir: &DirTree, upper: &Path, owner: Option<(u32, u32)>) -> Resul
             };
             let st = root.lstat(Path::new(&path))?;
             if filter.excludes(&path) {
-                if st.is_dir() && filter.may_include_below(&path) {
+                if st.is_dir() && file::anything_below(&root, filter.as_ref(), &path)? {
                     open.push(path);
                     continue;
                 }

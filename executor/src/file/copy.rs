@@ -45,9 +45,9 @@ impl Job<'_> {
         }
     }
 
-    /// The mode of directories that are made on the way to the destination, as BuildKit makes them.
+    /// The mode of directories that are made on the way to the destination.
     fn mode_of_parents(&self) -> u32 {
-        mode_of_parents(self.chmod)
+        ModeChange::on_the_way(self.chmod)
     }
 
     fn is_copied(&self, name: &[u8]) -> bool {
@@ -64,13 +64,6 @@ impl Job<'_> {
     }
 }
 
-/// An octal `--chmod` also gives the mode of directories that are made on the way, as far as a
-/// umask of 022 lets it.
-fn mode_of_parents(chmod: Option<&ModeChange>) -> u32 {
-    let octal = chmod.and_then(|c| u32::from_str_radix(&c.text, 8).ok());
-    octal.map_or(0o755, |mode| mode & 0o755)
-}
-
 /// Copies the matches of one COPY.
 pub(super) fn copy_matches(
     changes: &Changes<'_>,
@@ -82,6 +75,11 @@ pub(super) fn copy_matches(
     let dir = tree.dir();
     let chown = copy.chown.as_deref();
     let owner = target.owner(chown)?;
+    if copy.parents {
+        // As BuildKit: it is there even where nothing is found.
+        let mode = ModeChange::on_the_way(copy.chmod.as_ref());
+        target.make_dirs(&copy.dest, mode, owner)?;
+    }
     let links = Mutex::default();
     let mut job_links = Some(links);
     for one in found {
@@ -115,7 +113,19 @@ fn copy_match(job: &Job<'_>, copy: &Copy, one: &Match, owner: Owner) -> Result<(
     let mut dest = copy.dest.clone();
     if copy.parents {
         dest = format!("{}/{}", dest.trim_end_matches('/'), one.kept);
-        parents_of(job, one, &copy.dest, owner)?;
+        parents_of(job, one, &copy.dest)?;
+        // A directory that is kept by name looks like itself, as one inside of another does.
+        let real = PathBuf::from(job.target.real_path(&dest)?);
+        if one.is_dir
+            && !one.kept.is_empty()
+            && let (Some(parent), Some(name)) = (real.parent(), real.file_name())
+        {
+            let to = Place {
+                path: parent,
+                is_new: false,
+            };
+            return copy_object(job, &from_dir, &from_name, &one.path, to, name);
+        }
     }
     if one.is_dir {
         let st = from_dir.lstat(Path::new(&from_name))?;
@@ -163,21 +173,25 @@ fn copy_match(job: &Job<'_>, copy: &Copy, one: &Match, owner: Owner) -> Result<(
     copy_object(job, &from_dir, &from_name, &one.path, to, name.as_ref())
 }
 
-/// `--parents`: directories on the way look like those of the source.
-fn parents_of(job: &Job<'_>, one: &Match, dest: &str, owner: Owner) -> Result<()> {
-    let kept: Vec<&str> = one.kept.split('/').collect();
-    let all: Vec<&str> = one.path.split('/').collect();
-    let first = all.len().saturating_sub(kept.len());
-    for n in 1..kept.len() {
-        let st = job.source.lstat(Path::new(&all[..first + n].join("/")))?;
-        let at = format!("{}/{}", dest.trim_end_matches('/'), kept[..n].join("/"));
+/// `--parents`: directories on the way look like those of the source. Of one that is there already,
+/// BuildKit changes the mode alone, to that of the source whatever `--chmod` says.
+fn parents_of(job: &Job<'_>, one: &Match, dest: &str) -> Result<()> {
+    for (from, kept) in one.parents() {
+        let from = Path::new(&from);
+        let st = job.source.lstat(from)?;
+        let at = format!("{}/{kept}", dest.trim_end_matches('/'));
         let real = PathBuf::from(job.target.real_path(&at)?);
-        if job.target.lstat(&real)?.is_none() {
-            if let Some(parent) = real.parent() {
-                job.target.directory(parent, 0o755, owner)?;
-            }
-            job.target
-                .directory(&real, job.mode_of(&st), job.owner_of(&st))?;
+        let existed = job.target.lstat(&real)?.is_some();
+        let made = job
+            .target
+            .directory(&real, job.mode_of(&st), job.owner_of(&st))?;
+        if existed {
+            made.chmod(Path::new(""), st.mode)?;
+            continue;
+        }
+        let xattrs = job.source.xattrs(from)?;
+        for (key, value) in xattrs.iter().filter(|(key, _)| job.is_copied(key)) {
+            made.set_xattr(Path::new(""), key, value)?;
         }
     }
     Ok(())
@@ -428,7 +442,7 @@ pub(super) fn write_file(target: &Target<'_>, write: &WriteFile) -> Result<()> {
         (parent.to_owned(), name.to_owned())
     };
     let parent = Path::new(&parent);
-    let dir = target.directory(parent, mode_of_parents(write.chmod.as_ref()), owner)?;
+    let dir = target.directory(parent, ModeChange::on_the_way(write.chmod.as_ref()), owner)?;
     let to = Path::new(&name);
     dir.remove_all(to)?;
     let mode = write

@@ -16,7 +16,8 @@ use kiln_solver::plan::{Action, Copy, File, PathFilter};
 use kiln_solver::ports::{Made, Solved, Step};
 
 pub(crate) use copy::copy_all;
-pub(crate) use select::real_path;
+pub(crate) use select::{anything_below, real_path};
+pub(crate) use unpack::open_archive;
 
 use crate::engine::{Engine, OpenTree};
 use crate::error::{Error, Result, blocking};
@@ -169,6 +170,15 @@ pub(crate) fn fingerprint(
             modes: wanted.modes,
             list: listed.then_some(&list),
         };
+        if wanted.parents {
+            for (path, _) in found.parents() {
+                let st = tree.root().lstat(std::path::Path::new(&path))?;
+                let owner = owners.of(st.uid, st.gid).unwrap_or_default();
+                for number in [st.mode, owner.0, owner.1] {
+                    hasher.update(&number.to_le_bytes());
+                }
+            }
+        }
         let hash = hash_tree(&node, &found.path)?;
         let name = if wanted.parents {
             &found.kept

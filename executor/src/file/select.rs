@@ -2,8 +2,9 @@
 
 use std::path::{Component, Path, PathBuf};
 
+use kiln_solver::lower::nearest;
 use kiln_solver::plan::{Glob, PathFilter, has_wildcard};
-use kiln_sys::{FileKind, RootDir};
+use kiln_sys::{FileKind, RootDir, Stat};
 
 use super::Wanted;
 use crate::engine::OpenTree;
@@ -22,8 +23,24 @@ pub(crate) struct Match {
     pub(crate) is_dir: bool,
 }
 
+impl Match {
+    /// The directories above it whose names `--parents` keeps, from the top: where each is, and the
+    /// path that is kept of it.
+    pub(crate) fn parents(&self) -> impl Iterator<Item = (String, String)> {
+        let kept: Vec<&str> = self.kept.split('/').collect();
+        let all: Vec<&str> = self.path.split('/').collect();
+        let first = all.len().saturating_sub(kept.len());
+        (1..kept.len()).map(move |n| {
+            (
+                all[..(first + n).min(all.len())].join("/"),
+                kept[..n].join("/"),
+            )
+        })
+    }
+}
+
 /// The paths that `source`, one of those that are wanted, means, sorted. A pattern may mean none; a
-/// plain path must exist.
+/// plain path, and what a link that a pattern means leads to, must exist.
 pub(crate) fn select(tree: &OpenTree, wanted: &Wanted, source: &str) -> Result<Vec<Match>> {
     let (root, dir, one_path) = (tree.root(), tree.dir(), wanted.one_path);
     let ignore = dir.and_then(|d| d.ignore.as_deref());
@@ -52,22 +69,80 @@ pub(crate) fn select(tree: &OpenTree, wanted: &Wanted, source: &str) -> Result<V
     }
     let mut out = Vec::new();
     for path in found {
-        let Some(one) = resolve(root, ignore, &path, skipped)? else {
-            if wild {
-                continue;
-            }
-            let is_there = root.try_lstat(Path::new(&path))?.is_some();
-            let file = || dir.and_then(|d| d.ignore_file.clone());
-            return Err(Error::SourceNotFound {
-                path: format!("/{path}"),
-                place: wanted.place.clone(),
-                ignored_by: (is_there && ignore.is_some())
-                    .then(|| file().unwrap_or_else(|| ".dockerignore".into())),
-            });
-        };
-        out.push(one);
+        match resolve(root, ignore, &path, skipped)? {
+            Resolved::Found(one) => out.push(one),
+            Resolved::Ignored if wild => {}
+            missing => return Err(not_found(tree, wanted, &path, &missing)?),
+        }
     }
     Ok(out)
+}
+
+/// Why there is nothing at `path`.
+fn not_found(tree: &OpenTree, wanted: &Wanted, path: &str, missing: &Resolved) -> Result<Error> {
+    let error = |reason: String, hint| Error::SourceNotFound {
+        path: format!("/{path}"),
+        place: wanted.place.clone(),
+        reason,
+        hint,
+    };
+    let dir = tree.dir();
+    let ignore = dir.and_then(|d| d.ignore.as_deref());
+    let file = dir.and_then(|d| d.ignore_file.as_deref());
+    let file = file.unwrap_or(".dockerignore");
+    let left_out = |path: &str| match ignore.and_then(|f| f.rule(path)) {
+        Some(rule) => format!("{file} leaves it out ({rule})"),
+        None => format!("{file} leaves it out"),
+    };
+    Ok(match missing {
+        Resolved::Ignored => error(format!(": {}", left_out(path)), None),
+        Resolved::LinkTo { target, ignored } => error(
+            match ignored {
+                true => format!(": it is a link to `/{target}`, and {}", left_out(target)),
+                false => format!(": it is a link to `/{target}`, which is not there"),
+            },
+            None,
+        ),
+        _ => error(String::new(), near(tree.root(), ignore, path)?),
+    })
+}
+
+/// A path with a name like that at which there is nothing.
+fn near(root: &RootDir, ignore: Option<&dyn PathFilter>, path: &str) -> Result<Option<String>> {
+    let parts: Vec<&str> = path.split('/').collect();
+    for (number, part) in parts.iter().enumerate() {
+        let above = parts.get(..number).unwrap_or_default().join("/");
+        let join = |name: &str| match above.as_str() {
+            "" => name.to_owned(),
+            above => format!("{above}/{name}"),
+        };
+        if real_path(root, &join(part))?.is_some() {
+            continue;
+        }
+        let Some(real) = real_path(root, &above)? else {
+            return Ok(None);
+        };
+        if !root.lstat(Path::new(&real))?.is_dir() {
+            return Ok(Some(format!("`/{above}` is not a directory")));
+        }
+        let entries = root.read_dir(Path::new(&real))?;
+        let names = entries.iter().filter_map(|entry| entry.name.to_str());
+        let kept = |name: &&str| !ignore.is_some_and(|f| f.excludes(&join(name)));
+        let mut names: Vec<&str> = names.filter(kept).collect();
+        names.sort_unstable();
+        let rest = parts.get(number + 1..).unwrap_or_default();
+        let found = nearest(part, &names).map(|name| {
+            let all: Vec<String> = std::iter::once(join(name))
+                .chain(rest.iter().map(ToString::to_string))
+                .collect();
+            all.join("/")
+        });
+        let exists = |path: &String| root.try_lstat(Path::new(path)).is_ok_and(|st| st.is_some());
+        return Ok(found
+            .filter(exists)
+            .map(|path| format!("did you mean `{path}`?")));
+    }
+    Ok(None)
 }
 
 /// Takes the backslash from quoted characters.
@@ -84,33 +159,86 @@ fn unescape(segment: &str) -> String {
     out
 }
 
-/// What is at `path`, if the ignore file leaves anything of it.
+/// What a path turned out to be.
+enum Resolved {
+    /// Something.
+    Found(Match),
+    /// Nothing.
+    Nothing,
+    /// Something that the ignore file leaves out.
+    Ignored,
+    /// A link to a path at which there is nothing, or something that the ignore file leaves out.
+    LinkTo { target: String, ignored: bool },
+}
+
+/// What is at `path`, as far as the ignore file leaves anything of it.
 fn resolve(
     root: &RootDir,
     ignore: Option<&dyn PathFilter>,
     path: &str,
     skipped: usize,
-) -> Result<Option<Match>> {
-    let real = real_path(root, path)?;
-    let Some(real) = real else { return Ok(None) };
-    let Some(st) = root.try_lstat(Path::new(&real))? else {
-        return Ok(None);
+) -> Result<Resolved> {
+    let hidden = |path: &str, is_dir: bool| -> Result<bool> {
+        match ignore {
+            Some(filter) if !path.is_empty() && filter.excludes(path) => {
+                Ok(!is_dir || !anything_below(root, filter, path)?)
+            }
+            _ => Ok(false),
+        }
     };
-    let hidden = |p: &str| {
-        !p.is_empty()
-            && ignore.is_some_and(|f| f.excludes(p) && !(st.is_dir() && f.may_include_below(p)))
+    let (real, exists) = lead(root, path)?;
+    let st = match exists {
+        true => root.try_lstat(Path::new(&real))?,
+        false => None,
     };
-    if hidden(&real) || hidden(path) {
-        return Ok(None);
+    let is_dir = st.as_ref().is_some_and(Stat::is_dir);
+    if root.try_lstat(Path::new(path))?.is_some() && hidden(path, is_dir)? {
+        return Ok(Resolved::Ignored);
+    }
+    let Some(st) = st else {
+        return Ok(match root.try_lstat(Path::new(path))? {
+            Some(_) => Resolved::LinkTo {
+                target: real,
+                ignored: false,
+            },
+            None => Resolved::Nothing,
+        });
+    };
+    if hidden(&real, is_dir)? {
+        return Ok(Resolved::LinkTo {
+            target: real,
+            ignored: true,
+        });
     }
     let name = path.rsplit('/').next().unwrap_or(path).to_owned();
     let kept: Vec<&str> = path.split('/').skip(skipped).collect();
-    Ok(Some(Match {
+    Ok(Resolved::Found(Match {
         path: real,
         name,
         kept: kept.join("/"),
         is_dir: st.is_dir(),
     }))
+}
+
+/// Whether rules that leave the directory `dir` out leave anything below it in. If not, there is no
+/// such directory for the build, as with BuildKit.
+pub(crate) fn anything_below(root: &RootDir, filter: &dyn PathFilter, dir: &str) -> Result<bool> {
+    let mut open = vec![dir.to_owned()];
+    while let Some(at) = open.pop() {
+        if !filter.may_include_below(&at) {
+            continue;
+        }
+        for entry in root.read_dir(Path::new(&at))? {
+            let path = format!("{at}/{}", entry.name.to_string_lossy());
+            if !filter.excludes(&path) {
+                return Ok(true);
+            }
+            if root.lstat(&Path::new(&at).join(&entry.name))?.is_dir() {
+                open.push(path);
+            }
+        }
+    }
+    Ok(false)
 }
 
 /// What is at a step on the way along a path.
@@ -178,14 +306,19 @@ pub(super) fn follow(
 /// The path with every link resolved, the last one too, inside the root; none if it leads to
 /// nothing.
 pub(crate) fn real_path(root: &RootDir, path: &str) -> Result<Option<String>> {
-    let (real, exists) = follow(path, |here| match root.try_lstat(Path::new(here))? {
+    let (real, exists) = lead(root, path)?;
+    Ok(exists.then_some(real))
+}
+
+/// Where a path leads inside the root, and whether anything is there.
+fn lead(root: &RootDir, path: &str) -> Result<(String, bool)> {
+    follow(path, |here| match root.try_lstat(Path::new(here))? {
         None => Ok(Waypoint::Nothing),
         Some(st) if st.kind == FileKind::Symlink => {
             Ok(Waypoint::Link(root.read_link(Path::new(here))?))
         }
         Some(_) => Ok(Waypoint::Other),
-    })?;
-    Ok(exists.then_some(real))
+    })
 }
 
 /// Walks along the segments of a pattern.

@@ -105,7 +105,7 @@ fn rand_suffix() -> u64 {
 }
 
 /// The tar in a file, unpacked from whatever it is compressed with; none if it is no archive.
-fn open_archive(tree: &OpenTree, path: &str) -> Result<Option<Box<dyn Read + Send>>> {
+pub(crate) fn open_archive(tree: &OpenTree, path: &str) -> Result<Option<Box<dyn Read + Send>>> {
     let fd = tree.root().open_read(Path::new(path))?;
     let st = kiln_sys::RootDir::stat_of(&fd)?;
     if !st.is_file() || st.size < 4 {

@@ -30,6 +30,8 @@ struct Checkout {
     /// Where they are.
     path: PathBuf,
     commit: String,
+    /// When the commit was made, in seconds since 1970.
+    time: i64,
     kept: bool,
 }
 
@@ -42,19 +44,26 @@ struct Resolved {
 }
 
 impl Engine {
-    /// Checks a repository out and gives a directory with its files. `.git` stays if `keep_git_dir`
-    /// says so and the whole repository is wanted, not a directory of it.
+    /// Checks a repository out and gives a directory with its files, and the commit's time in seconds
+    /// since 1970. `.git` stays if `keep_git_dir` says so and the whole repository is wanted, not a
+    /// directory of it.
     ///
     /// # Errors
     /// The address is not understood, `git` is missing, or the repository cannot be had.
-    pub async fn git_checkout(&self, address: &str, keep_git_dir: bool) -> Result<Scratch> {
+    pub async fn git_checkout(&self, address: &str, keep_git_dir: bool) -> Result<(Scratch, i64)> {
         let cancel = CancellationToken::new();
         let out = self.checkout(address, keep_git_dir, None, &cancel).await?;
         let own = self.s.store.scratch()?;
         // Only what was asked for, as the root of a directory of its own.
         std::fs::rename(&out.path, own.path()).map_err(|e| Error::io("move checkout", e))?;
         drop(out.scratch);
-        Ok(own)
+        Ok((own, out.time))
+    }
+
+    /// When the commit was made that an address stands for, in seconds since 1970.
+    pub(super) async fn commit_time(&self, address: &str, checksum: Option<&str>) -> Result<i64> {
+        let cancel = CancellationToken::new();
+        Ok(self.checkout(address, false, checksum, &cancel).await?.time)
     }
 
     pub(super) async fn git_source(
@@ -150,6 +159,7 @@ impl Engine {
             scratch,
             path,
             commit: resolved.commit,
+            time,
             kept,
         })
     }

@@ -7,6 +7,7 @@ use kiln_image::{
 };
 use kiln_registry::MemorySink;
 use kiln_solver::key::Identity;
+use kiln_solver::plan::SourceKind;
 use kiln_solver::ports::{Arrival, PortError, ResolvedImage, Resolver};
 
 use crate::engine::Engine;
@@ -329,5 +330,11 @@ impl Resolver for Engine {
             let message = format!("cannot resolve `{reference}`: {}", error.message);
             PortError { message, ..error }.with_hint(UNRESOLVED)
         })
+    }
+
+    async fn changed(&self, source: &SourceKind) -> Result<Option<u64>, PortError> {
+        let time = self.last_change(source).await?;
+        // What was changed before 1970 was changed at its begin, as far as a tar can tell.
+        Ok(time.map(|seconds| seconds.max(0).cast_unsigned()))
     }
 }

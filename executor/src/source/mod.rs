@@ -1,6 +1,8 @@
 //! Sources: images, directories, files from the web, git repositories.
 
 mod archive;
+mod changed;
+mod download;
 mod git;
 mod http;
 mod image;
@@ -18,6 +20,7 @@ use crate::error::{Error, Result};
 use crate::output::{Output, Watch};
 
 pub use archive::Loaded;
+pub use http::WebFile;
 pub use image::{Pulled, UNRESOLVED};
 pub use import::Import;
 

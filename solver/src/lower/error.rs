@@ -33,6 +33,14 @@ impl LowerError {
         }
     }
 
+    pub(super) fn somewhere(message: impl Into<String>, span: Option<Span>) -> Self {
+        Self {
+            message: message.into(),
+            span,
+            help: None,
+        }
+    }
+
     pub(super) fn with_help(mut self, help: Option<impl Into<String>>) -> Self {
         self.help = help.map(Into::into);
         self

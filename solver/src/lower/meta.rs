@@ -10,6 +10,7 @@ use super::flags::{find, flag_error};
 use super::ports::Parts;
 use super::run::{cwd, resolve_path, shell};
 use super::stage::{Build, Place};
+use super::stages;
 use super::state::State;
 use crate::lint;
 use crate::plan::{Action, File, Mkdir, Op};
@@ -98,7 +99,7 @@ impl Build<'_> {
                 instruction: trigger,
             } => {
                 // As BuildKit: a trigger is no step of this image's history.
-                let text = self.trigger_text(instruction, trigger);
+                let text = stages::trigger_text(self.request, instruction, trigger);
                 state.config.config.on_build.push(text);
                 return Ok(());
             }
@@ -116,23 +117,6 @@ impl Build<'_> {
             empty: true,
         });
         Ok(())
-    }
-
-    /// The trigger as it was written, without ONBUILD, with its here-documents.
-    fn trigger_text(&self, instruction: &Instruction, trigger: &Instruction) -> String {
-        let full = instruction.text.trim_start();
-        let rest = full.get("ONBUILD".len()..).map_or("", str::trim);
-        let mut text = if rest.is_empty() {
-            trigger.text.clone()
-        } else {
-            rest.to_owned()
-        };
-        for document in trigger.heredocs() {
-            text.push('\n');
-            text.push_str(self.as_written(document));
-            text.push_str(&document.name);
-        }
-        text
     }
 
     fn command(&self, command: &Command, state: &State) -> Vec<String> {
@@ -174,20 +158,16 @@ impl Build<'_> {
         lint::check_name("ARG", &name, at, self.findings);
         let given = self.request.build_args.get(&name).cloned();
         let default = match &arg.default {
-            // Nothing comes of a default that is not used.
-            Some(text) if given.is_some() => Some(self.unchecked_word(text, state)?),
-            Some(text) => Some(self.word(text, state)?),
-            None => None,
+            // Nothing comes of a default that is not used, not even a failure.
+            Some(text) if given.is_none() => Some(self.word(text, state)?),
+            _ => None,
         };
         self.used_args.insert(name.clone());
         let own = given.or(default);
         self.take_in_arg(place, instruction, arg, &name, own.as_deref());
         let global = self.globals.declared.get(&name).cloned().flatten();
         let predefined = self.globals.predefined.get(&name).cloned();
-        let epoch = (name == "SOURCE_DATE_EPOCH")
-            .then(|| self.request.epoch.map(|e| e.to_string()))
-            .flatten();
-        let value = own.or(global).or(epoch).or(predefined);
+        let value = own.or(global).or(predefined);
         let shown = value
             .as_ref()
             .map_or_else(|| name.clone(), |v| format!("{name}={v}"));
@@ -249,7 +229,7 @@ impl Build<'_> {
         let op = Op::File(File {
             actions: vec![Action::Mkdir(mkdir)],
             on_base: state.tip.is_some(),
-            epoch: self.request.epoch,
+            epoch: self.epoch,
         });
         state.tip = Some(self.add(place, instruction, op, state.tip.into_iter().collect()));
         state.add_layer(created_by);

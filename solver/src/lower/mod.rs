@@ -5,6 +5,7 @@
 //! vertices, all others fold into the image config.
 
 mod args;
+mod epoch;
 mod error;
 mod flags;
 mod meta;
@@ -27,6 +28,7 @@ use kiln_parser::{Dockerfile, LineIndex, Span};
 
 pub use args::PROXY_ARGS;
 pub use error::{LowerError, LowerWarning};
+pub use kiln_parser::nearest;
 pub use no_cache::{NoCache, StepChoice};
 pub use outline::{Outline, OutlineArg, OutlineMount};
 pub use targets::{Target, targets};
@@ -61,6 +63,8 @@ pub struct Request<'a> {
     pub labels: BTreeMap<String, String>,
     /// Platform of the result.
     pub platform: Platform,
+    /// The platform was asked for: the result is for it, whatever its base is for.
+    pub platform_given: bool,
     /// Platform of this machine.
     pub build_platform: Platform,
     /// Contexts by name, the main one not among them.
@@ -82,8 +86,6 @@ pub struct Request<'a> {
     pub shm_size: Option<u64>,
     /// `--allow security.insecure` was given.
     pub allow_insecure: bool,
-    /// `SOURCE_DATE_EPOCH` in seconds.
-    pub epoch: Option<u64>,
 }
 
 /// One line of the history to come.
@@ -116,6 +118,8 @@ pub struct Lowered {
     pub skipped: Vec<(String, Lines)>,
     /// What a person should know.
     pub warnings: Vec<LowerWarning>,
+    /// `SOURCE_DATE_EPOCH` in seconds.
+    pub epoch: Option<u64>,
 }
 
 /// Lowers `request`. Checks that need what is known meanwhile report to `findings`, also when
@@ -129,12 +133,20 @@ pub async fn lower(
     findings: &Findings,
 ) -> Result<Lowered, LowerError> {
     let lines = LineIndex::new(request.source);
-    let globals = args::Globals::collect(request, &request.build_args)?;
+    let mut globals = args::Globals::collect(request, &request.build_args)?;
+    let epoch = epoch::resolve(request, &globals, resolver).await?;
+    // From here on its name stands for the number.
+    let settled = epoch::settle(request, &mut globals, epoch);
+    let request = settled.as_ref().unwrap_or(request);
     let mut found = stages::split(request, &globals, findings)?;
     let target = stages::target(&found, request)?;
     let mut images: BTreeMap<(String, String), ResolvedImage> = BTreeMap::new();
     let needed = loop {
         let needed = stages::reachable(&found, target, request)?;
+        // Triggers may need further stages and images.
+        if stages::add_triggers(&mut found, &needed.stages, &images, request)? {
+            continue;
+        }
         let missing: Vec<(String, Platform)> = needed
             .images
             .iter()
@@ -154,11 +166,10 @@ pub async fn lower(
             let image = image.map_err(|e| stages::unresolved(&found, &reference, e))?;
             images.insert((reference, platform.to_string()), image);
         }
-        // Triggers of a base image may need further stages and images.
-        stages::add_triggers(&mut found, &images, request)?;
     };
     stages::check_platforms(&found, &images, findings);
     let mut build = stage::Build::new(request, &globals, &lines, images, findings);
+    build.epoch = epoch;
     for index in 0..found.len() {
         if needed.stages.contains(&index) {
             build.stage(&found, index)?;

@@ -3,6 +3,7 @@
 use kiln_parser::flags::{MountSpec, MountType, Sharing as SpecSharing, parse_device, parse_mount};
 use kiln_parser::{Command, Form, Heredoc, Instruction, Lookup as _, Text};
 
+use super::Request;
 use super::args::PROXY_ARGS;
 use super::error::LowerError;
 use super::flags::flag_error;
@@ -37,32 +38,30 @@ fn lone_heredoc(command: &Command) -> Option<&Heredoc> {
     }
 }
 
-impl Build<'_> {
-    /// The lines of a here-document with the tabs that `<<-` takes away. In the trigger of a base
-    /// image, whose text is not the Dockerfile's, without them.
-    pub(super) fn as_written<'d>(&'d self, document: &'d Heredoc) -> &'d str {
-        let span = document.content.span;
-        let written = self.request.source.get(span.start..span.end);
-        let without_tabs = |text: &str| -> String {
-            let lines = text.split_inclusive('\n');
-            lines.map(|line| line.trim_start_matches('\t')).collect()
-        };
-        match written {
-            Some(written)
-                if document.strip_tabs && without_tabs(written) == document.content.value =>
-            {
-                written
-            }
-            _ => &document.content.value,
+/// The lines of a here-document with the tabs that `<<-` takes away. In the trigger of a base
+/// image, whose text is not the Dockerfile's, without them.
+pub(super) fn as_written<'d>(request: &Request<'d>, document: &'d Heredoc) -> &'d str {
+    let span = document.content.span;
+    let written = request.source.get(span.start..span.end);
+    let without_tabs = |text: &str| -> String {
+        let lines = text.split_inclusive('\n');
+        lines.map(|line| line.trim_start_matches('\t')).collect()
+    };
+    match written {
+        Some(written) if document.strip_tabs && without_tabs(written) == document.content.value => {
+            written
         }
+        _ => &document.content.value,
     }
+}
 
+impl Build<'_> {
     /// The text that a shell gets for a command with here-documents.
     fn shell_text(&self, command: &Text, heredocs: &[Heredoc]) -> String {
         let mut text = command.value.clone();
         for doc in heredocs {
             text.push('\n');
-            text.push_str(self.as_written(doc));
+            text.push_str(as_written(self.request, doc));
             text.push_str(&doc.name);
         }
         text
@@ -84,7 +83,7 @@ impl Build<'_> {
             Form::Exec(_) => 0,
         };
         let argv = match (&command.form, lone_heredoc(command)) {
-            (_, Some(doc)) if self.as_written(doc).starts_with("#!") => {
+            (_, Some(doc)) if doc.content.value.starts_with("#!") => {
                 // The shell executes the script, by the interpreter that it names.
                 let target = format!("/dev/pipes/{}", doc.name);
                 let script = self.script_vertex(place, instruction, doc);
@@ -165,7 +164,7 @@ impl Build<'_> {
             shm_size: self.request.shm_size,
             platform: BuildPlatform(state.platform.clone()),
             on_base: state.tip.is_some(),
-            epoch: self.request.epoch,
+            epoch: self.epoch,
         };
         let line = created_by(state, &argv);
         state.tip = Some(self.add_as(place, instruction, origin, Op::Exec(exec), inputs));
@@ -211,13 +210,15 @@ impl Build<'_> {
         inputs: &mut Vec<VertexId>,
     ) -> Result<ExecMount, LowerError> {
         let absolute = |path: &str| resolve_path(&cwd(state), path);
-        let needs_target = || {
-            LowerError::new("the mount has no target", value.span)
-                .with_help(Some("add target=/path"))
+        // Secrets and agents have places of their own; all others are at the working directory.
+        let target = match (spec.target.as_deref(), spec.kind) {
+            (None, MountType::Secret | MountType::Ssh) => None,
+            (path, _) => Some(absolute(path.unwrap_or_default())),
         };
-        let target = spec.target.as_deref().map(absolute);
         if target.as_deref() == Some("/") {
-            return Err(LowerError::new("a mount cannot be at `/`", value.span));
+            let help = "add target=/path, or a WORKDIR above";
+            let failed = LowerError::new("a mount cannot be at `/`", value.span);
+            return Err(failed.with_help(spec.target.is_none().then_some(help)));
         }
         let mut slot = |vertex: Option<VertexId>| {
             vertex.map(|v| {
@@ -242,10 +243,10 @@ impl Build<'_> {
                     Some(from) => self.vertex_of_from(from, place, value.span)?,
                     None => None,
                 };
-                let target = target.clone().ok_or_else(needs_target)?;
                 let namespace = self.request.build_args.get("BUILDKIT_CACHE_MOUNT_NS");
                 // The target as it is written, as in BuildKit.
-                let id = spec.id.clone().or(spec.target.clone()).unwrap_or(target);
+                let written = || clean_path(spec.target.as_deref().unwrap_or_default());
+                let id = spec.id.clone().unwrap_or_else(written);
                 MountKind::Cache(CacheMount {
                     id: namespace.map_or(id.clone(), |ns| format!("{ns}/{id}")),
                     sharing: match spec.sharing {
@@ -255,7 +256,7 @@ impl Build<'_> {
                     },
                     base: slot(vertex),
                     source: spec.source.clone().unwrap_or_else(|| "/".into()),
-                    mode: spec.mode.unwrap_or(0o755),
+                    mode: spec.mode,
                     uid: spec.uid,
                     gid: spec.gid,
                     read_only: spec.readonly == Some(true),
@@ -299,8 +300,7 @@ impl Build<'_> {
             MountKind::Secret(secret) if target.is_none() => {
                 format!("/run/secrets/{}", base_name(&secret.id))
             }
-            MountKind::Ssh(_) => target.unwrap_or_default(),
-            _ => target.ok_or_else(needs_target)?,
+            _ => target.unwrap_or_default(),
         };
         Ok(ExecMount {
             target,
@@ -345,6 +345,25 @@ pub(super) fn resolve_path(base: &str, path: &str) -> String {
         }
     }
     format!("/{}", parts.join("/"))
+}
+
+/// `path` without superfluous dots and slashes, and relative if it was so: `.` where nothing is left.
+fn clean_path(path: &str) -> String {
+    let mut parts: Vec<&str> = Vec::new();
+    let absolute = path.starts_with('/');
+    for part in path.split('/') {
+        match part {
+            "" | "." => {}
+            ".." if parts.last().is_some_and(|last| *last != "..") => drop(parts.pop()),
+            ".." if absolute => {}
+            part => parts.push(part),
+        }
+    }
+    match (absolute, parts.is_empty()) {
+        (true, _) => format!("/{}", parts.join("/")),
+        (false, true) => ".".into(),
+        (false, false) => parts.join("/"),
+    }
 }
 
 /// The line of the history, with the arguments that the command saw, as BuildKit writes it.

@@ -9,6 +9,7 @@ use kiln_parser::{
 };
 
 use super::args::{BUILTIN_ARGS, Globals, PROXY_ARGS};
+use super::epoch;
 use super::error::{LowerError, LowerWarning};
 use super::outline::Intake;
 use super::stages::{self, Base, Stage};
@@ -43,6 +44,8 @@ pub(super) struct Build<'a> {
     pub(super) skipped: Vec<(String, Lines)>,
     /// Which of the steps that were named for running again are there.
     pub(super) reruns: BTreeSet<usize>,
+    /// `SOURCE_DATE_EPOCH` in seconds.
+    pub(super) epoch: Option<u64>,
 }
 
 /// Where an instruction stands: its stage and number.
@@ -75,6 +78,7 @@ impl<'a> Build<'a> {
             intake: BTreeMap::new(),
             skipped: Vec::new(),
             reruns: BTreeSet::new(),
+            epoch: None,
         }
     }
 
@@ -87,13 +91,6 @@ impl<'a> Build<'a> {
         let expanded = expand_word(&text.value, self.escape(), state)
             .map_err(|e| LowerError::expand(&e, text.span))?;
         self.check_variables(text, &expanded, state);
-        Ok(expanded.text)
-    }
-
-    /// Expands a word that may not count, and whose variables are not checked.
-    pub(super) fn unchecked_word(&self, text: &Text, state: &State) -> Result<String, LowerError> {
-        let expanded = expand_word(&text.value, self.escape(), state)
-            .map_err(|e| LowerError::expand(&e, text.span))?;
         Ok(expanded.text)
     }
 
@@ -213,17 +210,7 @@ impl<'a> Build<'a> {
 
     pub(super) fn stage(&mut self, stages: &[Stage], index: usize) -> Result<(), LowerError> {
         let stage = &stages[index];
-        let mut body = stage.body.clone();
-        let mut triggers = stage.triggers;
-        if let Base::Stage(base) = stage.base
-            && let Some(base) = self.states.get(&base)
-        {
-            // A stage's own triggers fire in the stages that start from it.
-            let own = &base.config.config.on_build;
-            let own = stages::triggers(own, self.request, stage.from.span)?;
-            triggers += own.len();
-            body.splice(0..0, own);
-        }
+        let body = &stage.body;
         self.take_in_from(stage, index);
         let steps = body.iter().filter(|i| makes_layer(&i.kind)).count();
         let mut place = Place {
@@ -240,7 +227,7 @@ impl<'a> Build<'a> {
             }
             state.spot = Spot {
                 about: instruction.span,
-                trigger: number < triggers,
+                trigger: number < stage.triggers,
             };
             let shell = !state.config.config.shell.is_empty();
             let (spot, findings) = (state.spot, self.findings);
@@ -321,7 +308,7 @@ impl<'a> Build<'a> {
         let file = File {
             actions: vec![Action::Copy(copy)],
             on_base: false,
-            epoch: self.request.epoch,
+            epoch: self.epoch,
         };
         let place = Place { number: 1, ..place };
         self.add(place, &stage.from, Op::File(file), vec![tree])
@@ -454,7 +441,7 @@ impl<'a> Build<'a> {
                 || self.globals.predefined.contains_key(name)
                 || PROXY_ARGS.contains(&name.as_str())
                 || BUILTIN_ARGS.contains(&name.as_str())
-                || name == "SOURCE_DATE_EPOCH";
+                || name == epoch::NAME;
             if !known {
                 self.warnings.push(LowerWarning {
                     message: format!("build argument `{name}` was given and nothing uses it"),
@@ -463,6 +450,9 @@ impl<'a> Build<'a> {
             }
         }
         let mut config = state.config;
+        if self.request.platform_given {
+            config.set_platform(&self.request.platform);
+        }
         config.rootfs.diff_ids.clear();
         config.history = state
             .base
@@ -478,6 +468,7 @@ impl<'a> Build<'a> {
             outline,
             skipped: self.skipped,
             warnings: self.warnings,
+            epoch: self.epoch,
         })
     }
 }

@@ -10,10 +10,14 @@ use kiln_parser::{
 
 use super::args::Globals;
 use super::error::LowerError;
+use super::run::as_written;
 use super::{NamedContext, Request};
 use crate::lint::from::{FromWords, check_base_platform};
 use crate::lint::{At, Findings};
 use crate::ports::{PortError, ResolvedImage};
+
+/// The name of the empty image.
+pub(super) const SCRATCH: &str = "scratch";
 
 /// What a stage starts from.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -85,7 +89,11 @@ pub(super) fn split(
                     .with_help(Some(help)));
                 }
                 let base = base_of(&text, &stages, request);
-                let platform = platform_of(instruction, request, globals, &from, findings)?;
+                let mut platform = platform_of(instruction, request, globals, &from, findings)?;
+                // As BuildKit: nothing is for any platform, so that it is for that of the build.
+                if text == SCRATCH && base == Base::Scratch {
+                    platform = request.platform.clone();
+                }
                 stages.push(Stage {
                     name,
                     base,
@@ -120,7 +128,7 @@ fn base_of(text: &str, stages: &[Stage], request: &Request<'_>) -> Base {
     {
         return Base::Stage(index);
     }
-    if text == "scratch" {
+    if text == SCRATCH {
         return Base::Scratch;
     }
     Base::Image(text.to_owned())
@@ -128,16 +136,20 @@ fn base_of(text: &str, stages: &[Stage], request: &Request<'_>) -> Base {
 
 fn context_of(text: &str, request: &Request<'_>) -> Option<Base> {
     Some(match named_context(text, request)? {
+        (_, NamedContext::Image(reference)) if reference == SCRATCH => Base::Scratch,
         (_, NamedContext::Image(reference)) => Base::Image(reference.clone()),
         (name, NamedContext::Source(_)) => Base::Context(name.clone()),
     })
 }
 
 /// A context of this name; names of images are compared in their canonical form too.
-fn named_context<'a>(
+pub(super) fn named_context<'a>(
     text: &str,
     request: &'a Request<'_>,
 ) -> Option<(&'a String, &'a NamedContext)> {
+    if text.eq_ignore_ascii_case(SCRATCH) {
+        return None;
+    }
     let canonical = |s: &str| kiln_image::Reference::parse(s).ok().map(|r| r.to_string());
     request.contexts.iter().find(|(name, _)| {
         name.eq_ignore_ascii_case(text)
@@ -213,6 +225,13 @@ pub(super) fn from_of(
     request: &Request<'_>,
     span: Span,
 ) -> Result<Base, LowerError> {
+    if text.contains('$') {
+        let help = format!(
+            "start a stage from it, `FROM {text} AS files` with its arguments before the first FROM, \
+             and write from=files"
+        );
+        return Err(LowerError::new("`from` takes no variables", span).with_help(Some(help)));
+    }
     if let Some(context) = context_of(text, request) {
         return Ok(context);
     }
@@ -359,32 +378,74 @@ fn froms(instruction: &Instruction) -> Vec<(String, Span)> {
     out
 }
 
-/// Puts the ONBUILD triggers of base images in front of the stages that start from them.
+/// Puts the ONBUILD triggers of bases in front of the `needed` stages that start from them, as far
+/// as the bases are known. Returns whether there were any.
 pub(super) fn add_triggers(
     stages: &mut [Stage],
+    needed: &BTreeSet<usize>,
     images: &BTreeMap<(String, String), ResolvedImage>,
     request: &Request<'_>,
-) -> Result<(), LowerError> {
-    for stage in stages.iter_mut() {
-        let Base::Image(reference) = &stage.base else {
+) -> Result<bool, LowerError> {
+    let mut any = false;
+    for index in needed {
+        let Some(stage) = stages.get(*index).filter(|stage| !stage.triggers_added) else {
             continue;
         };
-        let Some(image) = images.get(&(reference.clone(), stage.platform.to_string())) else {
-            continue;
+        let texts = match &stage.base {
+            Base::Image(reference) => {
+                let key = (reference.clone(), stage.platform.to_string());
+                let Some(image) = images.get(&key) else {
+                    continue;
+                };
+                image.config.config.on_build.clone()
+            }
+            // The triggers of that stage's own base fire in it and go no further.
+            Base::Stage(base) => stages.get(*base).map_or_else(Vec::new, |base| {
+                let own = base.own().iter();
+                own.filter_map(|instruction| match &instruction.kind {
+                    Kind::Onbuild {
+                        instruction: trigger,
+                    } => Some(trigger_text(request, instruction, trigger)),
+                    _ => None,
+                })
+                .collect()
+            }),
+            Base::Scratch | Base::Context(_) => Vec::new(),
         };
-        if std::mem::replace(&mut stage.triggers_added, true) {
-            continue;
+        let triggers = triggers(&texts, request, stage.from.span)?;
+        any |= !triggers.is_empty();
+        if let Some(stage) = stages.get_mut(*index) {
+            stage.triggers_added = true;
+            stage.triggers = triggers.len();
+            stage.body.splice(0..0, triggers);
         }
-        let span = stage.from.span;
-        let triggers = triggers(&image.config.config.on_build, request, span)?;
-        stage.triggers = triggers.len();
-        stage.body.splice(0..0, triggers);
     }
-    Ok(())
+    Ok(any)
+}
+
+/// A trigger as it was written, without ONBUILD, with its here-documents.
+pub(super) fn trigger_text(
+    request: &Request<'_>,
+    instruction: &Instruction,
+    trigger: &Instruction,
+) -> String {
+    let full = instruction.text.trim_start();
+    let rest = full.get("ONBUILD".len()..).map_or("", str::trim);
+    let mut text = if rest.is_empty() {
+        trigger.text.clone()
+    } else {
+        rest.to_owned()
+    };
+    for document in trigger.heredocs() {
+        text.push('\n');
+        text.push_str(as_written(request, document));
+        text.push_str(&document.name);
+    }
+    text
 }
 
 /// ONBUILD triggers as instructions at the place of a FROM.
-pub(super) fn triggers(
+fn triggers(
     texts: &[String],
     request: &Request<'_>,
     span: Span,

@@ -26,6 +26,16 @@ impl Resolver for Images {
             config,
         })
     }
+
+    async fn changed(&self, source: &SourceKind) -> Result<Option<u64>, PortError> {
+        match source {
+            SourceKind::Context { name } if name == "local" => Ok(None),
+            SourceKind::Context { .. } => Ok(Some(1)),
+            SourceKind::Http { url, .. } => Ok(url.rsplit('/').next().and_then(|n| n.parse().ok())),
+            SourceKind::Git { .. } => Ok(Some(7)),
+            SourceKind::Image { .. } => Err(PortError::new("an image has no time")),
+        }
+    }
 }
 
 fn build(text: &str, change: impl FnOnce(&mut Request<'_>)) -> Result<Lowered, LowerError> {
@@ -40,6 +50,7 @@ fn build(text: &str, change: impl FnOnce(&mut Request<'_>)) -> Result<Lowered, L
         build_args: BTreeMap::new(),
         labels: BTreeMap::new(),
         platform: platform.clone(),
+        platform_given: false,
         build_platform: platform,
         contexts: BTreeMap::new(),
         context: SourceKind::Context {
@@ -52,7 +63,6 @@ fn build(text: &str, change: impl FnOnce(&mut Request<'_>)) -> Result<Lowered, L
         ulimits: vec![],
         shm_size: None,
         allow_insecure: false,
-        epoch: None,
     };
     change(&mut request);
     tokio::runtime::Builder::new_current_thread()
@@ -224,7 +234,14 @@ fn what_makes_no_sense_is_an_error_at_its_place() {
             "FROM base\nRUN --network=moon x\n",
             "unsupported network `moon`",
         ),
-        ("FROM base\nRUN --mount=type=tmpfs x\n", "no target"),
+        (
+            "FROM base\nRUN --mount=type=tmpfs x\n",
+            "a mount cannot be at `/`",
+        ),
+        (
+            "FROM base\nCOPY --from=$X /x /\n",
+            "`from` takes no variables",
+        ),
         ("FROM base\nEXPOSE http\n", "is no port"),
         ("FROM base\nSTOPSIGNAL SIGNOPE\n", "is no signal"),
         (
@@ -382,4 +399,129 @@ fn stages_that_are_not_needed_are_lowered_when_asked() {
     let text = "FROM nope AS a\nFROM base\n";
     assert!(build(text, |_| {}).is_ok());
     assert!(build(text, |r| r.every_stage = true).is_err());
+}
+
+#[test]
+fn the_epoch_is_a_number_or_what_was_last_changed_then() {
+    let plain = "FROM base\nARG SOURCE_DATE_EPOCH\nRUN x\n";
+    let stage = "FROM scratch AS Time\nARG V=5\nADD https://h/$V /\nFROM base\nARG SOURCE_DATE_EPOCH\nRUN x\n";
+    let default = |value: &str, text: &str| format!("ARG SOURCE_DATE_EPOCH={value}\n{text}");
+    let git =
+        "FROM scratch AS src\nADD --checksum=0123456 https://h/r.git#v1 /\nFROM base\nRUN x\n";
+    type Want = Result<Option<u64>, &'static str>;
+    let cases: Vec<(String, Option<&str>, Want)> = vec![
+        (plain.into(), None, Ok(None)),
+        (plain.into(), Some(""), Ok(None)),
+        (plain.into(), Some("0"), Ok(Some(0))),
+        (plain.into(), Some("12"), Ok(Some(12))),
+        (plain.into(), Some("context"), Ok(Some(1))),
+        (plain.into(), Some("named"), Ok(Some(1))),
+        (plain.into(), Some("image"), Ok(None)),
+        (plain.into(), Some("nowhere"), Ok(None)),
+        (default("3", plain), None, Ok(Some(3))),
+        (default("3", plain), Some("4"), Ok(Some(4))),
+        (default("3", plain), Some(""), Ok(None)),
+        (default("context", plain), None, Ok(Some(1))),
+        (stage.into(), Some("time"), Ok(Some(5))),
+        (default("TIME", stage), None, Ok(Some(5))),
+        (git.into(), Some("src"), Ok(Some(7))),
+        // Only what stands before the first stage is a default.
+        (
+            "FROM base\nARG SOURCE_DATE_EPOCH=3\nRUN x\n".into(),
+            None,
+            Ok(None),
+        ),
+        (
+            plain.into(),
+            Some("-1"),
+            Err("`-1` is no number of seconds, no context and no stage"),
+        ),
+        (
+            plain.into(),
+            Some("+1"),
+            Err("`+1` is no number of seconds"),
+        ),
+        (
+            plain.into(),
+            Some("1.5"),
+            Err("`1.5` is no number of seconds"),
+        ),
+        (
+            plain.into(),
+            Some("yesterday"),
+            Err("`yesterday` is no number of seconds"),
+        ),
+        (
+            plain.into(),
+            Some("99999999999999"),
+            Err("later than the year 9999"),
+        ),
+        (
+            default("tiem", stage),
+            None,
+            Err("`tiem` is no number of seconds"),
+        ),
+        (
+            "FROM base AS s\nADD https://h/5 /\n".into(),
+            Some("s"),
+            Err("the stage `s`, which does not start from `scratch`"),
+        ),
+        (
+            "FROM scratch AS s\n".into(),
+            Some("s"),
+            Err("which has no ADD"),
+        ),
+        (
+            "FROM scratch AS s\nADD f /\n".into(),
+            Some("s"),
+            Err("whose ADD has no address"),
+        ),
+        (
+            "FROM scratch AS s\nADD https://h/5 https://h/6 /x/\n".into(),
+            Some("s"),
+            Err("whose ADD has no address"),
+        ),
+        (
+            "FROM scratch AS s\nADD https://h/5 /\nENV A=1\n".into(),
+            Some("s"),
+            Err("which has more than an ADD: ENV"),
+        ),
+    ];
+    for (text, given, want) in cases {
+        let lowered = build(&text, |r| {
+            let named =
+                |name: &str| NamedContext::Source(SourceKind::Context { name: name.into() });
+            r.contexts = [
+                ("named".to_owned(), named("named")),
+                ("nowhere".to_owned(), named("local")),
+                ("image".to_owned(), NamedContext::Image("base".into())),
+            ]
+            .into();
+            let given = given.map(|given| ("SOURCE_DATE_EPOCH".to_owned(), given.to_owned()));
+            r.build_args.extend(given);
+        });
+        match (lowered, want) {
+            (Ok(lowered), Ok(want)) => {
+                assert_eq!(lowered.epoch, want, "{given:?} {text}");
+                let step = lowered.plan.vertex(lowered.target.unwrap());
+                let Op::Exec(exec) = &step.op else { continue };
+                assert_eq!(exec.epoch, want, "{given:?} {text}");
+                if text.contains("ARG SOURCE_DATE_EPOCH\n") {
+                    let seen = exec
+                        .env
+                        .iter()
+                        .find(|(name, _)| name == "SOURCE_DATE_EPOCH");
+                    let seen = seen.map(|(_, value)| value.clone());
+                    assert_eq!(seen, want.map(|w| w.to_string()), "{given:?} {text}");
+                }
+            }
+            (Err(error), Err(want)) => {
+                assert!(error.message.contains(want), "{given:?} {text}: {error}");
+            }
+            (found, want) => panic!(
+                "{given:?} {text}: {want:?}, and it is {:?}",
+                found.map(|l| l.epoch)
+            ),
+        }
+    }
 }

@@ -76,7 +76,7 @@ impl Manner {
         }
         Ok(Action::Mkdir(Mkdir {
             path: self.dest.clone(),
-            mode: 0o755,
+            mode: ModeChange::on_the_way(self.chmod.as_ref()),
             chown: self.chown.clone(),
         }))
     }
@@ -194,7 +194,7 @@ impl Build<'_> {
         let file = File {
             actions,
             on_base: state.tip.is_some(),
-            epoch: self.request.epoch,
+            epoch: self.epoch,
         };
         // Names of users are those of what is below.
         let is_number = |c: &String| c.bytes().all(|b| b.is_ascii_digit() || b == b':');
@@ -391,7 +391,7 @@ impl Build<'_> {
         let op = Op::File(File {
             actions: vec![Action::Write(write)],
             on_base: false,
-            epoch: self.request.epoch,
+            epoch: self.epoch,
         });
         let lines = self.lines_of(instruction.span);
         let ignore_cache = self.ignore_cache(place, Some(lines));
@@ -418,13 +418,13 @@ impl Build<'_> {
 }
 
 #[derive(Clone, Copy)]
-enum Remote {
+pub(super) enum Remote {
     Http,
     Git,
 }
 
 /// What kind of address a source of ADD is.
-fn remote_kind(word: &str, is_add: bool) -> Option<Remote> {
+pub(super) fn remote_kind(word: &str, is_add: bool) -> Option<Remote> {
     if !is_add {
         return None;
     }
@@ -450,6 +450,7 @@ fn file_name(address: &str) -> String {
     // What would be no name stays as it is written.
     let plain = plain.ok().filter(|p| !p.contains('\0'));
     let path = plain.as_deref().unwrap_or(path);
+    let path = path.trim_end_matches('/');
     path.rsplit('/').next().unwrap_or_default().to_owned()
 }
 

@@ -1,7 +1,7 @@
 //! The op that runs a command.
 
 use super::BuildPlatform;
-use crate::key::{ContentKey, Encoder, content_key};
+use crate::key::{ContentKey, Encoder, Fingerprint, content_key};
 
 macro_rules! plain_enum {
     ($(#[$meta:meta])* $name:ident { $($(#[$vmeta:meta])* $variant:ident = $number:literal),* $(,)? }) => {
@@ -195,9 +195,10 @@ pub struct CacheMount {
     pub base: Option<usize>,
     /// Path inside the input or the cache.
     pub source: String,
-    /// Mode of a new one.
-    pub mode: u32,
-    /// Owner of a new one; none is the user of the step, or root if `base` fills it.
+    /// Mode of a new one; none is 0755.
+    pub mode: Option<u32>,
+    /// Owner of a new one. If neither owner nor group is given, it is the user of the step, or root
+    /// where `base` fills it; one that is not given beside the other is root.
     pub uid: Option<u32>,
     /// Group of a new one, likewise.
     pub gid: Option<u32>,
@@ -214,6 +215,65 @@ content_key!(CacheMount {
     gid,
     read_only
 });
+
+/// What stands before the content that a cache began with, in its name.
+const FROM: &str = "#from=";
+
+/// The mode of a new cache.
+const CACHE_MODE: u32 = 0o755;
+
+impl CacheMount {
+    /// The mode of a new one.
+    pub fn new_mode(&self) -> u32 {
+        self.mode.unwrap_or(CACHE_MODE)
+    }
+
+    /// Owner and group of a new one, if they are not the step's.
+    pub fn new_owner(&self) -> Option<(u32, u32)> {
+        let given = self.uid.is_some() || self.gid.is_some() || self.base.is_some();
+        given.then(|| (self.uid.unwrap_or(0), self.gid.unwrap_or(0)))
+    }
+
+    /// The name of the directory among all of the store. As with BuildKit, one id stands for
+    /// several: one for each mode and owner, and for each content that new ones begin with, which
+    /// is that of `base`.
+    pub fn name(&self, base: Option<Fingerprint>) -> String {
+        let mut name = self.id.clone();
+        let is_root = self.source.trim_matches('/').is_empty();
+        if is_root && (self.mode, self.uid, self.gid) != (None, None, None) {
+            let owner = self
+                .new_owner()
+                .map(|(uid, gid)| format!("uid={uid},gid={gid},"));
+            let owner = owner.unwrap_or_default();
+            name.push_str(&format!("#{owner}mode=0{:o}", self.new_mode()));
+        }
+        if let Some(base) = base {
+            let digits = base.to_hex();
+            name.push_str(&format!("{FROM}{}", digits.get(..16).unwrap_or(&digits)));
+        }
+        name
+    }
+
+    /// Whether `there` may be the directory of this mount, whose `name` without `base` is this.
+    pub fn may_be(&self, name: &str, there: &str) -> bool {
+        there
+            .strip_prefix(name)
+            .is_some_and(|rest| match self.base {
+                Some(_) => rest.starts_with(FROM),
+                None => rest.is_empty(),
+            })
+    }
+
+    /// Whether a directory with this name is one of those that the id stands for.
+    pub fn has(id: &str, name: &str) -> bool {
+        name.strip_prefix(id).is_some_and(|rest| {
+            rest.is_empty()
+                || ["#uid=", "#mode=", FROM]
+                    .iter()
+                    .any(|p| rest.starts_with(p))
+        })
+    }
+}
 
 /// A secret; its value is never part of a key.
 #[derive(Clone, Debug)]

@@ -49,6 +49,12 @@ pub trait PathFilter: Send + Sync + std::fmt::Debug {
     fn may_include_below(&self, dir: &str) -> bool;
     /// The patterns, for keys.
     fn patterns(&self) -> Vec<String>;
+    /// The rule that leaves `path` out, in words for messages, if there is more to say of it than
+    /// that it does.
+    fn rule(&self, path: &str) -> Option<String> {
+        let _ = path;
+        None
+    }
 }
 
 impl ContentKey for Arc<dyn PathFilter> {
@@ -67,6 +73,19 @@ pub struct ModeChange {
     pub text: String,
     /// The function.
     pub apply: Arc<ModeFunction>,
+}
+
+/// The mode of directories that are made on the way to something.
+const MODE_ON_THE_WAY: u32 = 0o755;
+
+impl ModeChange {
+    /// The mode of directories that are made on the way to what a change is for: an octal one counts
+    /// for them as well, without what is beyond permission bits, and whatever the umask, as with
+    /// BuildKit.
+    pub fn on_the_way(change: Option<&Self>) -> u32 {
+        let octal = change.and_then(|c| u32::from_str_radix(&c.text, 8).ok());
+        octal.map_or(MODE_ON_THE_WAY, |mode| mode & 0o777)
+    }
 }
 
 impl std::fmt::Debug for ModeChange {

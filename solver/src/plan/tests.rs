@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use super::*;
 use crate::explain::{Origin, labels_of};
-use crate::key::{ContentKey, digest_of};
+use crate::key::{ContentKey, Fingerprint, digest_of};
 
 fn exec() -> Exec {
     Exec {
@@ -24,7 +24,7 @@ fn exec() -> Exec {
                 sharing: Sharing::Shared,
                 base: None,
                 source: "/".into(),
-                mode: 0o755,
+                mode: None,
                 uid: None,
                 gid: None,
                 read_only: false,
@@ -85,7 +85,7 @@ fn every_input_of_a_command_is_in_its_key() {
         ("cache sharing", |e| cache(e).sharing = Sharing::Locked),
         ("cache base", |e| cache(e).base = Some(0)),
         ("cache source", |e| cache(e).source = "/s".into()),
-        ("cache mode", |e| cache(e).mode = 0o700),
+        ("cache mode", |e| cache(e).mode = Some(0o700)),
         ("cache user", |e| cache(e).uid = Some(1)),
         ("cache group", |e| cache(e).gid = Some(1)),
         ("cache read-only", |e| cache(e).read_only = true),
@@ -254,4 +254,37 @@ fn the_same_op_on_the_same_inputs_is_one_vertex() {
     assert_eq!(plan.reachable(&[b]), [a, b]);
     assert_eq!(plan.len(), 3);
     assert!(plan.to_dot().contains("n0 -> n1"));
+}
+
+#[test]
+fn one_cache_id_stands_for_several_directories() {
+    let mut exec = exec();
+    let mount = cache(&mut exec);
+    let base = Fingerprint([0xab; 32]);
+    let cases = [
+        ((None, None, None), None, "c"),
+        ((Some(0o700), None, None), None, "c#mode=0700"),
+        ((None, Some(1), None), None, "c#uid=1,gid=0,mode=0755"),
+        (
+            (Some(0o755), Some(1), Some(0)),
+            None,
+            "c#uid=1,gid=0,mode=0755",
+        ),
+        ((None, None, None), Some(base), "c#from=abababababababab"),
+        (
+            (None, None, Some(2)),
+            Some(base),
+            "c#uid=0,gid=2,mode=0755#from=abababababababab",
+        ),
+    ];
+    for ((mode, uid, gid), base, want) in cases {
+        (mount.mode, mount.uid, mount.gid) = (mode, uid, gid);
+        mount.base = base.map(|_| 0);
+        assert_eq!(mount.name(base), want);
+        assert!(CacheMount::has("c", want) && mount.may_be(&mount.name(None), want));
+    }
+    assert!(!CacheMount::has("c", "cc") && !CacheMount::has("c", "c#other"));
+    // The owner of a part of a cache is that of the cache.
+    (mount.source, mount.base) = ("/sub".into(), None);
+    assert_eq!(mount.name(None), "c");
 }

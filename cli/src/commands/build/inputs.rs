@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
-use kiln_executor::{BuildInputs, Context};
+use kiln_executor::{BuildInputs, Changed, Context};
 use kiln_solver::key::digest_of;
 use kiln_solver::lower::NamedContext;
 use kiln_solver::plan::SourceKind;
@@ -64,7 +64,8 @@ impl Fetcher<'_> {
                 let keep = options::assignments(&args.build_arg)?
                     .get("BUILDKIT_CONTEXT_KEEP_GIT_DIR")
                     .is_some_and(|v| matches!(v.as_str(), "1" | "true"));
-                from_archive(Unpacked::Tree(self.git(&url, keep)?), &at)
+                let (tree, changed) = self.git(&url, keep)?;
+                from_archive(Unpacked::Tree(tree, changed), &at)
             }
         }
     }
@@ -98,19 +99,27 @@ impl Fetcher<'_> {
     fn tree(&self, place: &str) -> Result<Context, Failure> {
         match Place::parse(place) {
             Place::Directory(dir) => context::directory(&dir, None, &self.app.settings.root),
-            Place::Git(url) => context::unpacked(self.git(&url, false)?, None),
+            Place::Git(url) => {
+                let (tree, changed) = self.git(&url, false)?;
+                context::unpacked(tree, changed, None)
+            }
             Place::Http(url) => match self.http(url.clone())? {
-                Unpacked::Tree(scratch) => context::unpacked(scratch, None),
+                Unpacked::Tree(scratch, changed) => context::unpacked(scratch, changed, None),
                 Unpacked::Text(_) => Err(Failure::new(format!("`{url}` is no archive"))),
             },
             Place::Stdin => Err(Failure::usage("--build-context cannot be standard input")),
         }
     }
 
-    fn git(&self, url: &str, keep_git_dir: bool) -> Result<kiln_cache::Scratch, Failure> {
+    fn git(
+        &self,
+        url: &str,
+        keep_git_dir: bool,
+    ) -> Result<(kiln_cache::Scratch, Changed), Failure> {
         let engine = self.app.engine(BuildInputs::default(), false)?;
         let checkout = engine.git_checkout(url, keep_git_dir);
-        Ok(self.interrupt.wait(self.runtime, checkout)??)
+        let (tree, time) = self.interrupt.wait(self.runtime, checkout)??;
+        Ok((tree, Changed::At(time)))
     }
 
     fn http(&self, url: String) -> Result<Unpacked, Failure> {
@@ -118,7 +127,10 @@ impl Fetcher<'_> {
         let file = self
             .interrupt
             .wait(self.runtime, engine.download_file(&url))??;
-        self.unpack(file, url)
+        Ok(match (self.unpack(file.file, url)?, file.modified) {
+            (Unpacked::Tree(tree, _), Some(time)) => Unpacked::Tree(tree, Changed::At(time)),
+            (unpacked, _) => unpacked,
+        })
     }
 
     fn unpack(
@@ -158,9 +170,9 @@ fn from_archive(unpacked: Unpacked, at: &DockerfileAt) -> Result<Files, Failure>
             dockerfile,
             context: None,
         }),
-        Unpacked::Tree(scratch) => {
+        Unpacked::Tree(scratch, changed) => {
             let (dockerfile, path) = context::dockerfile(scratch.path(), at, false)?;
-            let context = context::unpacked(scratch, path.as_deref())?;
+            let context = context::unpacked(scratch, changed, path.as_deref())?;
             Ok(Files {
                 dockerfile,
                 context: Some(context),

@@ -303,7 +303,6 @@ fn build(app: &App, args: &Args, runtime: &Runtime, interrupt: &Interrupt) -> Re
         files: outputs.need_files() || !pushed_names.is_empty(),
         clear_mounts: args.no_cache_mounts,
         compared: args.check_reproducible,
-        epoch: request.epoch,
         ttl: args
             .cache_ttl
             .as_deref()
@@ -366,6 +365,9 @@ fn build(app: &App, args: &Args, runtime: &Runtime, interrupt: &Interrupt) -> Re
     Ok(())
 }
 
+/// The variable that is a build argument as well.
+const EPOCH: &str = "SOURCE_DATE_EPOCH";
+
 fn request<'a>(
     args: &Args,
     dockerfile: &'a kiln_parser::Dockerfile,
@@ -378,19 +380,10 @@ fn request<'a>(
             build_args.entry(name.to_owned()).or_insert(value);
         }
     }
-    let epoch = match build_args
-        .get("SOURCE_DATE_EPOCH")
-        .cloned()
-        .or_else(|| std::env::var("SOURCE_DATE_EPOCH").ok())
-    {
-        None => None,
-        Some(text) if text.is_empty() => None,
-        Some(text) => Some(text.parse().map_err(|_| {
-            Failure::usage(format!(
-                "SOURCE_DATE_EPOCH `{text}` is no number of seconds"
-            ))
-        })?),
-    };
+    let epoch = std::env::var(EPOCH).ok().filter(|text| !text.is_empty());
+    if let Some(text) = epoch {
+        build_args.entry(EPOCH.to_owned()).or_insert(text);
+    }
     let host = Platform::host();
     let platform = match args.platform.as_ref().filter(|text| !text.is_empty()) {
         None => host.clone(),
@@ -415,6 +408,7 @@ fn request<'a>(
         build_args,
         labels: options::labels(&args.label)?,
         platform,
+        platform_given: args.platform.is_some(),
         build_platform: host,
         contexts,
         context: SourceKind::Context {
@@ -443,6 +437,5 @@ fn request<'a>(
             .map(|text| options::size("--shm-size", text))
             .transpose()?,
         allow_insecure: args.allow.contains(&Allow::SecurityInsecure),
-        epoch,
     })
 }

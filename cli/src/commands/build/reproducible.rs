@@ -76,13 +76,13 @@ fn check_and_tell(
         let Some(again) = second.get(vertex) else {
             continue;
         };
-        let comparing = build.engine.first_difference(output, again, build.epoch);
+        let comparing = build.engine.first_difference(output, again, first.epoch);
         if let Some(difference) = runtime.block_on(comparing)? {
             differing.push((step.name.as_str(), difference));
         }
     }
     let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
-    let is_clamped = build
+    let is_clamped = first
         .epoch
         .is_some_and(|epoch| epoch <= now.unwrap_or_default().as_secs());
     if differing.is_empty() && is_clamped {

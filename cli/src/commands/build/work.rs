@@ -1,6 +1,5 @@
 //! The part of a build that takes its time: from a request to an image in the store.
 
-use std::collections::HashSet;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
@@ -29,7 +28,6 @@ pub(super) struct Build<'a> {
     pub(super) files: bool,
     pub(super) clear_mounts: bool,
     pub(super) compared: bool,
-    pub(super) epoch: Option<u64>,
     pub(super) ttl: Option<Duration>,
     pub(super) cancel: CancellationToken,
 }
@@ -39,6 +37,8 @@ pub(super) struct Solved {
     pub(super) plan: Arc<Plan>,
     pub(super) targets: Vec<VertexId>,
     pub(super) made: Vec<(VertexId, Output)>,
+    /// `SOURCE_DATE_EPOCH` in seconds.
+    pub(super) epoch: Option<u64>,
 }
 
 pub(super) enum BuildError {
@@ -62,19 +62,24 @@ impl BuildError {
 impl Build<'_> {
     /// Removes the cache mounts of the steps that will be built.
     fn clear_mounts(&self, plan: &Plan, targets: &[VertexId]) -> Result<(), BuildError> {
-        let mut ids = HashSet::new();
+        let mut wanted = Vec::new();
         for vertex in plan.reachable(targets) {
             let Op::Exec(exec) = &plan.vertex(vertex).op else {
                 continue;
             };
             for mount in &exec.mounts {
                 if let MountKind::Cache(cache) = &mount.kind {
-                    ids.insert(cache.id.clone());
+                    wanted.push((cache, cache.name(None)));
                 }
             }
         }
-        let removed = self.engine.store().remove_mounts(&ids);
-        let (_, busy) = removed.map_err(|e| BuildError::Engine(e.into()))?;
+        let store = self.engine.store();
+        let clear = || {
+            let there = store.mounts()?.into_iter().map(|mount| mount.id);
+            let is_meant = |id: &String| wanted.iter().any(|(cache, name)| cache.may_be(name, id));
+            store.remove_mounts(&there.filter(is_meant).collect())
+        };
+        let (_, busy) = clear().map_err(|e| BuildError::Engine(e.into()))?;
         for id in busy {
             tracing::warn!("another build uses the cache mount `{id}` now: it is not cleared");
         }
@@ -158,7 +163,7 @@ impl Build<'_> {
             config: lowered.config.clone(),
             history: lowered.history.clone(),
             output,
-            epoch: self.epoch,
+            epoch: lowered.epoch,
         };
         let image = self
             .engine
@@ -169,6 +174,7 @@ impl Build<'_> {
         let solved = Solved {
             plan: plan.clone(),
             targets: targets.to_vec(),
+            epoch: lowered.epoch,
             made: solution.made,
         };
         Ok((image, solved))

@@ -126,7 +126,7 @@ fn references_directories_and_times() {
     let second = commit(&repo, "two");
     let checkout = |rest: &str| {
         let url = server.url(&format!("r.git{rest}"));
-        runtime.block_on(engine.git_checkout(&url, false))
+        runtime.block_on(tree_of(&engine, &url, false))
     };
     let full = format!("#{first}");
     for (rest, want) in [
@@ -226,14 +226,14 @@ fn submodules_come_along_and_git_stays_if_wanted() {
     std::fs::write(outer.join(".gitmodules"), relative).unwrap();
     let head = commit(&outer, "outer");
     let url = server.url("outer.git");
-    let plain = runtime.block_on(engine.git_checkout(&url, false)).unwrap();
+    let plain = runtime.block_on(tree_of(&engine, &url, false)).unwrap();
     assert_eq!(read(plain.path(), "mod/i"), "inner");
     assert!(!plain.path().join("mod/.git").exists());
-    let kept = runtime.block_on(engine.git_checkout(&url, true)).unwrap();
+    let kept = runtime.block_on(tree_of(&engine, &url, true)).unwrap();
     assert_eq!(git(kept.path(), &["rev-parse", "HEAD"]), head);
     assert_eq!(git(kept.path(), &["status", "--porcelain"]), "");
     let without = runtime
-        .block_on(engine.git_checkout(&format!("{url}?submodules=0"), false))
+        .block_on(tree_of(&engine, &format!("{url}?submodules=0"), false))
         .unwrap();
     assert!(!without.path().join("mod/i").exists());
 }
@@ -271,7 +271,7 @@ fn repositories_run_nothing_and_reach_nothing() {
         let text = format!("[submodule \"mod\"]\n\tpath = mod\n\turl = {address}\n");
         std::fs::write(repo.join(".gitmodules"), text).unwrap();
         commit(&repo, "m");
-        let out = runtime.block_on(engine.git_checkout(&server.url(name), false));
+        let out = runtime.block_on(tree_of(&engine, &server.url(name), false));
         if let Ok(out) = &out {
             assert!(!out.path().join("mod/s").exists(), "{name}");
         }
@@ -282,7 +282,7 @@ fn repositories_run_nothing_and_reach_nothing() {
     std::fs::write(repo.join("f"), "raw").unwrap();
     commit(&repo, "f");
     let out = runtime
-        .block_on(engine.git_checkout(&server.url("filter.git"), false))
+        .block_on(tree_of(&engine, &server.url("filter.git"), false))
         .unwrap();
     assert_eq!(read(out.path(), "f"), "raw");
     assert!(!witness.exists());
@@ -299,9 +299,7 @@ fn logins_do_not_show() {
         .unwrap()
         .port();
     let url = format!("http://canary-user:canary%2Dword@127.0.0.1:{port}/r.git");
-    let error = runtime
-        .block_on(engine.git_checkout(&url, false))
-        .unwrap_err();
+    let error = runtime.block_on(tree_of(&engine, &url, false)).unwrap_err();
     let text = format!("{error} {error:?}");
     assert!(text.contains(&format!("127.0.0.1:{port}")), "{text}");
     assert!(!text.contains("canary"), "{text}");
@@ -341,4 +339,9 @@ fn the_full_name_wins_then_branches_then_tags() {
     ] {
         assert_eq!(pick(&list, name), want, "{name}");
     }
+}
+
+/// The files of a checkout.
+async fn tree_of(engine: &Engine, address: &str, keep_git_dir: bool) -> Result<Scratch> {
+    Ok(engine.git_checkout(address, keep_git_dir).await?.0)
 }

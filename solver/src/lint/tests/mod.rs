@@ -37,6 +37,10 @@ impl Resolver for Images {
             config,
         })
     }
+
+    async fn changed(&self, _: &SourceKind) -> Result<Option<u64>, PortError> {
+        Ok(None)
+    }
 }
 
 /// A context in memory.
@@ -104,6 +108,7 @@ pub(super) fn check(
         build_args: BTreeMap::new(),
         labels: BTreeMap::new(),
         platform: platform.clone(),
+        platform_given: false,
         build_platform: platform,
         contexts: BTreeMap::new(),
         context: SourceKind::Context {
@@ -116,7 +121,6 @@ pub(super) fn check(
         ulimits: vec![],
         shm_size: None,
         allow_insecure: false,
-        epoch: None,
     };
     for (name, value) in setup.split_whitespace().filter_map(|s| s.split_once('=')) {
         match name {

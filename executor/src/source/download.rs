@@ -1,0 +1,254 @@
+//! A file from a web server: conditional requests, further tries, and content that was compressed on
+//! its way.
+
+use std::io::{Read as _, Write as _};
+use std::path::Path;
+use std::time::{Duration, SystemTime};
+
+use kiln_cache::{Download, Scratch};
+use kiln_image::{Algorithm, Compression, Digest, Hasher, compression, with_causes};
+use kiln_solver::plan::DOWNLOADED;
+use kiln_sys::RootDir;
+use reqwest::header::{
+    ACCEPT_ENCODING, CONTENT_ENCODING, ETAG, HeaderName, IF_MODIFIED_SINCE, IF_NONE_MATCH,
+    LAST_MODIFIED, RETRY_AFTER,
+};
+use reqwest::{Response, StatusCode};
+
+use super::git::without_login;
+use crate::error::{Error, Result, blocking};
+use crate::output::Watch;
+
+/// The largest file that is downloaded.
+const MAX_SIZE: u64 = 64 << 30;
+
+/// The pauses before further tries.
+const PAUSES: [Duration; 2] = [Duration::from_millis(300), Duration::from_secs(1)];
+
+/// A server that asks for more patience than this has failed.
+const MOST_PATIENCE: u64 = 10;
+
+/// What a server said.
+pub(super) enum Answer {
+    /// A file, which is in the scratch directory now, and the time of its last change in seconds
+    /// since 1970, if that is known.
+    Fetched(Download, Option<i64>),
+    /// The file is the one that was known, last changed at this time.
+    Unchanged(SystemTime),
+    /// The known file has been put into the scratch directory.
+    Here(Digest),
+}
+
+/// Why a try failed.
+enum Trouble {
+    /// It may pass, after the pause that the server asks for.
+    Passing(Error, Option<Duration>),
+    /// It will not.
+    Lasting(Error),
+}
+
+impl From<Error> for Trouble {
+    fn from(error: Error) -> Self {
+        Self::Lasting(error)
+    }
+}
+
+pub(super) fn failed(url: &str, why: impl std::fmt::Display) -> Error {
+    let url = without_login(url);
+    Error::Missing {
+        text: format!("cannot download `{url}`: {why}"),
+        hint: "check the address, the checksum and that this machine can reach it".into(),
+    }
+}
+
+/// Downloads a file into the scratch directory, unless it is the one that is `known`. Trouble that
+/// may pass is met by further tries.
+pub(super) async fn download(
+    url: &str,
+    scratch: &Scratch,
+    wanted: Option<&Digest>,
+    known: Option<&Download>,
+    watch: &Watch,
+) -> Result<Answer> {
+    let mut pauses = PAUSES.into_iter();
+    loop {
+        match attempt(url, scratch, wanted, known, watch).await {
+            Ok(answer) => return Ok(answer),
+            Err(Trouble::Lasting(error)) => return Err(error),
+            Err(Trouble::Passing(error, asked)) => {
+                let Some(pause) = pauses.next() else {
+                    return Err(error);
+                };
+                tracing::debug!(%error, "trying again");
+                tokio::time::sleep(asked.unwrap_or_default().max(pause)).await;
+            }
+        }
+    }
+}
+
+/// What an error of the client means: what was lost on the way may come through another time, a
+/// server that nobody finds will not be found.
+fn trouble(url: &str, error: reqwest::Error) -> Trouble {
+    let passing = !(error.is_connect() || error.is_builder() || error.is_redirect());
+    let error = failed(url, with_causes(&error.without_url()));
+    match passing {
+        true => Trouble::Passing(error, None),
+        false => Trouble::Lasting(error),
+    }
+}
+
+/// What a status of failure means.
+fn refused(url: &str, answer: Response) -> Result<Response, Trouble> {
+    let passing = matches!(answer.status().as_u16(), 408 | 429 | 500 | 502..=504);
+    let asked = header(&answer, RETRY_AFTER).and_then(|text| text.trim().parse().ok());
+    match answer.error_for_status() {
+        Ok(answer) => Ok(answer),
+        Err(error) => {
+            let error = failed(url, with_causes(&error.without_url()));
+            match passing && asked.is_none_or(|seconds: u64| seconds <= MOST_PATIENCE) {
+                true => Err(Trouble::Passing(error, asked.map(Duration::from_secs))),
+                false => Err(Trouble::Lasting(error)),
+            }
+        }
+    }
+}
+
+fn header(answer: &Response, name: HeaderName) -> Option<String> {
+    let value = answer.headers().get(name)?.to_str().ok();
+    value.map(str::to_owned)
+}
+
+async fn attempt(
+    url: &str,
+    scratch: &Scratch,
+    wanted: Option<&Digest>,
+    known: Option<&Download>,
+    watch: &Watch,
+) -> Result<Answer, Trouble> {
+    let client = reqwest::Client::builder()
+        .user_agent(concat!("kiln/", env!("CARGO_PKG_VERSION")))
+        .read_timeout(Duration::from_secs(60))
+        .build()
+        .map_err(|e| failed(url, e))?;
+    let mut request = client.get(url).header(ACCEPT_ENCODING, "identity");
+    if let Some(etag) = known.and_then(|k| k.etag.as_deref()) {
+        request = request.header(IF_NONE_MATCH, etag);
+    } else if let Some(time) = known.and_then(|k| k.last_modified.as_deref()) {
+        request = request.header(IF_MODIFIED_SINCE, time);
+    }
+    let sent = request.send().await.map_err(|e| trouble(url, e))?;
+    let mut answer = refused(url, sent)?;
+    let total = answer.content_length();
+    let (etag, last_modified) = (header(&answer, ETAG), header(&answer, LAST_MODIFIED));
+    // A server need not repeat the time with "unchanged".
+    let time = last_modified
+        .as_deref()
+        .or_else(|| known.and_then(|k| k.last_modified.as_deref()));
+    let modified = time
+        .and_then(|v| jiff::fmt::rfc2822::parse(v).ok())
+        .map(|t| t.timestamp().as_second());
+    if answer.status() == StatusCode::NOT_MODIFIED {
+        let modified = Duration::from_secs(modified.unwrap_or(0).try_into().unwrap_or(0));
+        return Ok(Answer::Unchanged(SystemTime::UNIX_EPOCH + modified));
+    }
+    let encoding = header(&answer, CONTENT_ENCODING).unwrap_or_default();
+    let is_encoded = ["gzip", "x-gzip"].contains(&encoding.trim().to_ascii_lowercase().as_str());
+    let root = RootDir::open_trusted(scratch.path()).map_err(Error::from)?;
+    let name = Path::new(DOWNLOADED);
+    // An earlier try may have left a part.
+    root.remove_all(name).map_err(Error::from)?;
+    let file = root.create_new(name, 0o600).map_err(Error::from)?;
+    let mut file = std::fs::File::from(file);
+    let algorithm = wanted.map_or(Algorithm::Sha256, Digest::algorithm);
+    let mut hasher = Hasher::new(algorithm);
+    let mut size = 0;
+    let shown = without_login(url);
+    while let Some(chunk) = answer.chunk().await.map_err(|e| trouble(url, e))? {
+        size += chunk.len() as u64;
+        if size > MAX_SIZE {
+            return Err(too_large(url).into());
+        }
+        hasher.update(&chunk);
+        file.write_all(&chunk)
+            .map_err(|e| Error::io("write download", e))?;
+        watch.progress(&shown, size, total.unwrap_or(size));
+    }
+    let mut found = hasher.finish();
+    if is_encoded {
+        let (url, dir) = (url.to_owned(), scratch.path().to_path_buf());
+        let decoded = blocking(move || decode(&url, &dir, algorithm)).await?;
+        found = decoded.unwrap_or(found);
+    }
+    if let Some(wanted) = wanted
+        && *wanted != found
+    {
+        let why = format!("it has digest {found}, and {wanted} was expected");
+        return Err(failed(url, why).into());
+    }
+    // As Docker: readable by its owner only, with the time that the server gives.
+    root.chmod(name, 0o600).map_err(Error::from)?;
+    root.set_mtime(name, (modified.unwrap_or(0), 0))
+        .map_err(Error::from)?;
+    let download = Download {
+        etag,
+        last_modified,
+        digest: found,
+    };
+    Ok(Answer::Fetched(download, modified))
+}
+
+fn too_large(url: &str) -> Error {
+    failed(url, "it is larger than kiln downloads")
+}
+
+/// Whether an address asks for something that is compressed itself.
+fn asks_for_gzip(url: &str) -> bool {
+    let path = url.split(['?', '#']).next().unwrap_or_default();
+    let path = path.to_ascii_lowercase();
+    [".gz", ".tgz", ".gzip"]
+        .iter()
+        .any(|end| path.ends_with(end))
+}
+
+/// Undoes the compression that a server used on the way, which was not asked for. Gives the digest of
+/// the content; none if the file is what was asked for as it came. Many servers call archives encoded
+/// that only are what they are.
+fn decode(url: &str, dir: &Path, algorithm: Algorithm) -> Result<Option<Digest>> {
+    let root = RootDir::open_trusted(dir)?;
+    let (from, to) = (Path::new(DOWNLOADED), Path::new("decoded"));
+    let bad = |e: std::io::Error| match e.raw_os_error() {
+        Some(_) => Error::io("decode download", e),
+        None => failed(
+            url,
+            format!("it is said to be encoded by gzip, and is not: {e}"),
+        ),
+    };
+    let encoded = std::fs::File::from(root.open_read(from)?);
+    let (kind, mut plain) = compression::decoder(Box::new(encoded)).map_err(bad)?;
+    if kind != Compression::Gzip {
+        return Err(bad(std::io::Error::other("it begins otherwise")));
+    }
+    root.remove_all(to)?;
+    let mut out = std::fs::File::from(root.create_new(to, 0o600)?);
+    let mut hasher = Hasher::new(algorithm);
+    let (mut size, mut block) = (0, vec![0; 256 << 10]);
+    loop {
+        let filled = plain.read(&mut block).map_err(bad)?;
+        let bytes = block.get(..filled).unwrap_or_default();
+        if size == 0 && asks_for_gzip(url) && Compression::detect(bytes) != Compression::Gzip {
+            root.remove_all(to)?;
+            return Ok(None);
+        }
+        if filled == 0 {
+            break;
+        }
+        size += filled as u64;
+        if size > MAX_SIZE {
+            return Err(too_large(url));
+        }
+        hasher.update(bytes);
+        out.write_all(bytes).map_err(bad)?;
+    }
+    std::fs::rename(dir.join(to), dir.join(from)).map_err(bad)?;
+    Ok(Some(hasher.finish()))
+}
