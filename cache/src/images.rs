@@ -138,6 +138,17 @@ impl Store {
         Ok(rows.collect::<rusqlite::Result<_>>()?)
     }
 
+    /// The ids of cache mounts in the store at `root`, likewise for hints.
+    ///
+    /// # Errors
+    /// There is no store, or its database cannot be read at once.
+    pub fn mount_ids(root: &Path) -> Result<Vec<String>> {
+        let db = db::open_to_look(&root.join(db::FILE))?;
+        let mut query = db.prepare("SELECT DISTINCT id FROM mounts")?;
+        let rows = query.query_map([], |row| row.get(0))?;
+        Ok(rows.collect::<rusqlite::Result<_>>()?)
+    }
+
     /// The image that `text` means: a name, or the start of an id.
     ///
     /// # Errors

@@ -4,6 +4,8 @@
 //! answered before anything else happens, from the database of the store, opened for reading alone.
 //! Whoever presses a key wants no errors: what cannot be found out is not offered.
 
+mod values;
+
 use std::ffi::{OsStr, OsString};
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
@@ -64,22 +66,22 @@ fn typed(shell: &dyn EnvCompleter, said: &[OsString]) -> Vec<OsString> {
     }
 }
 
-/// The script of a shell.
+/// The script of a shell for kiln under this name, such as that of an alias.
 ///
 /// # Errors
 /// There is none for it.
-pub(crate) fn script(shell: &str) -> std::io::Result<Vec<u8>> {
+pub(crate) fn script(shell: &str, name: &str) -> std::io::Result<Vec<u8>> {
     let unknown = || std::io::Error::other(format!("no completions for `{shell}`"));
     let shell = SHELLS.completer(shell).ok_or_else(unknown)?;
     let mut script = Vec::new();
-    shell.write_registration(VARIABLE, "kiln", "kiln", "kiln", &mut script)?;
+    shell.write_registration(VARIABLE, name, name, "kiln", &mut script)?;
     Ok(script)
 }
 
 /// The command line with what is known of the arguments' values.
 fn command(words: &[OsString]) -> clap::Command {
     let root = root(words);
-    let mut command = Cli::command();
+    let mut command = values::add(Cli::command(), words, root.as_deref());
     for (name, argument) in IMAGES {
         let images = ArgValueCompleter::new(Images { root: root.clone() });
         command = command.mut_subcommand(name, |sub| sub.mut_arg(argument, |arg| arg.add(images)));
@@ -150,14 +152,14 @@ impl ValueCompleter for Images {
 struct Bash;
 
 const BASH: &str = r#"
-_kiln() {
+_NAME() {
     local IFS=$'\n'
     COMPREPLY=($(VARIABLE=bash COMPLETER -- "${COMP_LINE:0:COMP_POINT}" "$COMP_WORDBREAKS" 2> /dev/null))
     if [[ ${#COMPREPLY[@]} -eq 1 && ${COMPREPLY[0]} =~ [=/:]$ ]]; then
         compopt -o nospace 2> /dev/null
     fi
 }
-complete -o bashdefault -o default -F _kiln BIN
+complete -o bashdefault -o default -F _NAME BIN
 "#;
 
 impl EnvCompleter for Bash {
@@ -172,12 +174,16 @@ impl EnvCompleter for Bash {
     fn write_registration(
         &self,
         variable: &str,
-        _: &str,
+        name: &str,
         bin: &str,
         completer: &str,
         out: &mut dyn std::io::Write,
     ) -> std::io::Result<()> {
         let script = BASH
+            .replace(
+                "NAME",
+                &name.replace(|c: char| !c.is_ascii_alphanumeric(), "_"),
+            )
             .replace("VARIABLE", variable)
             .replace("COMPLETER", completer)
             .replace("BIN", bin);

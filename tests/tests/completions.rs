@@ -102,3 +102,45 @@ fn completion_makes_no_store_and_says_nothing_of_what_is_wrong() {
         assert!(said.contains("words:1"), "{shell}: {said}");
     }
 }
+
+#[test]
+fn values_come_from_the_dockerfile_and_the_store() {
+    let lab = Lab::new();
+    let context = lab.context("context", &[]);
+    context.dockerfile(
+        "ARG VERSION=1\nFROM busybox AS build\nARG VARIANT\nRUN --mount=type=secret,id=token --mount=type=cache,id=deps,target=/c true\nFROM busybox AS final\nCOPY --from=build /bin/sh /x\n",
+    );
+    lab.build(&context)
+        .arg("--target=build")
+        .args(["--secret", "id=token,env=HOME"])
+        .built();
+    let at = context.path().display().to_string();
+    for (line, wanted) in [
+        (
+            format!("kiln build {at} --target "),
+            &["build", "final"][..],
+        ),
+        (format!("kiln build {at} --target=f"), &["final"]),
+        (
+            format!("kiln build -f {at}/Dockerfile --build-arg V"),
+            &["VARIANT=", "VERSION="],
+        ),
+        (format!("kiln build {at} --secret "), &["id=token"]),
+        (format!("kiln build {at} --no-cache-filter b"), &["build"]),
+        ("kiln cache rm ".into(), &["deps"]),
+        (
+            "kiln images --filter dang".into(),
+            &["dangling=false", "dangling=true"],
+        ),
+        ("kiln images --format js".into(), &["json"]),
+        ("kiln build --target ".into(), &[]),
+    ] {
+        assert_eq!(offered(&lab, &line), wanted, "{line}");
+    }
+    let script = lab
+        .kiln(["completions", "bash", "--name", "docker"])
+        .output()
+        .ok();
+    assert!(script.stdout().ends_with("-F _docker docker"), "{script}");
+    lab.kiln(["completions", "bash", "--name", "a b"]).fails();
+}

@@ -197,6 +197,21 @@ fn without_a_command_there_is_help_and_short_forms_tell() {
     }
 }
 
+/// What would be no Windows image is not called one.
+#[test]
+fn images_for_windows_are_refused() {
+    let lab = Lab::new();
+    let context = lab.context(
+        "context",
+        &[("f", "x"), ("Dockerfile", "FROM scratch\nCOPY f /\n")],
+    );
+    let build = |platform: &str| lab.build(&context).args(["--platform", platform]);
+    build("windows/amd64")
+        .fails()
+        .says(&["windows/amd64", "cannot be made here"]);
+    build("wasi/wasm").built();
+}
+
 #[test]
 fn images_are_listed_by_age() {
     let lab = Lab::new();

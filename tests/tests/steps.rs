@@ -14,6 +14,8 @@ fn both_streams_are_shown_in_the_order_of_writing() {
          RUN echo tell; echo why >&2; false\n",
     );
     let failed = lab.build(&context).fails();
+    let shown = lab.kiln(["build", "--progress=plain"]).last(context.path());
+    shown.fails().says(&["\ntell\nwhy\n------"]);
     let events = failed.err.lines();
     let events = events.filter_map(|l| serde_json::from_str::<serde_json::Value>(l).ok());
     let logs: Vec<String> = events
@@ -29,7 +31,6 @@ fn both_streams_are_shown_in_the_order_of_writing() {
         r#""err" "why\n""#,
     ];
     assert_eq!(logs, wanted, "{failed}");
-    failed.says(&["\ntell\nwhy\n------"]);
 }
 
 #[test]
@@ -513,7 +514,6 @@ fn a_mount_point_may_be_a_link_that_leads_nowhere() {
          COPY root/ /\n\
          RUN --mount=type=secret,id=s,target=/deep/first --mount=type=tmpfs,target=/deep/dir \
              cat /deep/first && echo x > /deep/dir/x && wc -l < /etc/resolv.conf\n\
-         RUN find / -xdev ! -type d ! -path '/bin/*' ! -path '/dev/*' ! -path '/proc/*' ! -path '/sys/*' | sort\n\
          CMD [\"cat\", \"/etc/resolv.conf\"]\n",
     );
     std::fs::create_dir(context.at("root")).unwrap();
@@ -527,10 +527,13 @@ fn a_mount_point_may_be_a_link_that_leads_nowhere() {
         .built();
     assert!(built.log().contains("word\n"), "{}", built.log());
     // Nothing of the mount points stays in the layers: neither the targets nor what is above them.
-    for gone in ["stub-resolv.conf", "/far", "/deep/nowhere"] {
-        let listed = built.log().lines().any(|line| line.ends_with(gone));
-        assert!(!listed, "{gone} in {}", built.log());
+    let out = lab.path("out");
+    let files = lab.build(&context).args(["--secret", &secret]);
+    files.arg("-o").arg(&out).built();
+    for gone in ["usr/run/systemd", "gone", "far", "deep/nowhere"] {
+        assert!(!out.join(gone).exists(), "{gone}");
     }
+    assert!(out.join("usr/run").is_dir());
     lab.kiln(["run", "--rm", "x"]).output().ok();
     let zone = lab.path("zone");
     std::fs::write(&zone, "zone\n").unwrap();

@@ -19,16 +19,29 @@ use crate::ui;
 Examples:
   source <(kiln completions bash)
   kiln completions bash > /etc/bash_completion.d/kiln
+  kiln completions bash --name docker
   kiln completions fish > ~/.config/fish/completions/kiln.fish")]
 pub(crate) struct Args {
     /// Shell
     #[arg(value_enum)]
     shell: clap_complete::Shell,
+    /// Name that kiln is called by: that of an alias or a link
+    #[arg(long, value_name = "NAME", default_value = "kiln", value_parser = name)]
+    name: String,
+}
+
+/// A word that a shell takes for the name of a command.
+fn name(text: &str) -> Result<String, String> {
+    let fits = |c: char| c.is_ascii_alphanumeric() || "_-.".contains(c);
+    match !text.is_empty() && !text.starts_with('-') && text.chars().all(fits) {
+        true => Ok(text.to_owned()),
+        false => Err("a name has letters, digits and `_-.`".into()),
+    }
 }
 
 /// Runs the command.
 pub(crate) fn run(args: &Args) -> Result<ExitCode, Failure> {
-    let script = completion::script(&args.shell.to_string())?;
+    let script = completion::script(&args.shell.to_string(), &args.name)?;
     ui::data(String::from_utf8_lossy(&script).trim_end());
     Ok(ExitCode::SUCCESS)
 }

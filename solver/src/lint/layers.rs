@@ -65,6 +65,8 @@ fn clears_lists(script: &str) -> bool {
         "/var/lib/apt",
         "apt/lists",
         "distclean",
+        // The name that apt-get has for it.
+        "dist-clean",
         "Dir::State",
         "/var/lib/*",
         "/var/lib/{",

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 use kiln_executor::{BuildInputs, Changed, Context};
+use kiln_image::Reference;
 use kiln_solver::key::digest_of;
 use kiln_solver::lower::NamedContext;
 use kiln_solver::plan::SourceKind;
@@ -82,6 +83,10 @@ impl Fetcher<'_> {
                 Failure::usage(format!("--build-context `{text}`: write NAME=VALUE"))
             })?;
             let name = name.to_lowercase();
+            // A name that no FROM or --from can have would never be used.
+            Reference::parse(&name).map_err(|e| {
+                Failure::usage(format!("--build-context `{text}`: the name `{name}`: {e}"))
+            })?;
             let is_image = value.starts_with("oci-layout://");
             let context = if let Some(reference) = value.strip_prefix("docker-image://") {
                 NamedContext::Image(reference.to_owned())

@@ -106,6 +106,13 @@ impl Build<'_> {
         if checks::forbid(self.findings) {
             return Err(BuildError::Checks(checks::summary(self.findings)));
         }
+        let platform = lowered.config.platform();
+        if platform.os == "windows" {
+            return Err(BuildError::Engine(kiln_executor::Error::Missing {
+                text: format!("an image for {platform} cannot be made here"),
+                hint: "layers of Windows images have another form: build them on Windows".into(),
+            }));
+        }
         let events = display.events();
         for (name, lines) in &lowered.skipped {
             events.send(Event::Skipped {
