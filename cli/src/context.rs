@@ -6,12 +6,13 @@ use std::sync::Arc;
 
 use kiln_cache::Store;
 use kiln_executor::{Changed, Context, DirTree};
-use kiln_image::read_full;
+use kiln_image::{Compression, read_full};
 use kiln_parser::Ignore;
 use kiln_solver::plan::PathFilter;
 use kiln_sys::RootDir;
 
 use crate::diagnostics::SourceText;
+use crate::encoding::{self, NoText};
 use crate::errors::Failure;
 
 /// The largest Dockerfile and ignore file.
@@ -121,17 +122,34 @@ impl Place {
     }
 }
 
-fn read_text(root: &RootDir, path: &Path, what: &str) -> Result<Option<String>, Failure> {
+fn read_bytes(root: &RootDir, path: &Path, what: &str) -> Result<Option<Vec<u8>>, Failure> {
     match root.read(path, MAX_TEXT) {
-        Ok(bytes) => String::from_utf8(bytes)
-            .map(Some)
-            .map_err(|_| Failure::new(format!("{what} `{}` is no UTF-8 text", path.display()))),
+        Ok(bytes) => Ok(Some(bytes)),
         Err(e) if e.is_not_found() => Ok(None),
         Err(e) => Err(Failure::new(format!(
             "cannot read {what} `{}`: {}",
             path.display(),
             e.source
         ))),
+    }
+}
+
+fn read_text(root: &RootDir, path: &Path, what: &str) -> Result<Option<String>, Failure> {
+    let Some(bytes) = read_bytes(root, path, what)? else {
+        return Ok(None);
+    };
+    String::from_utf8(bytes)
+        .map(Some)
+        .map_err(|_| Failure::new(format!("{what} `{}` is no UTF-8 text", path.display())))
+}
+
+/// The text of a Dockerfile that is called `name`.
+fn source(name: String, bytes: Vec<u8>) -> Result<SourceText, Failure> {
+    match encoding::dockerfile(bytes) {
+        Ok(text) => Ok(SourceText { name, text }),
+        Err(error) => {
+            Err(Failure::new(format!("Dockerfile `{name}`: {error}")).with_hint(NoText::HINT))
+        }
     }
 }
 
@@ -147,20 +165,17 @@ pub(crate) enum DockerfileAt {
 }
 
 /// Reads the text of standard input.
-pub(crate) fn stdin_text() -> Result<SourceText, Failure> {
-    let mut text = String::new();
+fn stdin_text() -> Result<SourceText, Failure> {
+    let mut bytes = Vec::new();
     std::io::stdin()
         .take(MAX_TEXT)
-        .read_to_string(&mut text)
+        .read_to_end(&mut bytes)
         .map_err(|e| {
             Failure::new(format!(
                 "cannot read the Dockerfile from standard input: {e}"
             ))
         })?;
-    Ok(SourceText {
-        name: "<stdin>".into(),
-        text,
-    })
+    source("<stdin>".into(), bytes)
 }
 
 /// Reads the Dockerfile of a directory. `local` says that `-f` is a path of this machine.
@@ -183,14 +198,8 @@ pub(crate) fn dockerfile(
         DockerfileAt::Stdin => Ok((stdin_text()?, None)),
         DockerfileAt::Default => {
             for name in ["Dockerfile", "dockerfile", "Containerfile"] {
-                if let Some(text) = read_text(&root, Path::new(name), "Dockerfile")? {
-                    return Ok((
-                        SourceText {
-                            name: name.into(),
-                            text,
-                        },
-                        Some(name.into()),
-                    ));
+                if let Some(bytes) = read_bytes(&root, Path::new(name), "Dockerfile")? {
+                    return Ok((source(name.into(), bytes)?, Some(name.into())));
                 }
             }
             Err(missing("Dockerfile"))
@@ -200,12 +209,10 @@ pub(crate) fn dockerfile(
             if local {
                 let bytes = std::fs::read(path)
                     .map_err(|e| Failure::new(format!("cannot read Dockerfile `{shown}`: {e}")))?;
-                let text = String::from_utf8(bytes)
-                    .map_err(|_| Failure::new(format!("Dockerfile `{shown}` is no UTF-8 text")))?;
-                return Ok((SourceText { name: shown, text }, Some(path.clone())));
+                return Ok((source(shown, bytes)?, Some(path.clone())));
             }
-            match read_text(&root, path, "Dockerfile")? {
-                Some(text) => Ok((SourceText { name: shown, text }, Some(path.clone()))),
+            match read_bytes(&root, path, "Dockerfile")? {
+                Some(bytes) => Ok((source(shown, bytes)?, Some(path.clone()))),
                 None => Err(missing(&shown)),
             }
         }
@@ -329,18 +336,16 @@ pub(crate) fn archive(
     let mut start = vec![0; 512];
     let filled = read_full(&mut input, &mut start).map_err(|e| bad(&e))?;
     start.truncate(filled);
-    let is_text = std::str::from_utf8(&start).is_ok() && !start.contains(&0);
+    // The first block of a tar has zeros in it, whatever the language of the names.
+    let is_text = !start.contains(&0) && Compression::detect(&start) == Compression::None;
     let whole = std::io::Cursor::new(start).chain(input);
     if is_text {
-        let mut text = String::new();
+        let mut bytes = Vec::new();
         whole
             .take(MAX_TEXT)
-            .read_to_string(&mut text)
+            .read_to_end(&mut bytes)
             .map_err(|e| bad(&e))?;
-        return Ok(Unpacked::Text(SourceText {
-            name: "<stdin>".into(),
-            text,
-        }));
+        return Ok(Unpacked::Text(source("<stdin>".into(), bytes)?));
     }
     let scratch = store.scratch()?;
     let (_, plain) = kiln_image::compression::decoder(Box::new(whole)).map_err(|e| bad(&e))?;

@@ -1,11 +1,12 @@
 //! Wiring: puts store, registry client and sandbox together.
 
 use std::sync::Arc;
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use kiln_cache::{Cause, Class, Removed, Store};
 use kiln_executor::{BuildInputs, Engine, StepLogs};
 use kiln_image::with_causes;
+use kiln_registry::RegistryConfig;
 use kiln_registry::auth::{Anonymous, CredentialSource, DockerConfig, HelperOutput, HelperRunner};
 use kiln_runtime::Spawner;
 
@@ -13,6 +14,9 @@ use crate::errors::Failure;
 use crate::settings::Settings;
 use crate::ui;
 use crate::units::size;
+
+/// How long who only looks waits for a connection.
+const LOOKING_TIMEOUT: Duration = Duration::from_secs(3);
 
 /// What commands are given.
 #[derive(Debug)]
@@ -89,8 +93,31 @@ impl App {
         }
     }
 
+    /// An engine for a command that only looks at images, and can do without those that are not to
+    /// be had now.
+    pub(crate) fn engine_to_look(
+        &self,
+        inputs: BuildInputs,
+        always_pull: bool,
+    ) -> Result<Engine, Failure> {
+        let mut registries = self.settings.registries.clone();
+        registries.retry.tries = 1;
+        registries.connect_timeout = registries.connect_timeout.min(LOOKING_TIMEOUT);
+        let engine = self.engine_with(registries, inputs, always_pull)?;
+        Ok(engine.looking_only())
+    }
+
     /// An engine for one command.
     pub(crate) fn engine(&self, inputs: BuildInputs, always_pull: bool) -> Result<Engine, Failure> {
+        self.engine_with(self.settings.registries.clone(), inputs, always_pull)
+    }
+
+    fn engine_with(
+        &self,
+        registries: RegistryConfig,
+        inputs: BuildInputs,
+        always_pull: bool,
+    ) -> Result<Engine, Failure> {
         let store = self.store()?;
         let now = SystemTime::now()
             .duration_since(UNIX_EPOCH)
@@ -100,8 +127,7 @@ impl App {
             .root()
             .join("logs-v1")
             .join(format!("{now}-{}", std::process::id()));
-        let registry =
-            kiln_registry::Client::new(self.settings.registries.clone(), self.credentials()?);
+        let registry = kiln_registry::Client::new(registries, self.credentials()?);
         Ok(Engine::new(kiln_executor::Settings {
             store,
             spawner: self.spawner.clone(),

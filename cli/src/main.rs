@@ -6,6 +6,7 @@ mod commands;
 mod completion;
 mod context;
 mod diagnostics;
+mod encoding;
 mod engine;
 mod errors;
 mod github;

@@ -60,3 +60,9 @@ pub fn parse(source: &str) -> Parsed {
 pub fn parse_instruction(text: &str, escape: char) -> (Option<Instruction>, Vec<Diagnostic>) {
     parse::single(text, escape)
 }
+
+/// Whether all of a text is a JSON array of strings, as instructions take it.
+#[must_use]
+pub fn is_json_array(text: &str) -> bool {
+    matches!(json::array(text), json::Array::Strings(_))
+}

@@ -12,5 +12,6 @@ pub mod key;
 pub mod lint;
 pub mod lower;
 pub mod plan;
+pub mod policy;
 pub mod ports;
 pub mod schedule;

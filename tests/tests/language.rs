@@ -250,3 +250,325 @@ fn an_epoch_that_makes_no_sense_is_refused() {
     let build = lab.build(&context).env("SOURCE_DATE_EPOCH", "");
     build.output().ok();
 }
+
+#[test]
+fn comments_may_be_in_another_encoding() {
+    let lab = Lab::new();
+    let text = b"# caf\xe9\nFROM busybox\nRUN echo a \\\n  # \xe8\n  b > /out\n";
+    let context = lab.context("c", &[("f", "x")]);
+    context.write("Dockerfile", text);
+    let path = context.path().to_str().unwrap().to_owned();
+    let file = context.at("Dockerfile");
+    let file = file.to_str().unwrap();
+    for arguments in [&[path.as_str()][..], &["-f", file, path.as_str()]] {
+        let build = lab.kiln(["build", "-q", "-t", "x"]).args(arguments);
+        build.output().ok();
+        assert_eq!(lab.run("x", &["cat", "/out"]), "a b");
+    }
+    for arguments in [&["-"][..], &["-f", "-", path.as_str()]] {
+        let build = lab.kiln(["build", "-q", "-t", "x"]).args(arguments);
+        build.stdin(&text[..]).output().ok();
+    }
+    lab.kiln(["build", "--check", &path]).output().ok();
+    // What is written again as a whole would lose what is replaced.
+    for file in [path.as_str(), file] {
+        lab.kiln(["fmt", file])
+            .fails()
+            .says(&["no UTF-8 text", "iconv"]);
+    }
+    assert_eq!(std::fs::read(file).unwrap(), text);
+    context.write("Dockerfile", b"FROM busybox\nRUN echo \xe9\n");
+    let failed = lab.kiln(["build", &path]).fails();
+    failed.says(&["line 2 is no UTF-8 text", "only comments"]);
+    // A Dockerfile on standard input is one whatever its language, and where its first block ends.
+    for text in [
+        format!(
+            "# {}\u{e9}\nFROM busybox\nRUN echo a b > /out\n",
+            "x".repeat(509)
+        ),
+        format!(
+            "# {}\nFROM busybox\nRUN echo a b > /out\n",
+            "\u{20ac}".repeat(400)
+        ),
+    ] {
+        let build = lab.kiln(["build", "-q", "-t", "y", "-"]).stdin(text);
+        build.output().ok();
+    }
+}
+
+#[test]
+fn names_that_are_nearly_right_are_suggested() {
+    let lab = Lab::new();
+    let text = "FROM busybox AS builder\nARG VERSION=1\nRUN echo $VERSION\nFROM busybox AS other\n\
+                ARG ELSEWHERE\nFROM builder\n";
+    let context = lab.context(
+        "c",
+        &[("Dockerfile", text), ("src/main.c", "x"), ("READ.md", "x")],
+    );
+    let build = || lab.kiln(["build", "--progress=plain"]).last(context.path());
+    for (option, value, said) in [
+        (
+            "--no-cache-filter",
+            "bulider",
+            "there is no stage `bulider` that could ignore the cache; did you mean `builder`?",
+        ),
+        (
+            "--no-cache-filter",
+            "nowhere",
+            "; stages are: builder, other",
+        ),
+        (
+            "--build-arg",
+            "VERSOIN=2",
+            "nothing uses it; did you mean `VERSION`?",
+        ),
+        (
+            "--build-arg",
+            "version=2",
+            "nothing uses it; did you mean `VERSION`?",
+        ),
+        (
+            "--build-arg",
+            "ELSEWHERE=2",
+            "nothing uses it: only stages that are not built declare it",
+        ),
+        (
+            "--build-arg",
+            "QUITE_ANOTHER=2",
+            "`QUITE_ANOTHER` was given and nothing uses it",
+        ),
+    ] {
+        build().args([option, value]).output().ok().says(&[said]);
+    }
+    for (source, said) in [
+        (
+            "src/mian.c",
+            "`/src/mian.c` not found in the build context\n",
+        ),
+        ("src/mian.c", "did you mean `src/main.c`?"),
+        ("scr/main.c", "did you mean `src/main.c`?"),
+        ("READM.md", "did you mean `READ.md`?"),
+        ("src/main.c/x", "`/src/main.c` is not a directory"),
+    ] {
+        context.dockerfile(&format!("FROM scratch\nCOPY {source} /\n"));
+        build().fails().says(&[said]);
+    }
+    context.dockerfile("FROM scratch\nCOPY quite-another /\n");
+    let failed = build().fails();
+    assert!(!failed.err.contains("did you mean"), "{failed}");
+    // What is left out is not suggested, and it is said by which line.
+    context.write(".dockerignore", "# docs\n*.md\n!other.md\n  src/ma*  \n");
+    context.dockerfile("FROM scratch\nCOPY READM.md /\n");
+    let failed = build().fails();
+    assert!(!failed.err.contains("did you mean"), "{failed}");
+    for (source, said) in [
+        ("READ.md", ".dockerignore leaves it out (line 2: `*.md`)"),
+        (
+            "src/main.c",
+            ".dockerignore leaves it out (line 4: `src/ma*`)",
+        ),
+    ] {
+        context.dockerfile(&format!("FROM scratch\nCOPY {source} /\n"));
+        build().fails().says(&[said]);
+    }
+}
+
+#[test]
+fn checks_tell_what_they_can_without_images() {
+    let lab = Lab::new();
+    // Nobody listens there.
+    let text = "FROM 127.0.0.1:1/a AS One\nARG A\nRUN echo $FROM_BASE\nCMD x\nFROM 127.0.0.1:1/b\n\
+                COPY --from=127.0.0.1:1/c /a /\nMAINTAINER me\nFROM busybox\nENV B=$UNSET\n";
+    let context = lab.context("c", &[("Dockerfile", text)]);
+    let started = std::time::Instant::now();
+    let check = lab.kiln(["build", "--check"]).last(context.path()).fails();
+    assert!(
+        started.elapsed().as_millis() < 1500,
+        "{:?}",
+        started.elapsed()
+    );
+    let check = check.says(&[
+        "cannot resolve `127.0.0.1:1/a`",
+        "cannot resolve `127.0.0.1:1/b`",
+        "cannot resolve `127.0.0.1:1/c`",
+    ]);
+    for rule in [
+        "StageNameCasing",
+        "MaintainerDeprecated",
+        "JSONArgsRecommended",
+        "`$UNSET` is not set",
+    ] {
+        assert!(check.stdout().contains(rule), "{rule}: {check}");
+    }
+    // The image may set it.
+    assert!(!check.stdout().contains("FROM_BASE"), "{check}");
+    let json = lab
+        .kiln(["build", "--call=check,format=json"])
+        .last(context.path())
+        .fails();
+    let json: serde_json::Value = serde_json::from_str(json.stdout()).unwrap();
+    assert!(json["warnings"].as_array().unwrap().len() >= 4, "{json}");
+    let outline = lab.kiln(["build", "--call=outline", "--target=one"]);
+    let outline = outline.last(context.path()).fails();
+    assert!(outline.stdout().contains('A'), "{outline}");
+    // A build needs them.
+    let built = lab.kiln(["build", "--target", "1"]);
+    let built = built.last(context.path()).fails();
+    built.says(&["cannot resolve `127.0.0.1:1/b`"]);
+}
+
+#[test]
+fn a_source_policy_denies_and_converts() {
+    let lab = Lab::new();
+    let server = Server::files(vec![
+        ("/f", Answer::ok("text\n")),
+        ("/g", Answer::ok("other\n")),
+    ]);
+    let repository = Repository::new(&lab.path("repository"));
+    repository.write("Dockerfile", "FROM scratch\nCOPY Dockerfile /\n");
+    let commit = repository.commit();
+    let git = repository.serve();
+    let place = git.url("/repo.git").replace("http://", "git://");
+    let rule = |action: &str, identifier: &str, rest: &str| {
+        format!(
+            "{{\"action\": \"{action}\", \"selector\": {{\"identifier\": \"{identifier}\"}}{rest}}}"
+        )
+    };
+    let to = |identifier: &str| format!(", \"updates\": {{\"identifier\": \"{identifier}\"}}");
+    let attr = |name: &str, value: &str| {
+        format!(", \"updates\": {{\"attrs\": {{\"{name}\": \"{value}\"}}}}")
+    };
+    let sum = "sha256:b9e68e1bea3e5b19ca6b2f98b73a54b73daafaa250484902e09982e07a12e733";
+    let wrong = format!("sha256:{}", "0".repeat(64));
+    let add = format!("FROM busybox\nADD {} /f\n", server.url("/f"));
+    let from_git = format!("FROM busybox\nADD {} /r\n", git.url("/repo.git"));
+    let busybox = "docker-image://docker.io/library/busybox:*";
+    let debian = "docker-image://docker.io/library/debian:bookworm";
+    let image = "FROM busybox\nRUN cat /etc/debian_version > /f || true\n";
+    let fails = |word: &'static str| Err::<&str, _>(word);
+    let cases: Vec<(Vec<String>, &str, Result<&str, &str>)> = vec![
+        (
+            vec![rule("DENY", busybox, "")],
+            image,
+            fails(
+                "the source policy denies `docker-image://docker.io/library/busybox:latest` (rule 1)",
+            ),
+        ),
+        (vec![rule("CONVERT", busybox, &to(debian))], image, Ok("12")),
+        (
+            vec![rule("DENY", "http://*", "")],
+            &add,
+            fails("the source policy denies"),
+        ),
+        (
+            vec![rule("CONVERT", &server.url("/f"), &to(&server.url("/g")))],
+            &add,
+            Ok("other"),
+        ),
+        (
+            vec![rule(
+                "CONVERT",
+                &server.url("/f"),
+                &attr("http.checksum", sum),
+            )],
+            &add,
+            Ok("text"),
+        ),
+        (
+            vec![rule(
+                "CONVERT",
+                &server.url("/f"),
+                &attr("http.checksum", &wrong),
+            )],
+            &add,
+            fails("was expected"),
+        ),
+        (
+            vec![rule("DENY", "git://*", "")],
+            &from_git,
+            fails("the source policy denies"),
+        ),
+        (
+            vec![rule("CONVERT", &place, &attr("git.checksum", &commit))],
+            &from_git,
+            Ok(""),
+        ),
+        (
+            vec![rule("CONVERT", &place, &attr("git.checksum", "0000000"))],
+            &from_git,
+            fails("was expected"),
+        ),
+        (
+            vec![rule("DENY", "local://*", "")],
+            image,
+            fails("denies `local://context`"),
+        ),
+        (
+            vec![
+                rule("DENY", "*", ""),
+                rule("ALLOW", "local://*", ""),
+                rule("ALLOW", busybox, ""),
+            ],
+            image,
+            Ok(""),
+        ),
+        (
+            vec![rule("CONVERT", busybox, &to("https://h/x"))],
+            image,
+            fails("cannot take its place"),
+        ),
+    ];
+    let file = lab.path("policy.json");
+    let options = ["--source-policy-file", file.to_str().unwrap()];
+    let write = |rules: &[String]| {
+        std::fs::write(&file, format!("{{\"rules\": [{}]}}", rules.join(", "))).unwrap();
+    };
+    for (rules, text, want) in cases {
+        write(&rules);
+        let context = lab.dockerfile(text);
+        let build = lab.build(&context).args(options).tag("x");
+        match want {
+            Err(why) => drop(build.fails().says(&[why])),
+            Ok("") => drop(build.output().ok()),
+            Ok(start) => {
+                build.output().ok();
+                let found = lab.run("x", &["cat", "/f"]);
+                assert!(found.starts_with(start), "{rules:?}: {found}");
+            }
+        }
+    }
+    // Contexts are sources, too.
+    let address = git.url("/repo.git");
+    let context = lab.dockerfile("FROM busybox\nCOPY --from=other Dockerfile /\n");
+    let named = format!("other={address}");
+    for (rules, why) in [
+        (rule("DENY", "git://*", ""), "denies"),
+        (
+            rule("CONVERT", &place, &attr("git.checksum", "0000000")),
+            "was expected",
+        ),
+    ] {
+        write(&[rules]);
+        lab.kiln(["build"])
+            .args(options)
+            .last(&address)
+            .fails()
+            .says(&[why]);
+        let build = lab.build(&context).args(["--build-context", &named]);
+        build.args(options).fails().says(&[why]);
+    }
+    write(&[rule("DENY", "docker-image://*", "")]);
+    let check = lab
+        .kiln(["build", "--check"])
+        .args(options)
+        .last(context.path());
+    check.fails().says(&["the source policy denies"]);
+    std::fs::write(&file, "{\"rules\": [{\"action\": \"MAYBE\"}]}").unwrap();
+    let failed = lab.build(&context).args(options).fails();
+    failed.says(&["source policy", "MAYBE"]);
+    std::fs::remove_file(&file).unwrap();
+    lab.build(&context)
+        .args(options)
+        .fails()
+        .says(&["cannot read source policy"]);
+}

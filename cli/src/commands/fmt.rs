@@ -111,16 +111,22 @@ fn print(text: &str) {
     ui::data(text.strip_suffix('\n').unwrap_or(text));
 }
 
+/// Reads a file that can be written again as it is: also comments must be UTF-8.
 fn read(file: &Path, is_stdin: bool) -> Result<SourceText, Failure> {
     if is_stdin {
-        return context::stdin_text();
+        let mut text = String::new();
+        let bad = |e| Failure::new(format!("cannot read standard input: {e}"));
+        let mut stdin = std::io::stdin().take(MAX_TEXT);
+        stdin.read_to_string(&mut text).map_err(bad)?;
+        return Ok(SourceText {
+            name: "<stdin>".into(),
+            text,
+        });
     }
     if file.is_dir() {
-        let (mut source, _) = context::dockerfile(file, &DockerfileAt::Default, true)?;
+        let (source, _) = context::dockerfile(file, &DockerfileAt::Default, true)?;
         let path = file.join(&source.name);
-        let shown = path.strip_prefix(".").unwrap_or(&path);
-        source.name = shown.display().to_string();
-        return Ok(source);
+        return read(path.strip_prefix(".").unwrap_or(&path), false);
     }
     let name = file.display().to_string();
     let bad = |e: std::io::Error| Failure::new(format!("cannot read `{name}`: {e}"));
@@ -131,9 +137,11 @@ fn read(file: &Path, is_stdin: bool) -> Result<SourceText, Failure> {
     if bytes.len() as u64 > MAX_TEXT {
         return Err(Failure::new(format!("`{name}` is larger than 16 MiB")));
     }
-    let text =
-        String::from_utf8(bytes).map_err(|_| Failure::new(format!("`{name}` is no UTF-8 text")))?;
-    Ok(SourceText { name, text })
+    match String::from_utf8(bytes) {
+        Ok(text) => Ok(SourceText { name, text }),
+        Err(_) => Err(Failure::new(format!("`{name}` is no UTF-8 text"))
+            .with_hint("`iconv -f latin1 -t utf8` converts a file")),
+    }
 }
 
 /// Puts a new file in the place of the old one, with its owner and mode: a crash leaves one of

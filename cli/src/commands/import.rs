@@ -129,7 +129,7 @@ fn open(
         return Ok((Box::new(file), "-".into()));
     }
     if source.starts_with("http://") || source.starts_with("https://") {
-        let file = runtime.block_on(engine.download_file(source))?.file;
+        let file = runtime.block_on(engine.download_file(source, None))?.file;
         return Ok((Box::new(file), without_login(source)));
     }
     let file =
@@ -188,6 +188,7 @@ fn config(
         source: &source.text,
         target: None,
         every_stage: false,
+        without_images: false,
         build_args: Default::default(),
         labels: Default::default(),
         platform: platform.clone(),
@@ -204,6 +205,7 @@ fn config(
         ulimits: Vec::new(),
         shm_size: None,
         allow_insecure: false,
+        policy: Default::default(),
     };
     match runtime.block_on(lower::lower(&request, engine, &Findings::default())) {
         Ok(lowered) => Ok(lowered.config),

@@ -46,13 +46,20 @@ struct Resolved {
 impl Engine {
     /// Checks a repository out and gives a directory with its files, and the commit's time in seconds
     /// since 1970. `.git` stays if `keep_git_dir` says so and the whole repository is wanted, not a
-    /// directory of it.
+    /// directory of it. The commit must begin with `checksum` if there is one.
     ///
     /// # Errors
     /// The address is not understood, `git` is missing, or the repository cannot be had.
-    pub async fn git_checkout(&self, address: &str, keep_git_dir: bool) -> Result<(Scratch, i64)> {
+    pub async fn git_checkout(
+        &self,
+        address: &str,
+        keep_git_dir: bool,
+        checksum: Option<&str>,
+    ) -> Result<(Scratch, i64)> {
         let cancel = CancellationToken::new();
-        let out = self.checkout(address, keep_git_dir, None, &cancel).await?;
+        let out = self
+            .checkout(address, keep_git_dir, checksum, &cancel)
+            .await?;
         let own = self.s.store.scratch()?;
         // Only what was asked for, as the root of a directory of its own.
         std::fs::rename(&out.path, own.path()).map_err(|e| Error::io("move checkout", e))?;

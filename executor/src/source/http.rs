@@ -25,18 +25,22 @@ pub struct WebFile {
 }
 
 impl Engine {
-    /// Downloads a file and opens it.
+    /// Downloads a file, which must have the digest `checksum` if there is one, and opens it.
     ///
     /// # Errors
     /// It cannot be had.
-    pub async fn download_file(&self, url: &str) -> Result<WebFile> {
+    pub async fn download_file(&self, url: &str, checksum: Option<&str>) -> Result<WebFile> {
+        let wanted: Option<Digest> = match checksum {
+            Some(text) => Some(text.parse().map_err(|e| failed(url, e))?),
+            None => None,
+        };
         let scratch = self.s.store.scratch()?;
         let watch = Watch {
             events: Events::none(),
             vertex: VertexId::default(),
             over: tokio_util::sync::CancellationToken::new(),
         };
-        let modified = match download(url, &scratch, None, None, &watch).await? {
+        let modified = match download(url, &scratch, wanted.as_ref(), None, &watch).await? {
             Answer::Fetched(_, modified) => modified,
             Answer::Unchanged(_) | Answer::Here(_) => None,
         };

@@ -13,6 +13,7 @@ pub(crate) mod from;
 mod layers;
 mod names;
 mod options;
+mod quotes;
 mod rules;
 mod secrets;
 pub(crate) mod seen;

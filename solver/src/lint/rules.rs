@@ -74,6 +74,7 @@ rules! {
     KilnSecretValue: Own, "A value in ARG or ENV has the form of a real token or private key";
     KilnAptListsInLayer: Own, "Package lists of apt stay in a layer of the image";
     KilnCopyBeforeInstall: Own, "Dependencies are installed after the whole context was copied, and so again after every change";
+    KilnTypographicQuotes: Own, "Typographic quotes make no JSON array";
     KilnRepeatedBytes: Measured, "A layer holds files again that the layers below hold with the same content";
 }
 

@@ -2,7 +2,7 @@
 
 use kiln_parser::{Diagnostic, Instruction, Kind, Parsed, Severity, Span, Text};
 
-use super::{At, Findings, Rule, Spot, casing, names, secrets};
+use super::{At, Findings, Rule, Spot, casing, names, quotes, secrets};
 
 /// Applies the rules about the text alone. In a file with errors, what stands before the first
 /// one is checked.
@@ -39,6 +39,7 @@ fn one(instruction: &Instruction, findings: &Findings) {
         about: instruction.span,
         trigger: false,
     };
+    quotes::check(instruction, spot, findings);
     match &instruction.kind {
         Kind::From {
             alias: Some(alias),

@@ -57,7 +57,9 @@ pub(super) async fn resolve(
             NamedContext::Image(_) => None,
         }
     } else {
-        Some(source_of_stage(request, globals, &text, span)?)
+        let source = source_of_stage(request, globals, &text, span)?;
+        let allowed = request.policy.source(source);
+        Some(allowed.map_err(|e| LowerError::somewhere(e.to_string(), span))?)
     };
     let Some(source) = source else {
         return Ok(None);

@@ -21,7 +21,7 @@ mod targets;
 mod tests;
 mod transfer;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use kiln_image::{ImageConfig, Platform};
 use kiln_parser::{Dockerfile, LineIndex, Span};
@@ -35,7 +35,8 @@ pub use targets::{Target, targets};
 
 use crate::lint::{Findings, check_layers, check_order_of_copies};
 use crate::plan::{Lines, Network, Plan, SourceKind, Ulimit, VertexId};
-use crate::ports::{ResolvedImage, Resolver};
+use crate::policy::Policy;
+use crate::ports::{PortError, ResolvedImage, Resolver};
 
 /// A context by name: `--build-context`.
 #[derive(Clone, Debug)]
@@ -57,6 +58,8 @@ pub struct Request<'a> {
     pub target: Option<String>,
     /// Lower also stages that the target does not need, so that they are checked.
     pub every_stage: bool,
+    /// Go on where a base image cannot be had, as far as nothing depends on it: for checks.
+    pub without_images: bool,
     /// `--build-arg`.
     pub build_args: BTreeMap<String, String>,
     /// `--label`, which come after those of the Dockerfile.
@@ -86,6 +89,8 @@ pub struct Request<'a> {
     pub shm_size: Option<u64>,
     /// `--allow security.insecure` was given.
     pub allow_insecure: bool,
+    /// Which sources may be used.
+    pub policy: Policy,
 }
 
 /// One line of the history to come.
@@ -120,6 +125,8 @@ pub struct Lowered {
     pub warnings: Vec<LowerWarning>,
     /// `SOURCE_DATE_EPOCH` in seconds.
     pub epoch: Option<u64>,
+    /// Why images could not be had, where lowering went on without them.
+    pub without: Vec<LowerError>,
 }
 
 /// Lowers `request`. Checks that need what is known meanwhile report to `findings`, also when
@@ -141,6 +148,7 @@ pub async fn lower(
     let mut found = stages::split(request, &globals, findings)?;
     let target = stages::target(&found, request)?;
     let mut images: BTreeMap<(String, String), ResolvedImage> = BTreeMap::new();
+    let (mut unknown, mut without) = (BTreeSet::new(), Vec::new());
     let needed = loop {
         let needed = stages::reachable(&found, target, request)?;
         // Triggers may need further stages and images.
@@ -156,20 +164,34 @@ pub async fn lower(
         if missing.is_empty() {
             break needed;
         }
-        let resolved = futures_util::future::join_all(
-            missing
-                .iter()
-                .map(|(reference, platform)| resolver.resolve(reference, platform)),
-        )
-        .await;
+        let resolving = missing.iter().map(|(reference, platform)| async move {
+            let allowed = request.policy.image(reference);
+            let allowed = allowed.map_err(|e| PortError::new(e.to_string()))?;
+            resolver.resolve(&allowed, platform).await
+        });
+        let resolved = futures_util::future::join_all(resolving).await;
         for ((reference, platform), image) in missing.into_iter().zip(resolved) {
-            let image = image.map_err(|e| stages::unresolved(&found, &reference, e))?;
-            images.insert((reference, platform.to_string()), image);
+            let key = (reference.clone(), platform.to_string());
+            let image = match image.map_err(|e| stages::unresolved(&found, &reference, e)) {
+                Ok(image) => image,
+                Err(error) if request.without_images => {
+                    unknown.insert(key.clone());
+                    without.push(error);
+                    ResolvedImage {
+                        reference,
+                        config_digest: String::new(),
+                        config: ImageConfig::for_platform(&platform),
+                    }
+                }
+                Err(error) => return Err(error),
+            };
+            images.insert(key, image);
         }
     };
     stages::check_platforms(&found, &images, findings);
     let mut build = stage::Build::new(request, &globals, &lines, images, findings);
     build.epoch = epoch;
+    build.unknown = unknown;
     for index in 0..found.len() {
         if needed.stages.contains(&index) {
             build.stage(&found, index)?;
@@ -183,5 +205,7 @@ pub async fn lower(
     for index in &chain {
         check_layers(found[*index].own(), findings);
     }
-    build.finish(&found, &chain)
+    let mut lowered = build.finish(&found, &chain)?;
+    lowered.without = without;
+    Ok(lowered)
 }

@@ -2,6 +2,8 @@
 
 use std::collections::BTreeSet;
 
+use kiln_parser::nearest;
+
 use super::error::{LowerError, LowerWarning};
 use super::stage::{Build, Place};
 use super::stages::Stage;
@@ -93,8 +95,16 @@ impl Build<'_> {
         for text in &self.request.no_cache.stages {
             let known = stages.iter().enumerate().any(|(i, s)| means(text, s, i));
             if !known {
+                let names: Vec<&str> = stages.iter().filter_map(|s| s.name.as_deref()).collect();
+                let advice = match nearest(text, &names) {
+                    Some(near) => format!("; did you mean `{near}`?"),
+                    None if names.is_empty() => String::new(),
+                    None => format!("; stages are: {}", names.join(", ")),
+                };
                 self.warnings.push(LowerWarning {
-                    message: format!("there is no stage `{text}` that could ignore the cache"),
+                    message: format!(
+                        "there is no stage `{text}` that could ignore the cache{advice}"
+                    ),
                     span: None,
                 });
             }

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use kiln_image::{History, ImageConfig, Platform};
 use kiln_parser::{
     Expanded, Instruction, Kind, LineIndex, Lookup, Span, Text, expand_raw, expand_word,
-    expand_words,
+    expand_words, nearest,
 };
 
 use super::args::{BUILTIN_ARGS, Globals, PROXY_ARGS};
@@ -46,6 +46,8 @@ pub(super) struct Build<'a> {
     pub(super) reruns: BTreeSet<usize>,
     /// `SOURCE_DATE_EPOCH` in seconds.
     pub(super) epoch: Option<u64>,
+    /// Images that are not known: what is among `images` says nothing of them.
+    pub(super) unknown: BTreeSet<(String, String)>,
 }
 
 /// Where an instruction stands: its stage and number.
@@ -79,6 +81,7 @@ impl<'a> Build<'a> {
             skipped: Vec::new(),
             reruns: BTreeSet::new(),
             epoch: None,
+            unknown: BTreeSet::new(),
         }
     }
 
@@ -109,6 +112,10 @@ impl<'a> Build<'a> {
     }
 
     fn check_variables(&self, text: &Text, expanded: &Expanded, state: &State) {
+        // Who knows what an image sets that nobody knows.
+        if state.base_unknown {
+            return;
+        }
         // A default in the word does not help: nothing can ever take its place.
         let names = expanded.used.iter().map(String::as_str);
         let unset: Vec<&str> = names.filter(|n| state.get(n).is_none()).collect();
@@ -275,6 +282,7 @@ impl<'a> Build<'a> {
                 State {
                     tip: Some(tip),
                     base: Some(image.clone()),
+                    base_unknown: self.unknown.contains(&key),
                     ..State::new(stage, image.config)
                 }
             }
@@ -417,6 +425,25 @@ impl<'a> Build<'a> {
         })
     }
 
+    /// What may have been meant by an argument that nothing uses, as the end of a sentence.
+    fn argument_meant(&self, name: &str) -> String {
+        let instructions = self.request.dockerfile.instructions.iter();
+        let declared = instructions.flat_map(|instruction| match &instruction.kind {
+            Kind::Arg(list) => list.as_slice(),
+            _ => &[],
+        });
+        let declared = declared.map(|arg| arg.name.value.as_str());
+        let declared: BTreeSet<&str> = declared.collect();
+        if declared.contains(name) {
+            return ": only stages that are not built declare it".into();
+        }
+        let declared: Vec<&str> = declared.into_iter().collect();
+        match nearest(name, &declared) {
+            Some(near) => format!("; did you mean `{near}`?"),
+            None => String::new(),
+        }
+    }
+
     /// The result for the first of `chain`, the stages that the target starts from.
     pub(super) fn finish(
         mut self,
@@ -444,7 +471,10 @@ impl<'a> Build<'a> {
                 || name == epoch::NAME;
             if !known {
                 self.warnings.push(LowerWarning {
-                    message: format!("build argument `{name}` was given and nothing uses it"),
+                    message: format!(
+                        "build argument `{name}` was given and nothing uses it{}",
+                        self.argument_meant(name)
+                    ),
                     span: None,
                 });
             }
@@ -469,6 +499,7 @@ impl<'a> Build<'a> {
             skipped: self.skipped,
             warnings: self.warnings,
             epoch: self.epoch,
+            without: Vec::new(),
         })
     }
 }

@@ -19,6 +19,8 @@ pub(super) struct State {
     pub(super) tip: Option<VertexId>,
     pub(super) config: ImageConfig,
     pub(super) base: Option<ResolvedImage>,
+    /// The base is an image of which nothing is known.
+    pub(super) base_unknown: bool,
     pub(super) history: Vec<HistoryLine>,
     /// Declared arguments in order, with their values.
     pub(super) args: Vec<(String, Option<String>)>,
@@ -41,6 +43,7 @@ impl State {
             tip: None,
             config,
             base: None,
+            base_unknown: false,
             history: Vec::new(),
             args: Vec::new(),
             scope: Vec::new(),

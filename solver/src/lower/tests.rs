@@ -47,6 +47,7 @@ fn build(text: &str, change: impl FnOnce(&mut Request<'_>)) -> Result<Lowered, L
         source: text,
         target: None,
         every_stage: false,
+        without_images: false,
         build_args: BTreeMap::new(),
         labels: BTreeMap::new(),
         platform: platform.clone(),
@@ -63,6 +64,7 @@ fn build(text: &str, change: impl FnOnce(&mut Request<'_>)) -> Result<Lowered, L
         ulimits: vec![],
         shm_size: None,
         allow_insecure: false,
+        policy: Default::default(),
     };
     change(&mut request);
     tokio::runtime::Builder::new_current_thread()

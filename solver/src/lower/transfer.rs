@@ -168,6 +168,8 @@ impl Build<'_> {
         }
         for (kind, address, span) in remote {
             let (kind, name) = self.remote(instruction, kind, &address, state, span)?;
+            let kind = self.request.policy.source(kind);
+            let kind = kind.map_err(|e| LowerError::new(e.to_string(), span))?;
             let is_http = matches!(kind, SourceKind::Http { .. });
             inputs.push(self.source_vertex(place, instruction, kind, &address));
             let source = match is_http {

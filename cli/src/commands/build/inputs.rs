@@ -8,6 +8,7 @@ use kiln_image::Reference;
 use kiln_solver::key::digest_of;
 use kiln_solver::lower::NamedContext;
 use kiln_solver::plan::SourceKind;
+use kiln_solver::policy::{Policy, PolicyError};
 use tokio::runtime::Runtime;
 
 use super::{Args, options};
@@ -28,6 +29,8 @@ pub(super) struct Fetcher<'a> {
     pub(super) app: &'a App,
     pub(super) runtime: &'a Runtime,
     pub(super) interrupt: &'a Interrupt,
+    /// What may be brought.
+    pub(super) policy: &'a Policy,
 }
 
 impl Fetcher<'_> {
@@ -40,6 +43,9 @@ impl Fetcher<'_> {
         };
         match Place::parse(&args.context) {
             Place::Directory(dir) => {
+                for name in ["context", "dockerfile"] {
+                    self.policy.directory(name).map_err(|e| denied(&e))?;
+                }
                 let store = self.app.settings.root.clone();
                 let blocking = move || -> Result<Files, Failure> {
                     let (dockerfile, path) = context::dockerfile(&dir, &at, true)?;
@@ -93,7 +99,9 @@ impl Fetcher<'_> {
             } else if is_image {
                 NamedContext::Image(value.to_owned())
             } else {
-                inputs.contexts.insert(name.clone(), self.tree(value)?);
+                inputs
+                    .contexts
+                    .insert(name.clone(), self.tree(&name, value)?);
                 NamedContext::Source(SourceKind::Context { name: name.clone() })
             };
             out.insert(name, context);
@@ -101,9 +109,12 @@ impl Fetcher<'_> {
         Ok(out)
     }
 
-    fn tree(&self, place: &str) -> Result<Context, Failure> {
+    fn tree(&self, name: &str, place: &str) -> Result<Context, Failure> {
         match Place::parse(place) {
-            Place::Directory(dir) => context::directory(&dir, None, &self.app.settings.root),
+            Place::Directory(dir) => {
+                self.policy.directory(name).map_err(|e| denied(&e))?;
+                context::directory(&dir, None, &self.app.settings.root)
+            }
             Place::Git(url) => {
                 let (tree, changed) = self.git(&url, false)?;
                 context::unpacked(tree, changed, None)
@@ -121,17 +132,38 @@ impl Fetcher<'_> {
         url: &str,
         keep_git_dir: bool,
     ) -> Result<(kiln_cache::Scratch, Changed), Failure> {
+        let asked = SourceKind::Git {
+            url: url.to_owned(),
+            keep_git_dir,
+            checksum: None,
+        };
+        let SourceKind::Git {
+            url,
+            keep_git_dir,
+            checksum,
+        } = self.policy.source(asked).map_err(|e| denied(&e))?
+        else {
+            return Err(Failure::new("a repository has become something else"));
+        };
         let engine = self.app.engine(BuildInputs::default(), false)?;
-        let checkout = engine.git_checkout(url, keep_git_dir);
+        let checkout = engine.git_checkout(&url, keep_git_dir, checksum.as_deref());
         let (tree, time) = self.interrupt.wait(self.runtime, checkout)??;
         Ok((tree, Changed::At(time)))
     }
 
     fn http(&self, url: String) -> Result<Unpacked, Failure> {
+        let asked = SourceKind::Http {
+            url,
+            checksum: None,
+        };
+        let SourceKind::Http { url, checksum } =
+            self.policy.source(asked).map_err(|e| denied(&e))?
+        else {
+            return Err(Failure::new("a web file has become something else"));
+        };
         let engine = self.app.engine(BuildInputs::default(), false)?;
-        let file = self
-            .interrupt
-            .wait(self.runtime, engine.download_file(&url))??;
+        let download = engine.download_file(&url, checksum.as_deref());
+        let file = self.interrupt.wait(self.runtime, download)??;
         Ok(match (self.unpack(file.file, url)?, file.modified) {
             (Unpacked::Tree(tree, _), Some(time)) => Unpacked::Tree(tree, Changed::At(time)),
             (unpacked, _) => unpacked,
@@ -147,6 +179,10 @@ impl Fetcher<'_> {
         let work = move || context::archive(&store, input, &what);
         self.interrupt.wait_blocking(self.runtime, work)?
     }
+}
+
+fn denied(error: &PolicyError) -> Failure {
+    Failure::new(error.to_string())
 }
 
 /// Names the Dockerfile among all that are built here, by digest: an address may hold a token.

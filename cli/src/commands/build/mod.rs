@@ -11,7 +11,8 @@ mod share;
 mod work;
 
 use std::collections::BTreeMap;
-use std::path::PathBuf;
+use std::io::Read as _;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use clap::ValueEnum;
@@ -19,6 +20,7 @@ use kiln_executor::BuildInputs;
 use kiln_image::{Platform, Reference};
 use kiln_solver::lower::{self, NamedContext, NoCache};
 use kiln_solver::plan::{Network, SourceKind};
+use kiln_solver::policy::Policy;
 use tokio::runtime::Runtime;
 
 use super::output::Outputs;
@@ -125,6 +127,10 @@ pub(crate) struct Args {
     /// Allow something that is off by default: security.insecure, network.host, device[=NAME]
     #[arg(long, value_name = "WHAT", value_parser = options::allow)]
     allow: Vec<Allow>,
+    /// Which images, web files and repositories may be used, and what takes their place: the JSON of
+    /// a policy as BuildKit has it
+    #[arg(long, value_name = "FILE")]
+    source_policy_file: Option<PathBuf>,
     /// Where the result goes: type=image|registry|oci|docker|tar|local[,dest=PATH], or a directory; dest=- is
     /// standard output, where oci and tar go anyway, and docker without dest is the store
     #[arg(short, long, value_name = "SPEC")]
@@ -245,10 +251,12 @@ fn build(app: &App, args: &Args, runtime: &Runtime, interrupt: &Interrupt) -> Re
         let (id, agent) = options::ssh(text, &mut agents)?;
         inputs.ssh.insert(id, agent);
     }
+    let policy = policy(args.source_policy_file.as_deref())?;
     let fetcher = Fetcher {
         app,
         runtime,
         interrupt,
+        policy: &policy,
     };
     let files = fetcher.files(args)?;
     let source = &files.dockerfile;
@@ -268,10 +276,10 @@ fn build(app: &App, args: &Args, runtime: &Runtime, interrupt: &Interrupt) -> Re
         inputs.contexts.insert("context".into(), context);
     }
     let contexts = fetcher.named(&args.build_context, &mut inputs)?;
-    let mut engine = app.engine(inputs, args.pull)?;
-    if !call.is_build() {
-        engine = engine.looking_only();
-    }
+    let mut engine = match call.is_build() {
+        true => app.engine(inputs, args.pull)?,
+        false => app.engine_to_look(inputs, args.pull)?,
+    };
     let inline = build_args.get("BUILDKIT_INLINE_CACHE");
     let wanted = share::Wanted {
         inline: inline.is_some_and(|value| matches!(value.as_str(), "1" | "true")),
@@ -283,8 +291,10 @@ fn build(app: &App, args: &Args, runtime: &Runtime, interrupt: &Interrupt) -> Re
         engine = engine.with_share(share);
     }
     let mut request = request(args, &parsed.dockerfile, &source.text, contexts)?;
+    request.policy = policy.clone();
     if !call.is_build() {
         request.every_stage = call.every_stage(request.target.as_deref());
+        request.without_images = true;
         let lowered = interrupt.wait(runtime, lower::lower(&request, &engine, &findings))?;
         return call.answer(source, lowered.as_ref(), &findings);
     }
@@ -365,6 +375,23 @@ fn build(app: &App, args: &Args, runtime: &Runtime, interrupt: &Interrupt) -> Re
     Ok(())
 }
 
+/// The largest policy file.
+const MAX_POLICY: u64 = 4 << 20;
+
+/// `--source-policy-file`.
+fn policy(path: Option<&Path>) -> Result<Policy, Failure> {
+    let Some(path) = path else {
+        return Ok(Policy::default());
+    };
+    let shown = path.display();
+    let bad =
+        |e: std::io::Error| Failure::usage(format!("cannot read source policy `{shown}`: {e}"));
+    let mut json = Vec::new();
+    let file = std::fs::File::open(path).map_err(bad)?;
+    file.take(MAX_POLICY).read_to_end(&mut json).map_err(bad)?;
+    Policy::parse(&json).map_err(|e| Failure::usage(format!("source policy `{shown}`: {e}")))
+}
+
 /// The variable that is a build argument as well.
 const EPOCH: &str = "SOURCE_DATE_EPOCH";
 
@@ -405,6 +432,7 @@ fn request<'a>(
         source,
         target: args.target.clone().filter(|t| !t.is_empty()),
         every_stage: false,
+        without_images: false,
         build_args,
         labels: options::labels(&args.label)?,
         platform,
@@ -437,5 +465,6 @@ fn request<'a>(
             .map(|text| options::size("--shm-size", text))
             .transpose()?,
         allow_insecure: args.allow.contains(&Allow::SecurityInsecure),
+        policy: Policy::default(),
     })
 }

@@ -343,5 +343,5 @@ fn the_full_name_wins_then_branches_then_tags() {
 
 /// The files of a checkout.
 async fn tree_of(engine: &Engine, address: &str, keep_git_dir: bool) -> Result<Scratch> {
-    Ok(engine.git_checkout(address, keep_git_dir).await?.0)
+    Ok(engine.git_checkout(address, keep_git_dir, None).await?.0)
 }

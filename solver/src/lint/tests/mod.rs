@@ -105,6 +105,7 @@ pub(super) fn check(
         source: text,
         target: None,
         every_stage: false,
+        without_images: false,
         build_args: BTreeMap::new(),
         labels: BTreeMap::new(),
         platform: platform.clone(),
@@ -121,6 +122,7 @@ pub(super) fn check(
         ulimits: vec![],
         shm_size: None,
         allow_insecure: false,
+        policy: Default::default(),
     };
     for (name, value) in setup.split_whitespace().filter_map(|s| s.split_once('=')) {
         match name {

@@ -202,7 +202,10 @@ impl Call {
     ) -> Result<(), Failure> {
         match (self.method, lowered) {
             (Method::Check, lowered) => {
-                let errors = lowered.err().cloned().into_iter().collect();
+                let errors = match lowered {
+                    Ok(lowered) => lowered.without.clone(),
+                    Err(error) => vec![error.clone()],
+                };
                 check::answer(self.format, source, findings, errors)
             }
             (_, Err(error)) => {
@@ -214,7 +217,14 @@ impl Call {
                     Format::Json | Format::Sarif => json::outline(&lowered.outline, source),
                     Format::Text => facts::outline(&lowered.outline),
                 });
-                Ok(())
+                // Triggers of a base image may take something, too.
+                for error in &lowered.without {
+                    source.lower_error(error);
+                }
+                match lowered.without.is_empty() {
+                    true => Ok(()),
+                    false => Err(Failure::silent(1)),
+                }
             }
         }
     }
