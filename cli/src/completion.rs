@@ -265,7 +265,9 @@ mod tests {
             let images = sub.get_arguments().find(|arg| arg.get_id() == argument);
             images.and_then(Arg::get_index)
         };
-        command(&[]).debug_assert();
+        let mut all = command(&[]);
+        all.build();
+        all.debug_assert();
         for (name, argument) in IMAGES {
             let found = place(command(&[]), name, argument);
             assert!(found.is_some(), "{name}");

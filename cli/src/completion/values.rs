@@ -114,7 +114,6 @@ pub(super) fn add(
             .mut_subcommand("rm", ids("ids"))
             .mut_subcommand("inspect", ids("ids"))
             .mut_subcommand("export", ids("id"))
-            .mut_subcommand("import", ids("id"))
     });
     for (path, values) in FILTERS {
         let values: Vec<String> = values.iter().map(ToString::to_string).collect();
