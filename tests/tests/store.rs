@@ -6,7 +6,7 @@ use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
-use kiln_tests::{Context, Kiln, Lab, setting, tool};
+use kiln_tests::{Context, Kiln, Lab, SmallDisk, setting, tool};
 
 /// A config file that says this beside what the tests' own says.
 fn config(lab: &Lab, text: &str) -> PathBuf {
@@ -14,6 +14,38 @@ fn config(lab: &Lab, text: &str) -> PathBuf {
     let base = std::fs::read_to_string(setting("KILN_TEST_CONFIG")).unwrap();
     std::fs::write(&path, format!("{base}\n{text}\n")).unwrap();
     path
+}
+
+/// A base image that the disk has no room for is no fault of the step that needs it.
+#[test]
+fn a_base_that_does_not_fit_is_not_blamed_on_a_step() {
+    let lab = Lab::new();
+    let disk = SmallDisk::new(&lab);
+    let context = lab.dockerfile("FROM debian:bookworm\nRUN echo never\n");
+    for _ in 0..2 {
+        let build = lab.kiln(["build", "--progress=plain"]).last(context.path());
+        let out = build
+            .env("KILN_ROOT", lab.path("small/store"))
+            .output()
+            .failed();
+        for word in [
+            "cannot bring in the files that it needs",
+            "No space left on device",
+        ] {
+            assert!(out.err.contains(word), "{word}: {out}");
+        }
+        assert!(
+            !out.err.contains(">>> RUN") && !out.err.contains("whole output"),
+            "{out}"
+        );
+        // Where there was no room.
+        assert!(
+            out.err
+                .contains(&format!("{}", lab.path("small").display())),
+            "{out}"
+        );
+    }
+    drop(disk);
 }
 
 /// Bytes on the disk below a directory.

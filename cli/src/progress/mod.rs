@@ -1,6 +1,7 @@
 //! Shows a build's events: a live tree on a terminal, lines elsewhere, JSON for programs.
 
 mod model;
+mod palette;
 mod plain;
 mod rawjson;
 mod reason;

@@ -8,9 +8,12 @@ use kiln_solver::explain::Found;
 use unicode_width::UnicodeWidthChar as _;
 
 use super::model::{Model, Step, bytes};
+use super::palette::Palette;
 use super::{View, print, reason};
 
 const PACE: Duration = Duration::from_millis(100);
+/// Terminals with fewer columns show no times.
+const NARROW: usize = 24;
 /// Lines of output shown of a running step.
 const TAIL: usize = 6;
 
@@ -26,6 +29,9 @@ const SHOW_CURSOR: &str = "\x1b[?25h";
 pub(super) struct Tty {
     title: String,
     colours: bool,
+    palette: Palette,
+    /// What is to be known that belongs to no step.
+    warnings: Vec<String>,
     /// Every step is explained.
     explain: bool,
     drawn: usize,
@@ -40,23 +46,71 @@ impl Tty {
         Self {
             title,
             colours: std::env::var_os("NO_COLOR").is_none_or(|v| v.is_empty()),
+            palette: Palette::of_environment(),
+            warnings: Vec::new(),
             explain,
             drawn: 0,
             last,
         }
     }
 
+    /// The lines of the tree, none wider than the terminal: a line that wraps would move all others.
+    fn frame(&self, model: &Model, width: usize, height: usize) -> Vec<String> {
+        let (title, explain) = (self.title.as_str(), self.explain);
+        let took = model.began.map_or(0.0, |b| b.elapsed().as_secs_f64());
+        let (done, total) = (model.done(), model.total());
+        let state = match total {
+            _ if model.counts.failed > 0 => "FAILED",
+            0 => "",
+            total if done == total => "FINISHED",
+            _ => "",
+        };
+        let mut lines = vec![fit(
+            &format!("[+] {title} {took:.1}s ({done}/{total}) {state}"),
+            width,
+        )];
+        let steps: Vec<&Step> = model
+            .order
+            .iter()
+            .filter_map(|id| model.steps.get(id))
+            .filter(|step| !step.waits)
+            .collect();
+        let mut body: Vec<(bool, Vec<String>)> = Vec::new();
+        for step in &steps {
+            body.push((
+                step.outcome.is_none(),
+                step_lines(step, explain, width, &self.palette),
+            ));
+        }
+        // What is done scrolls away first when the terminal is too low.
+        let mut rows: usize = body.iter().map(|(_, l)| l.len()).sum();
+        let room = height.saturating_sub(1);
+        body.retain(|(running, l)| {
+            if rows > room && !running {
+                rows -= l.len();
+                return false;
+            }
+            true
+        });
+        lines.extend(body.into_iter().flat_map(|(_, l)| l));
+        if explain {
+            let skipped = model.skipped.iter();
+            lines.extend(skipped.map(|name| fit(&format!(" => SKIPPED {name}"), width)));
+        }
+        let warning = &self.palette.warning;
+        lines.extend(self.warnings.iter().map(|text| {
+            let text = fit(&format!(" => WARN: {text}"), width);
+            format!("{warning}{text}\x1b[0m")
+        }));
+        lines.truncate(height);
+        lines
+    }
+
     fn draw(&mut self, model: &Model, last: bool) {
         self.last = Instant::now();
         let (width, height) = size();
-        let (width, height) = (usize::from(width).max(20), usize::from(height).max(4));
-        let lines = frame(
-            model,
-            &self.title,
-            self.explain,
-            width,
-            if last { usize::MAX } else { height - 1 },
-        );
+        let (width, height) = (usize::from(width), usize::from(height).max(4));
+        let lines = self.frame(model, width, if last { usize::MAX } else { height - 1 });
         // Synchronised update: the terminal shows the whole frame at once.
         let mut out = String::from("\x1b[?2026h\x1b[?25l");
         if self.drawn > 0 {
@@ -85,7 +139,9 @@ pub(super) fn show_cursor() {
 
 impl View for Tty {
     fn event(&mut self, event: &Event, model: &Model) {
-        let _ = event;
+        if let Event::Warning { text, .. } = event {
+            self.warnings.push(text.clone());
+        }
         if self.last.elapsed() >= PACE {
             self.draw(model, false);
         }
@@ -118,60 +174,18 @@ fn fit(text: &str, width: usize) -> String {
     out
 }
 
-fn frame(model: &Model, title: &str, explain: bool, width: usize, height: usize) -> Vec<String> {
-    let took = model.began.map_or(0.0, |b| b.elapsed().as_secs_f64());
-    let (done, total) = (model.done(), model.total());
-    let state = match total {
-        _ if model.counts.failed > 0 => "FAILED",
-        0 => "",
-        total if done == total => "FINISHED",
-        _ => "",
-    };
-    let mut lines = vec![fit(
-        &format!("[+] {title} {took:.1}s ({done}/{total}) {state}"),
-        width,
-    )];
-    let steps: Vec<&Step> = model
-        .order
-        .iter()
-        .filter_map(|id| model.steps.get(id))
-        .filter(|step| !step.waits)
-        .collect();
-    let mut body: Vec<(bool, Vec<String>)> = Vec::new();
-    for step in &steps {
-        body.push((step.outcome.is_none(), step_lines(step, explain, width)));
-    }
-    // What is done scrolls away first when the terminal is too low.
-    let mut rows: usize = body.iter().map(|(_, l)| l.len()).sum();
-    let room = height.saturating_sub(1);
-    body.retain(|(running, l)| {
-        if rows > room && !running {
-            rows -= l.len();
-            return false;
-        }
-        true
-    });
-    lines.extend(body.into_iter().flat_map(|(_, l)| l));
-    if explain {
-        let skipped = model.skipped.iter();
-        lines.extend(skipped.map(|name| fit(&format!(" => SKIPPED {name}"), width)));
-    }
-    lines.truncate(height);
-    lines
-}
-
-fn step_lines(step: &Step, explain: bool, width: usize) -> Vec<String> {
+fn step_lines(step: &Step, explain: bool, width: usize, palette: &Palette) -> Vec<String> {
     let time = match step.outcome {
         Some(_) => step.took.as_secs_f64(),
         None => step.started.map_or(0.0, |s| s.elapsed().as_secs_f64()),
     };
     let (mark, colour) = match &step.outcome {
         None => ("=>", ""),
-        Some(Outcome::Cached(Found::Local)) => ("=> CACHED", "\x1b[34m"),
-        Some(Outcome::Cached(Found::Remote(_))) => ("=> REMOTE", "\x1b[34m"),
-        Some(Outcome::Fetched | Outcome::InPlace | Outcome::Ran) => ("=>", "\x1b[34m"),
-        Some(Outcome::Failed) => ("=> ERROR", "\x1b[31m"),
-        Some(Outcome::Cancelled | Outcome::NotReached) => ("=> CANCELED", "\x1b[33m"),
+        Some(Outcome::Cached(Found::Local)) => ("=> CACHED", palette.run.as_str()),
+        Some(Outcome::Cached(Found::Remote(_))) => ("=> REMOTE", palette.run.as_str()),
+        Some(Outcome::Fetched | Outcome::InPlace | Outcome::Ran) => ("=>", palette.run.as_str()),
+        Some(Outcome::Failed) => ("=> ERROR", palette.error.as_str()),
+        Some(Outcome::Cancelled | Outcome::NotReached) => ("=> CANCELED", palette.cancel.as_str()),
     };
     let mut left = format!("{mark} {}", step.name);
     let moved = step
@@ -181,7 +195,11 @@ fn step_lines(step: &Step, explain: bool, width: usize) -> Vec<String> {
     if moved.1 > 0 {
         left = format!("{left}  {} / {}", bytes(moved.0), bytes(moved.1));
     }
-    let right = format!(" {time:.1}s");
+    // Where there is hardly room for a name there is none for a time.
+    let right = match width {
+        0..NARROW => String::new(),
+        _ => format!(" {time:.1}s"),
+    };
     let room = width.saturating_sub(right.len() + 1);
     let left = fit(&left, room);
     let used: usize = left.chars().map(|c| c.width().unwrap_or(0)).sum();
@@ -206,4 +224,59 @@ fn step_lines(step: &Step, explain: bool, width: usize) -> Vec<String> {
         }
     }
     out
+}
+
+#[cfg(test)]
+mod tests {
+    use kiln_solver::plan::VertexId;
+
+    use super::*;
+
+    #[test]
+    fn no_line_is_wider_than_the_terminal_and_what_was_stopped_is_not_done() {
+        let mut model = Model::default();
+        for (n, name) in [
+            "[1/2] RUN make something that has a long name",
+            "[2/2] RUN x",
+        ]
+        .iter()
+        .enumerate()
+        {
+            let vertex = VertexId::new(n);
+            model.apply(&Event::Planned {
+                vertex,
+                name: (*name).into(),
+                lines: None,
+            });
+            model.apply(&Event::Started { vertex });
+        }
+        let finished = |vertex: usize, outcome| Event::Finished {
+            vertex: VertexId::new(vertex),
+            outcome,
+            took: Duration::from_secs(100),
+            error: None,
+            key: None,
+        };
+        model.apply(&Event::Log {
+            vertex: VertexId::new(0),
+            stream: kiln_solver::event::Stream::Out,
+            bytes: b"10%\r50% of a download that tells much about itself".to_vec(),
+        });
+        let mut tty = Tty::new("Building a:b".into(), true);
+        tty.warnings
+            .push("something that is worth a line of its own".into());
+        let text = |lines: &[String]| anstream::adapter::strip_str(&lines.join("\n")).to_string();
+        for width in [1, 5, 10, 20, 23, 24, 40, 80] {
+            let lines = tty.frame(&model, width, 100);
+            for line in text(&lines).lines() {
+                let columns: usize = line.chars().map(|c| c.width().unwrap_or(0)).sum();
+                assert!(columns <= width, "{width}: {line:?}");
+            }
+        }
+        assert!(text(&tty.frame(&model, 80, 100)).contains("=> => 50% of a download"));
+        model.apply(&finished(0, Outcome::Failed));
+        model.apply(&finished(1, Outcome::Cancelled));
+        let head = text(&tty.frame(&model, 80, 1));
+        assert!(head.contains("(1/2) FAILED"), "{head}");
+    }
 }
