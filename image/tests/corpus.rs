@@ -8,10 +8,17 @@ mod layer;
 mod reference;
 #[path = "../../fuzz/checks/replay.rs"]
 mod replay;
+#[path = "../../fuzz/checks/sparse.rs"]
+mod sparse;
 
 #[test]
 fn layers() {
     replay::replay("layer", layer::check);
+}
+
+#[test]
+fn maps_of_holes() {
+    replay::replay("sparse", sparse::check);
 }
 
 #[test]

@@ -9,7 +9,9 @@ use std::sync::Arc;
 
 use super::ArchiveError;
 use crate::compression::Compression;
-use crate::layer::{EntryKind, LayerError, LayerReader, Limits, clean_path};
+use crate::layer::{
+    EntryKind, LayerError, LayerReader, Limits, Run, SparseCursor, SparseMap, clean_path,
+};
 
 /// Files that an archive may hold. Real ones have a few hundred.
 const MAX_MEMBERS: u64 = 1 << 20;
@@ -24,7 +26,15 @@ pub(super) enum Source {
 
 #[derive(Debug)]
 pub(super) enum Member {
-    File { offset: u64, size: u64 },
+    File {
+        offset: u64,
+        size: u64,
+    },
+    /// A file with holes, of which the parts lie one after the other.
+    Sparse {
+        offset: u64,
+        map: Arc<SparseMap>,
+    },
     Link(Vec<u8>),
 }
 
@@ -63,10 +73,19 @@ impl Source {
             let member = match entry.kind {
                 EntryKind::File { size } => {
                     let offset = reader.position();
-                    if offset.checked_add(size).is_none_or(|end| end > length) {
+                    let map = reader.sparse_map();
+                    let stored =
+                        map.map_or(size, |map| map.parts().iter().map(|part| part.1).sum());
+                    if offset.checked_add(stored).is_none_or(|end| end > length) {
                         return Err(LayerError::Truncated.into());
                     }
-                    Member::File { offset, size }
+                    match map {
+                        Some(map) => Member::Sparse {
+                            offset,
+                            map: Arc::new(map.clone()),
+                        },
+                        None => Member::File { offset, size },
+                    }
                 }
                 EntryKind::Hardlink { target } => Member::Link(target),
                 EntryKind::Symlink { target } => match resolve(&entry.path, &target) {
@@ -119,6 +138,18 @@ impl Source {
                             let (file, offset) = (Arc::clone(file), *offset);
                             let end = offset.saturating_add(*size);
                             return Ok((*size, Box::new(Slice { file, offset, end })));
+                        }
+                        Some(Member::Sparse { offset, map }) => {
+                            let reader = SparseSlice {
+                                stored: Slice {
+                                    file: Arc::clone(file),
+                                    offset: *offset,
+                                    end: u64::MAX,
+                                },
+                                map: Arc::clone(map),
+                                cursor: SparseCursor::default(),
+                            };
+                            return Ok((map.size(), Box::new(reader)));
                         }
                     }
                 }
@@ -193,6 +224,33 @@ impl Read for Slice {
             return Err(io::ErrorKind::UnexpectedEof.into());
         }
         self.offset += n as u64;
+        Ok(n)
+    }
+}
+
+/// A file with holes, which are read as zeros.
+struct SparseSlice {
+    stored: Slice,
+    map: Arc<SparseMap>,
+    cursor: SparseCursor,
+}
+
+impl Read for SparseSlice {
+    fn read(&mut self, space: &mut [u8]) -> io::Result<usize> {
+        let run = self.cursor.run(&self.map);
+        let Some(Run::Data(left) | Run::Hole(left)) = run else {
+            return Ok(0);
+        };
+        let length = usize::try_from(left).unwrap_or(usize::MAX).min(space.len());
+        let space = space.get_mut(..length).unwrap_or_default();
+        let n = match run {
+            Some(Run::Data(_)) => self.stored.read(space)?,
+            _ => {
+                space.fill(0);
+                length
+            }
+        };
+        self.cursor.advance(&self.map, n as u64);
         Ok(n)
     }
 }

@@ -28,6 +28,15 @@ pub enum LayerError {
         /// Which number.
         field: &'static str,
     },
+    /// A sparse file whose map does not fit.
+    #[error("layer gives `{0}` a damaged map of its holes")]
+    BadSparse(String),
+    /// A sparse file in the form of before extended headers, which few programs read.
+    #[error(
+        "`{0}` is a sparse file in the old form of GNU tar, which is not read; \
+         `tar --format=posix` writes one that is"
+    )]
+    OldSparse(String),
     /// A kind of entry that is not supported.
     #[error("layer entry `{path}` is of the unsupported kind {kind}")]
     Unsupported {

@@ -1,6 +1,7 @@
 //! Layer tars: the entries of a layer, a deterministic writer and a strict reader
 //! (OCI image specification, "Image Layer Filesystem Changeset").
 
+mod data;
 mod entry;
 mod error;
 mod header;
@@ -8,12 +9,16 @@ mod overrides;
 mod path;
 mod pax;
 mod reader;
+mod sparse;
 mod writer;
+mod xattr;
 
+pub use data::{EntryData, FileData};
 pub use entry::{Entry, EntryKind, Timestamp};
 pub use error::{LayerError, Limits};
 pub use path::clean_path;
-pub use reader::{EntryData, LayerReader};
+pub use reader::LayerReader;
+pub use sparse::{Run, SparseCursor, SparseMap};
 pub use writer::{LayerWriter, Output};
 
 /// The size of a tar block.
@@ -26,6 +31,9 @@ const WHITEOUT_META: &[u8] = b".wh..wh.";
 const OPAQUE: &[u8] = b".wh..wh..opq";
 /// In front of the name of an extended attribute in a PAX record.
 const XATTR: &[u8] = b"SCHILY.xattr.";
+/// The same in libarchive's form, in which name and value are encoded, so that the name may have an
+/// equals sign.
+const ENCODED_XATTR: &[u8] = b"LIBARCHIVE.xattr.";
 
 /// Zero bytes up to the next block.
 fn padding(size: u64) -> usize {

@@ -4,11 +4,16 @@ use std::io::{self, BufReader, Read, Seek};
 
 use tar::Header;
 
+use super::data::EntryData;
 use super::error::{LayerError, Limits};
 use super::header::{DeviceFields as _, checksums, number, until_nul};
 use super::overrides::Overrides;
 use super::path::{MAX_PATH, clean_path, split};
-use super::{BLOCK, Entry, EntryKind, OPAQUE, Timestamp, WHITEOUT, WHITEOUT_META, padding};
+use super::sparse::{MAX_MAP, MapPlace, MapReader, SparseFields};
+use super::{
+    BLOCK, Entry, EntryKind, OPAQUE, SparseCursor, SparseMap, Timestamp, WHITEOUT, WHITEOUT_META,
+    padding,
+};
 
 /// For headers and small files; what is read in larger pieces goes past it.
 const BUFFER: usize = 32 << 10;
@@ -18,14 +23,17 @@ const MAX_EXTENSION: u64 = 1 << 20;
 /// Reads a layer tar entry by entry.
 #[derive(Debug)]
 pub struct LayerReader<R> {
-    input: BufReader<R>,
+    pub(super) input: BufReader<R>,
     whiteouts: bool,
     limits: Limits,
     entries: u64,
     bytes: u64,
-    position: u64,
-    data_left: u64,
+    pub(super) position: u64,
+    /// Bytes of the entry's data that are still to be read from the input.
+    pub(super) data_left: u64,
     padding: u64,
+    /// The holes of the entry, if it has a map of them.
+    pub(super) sparse: Option<(SparseMap, SparseCursor)>,
     ended: bool,
 }
 
@@ -41,6 +49,7 @@ impl<R: Read> LayerReader<R> {
             position: 0,
             data_left: 0,
             padding: 0,
+            sparse: None,
             ended: false,
         }
     }
@@ -76,7 +85,12 @@ impl<R: Read> LayerReader<R> {
 
     /// The data of the current entry, as far as it is not read yet.
     pub const fn data(&mut self) -> EntryData<'_, R> {
-        EntryData { reader: self }
+        EntryData::of(self)
+    }
+
+    /// Which parts of the current entry's file the tar has, if not all; they lie one after the other.
+    pub fn sparse_map(&self) -> Option<&SparseMap> {
+        self.sparse.as_ref().map(|(map, _)| map)
     }
 
     /// The offset in the tar of the next byte: after [`LayerReader::next`], that of the data.
@@ -100,24 +114,28 @@ impl<R: Read> LayerReader<R> {
     }
 
     fn next_entry(&mut self) -> Result<Option<Entry>, LayerError> {
+        self.sparse = None;
         let mut overrides = Overrides::default();
         loop {
             let Some(header) = self.header()? else {
-                return if overrides.total == 0 {
-                    Ok(None)
-                } else {
+                return if overrides.pending {
                     Err(LayerError::Truncated)
+                } else {
+                    Ok(None)
                 };
             };
             let at = self.position;
-            match header.as_old().linkflag[0] {
+            let flag = header.as_old().linkflag[0];
+            overrides.pending |= flag != b'g';
+            match flag {
                 b'x' => {
                     let body = self.extension(&header, &mut overrides)?;
                     overrides
                         .read_pax(&body)
                         .ok_or(LayerError::BadExtension(at))?;
                 }
-                // Global headers (`git archive` writes one) carry nothing that a layer needs.
+                // Global headers (`git archive` writes one) say nothing of a file that counts: Docker
+                // and BuildKit pass over them too.
                 b'g' => drop(self.extension(&header, &mut overrides)?),
                 b'L' => {
                     let name = self.extension(&header, &mut overrides)?;
@@ -204,9 +222,9 @@ impl<R: Read> LayerReader<R> {
         header: &Header,
         mut overrides: Overrides,
     ) -> Result<Option<Entry>, LayerError> {
-        let raw_path = overrides
-            .path
-            .take()
+        let own = overrides.sparse.as_mut().and_then(SparseFields::take_name);
+        let raw_path = own
+            .or_else(|| overrides.path.take())
             .unwrap_or_else(|| header.path_bytes().into_owned());
         let show = || {
             String::from_utf8_lossy(&raw_path)
@@ -220,8 +238,8 @@ impl<R: Read> LayerReader<R> {
         };
         let flag = header.as_old().linkflag[0];
         let size = match (flag, overrides.size) {
-            (b'0' | 0 | b'7' | b'S', Some(size)) => size,
-            (b'0' | 0 | b'7' | b'S', None) => number(&header.as_old().size)
+            (b'0' | 0 | b'7' | b'S' | b'D', Some(size)) => size,
+            (b'0' | 0 | b'7' | b'S' | b'D', None) => number(&header.as_old().size)
                 .and_then(|size| u64::try_from(size).ok())
                 .ok_or_else(|| bad("size"))?,
             // Other kinds have no data, whatever their size field says.
@@ -253,7 +271,6 @@ impl<R: Read> LayerReader<R> {
         };
         let kind = match flag {
             b'0' | 0 if raw_path.ends_with(b"/") => EntryKind::Directory,
-            _ if overrides.sparse => return Err(unsupported("sparse file")),
             b'0' | 0 | b'7' => EntryKind::File { size },
             b'1' => {
                 let target = link()?;
@@ -272,9 +289,10 @@ impl<R: Read> LayerReader<R> {
                 let (major, minor) = device()?;
                 EntryKind::BlockDevice { major, minor }
             }
-            b'5' => EntryKind::Directory,
+            // The data of the second is a list of names, for incremental archives of GNU tar.
+            b'5' | b'D' => EntryKind::Directory,
             b'6' => EntryKind::Fifo,
-            b'S' => return Err(unsupported("sparse file")),
+            b'S' => return Err(LayerError::OldSparse(show())),
             other => {
                 return Err(unsupported(&format!(
                     "`{}`",
@@ -284,6 +302,20 @@ impl<R: Read> LayerReader<R> {
         };
         self.data_left = size;
         self.padding = padding(size) as u64;
+        let kind = match (kind, &overrides.sparse) {
+            (EntryKind::File { .. }, Some(fields)) => EntryKind::File {
+                size: self.begin_sparse(fields, &show)?,
+            },
+            (kind, _) => kind,
+        };
+        let size = match kind {
+            EntryKind::File { size } => size,
+            _ => {
+                // What nobody reads.
+                self.padding += std::mem::take(&mut self.data_left);
+                0
+            }
+        };
         self.bytes = self.bytes.saturating_add(size);
         if self.bytes > self.limits.bytes {
             return Err(LayerError::TooMuch("data"));
@@ -292,7 +324,8 @@ impl<R: Read> LayerReader<R> {
             return Ok(None);
         };
         if path.is_empty() && !matches!(kind, EntryKind::Directory | EntryKind::Opaque) {
-            return Err(LayerError::UnsafePath(show()));
+            // It has no name, or that of the root, which is there. Others pass over it as well.
+            return Ok(None);
         }
         let id = |over: Option<u64>, field: &[u8], name| {
             let id = over.or_else(|| number(field).and_then(|id| u64::try_from(id).ok()));
@@ -315,6 +348,46 @@ impl<R: Read> LayerReader<R> {
             path,
             kind,
         }))
+    }
+
+    /// Takes in the map of a sparse file, whose stored bytes come next; gives the file's size.
+    fn begin_sparse(
+        &mut self,
+        fields: &SparseFields,
+        show: &dyn Fn() -> String,
+    ) -> Result<u64, LayerError> {
+        let damaged = |_| LayerError::BadSparse(show());
+        let place = fields.place().map_err(|version| LayerError::Unsupported {
+            path: show(),
+            kind: format!("sparse file of version {version}"),
+        })?;
+        let map = match place {
+            MapPlace::Header => fields.map(self.data_left).map_err(damaged)?,
+            MapPlace::Data => {
+                let mut reader = MapReader::default();
+                let mut read = 0;
+                loop {
+                    let mut block = [0; BLOCK];
+                    if read >= MAX_MAP || self.data_left < BLOCK as u64 {
+                        return Err(LayerError::BadSparse(show()));
+                    }
+                    if self.fill(&mut block)? != BLOCK {
+                        return Err(LayerError::Truncated);
+                    }
+                    read += BLOCK as u64;
+                    self.data_left -= BLOCK as u64;
+                    if reader.take(&block).map_err(damaged)? {
+                        break;
+                    }
+                }
+                fields
+                    .map_of(reader.numbers(), self.data_left)
+                    .map_err(damaged)?
+            }
+        };
+        let size = map.size();
+        self.sparse = Some((map, SparseCursor::default()));
+        Ok(size)
     }
 
     /// Decodes whiteouts; `None` for the leftovers of aufs.
@@ -393,38 +466,5 @@ impl<R: Read + Seek> LayerReader<R> {
         self.input.seek_relative(distance)?;
         self.position += skip;
         self.next_entry()
-    }
-}
-
-/// The rest of the current entry's data.
-#[derive(Debug)]
-pub struct EntryData<'a, R> {
-    reader: &'a mut LayerReader<R>,
-}
-
-impl<R> EntryData<'_, R> {
-    /// Bytes that are left.
-    pub const fn remaining(&self) -> u64 {
-        self.reader.data_left
-    }
-}
-
-impl<R: Read> Read for EntryData<'_, R> {
-    fn read(&mut self, space: &mut [u8]) -> io::Result<usize> {
-        let left = usize::try_from(self.reader.data_left).unwrap_or(usize::MAX);
-        let length = left.min(space.len());
-        let Some(space) = space.get_mut(..length).filter(|space| !space.is_empty()) else {
-            return Ok(0);
-        };
-        let n = self.reader.input.read(space)?;
-        if n == 0 {
-            return Err(io::Error::new(
-                io::ErrorKind::UnexpectedEof,
-                LayerError::Truncated,
-            ));
-        }
-        self.reader.data_left -= n as u64;
-        self.reader.position += n as u64;
-        Ok(n)
     }
 }

@@ -9,7 +9,7 @@ use tar::{EntryType, Header};
 
 use super::path::{is_clean, split};
 use super::pax::push_record;
-use super::{BLOCK, Entry, EntryKind, OPAQUE, WHITEOUT, XATTR, padding};
+use super::{BLOCK, ENCODED_XATTR, Entry, EntryKind, OPAQUE, WHITEOUT, XATTR, padding, xattr};
 
 /// What is collected before it goes to the output.
 const BUFFER: usize = 128 << 10;
@@ -101,7 +101,7 @@ impl<W: Output> LayerWriter<W> {
     ///
     /// # Errors
     /// When the output fails, `data` fails or ends early, or the entry cannot be expressed: a
-    /// path that is not clean, a name that would read as a whiteout, an attribute name with `=`.
+    /// path that is not clean, a name that would read as a whiteout.
     pub fn append(&mut self, entry: &Entry, data: &mut dyn Read) -> io::Result<()> {
         self.header(entry)?;
         if let EntryKind::File { size } = entry.kind {
@@ -151,11 +151,19 @@ impl<W: Output> LayerWriter<W> {
         };
         // The records are sorted by key, attributes first: upper case sorts before lower case.
         if !removal {
+            // A key ends at the first equals sign.
+            let is_plain = |name: &[u8]| !name.contains(&b'=');
+            for (name, value) in entry.xattrs.iter().filter(|(name, _)| !is_plain(name)) {
+                let (name, value) = xattr::encode(name, value);
+                push_record(&mut self.pax, &[ENCODED_XATTR, &name], &value);
+            }
             for (name, value) in &entry.xattrs {
-                if name.is_empty() || name.contains(&b'=') || name.contains(&0) {
+                if name.is_empty() || name.contains(&0) {
                     return Err(invalid("an attribute name cannot be stored", &entry.path));
                 }
-                push_record(&mut self.pax, &[XATTR, name], value);
+                if is_plain(name) {
+                    push_record(&mut self.pax, &[XATTR, name], value);
+                }
             }
         }
         let mut octal = [0u8; 24];
