@@ -24,6 +24,8 @@ pub mod media_type {
     pub const OCI_LAYER_ZSTD: &str = "application/vnd.oci.image.layer.v1.tar+zstd";
     /// OCI's empty JSON object, the config of artifacts that have none.
     pub const OCI_EMPTY: &str = "application/vnd.oci.empty.v1+json";
+    /// Manifest of an artifact, of drafts of OCI's version 1.1.
+    pub const OCI_ARTIFACT: &str = "application/vnd.oci.artifact.manifest.v1+json";
     /// Docker image manifest, schema 2.
     pub const DOCKER_MANIFEST: &str = "application/vnd.docker.distribution.manifest.v2+json";
     /// Docker manifest list.
@@ -64,6 +66,13 @@ pub mod media_type {
     #[must_use]
     pub fn is_config(media_type: &str) -> bool {
         matches!(media_type, OCI_CONFIG | DOCKER_CONFIG)
+    }
+
+    /// Whether a config of this media type is that of an image. Old clients of Docker sent configs
+    /// without a type of their own.
+    #[must_use]
+    pub fn may_be_config(media_type: &str) -> bool {
+        is_config(media_type) || matches!(media_type, "" | "application/octet-stream" | "text/html")
     }
 
     /// Whether a media type is a layer tar in any compression, foreign layers included.
@@ -151,6 +160,12 @@ impl Descriptor {
     pub fn with_annotation(mut self, key: impl Into<String>, value: impl Into<String>) -> Self {
         self.annotations.insert(key.into(), value.into());
         self
+    }
+
+    /// Whether an index entry is an attestation of another entry, as BuildKit adds them.
+    #[must_use]
+    pub fn is_attestation(&self) -> bool {
+        self.annotations.contains_key("vnd.docker.reference.type")
     }
 
     /// Whether bytes have the size and the digest that the descriptor names.

@@ -18,6 +18,7 @@ pub mod layer;
 pub mod manifest;
 pub mod platform;
 pub mod reference;
+pub mod search;
 pub mod validate;
 pub mod verify;
 

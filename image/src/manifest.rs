@@ -28,6 +28,9 @@ pub enum ManifestError {
     /// Neither an image nor an index.
     #[error("manifest is neither an image nor an index")]
     Unknown,
+    /// The manifest of an artifact in a form of its own (OCI image specification, drafts of 1.1).
+    #[error("it is an artifact of type `{0}`, not an image")]
+    Artifact(String),
     /// The first schema, which names no content digests of its own.
     #[error("manifest of schema version 1 is not supported")]
     Schema1,
@@ -93,6 +96,26 @@ impl ImageManifest {
             annotations: BTreeMap::new(),
             extra: BTreeMap::new(),
         }
+    }
+
+    /// What kind of artifact the manifest describes; none if it is that of an image. Signatures and
+    /// attestations may have an image's config, and are told by what stands where layers would be.
+    #[must_use]
+    pub fn artifact_kind(&self) -> Option<String> {
+        let config = self.config.media_type.as_str();
+        let first = self.layers.first().map(|layer| layer.media_type.as_str());
+        let is_tar = |kind: &str| {
+            media_type::is_layer(kind) || matches!(kind, "" | "application/octet-stream")
+        };
+        let has_layer = first.is_none() || self.layers.iter().any(|l| is_tar(&l.media_type));
+        if media_type::may_be_config(config) && has_layer {
+            return None;
+        }
+        let own = self.artifact_type.as_deref();
+        let config = Some(config)
+            .filter(|kind| !media_type::may_be_config(kind) && *kind != media_type::OCI_EMPTY);
+        let kind = own.or(config).or(first).unwrap_or(media_type::OCI_EMPTY);
+        Some(kind.chars().take(200).collect())
     }
 
     /// The manifest as JSON, indented by two spaces as other builders write it.
@@ -211,6 +234,8 @@ struct Probe {
     manifests: Option<serde::de::IgnoredAny>,
     #[serde(rename = "fsLayers", default)]
     fs_layers: Option<serde::de::IgnoredAny>,
+    #[serde(rename = "artifactType", default)]
+    artifact_type: Option<String>,
 }
 
 impl Manifest {
@@ -269,6 +294,10 @@ impl Manifest {
                 check_sizes(&value.manifests)?;
                 let kind = effective.unwrap_or(media_type::OCI_INDEX).into();
                 Ok(Self::Index(parsed(value, bytes, kind)))
+            }
+            (false, false) if effective == Some(media_type::OCI_ARTIFACT) => {
+                let kind = probe.artifact_type.unwrap_or_default();
+                Err(ManifestError::Artifact(kind.chars().take(200).collect()))
             }
             (false, false) => Err(ManifestError::Unknown),
         }

@@ -31,7 +31,7 @@ pub struct Platform {
     /// Version of the operating system (Windows).
     #[serde(rename = "os.version", default, skip_serializing_if = "no_text")]
     pub os_version: Option<String>,
-    /// Features that the operating system must have (Windows).
+    /// Features that the operating system must have, such as `win32k`.
     #[serde(
         rename = "os.features",
         default,
@@ -90,11 +90,12 @@ impl Platform {
             (Some(want), Some(have)) => build_of(want) == build_of(have),
             _ => true,
         };
+        // What an image asks of the system, this one must have.
         if !version_ok
-            || want
+            || have
                 .os_features
                 .iter()
-                .any(|f| !have.os_features.contains(f))
+                .any(|f| !want.os_features.contains(f))
         {
             return None;
         }
@@ -338,6 +339,12 @@ mod tests {
                 .map(|e| e.platform.clone().unwrap().to_string());
             assert_eq!(found.as_deref(), best, "{wanted}");
         }
+        let mut special = entry("linux/amd64");
+        special.platform.as_mut().unwrap().os_features = vec!["erofs".into()];
+        let wanted: Platform = "linux/amd64".parse().unwrap();
+        assert_eq!(wanted.best_match([&special]), None);
+        let plain = entry("linux/386");
+        assert_eq!(wanted.best_match([&special, &plain]), Some(&plain));
         let only32 = [entry("linux/386")];
         assert!(
             "linux/amd64"

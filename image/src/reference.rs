@@ -1,11 +1,14 @@
 //! Image references with Docker's normalisation: `busybox` is `docker.io/library/busybox:latest`.
 
+mod near;
+
 use std::fmt;
 use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
 
 use crate::digest::{Digest, DigestError};
+pub use near::nearest;
 
 /// The registry of references that name none.
 pub const DEFAULT_REGISTRY: &str = "docker.io";
@@ -42,6 +45,9 @@ pub enum ReferenceError {
     /// A bare image id where a name is needed.
     #[error("`{0}` is an image id, not a reference")]
     BareId(String),
+    /// A digest in a name that an image is to be given: it says what the image is.
+    #[error("a new name cannot have a digest")]
+    Pinned,
     /// The part after `@` is no digest.
     #[error("digest of the reference is not valid")]
     BadDigest(#[from] DigestError),
@@ -64,6 +70,19 @@ impl Reference {
     /// When the text breaks the grammar of the distribution specification.
     pub fn parse(text: &str) -> Result<Self, ReferenceError> {
         text.parse()
+    }
+
+    /// A name that an image is to be given. It has no digest: only what a registry has under a
+    /// digest may be called by one.
+    ///
+    /// # Errors
+    /// As [`Reference::parse`], and when there is a digest.
+    pub fn parse_new(text: &str) -> Result<Self, ReferenceError> {
+        let reference = Self::parse(text)?;
+        match reference.digest {
+            Some(_) => Err(ReferenceError::Pinned),
+            None => Ok(reference),
+        }
     }
 
     /// Puts a reference together from validated parts; without tag and digest, `latest` is meant.
