@@ -74,22 +74,24 @@ impl App {
         Ok(Store::open_to_remove(&self.settings.root)?)
     }
 
-    pub(crate) fn credentials(&self) -> Result<Arc<dyn CredentialSource>, Failure> {
+    /// What Docker's config file has. Most commands need none of it, so one that cannot be read is
+    /// told of and no more, as Docker does it.
+    pub(crate) fn credentials(&self) -> Arc<dyn CredentialSource> {
         let Some(path) = &self.settings.docker_config else {
-            return Ok(Arc::new(Anonymous));
+            return Arc::new(Anonymous);
+        };
+        let unused = |why: &str| -> Arc<dyn CredentialSource> {
+            let shown = path.display();
+            ui::warning(&format!("credentials in `{shown}` are not used: {why}"));
+            Arc::new(Anonymous)
         };
         match std::fs::read(path) {
-            Ok(bytes) => {
-                let config = DockerConfig::parse(&bytes).map_err(|e| {
-                    Failure::new(format!("`{}`: {}", path.display(), with_causes(&e)))
-                })?;
-                Ok(Arc::new(config.with_helpers(Arc::new(Helpers))))
-            }
-            Err(e) if e.kind() == std::io::ErrorKind::NotFound => Ok(Arc::new(Anonymous)),
-            Err(e) => Err(Failure::new(format!(
-                "cannot read `{}`: {e}",
-                path.display()
-            ))),
+            Ok(bytes) => match DockerConfig::parse(&bytes) {
+                Ok(config) => Arc::new(config.with_helpers(Arc::new(Helpers))),
+                Err(e) => unused(&with_causes(&e)),
+            },
+            Err(e) if e.kind() == std::io::ErrorKind::NotFound => Arc::new(Anonymous),
+            Err(e) => unused(&e.to_string()),
         }
     }
 
@@ -127,7 +129,7 @@ impl App {
             .root()
             .join("logs-v1")
             .join(format!("{now}-{}", std::process::id()));
-        let registry = kiln_registry::Client::new(registries, self.credentials()?);
+        let registry = kiln_registry::Client::new(registries, self.credentials());
         Ok(Engine::new(kiln_executor::Settings {
             store,
             spawner: self.spawner.clone(),

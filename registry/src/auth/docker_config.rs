@@ -1,12 +1,13 @@
 //! Docker's `config.json` and podman's `auth.json`.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::io;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use base64::Engine;
 use serde::Deserialize;
+use serde_json::Value;
 
 use super::{Credential, CredentialError, CredentialSource};
 
@@ -39,13 +40,16 @@ pub trait HelperRunner: Send + Sync {
 pub struct DockerConfig {
     file: ConfigFile,
     runner: Option<Arc<dyn HelperRunner>>,
+    /// Entries that somebody has been warned of.
+    warned: Arc<Mutex<BTreeSet<String>>>,
 }
 
 #[derive(Clone, Default, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 struct ConfigFile {
-    auths: Option<BTreeMap<String, AuthEntry>>,
-    cred_helpers: Option<BTreeMap<String, String>>,
+    /// Read when they are needed: a broken one is of no concern to who does not.
+    auths: Option<BTreeMap<String, Value>>,
+    cred_helpers: Option<BTreeMap<String, Value>>,
     creds_store: Option<String>,
 }
 
@@ -76,8 +80,19 @@ impl DockerConfig {
         if bytes.len() > MAX_SIZE {
             return Err(CredentialError::TooLarge(MAX_SIZE));
         }
-        let file = serde_json::from_slice(bytes).map_err(CredentialError::Json)?;
-        Ok(Self { file, runner: None })
+        let failed = |e: serde_json::Error| CredentialError::Json {
+            line: e.line(),
+            column: e.column(),
+        };
+        // As Docker reads it: an empty file says nothing.
+        let file = match bytes.trim_ascii() {
+            [] => ConfigFile::default(),
+            bytes => serde_json::from_slice(bytes).map_err(failed)?,
+        };
+        Ok(Self {
+            file,
+            ..Self::default()
+        })
     }
 
     /// Lets credential helpers be run; without this, they are not asked.
@@ -137,11 +152,7 @@ impl DockerConfig {
         })
     }
 
-    fn look_up(
-        &self,
-        registry: &str,
-        repository: &str,
-    ) -> Result<Option<Credential>, CredentialError> {
+    fn look_up(&self, registry: &str, repository: &str) -> Option<Credential> {
         let full = format!("{registry}/{repository}");
         // Podman also keeps credentials for namespaces; the longest key that fits counts.
         let best = self
@@ -157,11 +168,23 @@ impl DockerConfig {
                         .is_some_and(|rest| rest.starts_with('/'))
             })
             .max_by_key(|(key, _)| normalise(key).len());
-        match best {
-            Some((key, entry)) => entry
-                .credential()
-                .ok_or_else(|| CredentialError::Entry(key.clone())),
-            None => Ok(None),
+        let (key, entry) = best?;
+        let read = AuthEntry::deserialize(entry).map_err(|_| "it is no entry of `docker login`");
+        match read.and_then(|entry| entry.credential()) {
+            Ok(credential) => credential,
+            Err(why) => {
+                self.warn(key, why);
+                None
+            }
+        }
+    }
+
+    /// Says once that an entry is not used; as with Docker, the registry is asked without it.
+    fn warn(&self, key: &str, why: &str) {
+        let mut warned = self.warned.lock().unwrap_or_else(PoisonError::into_inner);
+        if warned.insert(key.to_owned()) {
+            let key: String = key.chars().take(200).collect();
+            tracing::warn!("the entry for `{key}` in Docker's config file is not used: {why}");
         }
     }
 }
@@ -179,8 +202,14 @@ impl CredentialSource for DockerConfig {
         };
         let own = self.file.cred_helpers.iter().flatten();
         let mut own = own.filter(|(key, _)| normalise(key) == normalise(registry));
-        if let Some((_, helper)) = own.next().filter(|(_, helper)| !helper.is_empty()) {
-            return self.ask_helper(helper, server);
+        match own.next() {
+            None => {}
+            // An empty name means the file itself, whatever store there is for the others.
+            Some((_, Value::String(helper))) if helper.is_empty() => {
+                return Ok(self.look_up(&normalise(registry), repository));
+            }
+            Some((_, Value::String(helper))) => return self.ask_helper(helper, server),
+            Some((key, _)) => self.warn(key, "the name of its credential helper is no text"),
         }
         if let Some(store) = self
             .file
@@ -191,43 +220,58 @@ impl CredentialSource for DockerConfig {
         {
             return Ok(Some(found));
         }
-        self.look_up(&normalise(registry), repository)
+        Ok(self.look_up(&normalise(registry), repository))
     }
 }
 
 impl AuthEntry {
-    /// The outer `None` means a damaged entry.
-    fn credential(&self) -> Option<Option<Credential>> {
+    /// What the entry holds, if anything; or why it is of no use, without a word of it.
+    fn credential(&self) -> Result<Option<Credential>, &'static str> {
         fn set(text: &Option<String>) -> Option<&str> {
             text.as_deref().filter(|text| !text.is_empty())
         }
-        if let Some(token) = set(&self.identitytoken) {
-            return Some(Some(Credential::Identity {
-                token: token.into(),
-            }));
-        }
-        if let Some(token) = set(&self.registrytoken) {
-            return Some(Some(Credential::Registry {
-                token: token.into(),
-            }));
-        }
-        if let Some(auth) = set(&self.auth) {
-            let decoded = base64::engine::general_purpose::STANDARD
-                .decode(auth)
-                .ok()?;
-            let text = String::from_utf8(decoded).ok()?;
-            let (username, password) = text.split_once(':')?;
-            let (username, password) = (username.into(), password.trim_end_matches('\0').into());
-            return Some(Some(Credential::Basic { username, password }));
-        }
-        Some(match (set(&self.username), set(&self.password)) {
-            (Some(username), Some(password)) => Some(Credential::Basic {
+        let login = match (set(&self.auth), set(&self.username), set(&self.password)) {
+            (Some(auth), ..) => Some(decode(auth)?),
+            (None, Some(username), Some(password)) => Some(Credential::Basic {
                 username: username.into(),
                 password: password.into(),
             }),
             // With a credential store, Docker leaves empty entries behind.
             _ => None,
+        };
+        let token = match (set(&self.registrytoken), set(&self.identitytoken)) {
+            (Some(token), _) => Some(Credential::Registry {
+                token: token.into(),
+            }),
+            (None, Some(token)) => Some(Credential::Identity {
+                token: token.into(),
+            }),
+            (None, None) => None,
+        };
+        Ok(match (token, login) {
+            (Some(token), Some(login)) => Some(Credential::Either {
+                token: Box::new(token),
+                login: Box::new(login),
+            }),
+            (token, login) => token.or(login),
         })
+    }
+}
+
+/// User name and password of an `auth` field.
+fn decode(auth: &str) -> Result<Credential, &'static str> {
+    // Go's decoder, and so Docker, passes over line breaks, which `base64` puts into long lines.
+    let plain: String = auth.chars().filter(|c| !matches!(c, '\r' | '\n')).collect();
+    let decoded = base64::engine::general_purpose::STANDARD
+        .decode(plain)
+        .map_err(|_| "its `auth` is no base64")?;
+    let text = String::from_utf8(decoded).map_err(|_| "its `auth` holds no text")?;
+    match text.split_once(':') {
+        Some((username, password)) if !username.is_empty() => Ok(Credential::Basic {
+            username: username.into(),
+            password: password.trim_matches('\0').into(),
+        }),
+        _ => Err("its `auth` holds no user name and password"),
     }
 }
 
@@ -302,8 +346,7 @@ mod tests {
             "quay.io":{"auth":"Y29sb246YTpi"},
             "acr.example":{"auth":"dXNlcjpwYXNz","identitytoken":"refresh"},
             "raw.example":{"registrytoken":"tok"},
-            "empty.example":{},
-            "bad.example":{"auth":"%%%"}
+            "empty.example":{}
         }}"#;
         let config = DockerConfig::parse(json.as_bytes()).unwrap();
         for (registry, repository, expected) in [
@@ -316,8 +359,11 @@ mod tests {
             (
                 "acr.example",
                 "a",
-                Some(Credential::Identity {
-                    token: "refresh".into(),
+                Some(Credential::Either {
+                    token: Box::new(Credential::Identity {
+                        token: "refresh".into(),
+                    }),
+                    login: Box::new(basic("user", "pass").unwrap()),
                 }),
             ),
             (
@@ -336,17 +382,97 @@ mod tests {
                 "{registry}"
             );
         }
-        assert!(config.credential("bad.example", "a").is_err());
         assert!(
             !format!("{config:?} {:?}", config.credential("docker.io", "x")).contains("secret")
         );
     }
 
+    /// Forms that are found in the wild, and what Docker makes of them.
+    #[test]
+    fn entries_of_all_kinds_are_read_as_docker_reads_them() {
+        let pair = || basic("user", "pass");
+        let either = |token| {
+            Some(Credential::Either {
+                token: Box::new(token),
+                login: Box::new(pair().unwrap()),
+            })
+        };
+        let registry = || Credential::Registry { token: "r".into() };
+        let identity = || Credential::Identity { token: "i".into() };
+        // In base64: `user:pass` with NULs behind, `:pass`, `userpass`, bytes that are no text.
+        for (entry, expected) in [
+            (r#"{"auth":"dXNl\ncjpw\r\nYXNz\n"}"#, pair()),
+            (r#"{"auth":"dXNlcjpwYXNzAA=="}"#, pair()),
+            (r#"{"auth":"dXNlcjpwYXNzAAAA"}"#, pair()),
+            (r#"{"auth":"dXNlcjo="}"#, basic("user", "")),
+            (
+                r#"{"auth":"dXNlcjpwYXNz","username":"x","password":"y"}"#,
+                pair(),
+            ),
+            (r#"{"auth":"","username":"user","password":"pass"}"#, pair()),
+            (
+                r#"{"auth":"dXNlcjpwYXNz","email":"a@b","extra":[1]}"#,
+                pair(),
+            ),
+            (
+                r#"{"auth":"dXNlcjpwYXNz","registrytoken":"r"}"#,
+                either(registry()),
+            ),
+            (
+                r#"{"auth":"dXNlcjpwYXNz","identitytoken":"i"}"#,
+                either(identity()),
+            ),
+            (
+                r#"{"username":"user","password":"pass","registrytoken":"r"}"#,
+                either(registry()),
+            ),
+            (
+                r#"{"registrytoken":"r","identitytoken":"i"}"#,
+                Some(registry()),
+            ),
+            (r#"{"username":"user"}"#, None),
+            (r#"{"auth":null}"#, None),
+            // Asked without, and said.
+            (r#"{"auth":"dXNlcjpwYXN"}"#, None),
+            (r#"{"auth":"dXNlcnBhc3M="}"#, None),
+            (r#"{"auth":"OnBhc3M="}"#, None),
+            (
+                r#"{"auth":"%%%","username":"user","password":"pass"}"#,
+                None,
+            ),
+            (r#"{"auth":"dXNl cjpwYXNz"}"#, None),
+            (r#"{"auth":"//86/w=="}"#, None),
+            (r#"{"auth":7}"#, None),
+            (r#""dXNlcjpwYXNz""#, None),
+            ("null", None),
+            ("[]", None),
+        ] {
+            let json = format!(
+                r#"{{"auths":{{"a.example":{entry},"b.example":{{"auth":"dXNlcjpwYXNz"}}}},
+                "credHelpers":{{"x.example":1}}}}"#
+            );
+            let config = DockerConfig::parse(json.as_bytes()).unwrap();
+            assert_eq!(
+                config.credential("a.example", "x").unwrap(),
+                expected,
+                "{entry}"
+            );
+            assert_eq!(
+                config.credential("b.example", "x").unwrap(),
+                pair(),
+                "{entry}"
+            );
+            assert_eq!(config.credential("x.example", "x").unwrap(), None);
+        }
+    }
+
     #[test]
     fn helpers_are_asked() {
         let json = r#"{"credHelpers":{"gcr.io":"gcloud","acr.example":"acr","b.example":"broken",
-            "f.example":"failing","m.example":"missing","evil.example":"../../bin/sh","n.example":""},
-            "credsStore":"store","auths":{"file.example":{"auth":"dXNlcjpwYXNz"}}}"#;
+            "f.example":"failing","m.example":"missing","evil.example":"../../bin/sh",
+            "https://index.docker.io/v1/":""},
+            "credsStore":"store","auths":{"file.example":{"auth":"dXNlcjpwYXNz"},
+            "docker.io":{"auth":"dXNlcjpwYXNz"}}}"#;
         let without = DockerConfig::parse(json.as_bytes()).unwrap();
         assert_eq!(without.credential("gcr.io", "a").unwrap(), None);
         let config = without.with_helpers(Arc::new(Fixed));
@@ -356,7 +482,8 @@ mod tests {
                 "acr.example",
                 Some(Credential::Identity { token: "t".into() }),
             ),
-            ("docker.io", basic("hub", "s")),
+            // Not from the store, which has another.
+            ("docker.io", basic("user", "pass")),
             ("file.example", basic("user", "pass")),
             ("other.example", None),
         ] {
@@ -374,11 +501,19 @@ mod tests {
 
     #[test]
     fn broken_files_are_refused() {
-        for bad in ["", "nonsense", "{\"auths\":[]}", "{\"credsStore\":1}"] {
-            assert!(DockerConfig::parse(bad.as_bytes()).is_err(), "{bad}");
+        for bad in [
+            "nonsense",
+            "{\"auths\":[]}",
+            "{\"credsStore\":1}",
+            "{\"auths\":\"secret\"}",
+        ] {
+            let error = DockerConfig::parse(bad.as_bytes()).unwrap_err();
+            assert!(!error.to_string().contains("secret"), "{error}");
         }
         assert!(DockerConfig::parse(&vec![b' '; MAX_SIZE + 1]).is_err());
         for fine in [
+            "",
+            " \n",
             "{}",
             "{\"auths\":null,\"credHelpers\":null,\"HttpHeaders\":{}}",
         ] {

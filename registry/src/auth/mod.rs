@@ -32,6 +32,24 @@ pub enum Credential {
         /// The token.
         token: String,
     },
+    /// A token, and a user name and password for a registry that does not take tokens.
+    Either {
+        /// The token.
+        token: Box<Credential>,
+        /// The login.
+        login: Box<Credential>,
+    },
+}
+
+impl Credential {
+    /// The one to use where a registry asks for a user name and password, or for a token.
+    pub(crate) fn for_scheme(self, is_basic: bool) -> Self {
+        match self {
+            Self::Either { login, .. } if is_basic => *login,
+            Self::Either { token, .. } => *token,
+            other => other,
+        }
+    }
 }
 
 impl fmt::Debug for Credential {
@@ -40,6 +58,7 @@ impl fmt::Debug for Credential {
             Self::Basic { .. } => "Credential::Basic(…)",
             Self::Identity { .. } => "Credential::Identity(…)",
             Self::Registry { .. } => "Credential::Registry(…)",
+            Self::Either { .. } => "Credential::Either(…)",
         })
     }
 }
@@ -47,15 +66,17 @@ impl fmt::Debug for Credential {
 /// Why credentials cannot be looked up.
 #[derive(Debug, thiserror::Error)]
 pub enum CredentialError {
-    /// The file is not what `docker login` writes.
-    #[error("docker configuration is not valid")]
-    Json(#[source] serde_json::Error),
+    /// The file is not what `docker login` writes. The parser's own words could quote a secret.
+    #[error("Docker's config file is no JSON of its kind: line {line}, column {column}")]
+    Json {
+        /// Where it stops being that, counted from 1; 0 where only its form is wrong.
+        line: usize,
+        /// The column.
+        column: usize,
+    },
     /// The file is absurdly large.
-    #[error("docker configuration has more than {0} bytes")]
+    #[error("Docker's config file has more than {0} bytes")]
     TooLarge(usize),
-    /// An entry is damaged. The message does not quote it.
-    #[error("entry for `{0}` in the docker configuration is damaged")]
-    Entry(String),
     /// The name of a helper is no plain word.
     #[error("credential helper `{0}` has an invalid name")]
     HelperName(String),

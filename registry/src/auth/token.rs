@@ -181,6 +181,8 @@ impl Authenticator {
             reason: reason.into(),
         };
         let credential = self.credential(endpoint, &scopes.repository).await?;
+        let is_basic = matches!(scheme, Scheme::Basic);
+        let credential = credential.map(|found| found.for_scheme(is_basic));
         let (realm, service) = match (scheme, &credential) {
             (_, Some(Credential::Registry { token })) => {
                 let header = bearer(token).ok_or_else(|| denied("the token is malformed"))?;
@@ -197,7 +199,7 @@ impl Authenticator {
                 return Ok(Some(header));
             }
             (Scheme::Basic, None) => return Err(denied("it needs a login")),
-            (Scheme::Basic, Some(Credential::Identity { .. })) => {
+            (Scheme::Basic, Some(Credential::Identity { .. } | Credential::Either { .. })) => {
                 return Err(denied(
                     "it wants a password, but there is only an identity token",
                 ));

@@ -164,7 +164,7 @@ pub(super) fn of(
     registries.read_timeout = Duration::from_secs(20);
     let mut opened = Opened {
         settings,
-        client: Client::new(registries, app.credentials()?),
+        client: Client::new(registries, app.credentials()),
         remotes: Vec::new(),
     };
     let mut remotes = Remotes::default();
