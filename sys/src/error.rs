@@ -37,6 +37,16 @@ impl FsError {
             || self.source.raw_os_error() == Some(libc::ENOTDIR)
     }
 
+    /// Whether the file system cannot do it.
+    pub fn is_unsupported(&self) -> bool {
+        self.source.raw_os_error() == Some(libc::EOPNOTSUPP)
+    }
+
+    /// Whether links lead in a circle.
+    pub fn is_loop(&self) -> bool {
+        self.source.raw_os_error() == Some(libc::ELOOP)
+    }
+
     /// Whether the disk or the quota is full.
     pub fn is_no_space(&self) -> bool {
         matches!(

@@ -1,14 +1,14 @@
 //! A regular file that is being made.
 
 use std::fs::File;
-use std::os::fd::{AsFd, BorrowedFd};
+use std::os::fd::{AsFd, AsRawFd as _, BorrowedFd};
 use std::path::{Path, PathBuf};
 
-use rustix::fs::{self, Gid, Mode, Timespec, Timestamps, Uid};
+use rustix::fs::{self, AtFlags, Gid, Mode, Timespec, Timestamps, Uid};
 
 use crate::error::{Context as _, Result};
 use crate::root_dir::RootDir;
-use crate::stat::Stat;
+use crate::stat::{FileKind, Stat};
 use crate::xattr;
 
 /// A new file. All that it gets comes through its descriptor, so that no path is looked up again, and
@@ -78,15 +78,49 @@ impl NewFile {
             fs::fchmod(&self.file, Mode::from_raw_mode(attributes.mode))
                 .ctx("set mode of", &self.path)?;
         }
+        fs::futimens(&self.file, &attributes.time()).ctx("set times of", &self.path)
+    }
+}
+
+impl Attributes {
+    /// Gives them to whatever is open as `file`, be it a reference (`O_PATH`) or a symbolic link, which
+    /// has no mode of its own.
+    ///
+    /// # Errors
+    /// One of them cannot be set.
+    pub fn set_on(&self, file: impl AsFd) -> Result<()> {
+        let file = file.as_fd();
+        let shown = Path::new("file");
+        let made = Stat::from(fs::fstat(file).ctx("stat", shown)?);
+        let is_given = (made.uid, made.gid) != self.owner;
+        if is_given {
+            let owner = (Uid::from_raw(self.owner.0), Gid::from_raw(self.owner.1));
+            let flags = AtFlags::EMPTY_PATH;
+            fs::chownat(file, "", Some(owner.0), Some(owner.1), flags)
+                .ctx("change owner of", shown)?;
+        }
+        for (name, value) in &self.xattrs {
+            xattr::set(file, name, value)?;
+        }
+        // The kernel's own link leads to the file itself, also where that is a symbolic link.
+        let path = format!("/proc/self/fd/{}", file.as_raw_fd());
+        let has_mode = made.kind != FileKind::Symlink;
+        if has_mode && (is_given || made.mode != self.mode || !self.xattrs.is_empty()) {
+            fs::chmod(&path, Mode::from_raw_mode(self.mode)).ctx("set mode of", shown)?;
+        }
+        let time = self.time();
+        fs::utimensat(fs::CWD, &path, &time, AtFlags::empty()).ctx("set times of", shown)
+    }
+
+    fn time(&self) -> Timestamps {
         let time = Timespec {
-            tv_sec: attributes.mtime.0,
-            tv_nsec: i64::from(attributes.mtime.1),
+            tv_sec: self.mtime.0,
+            tv_nsec: i64::from(self.mtime.1),
         };
-        let times = Timestamps {
+        Timestamps {
             last_access: time,
             last_modification: time,
-        };
-        fs::futimens(&self.file, &times).ctx("set times of", &self.path)
+        }
     }
 }
 

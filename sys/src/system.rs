@@ -1,9 +1,13 @@
 //! Facts about the running system.
 
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, BorrowedFd};
 use std::path::Path;
 
+use rustix::fs::{self, SeekFrom};
+use rustix::io::Errno;
+
 use crate::error::{Context as _, FsError, Result};
+use crate::stat::Stat;
 
 /// The kernel's id of this boot; another boot has another.
 pub fn boot_id() -> Result<String> {
@@ -88,32 +92,84 @@ pub fn disk_bytes(path: &Path) -> Result<u64> {
 }
 
 /// Copies a regular file's bytes inside the kernel, which shares blocks where the file system can.
-/// Returns the number of bytes copied.
+/// Holes stay holes. Both files are at their start. Returns the number of bytes copied.
 pub fn copy_file(from: impl AsFd, to: impl AsFd, size: u64) -> Result<u64> {
+    let (from, to) = (from.as_fd(), to.as_fd());
+    let st = Stat::from(fs::fstat(from).ctx("stat", "file")?);
+    if st.allocated < st.size {
+        copy_sparse(from, to, st.size)
+    } else {
+        copy_range(from, to, size, true)
+    }
+}
+
+/// Copies what is no hole.
+fn copy_sparse(from: BorrowedFd<'_>, to: BorrowedFd<'_>, size: u64) -> Result<u64> {
+    let mut at = 0;
+    while at < size {
+        let data = match fs::seek(from, SeekFrom::Data(at)) {
+            Ok(data) => data,
+            // Nothing but a hole is left.
+            Err(Errno::NXIO) => break,
+            // The file system keeps no account of holes.
+            Err(Errno::INVAL | Errno::OPNOTSUPP) => at,
+            Err(e) => return Err(e).ctx("find data in", "file"),
+        };
+        let end = match fs::seek(from, SeekFrom::Hole(data)) {
+            Ok(end) => end,
+            Err(Errno::INVAL | Errno::OPNOTSUPP | Errno::NXIO) => size,
+            Err(e) => return Err(e).ctx("find holes in", "file"),
+        };
+        fs::seek(from, SeekFrom::Start(data)).ctx("seek in", "file")?;
+        fs::seek(to, SeekFrom::Start(data)).ctx("seek in", "file")?;
+        let copied = copy_range(from, to, end.saturating_sub(data), false)?;
+        at = data + copied;
+        if copied == 0 || at < end {
+            // It has become shorter meanwhile.
+            break;
+        }
+    }
+    let end = Stat::from(fs::fstat(from).ctx("stat", "file")?).size;
+    if at < end {
+        // It ends in a hole.
+        fs::ftruncate(to, end).ctx("set length of", "file")?;
+    }
+    Ok(end.max(at))
+}
+
+/// Copies `length` bytes from where both files are, or, `to_end`, all that follow.
+fn copy_range(from: BorrowedFd<'_>, to: BorrowedFd<'_>, length: u64, to_end: bool) -> Result<u64> {
+    const MOST: u64 = 1 << 30;
     let mut done = 0;
     loop {
-        let want = usize::try_from((size - done).clamp(1, 1 << 30)).unwrap_or(1 << 30);
-        match rustix::fs::copy_file_range(&from, None, &to, None, want) {
+        let left = length.saturating_sub(done);
+        if left == 0 && (!to_end || done > 0) {
+            return Ok(done);
+        }
+        let want = usize::try_from(left.clamp(1, MOST)).unwrap_or(1 << 30);
+        match fs::copy_file_range(from, None, to, None, want) {
             Ok(0) => return Ok(done),
-            Ok(n) => {
-                done += n as u64;
-                if done >= size {
-                    return Ok(done);
-                }
-            }
-            Err(rustix::io::Errno::INTR) => {}
+            Ok(n) => done += n as u64,
+            Err(Errno::INTR) => {}
             // Between file systems, such as from an overlay to the one below it.
-            Err(
-                rustix::io::Errno::XDEV | rustix::io::Errno::INVAL | rustix::io::Errno::OPNOTSUPP,
-            ) => break,
+            Err(Errno::XDEV | Errno::INVAL | Errno::OPNOTSUPP) => break,
             Err(e) => return Err(e).ctx("copy", "file"),
         }
     }
     loop {
-        match rustix::fs::sendfile(&to, &from, None, 1 << 30) {
+        let left = if to_end {
+            MOST
+        } else {
+            length.saturating_sub(done).min(MOST)
+        };
+        if left == 0 {
+            return Ok(done);
+        }
+        let want = usize::try_from(left).unwrap_or(1 << 30);
+        match fs::sendfile(to, from, None, want) {
             Ok(0) => return Ok(done),
             Ok(n) => done += n as u64,
-            Err(rustix::io::Errno::INTR) => {}
+            Err(Errno::INTR) => {}
             Err(e) => return Err(e).ctx("copy", "file"),
         }
     }
@@ -137,4 +193,41 @@ pub fn random(buffer: &mut [u8]) -> Result<()> {
         }
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs::File;
+    use std::os::unix::fs::{FileExt as _, MetadataExt as _};
+
+    use super::*;
+
+    #[test]
+    fn holes_of_a_file_stay_holes() {
+        const MEGABYTE: u64 = 1 << 20;
+        for (data, size) in [
+            (&[][..], 0),
+            (&[], 64 * MEGABYTE),
+            (&[0], 3),
+            (&[0], 64 * MEGABYTE),
+            (&[40 * MEGABYTE], 64 * MEGABYTE),
+            (&[0, 10 * MEGABYTE, 64 * MEGABYTE - 3], 64 * MEGABYTE),
+        ] {
+            let (from, to) = (tempfile::tempfile().unwrap(), tempfile::tempfile().unwrap());
+            from.set_len(size).unwrap();
+            for at in data {
+                from.write_all_at(b"abc", *at).unwrap();
+            }
+            assert_eq!(copy_file(&from, &to, size).unwrap(), size);
+            let bytes = |file: &File| {
+                let mut bytes = vec![0; usize::try_from(size).unwrap()];
+                file.read_exact_at(&mut bytes, 0).unwrap();
+                bytes
+            };
+            assert_eq!(to.metadata().unwrap().len(), size, "{data:?}");
+            assert!(bytes(&from) == bytes(&to), "{data:?}");
+            let allocated = to.metadata().unwrap().blocks() * 512;
+            assert!(allocated <= MEGABYTE, "{data:?}: {allocated}");
+        }
+    }
 }
