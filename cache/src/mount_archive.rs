@@ -47,10 +47,7 @@ impl Store {
         let root = RootDir::open_trusted(&dir)?;
         root.chmod(Path::new(""), 0o755)?;
         let (_, plain) = decoder(input).map_err(|e| Error::io("read archive", e))?;
-        let options = UnpackOptions {
-            sparse: true,
-            ..UnpackOptions::default()
-        };
+        let options = UnpackOptions::default();
         let mut plain = BufReader::new(plain);
         let failed = |e| Error::io("read archive", e);
         if plain.fill_buf().map_err(failed)?.is_empty() {

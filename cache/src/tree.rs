@@ -3,7 +3,7 @@
 use kiln_image::{Entry, EntryKind};
 use kiln_solver::key::TreeDigest;
 
-use crate::pack::is_image_xattr;
+use crate::pack::{is_acl, is_image_xattr};
 
 /// Hashes the entries of a layer in the order of a tar that kiln writes: a directory before what is in
 /// it, and what is in it by name.
@@ -90,6 +90,11 @@ impl TarTree {
         }
     }
 
+    /// The directory is not what the entries say.
+    pub(crate) fn give_up(&mut self) {
+        self.around.clear();
+    }
+
     /// The digest of the tree that the tar holds.
     pub(crate) fn finish(&self) -> Option<TreeDigest> {
         (!self.around.is_empty()).then(|| self.hasher.finish())
@@ -113,8 +118,8 @@ impl TarTree {
         let attributes = match &entry.kind {
             EntryKind::File { .. } | EntryKind::Directory => {
                 entry.xattrs.iter().all(|(name, _)| {
-                    // The kernel may give capabilities back in another form.
-                    is_image_xattr(name) && name != b"security.capability"
+                    // The kernel may give capabilities and ACLs back in another form.
+                    is_image_xattr(name) && name != b"security.capability" && !is_acl(name)
                 })
             }
             _ => entry.xattrs.is_empty(),

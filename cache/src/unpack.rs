@@ -4,20 +4,23 @@
 //! link in the archive leads out and nobody can swap one in.
 
 mod content;
+mod links;
+mod removal;
 
 use std::io::Read;
 use std::os::unix::ffi::OsStrExt as _;
 use std::path::{Path, PathBuf};
 
-use kiln_image::layer::{LayerReader, Limits};
+use kiln_image::layer::{FileData, LayerReader, Limits};
 use kiln_image::{Entry, EntryKind};
 use kiln_solver::key::TreeDigest;
-use kiln_sys::{Attributes, FileKind, NewFile, RootDir, xattr};
+use kiln_sys::{Attributes, FileKind, FsError, NewFile, RootDir};
 
 use crate::error::{Error, Result};
-use crate::pack::is_image_xattr;
+use crate::pack::{DEFAULT_ACL, is_image_xattr};
 use crate::tree::TarTree;
 use crate::unpack::content::Writer;
+use crate::unpack::removal::Removals;
 
 /// How an archive is unpacked.
 #[derive(Clone, Debug, Default)]
@@ -33,10 +36,10 @@ pub struct UnpackOptions<'a> {
     /// Existing files are replaced, and links among existing directories are followed inside the
     /// root: unpacking into a tree instead of an empty directory.
     pub into_tree: bool,
-    /// Blocks of zeros become holes.
-    pub sparse: bool,
     /// Devices are left out: what comes from another host must not name this host's.
     pub no_devices: bool,
+    /// Entries behind links of the archive are refused: kiln itself packs none.
+    pub no_links: bool,
 }
 
 fn as_path(bytes: &[u8]) -> &Path {
@@ -50,6 +53,14 @@ fn wrong(path: &[u8], why: impl Into<String>) -> Error {
     }
 }
 
+/// An error of an entry, with the entry's whole path.
+fn at(entry: &Entry, error: Error) -> Error {
+    match error {
+        Error::System(e) => FsError::new(e.op, as_path(&entry.path), e.source).into(),
+        other => other,
+    }
+}
+
 /// What was unpacked.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Unpacked {
@@ -58,6 +69,8 @@ pub struct Unpacked {
     /// The digest of the tree if it was wanted, and the tar is one that kiln would write; of others it
     /// takes [`pack`](crate::pack) to find it.
     pub tree: Option<TreeDigest>,
+    /// The directory marks something that is removed from below.
+    pub removes: bool,
 }
 
 /// Unpacks the tar that `input` gives into `root`.
@@ -68,7 +81,7 @@ pub fn unpack(input: impl Read, root: &RootDir, options: &UnpackOptions<'_>) -> 
     let mut reader = LayerReader::new(input)
         .whiteouts(options.whiteouts)
         .limits(Limits::default());
-    let writer = Writer::start(options.sparse)?;
+    let writer = Writer::start()?;
     let mut target = Target {
         root,
         options,
@@ -76,21 +89,55 @@ pub fn unpack(input: impl Read, root: &RootDir, options: &UnpackOptions<'_>) -> 
         writer: &writer,
         around: None,
         tree: options.tree.then(TarTree::new),
+        removals: Removals::default(),
     };
-    let read = target.read(&mut reader);
+    let read = target.read(&mut reader).and_then(|entries| {
+        target.settle_removals()?;
+        Ok(entries)
+    });
     let directories = std::mem::take(&mut target.directories);
+    let removes = target.removals.has_marks();
     let tree = target.tree.as_ref().and_then(TarTree::finish);
     // Whatever happened, nothing writes any more after this; and if that went wrong, it is why the
     // rest did.
     writer.finish()?;
     let entries = read?;
-    set_times(root, directories)?;
-    Ok(Unpacked { entries, tree })
+    end_directories(root, directories)?;
+    Ok(Unpacked {
+        entries,
+        tree,
+        removes,
+    })
 }
 
-/// Directories get their times last, the deepest first.
-fn set_times(root: &RootDir, mut directories: Vec<(PathBuf, (i64, u32))>) -> Result<()> {
-    while let Some((path, mtime)) = directories.pop() {
+/// What a directory gets when all is in it that will be.
+struct Late {
+    path: PathBuf,
+    mtime: (i64, u32),
+    /// What is made in it would inherit this.
+    acl: Option<Vec<u8>>,
+}
+
+impl Late {
+    fn new(path: &Path, entry: &Entry) -> Self {
+        let acl = entry.xattrs.iter().find(|(name, _)| name == DEFAULT_ACL);
+        Self {
+            path: path.to_path_buf(),
+            mtime: (entry.mtime.secs, entry.mtime.nanos),
+            acl: acl.map(|(_, value)| value.clone()),
+        }
+    }
+}
+
+/// Ends directories, the deepest first.
+fn end_directories(root: &RootDir, mut directories: Vec<Late>) -> Result<()> {
+    while let Some(Late { path, mtime, acl }) = directories.pop() {
+        // It may have been replaced since.
+        if let Some(acl) = acl
+            && root.try_lstat(&path)?.is_some_and(|st| st.is_dir())
+        {
+            root.set_xattr(&path, DEFAULT_ACL, &acl)?;
+        }
         match root.set_mtime(&path, mtime) {
             Err(e) if !e.is_not_found() => return Err(e.into()),
             _ => {}
@@ -118,13 +165,14 @@ fn new_file(dir: &RootDir, name: &Path, mode: u32) -> Result<NewFile> {
 struct Target<'a> {
     root: &'a RootDir,
     options: &'a UnpackOptions<'a>,
-    /// Times of directories, set when nothing is written into them any more.
-    directories: Vec<(PathBuf, (i64, u32))>,
+    /// Directories, for when nothing is written into them any more.
+    directories: Vec<Late>,
     writer: &'a Writer,
     /// The directory of the last entry: the next is mostly in it too. It is there as long as only its
     /// own entries come.
     around: Option<(PathBuf, RootDir)>,
     tree: Option<TarTree>,
+    removals: Removals,
 }
 
 impl Target<'_> {
@@ -139,7 +187,7 @@ impl Target<'_> {
         Ok(entries)
     }
 
-    fn entry(&mut self, entry: &Entry, data: &mut dyn Read) -> Result<()> {
+    fn entry(&mut self, entry: &Entry, data: &mut dyn FileData) -> Result<()> {
         let is_device = matches!(
             entry.kind,
             EntryKind::CharDevice { .. } | EntryKind::BlockDevice { .. }
@@ -147,7 +195,7 @@ impl Target<'_> {
         if is_device && self.options.no_devices {
             return Ok(());
         }
-        let content = self.make_entry(entry, data)?;
+        let content = self.make_entry(entry, data).map_err(|e| at(entry, e))?;
         if let Some(tree) = &mut self.tree {
             tree.entry(entry, content.as_ref());
         }
@@ -155,49 +203,50 @@ impl Target<'_> {
     }
 
     /// Makes what an entry says; returns the hash of a file's content if that is wanted.
-    fn make_entry(&mut self, entry: &Entry, data: &mut dyn Read) -> Result<Option<blake3::Hash>> {
+    fn make_entry(
+        &mut self,
+        entry: &Entry,
+        data: &mut dyn FileData,
+    ) -> Result<Option<blake3::Hash>> {
         let path = as_path(&entry.path);
         let mut content = None;
         if entry.path.is_empty() {
-            // The root itself: only its attributes can be meant.
-            if entry.kind == EntryKind::Directory && !self.options.into_tree {
+            // The root itself: only its attributes can be meant, and those of a layer's are not
+            // taken. Docker and containerd pass over them too, so that whoever sees the image by
+            // itself sees the same root as a step on top of it.
+            let is_own = !self.options.into_tree && !self.options.whiteouts;
+            if entry.kind == EntryKind::Directory && is_own {
                 self.attributes(self.root, Path::new(""), entry)?;
-                self.directories
-                    .push((PathBuf::new(), (entry.mtime.secs, entry.mtime.nanos)));
+                self.directories.push(Late::new(path, entry));
             }
             return Ok(None);
         }
+        if entry.is_removal() {
+            self.remove(path, &entry.kind)?;
+            return Ok(None);
+        }
+        self.removals.is_there(&entry.path);
         let (dir, name) = self.around(path)?;
         let name = Path::new(&name);
         match &entry.kind {
-            EntryKind::Whiteout => {
-                dir.remove_all(name)?;
-                dir.mknod(name, FileKind::CharDevice, 0, (0, 0))?;
-                return Ok(None);
-            }
-            EntryKind::Opaque => {
-                let inside = self.make_directory(&dir, name)?;
-                xattr::set(&inside, b"trusted.overlay.opaque", b"y")?;
-                return Ok(None);
-            }
             EntryKind::Directory => {
-                self.make_directory(&dir, name)?;
-                self.directories
-                    .push((path.to_path_buf(), (entry.mtime.secs, entry.mtime.nanos)));
+                let inside = self.make_directory(&dir, path, name)?;
+                self.attributes(&inside, Path::new(""), entry)?;
+                self.directories.push(Late::new(path, entry));
             }
             EntryKind::File { .. } => content = self.make_file(&dir, name, entry, data)?,
+            EntryKind::Hardlink { target } => {
+                dir.remove_all(name)?;
+                self.hard_link(entry, target)?;
+                // What its own header says is said of the file, and the last header counts.
+                let link = dir.open_path_nofollow(name)?;
+                self.writer.set_later(link, self.own_attributes(entry))?;
+            }
             _ => {
                 // A later entry replaces an earlier one of any kind.
                 dir.remove_all(name)?;
                 self.make(&dir, name, entry)?;
-            }
-        }
-        if !matches!(
-            entry.kind,
-            EntryKind::Hardlink { .. } | EntryKind::File { .. }
-        ) {
-            self.attributes(&dir, name, entry)?;
-            if entry.kind != EntryKind::Directory {
+                self.attributes(&dir, name, entry)?;
                 dir.set_mtime(name, (entry.mtime.secs, entry.mtime.nanos))?;
             }
         }
@@ -221,7 +270,7 @@ impl Target<'_> {
     }
 
     /// The directory that an entry goes into, made where the archive left it out.
-    fn parent<'p>(&self, path: &'p Path) -> Result<(RootDir, &'p std::ffi::OsStr)> {
+    fn parent<'p>(&mut self, path: &'p Path) -> Result<(RootDir, &'p std::ffi::OsStr)> {
         let bytes = path.as_os_str().as_bytes();
         let name = path
             .file_name()
@@ -233,18 +282,15 @@ impl Target<'_> {
                 name,
             ));
         }
-        // In a layer of its own a link in the way belongs to the archive: a file behind it would
-        // have been written through the link in other engines. Here it is an error.
         let mut here = self.root.try_clone()?;
+        let mut so_far = PathBuf::new();
         for part in parent.components() {
             let part = Path::new(part.as_os_str());
+            so_far.push(part);
             match here.try_lstat(part)? {
                 Some(st) if st.is_dir() => {}
                 Some(st) if st.kind == FileKind::Symlink => {
-                    return Err(wrong(
-                        bytes,
-                        "lies behind a symbolic link of the same archive",
-                    ));
+                    return Ok((self.behind_link(parent, bytes)?, name));
                 }
                 Some(st) if st.is_overlay_whiteout() => {
                     here.unlink(part)?;
@@ -254,11 +300,33 @@ impl Target<'_> {
                 None => here.mkdir(part, 0o755)?,
             }
             here = here.sub_dir(part)?;
+            self.hide_below(&here, &so_far)?;
         }
         Ok((here, name))
     }
 
-    fn make_directory(&self, dir: &RootDir, name: &Path) -> Result<RootDir> {
+    /// The directory that links of the archive lead to. They are followed inside of the root, as a
+    /// process in the image would follow them, and the kernel sees to it that they do not leave.
+    fn behind_link(&self, parent: &Path, entry: &[u8]) -> Result<RootDir> {
+        if self.options.no_links {
+            return Err(wrong(
+                entry,
+                "lies behind a symbolic link of the same archive",
+            ));
+        }
+        self.root
+            .mkdir_all(parent, 0o755, &mut |_, _| Ok(()))
+            .map_err(|e| match e.kind() {
+                _ if e.is_loop() => wrong(entry, "lies behind links in a circle"),
+                std::io::ErrorKind::NotADirectory => wrong(
+                    entry,
+                    "lies behind a link to something that is no directory",
+                ),
+                _ => e.into(),
+            })
+    }
+
+    fn make_directory(&mut self, dir: &RootDir, path: &Path, name: &Path) -> Result<RootDir> {
         match dir.try_lstat(name)? {
             Some(st) if st.is_dir() => {}
             Some(st) if st.kind == FileKind::Symlink && self.options.into_tree => {
@@ -269,13 +337,29 @@ impl Target<'_> {
                 dir.unlink(name)?;
                 dir.mkdir(name, 0o755)?;
             }
-            Some(_) => {
+            Some(st) => {
                 dir.remove_all(name)?;
                 dir.mkdir(name, 0o755)?;
+                if !st.is_overlay_whiteout() {
+                    // What the layer had there has taken the place of what is below.
+                    self.removals.replaced(path);
+                }
             }
             None => dir.mkdir(name, 0o755)?,
         }
-        Ok(dir.sub_dir(name)?)
+        let inside = dir.sub_dir(name)?;
+        self.hide_below(&inside, path)?;
+        Ok(inside)
+    }
+
+    /// What an entry says of a file, beside its content.
+    fn own_attributes(&self, entry: &Entry) -> Attributes {
+        Attributes {
+            owner: self.options.owner.unwrap_or((entry.uid, entry.gid)),
+            mode: entry.mode & 0o7777,
+            xattrs: image_xattrs(entry).cloned().collect(),
+            mtime: (entry.mtime.secs, entry.mtime.nanos),
+        }
     }
 
     /// Makes a file, which may get its content and attributes a little later.
@@ -284,14 +368,9 @@ impl Target<'_> {
         dir: &RootDir,
         name: &Path,
         entry: &Entry,
-        data: &mut dyn Read,
+        data: &mut dyn FileData,
     ) -> Result<Option<blake3::Hash>> {
-        let attributes = Attributes {
-            owner: self.options.owner.unwrap_or((entry.uid, entry.gid)),
-            mode: entry.mode & 0o7777,
-            xattrs: image_xattrs(entry).cloned().collect(),
-            mtime: (entry.mtime.secs, entry.mtime.nanos),
-        };
+        let attributes = self.own_attributes(entry);
         let file = new_file(dir, name, entry.mode)?;
         self.writer
             .write(file, attributes, data, self.tree.is_some())
@@ -302,7 +381,6 @@ impl Target<'_> {
             EntryKind::Symlink { target } => {
                 dir.symlink(std::ffi::OsStr::from_bytes(target), name)?;
             }
-            EntryKind::Hardlink { target } => self.hard_link(entry, target)?,
             EntryKind::CharDevice { major, minor } => {
                 // 0:0 is how an overlay marks removed files: no archive may bring that in.
                 if (*major, *minor) == (0, 0) {
@@ -315,6 +393,7 @@ impl Target<'_> {
             }
             EntryKind::Fifo => dir.mknod(name, FileKind::Fifo, 0o600, (0, 0))?,
             EntryKind::File { .. }
+            | EntryKind::Hardlink { .. }
             | EntryKind::Directory
             | EntryKind::Whiteout
             | EntryKind::Opaque => {}
@@ -322,61 +401,12 @@ impl Target<'_> {
         Ok(())
     }
 
-    fn hard_link(&self, entry: &Entry, target: &[u8]) -> Result<()> {
-        let (target, path) = (as_path(target), as_path(&entry.path));
-        match self.root.try_lstat(target)? {
-            Some(st) if st.is_dir() => Err(wrong(&entry.path, "is a hard link to a directory")),
-            Some(st) if !st.is_overlay_whiteout() => Ok(self.root.hard_link(target, path)?),
-            // The other name is in a layer below: this one gets a copy, so that the layer stands
-            // alone.
-            _ => {
-                for below in &self.options.below {
-                    if let Ok(fd) = below.open_read_nofollow(target) {
-                        return self.copy_from_below(below, target, &fd, path);
-                    }
-                }
-                Err(wrong(
-                    &entry.path,
-                    format!(
-                        "is a hard link to `{}`, which is not there",
-                        target.display()
-                    ),
-                ))
-            }
-        }
-    }
-
-    fn copy_from_below(
-        &self,
-        below: &RootDir,
-        from: &Path,
-        fd: &std::os::fd::OwnedFd,
-        path: &Path,
-    ) -> Result<()> {
-        let st = below.lstat(from)?;
-        if !st.is_file() {
-            return Err(wrong(
-                path.as_os_str().as_bytes(),
-                "is a hard link to no regular file",
-            ));
-        }
-        // The first name moves into this layer too, so that both stay one file.
-        let to = self.root.create_new(path, 0o600)?;
-        kiln_sys::system::copy_file(fd, &to, st.size)?;
-        self.root.chown(path, st.uid, st.gid)?;
-        self.root.chmod(path, st.mode)?;
-        for (name, value) in xattr::list(fd)?.iter().filter(|(n, _)| is_image_xattr(n)) {
-            self.root.set_xattr(path, name, value)?;
-        }
-        Ok(self.root.set_mtime(path, st.mtime)?)
-    }
-
     fn attributes(&self, dir: &RootDir, name: &Path, entry: &Entry) -> Result<()> {
         let (uid, gid) = self.options.owner.unwrap_or((entry.uid, entry.gid));
         dir.chown(name, uid, gid)?;
         // Attributes before the mode: a read-only file still takes them from root, and the
         // change of owner above has cleared set-id bits that the mode brings back.
-        for (key, value) in image_xattrs(entry) {
+        for (key, value) in image_xattrs(entry).filter(|(key, _)| key != DEFAULT_ACL) {
             dir.set_xattr(name, key, value)?;
         }
         if !matches!(entry.kind, EntryKind::Symlink { .. }) {

@@ -40,12 +40,18 @@ impl Store {
         // An overlay takes each directory once. A layer that comes again further up hides all
         // that it brought in below.
         let mut seen = std::collections::HashSet::new();
-        Ok(layers
-            .iter()
-            .rev()
-            .filter(|id| seen.insert(*id))
-            .map(|id| self.layer_dir(id))
-            .collect())
+        let layers: Vec<&LayerId> = layers.iter().rev().filter(|id| seen.insert(*id)).collect();
+        let mut room = MAX_LOWERS.saturating_sub(layers.len());
+        let mut dirs = Vec::with_capacity(layers.len());
+        for id in layers {
+            dirs.push(self.layer_dir(id));
+            let under = self.under_dir(id);
+            if room > 0 && under.is_dir() {
+                room -= 1;
+                dirs.push(under);
+            }
+        }
+        Ok(dirs)
     }
 
     /// The directories of the root of a sandbox: those of a stack and, below all, one with the files

@@ -11,12 +11,40 @@ use crate::error::Result;
 /// Attributes of a file: names and values.
 type Attributes = Vec<(Vec<u8>, Vec<u8>)>;
 
-/// Whether an attribute is part of an image: not those of the overlay or of the host's policy.
+/// The attributes that hold POSIX ACLs.
+const ACLS: [&[u8]; 2] = [b"system.posix_acl_access", DEFAULT_ACL];
+/// The one that what is made in a directory inherits.
+pub(crate) const DEFAULT_ACL: &[u8] = b"system.posix_acl_default";
+/// The attribute that holds a file's capabilities (`linux/capability.h`, `vfs_ns_cap_data`).
+const CAPABILITIES: &[u8] = b"security.capability";
+
+/// Whether an attribute is part of an image: not those of the overlay, of the file system or of the
+/// host's policy.
 pub fn is_image_xattr(name: &[u8]) -> bool {
     !name.starts_with(b"trusted.overlay.")
         && !name.starts_with(b"user.overlay.")
         && name != b"security.selinux"
-        && !name.starts_with(b"system.")
+        && (!name.starts_with(b"system.") || is_acl(name))
+}
+
+/// Whether an attribute holds a POSIX ACL.
+pub fn is_acl(name: &[u8]) -> bool {
+    ACLS.contains(&name)
+}
+
+/// Makes capabilities of version 3 those of version 2, as others store them in layers: they are the
+/// same but for the user of this host whose namespace they are for.
+fn without_namespace(name: &[u8], value: &mut Vec<u8>) {
+    /// A word with the version in its highest byte, two pairs of words, and the user in version 3.
+    const VERSION_AT: usize = 3;
+    const SIZE_2: usize = 20;
+    const SIZE_3: usize = 24;
+    if name == CAPABILITIES && value.len() == SIZE_3 && value.get(VERSION_AT) == Some(&3) {
+        value.truncate(SIZE_2);
+        if let Some(version) = value.get_mut(VERSION_AT) {
+            *version = 2;
+        }
+    }
 }
 
 /// The entry at `path`, of what is called `name` in `dir` and has this `st` and these attributes;
@@ -50,6 +78,9 @@ pub fn tar_entry(
     };
     let mut xattrs = attributes;
     xattrs.retain(|(name, _)| is_image_xattr(name));
+    for (name, value) in &mut xattrs {
+        without_namespace(name, value);
+    }
     Ok(Some(Entry {
         path,
         mode: match st.kind {
@@ -65,4 +96,29 @@ pub fn tar_entry(
         },
         xattrs,
     }))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn capabilities_lose_the_namespace_they_are_for() {
+        let words = [1_u32 << 10, 0, 0, 0].map(u32::to_le_bytes).concat();
+        let value = |version: u32, rest: &[u8]| {
+            let magic = (version << 24 | 1).to_le_bytes();
+            [&magic[..], &words, rest].concat()
+        };
+        let v2 = value(2, &[]);
+        let v3 = value(3, &100_000_u32.to_le_bytes());
+        for (name, before, after) in [
+            ("security.capability", &v3, &v2),
+            ("security.capability", &v2, &v2),
+            ("security.other", &v3, &v3),
+        ] {
+            let mut given = before.clone();
+            without_namespace(name.as_bytes(), &mut given);
+            assert_eq!(&given, after, "{name}");
+        }
+    }
 }

@@ -1,12 +1,14 @@
 //! What a tar needs to know of the names of a layer, looked up ahead of the thread that writes it.
 
+use std::ffi::OsStr;
 use std::fs::File;
 use std::ops::Range;
 use std::os::fd::OwnedFd;
+use std::os::unix::ffi::OsStrExt as _;
 use std::path::Path;
 
 use kiln_image::{Entry, EntryKind, read_full};
-use kiln_sys::{FileKind, RootDir, xattr};
+use kiln_sys::{FileKind, FsError, RootDir, xattr};
 
 use super::entry::tar_entry;
 use super::names::Name;
@@ -54,9 +56,15 @@ pub(super) fn load(names: Vec<Name>, mut space: Vec<u8>, hashed: bool) -> Batch 
     };
     let mut error = None;
     for name in names {
+        let path = name.path.clone();
         match one(name, &mut room) {
             Ok(Some(one)) => loaded.push(one),
             Ok(None) => {}
+            Err(Error::System(failed)) => {
+                let path = Path::new(OsStr::from_bytes(&path));
+                error = Some(FsError::new(failed.op, path, failed.source).into());
+                break;
+            }
             Err(failed) => {
                 error = Some(failed);
                 break;

@@ -23,7 +23,8 @@ use kiln_sys::RootDir;
 
 use crate::error::{Error, Result};
 use crate::tree::TreeHasher;
-pub use entry::{is_image_xattr, tar_entry};
+pub(crate) use entry::DEFAULT_ACL;
+pub use entry::{is_acl, is_image_xattr, tar_entry};
 use load::{Batch, Data, Loaded};
 use names::Names;
 use tar_out::ChunkWriter;

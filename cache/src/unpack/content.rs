@@ -1,10 +1,12 @@
 //! The content of files: a thread writes it while what comes next is read and made.
 
 use std::fs::File;
-use std::io::{Read, Seek as _, SeekFrom, Write as _};
+use std::io::{Seek as _, SeekFrom, Write as _};
+use std::os::fd::OwnedFd;
 use std::sync::mpsc;
 use std::thread::JoinHandle;
 
+use kiln_image::layer::FileData;
 use kiln_image::read_full;
 use kiln_sys::{Attributes, NewFile};
 
@@ -17,10 +19,19 @@ const WAITING: usize = 16;
 /// Zeros of this length become a hole.
 const HOLE: usize = 16 << 10;
 
+/// What the thread does next.
+enum Work {
+    Part(Part),
+    /// A file that is there gets other attributes.
+    Attributes(OwnedFd, Attributes),
+}
+
 /// Some bytes of a file.
 struct Part {
     /// They are its first ones.
     file: Option<NewFile>,
+    /// Zeros before them that need not be written.
+    hole: u64,
     bytes: Vec<u8>,
     filled: usize,
     /// They are its last ones.
@@ -29,23 +40,23 @@ struct Part {
 
 /// Writes files.
 pub(super) struct Writer {
-    parts: mpsc::SyncSender<Part>,
+    parts: mpsc::SyncSender<Work>,
     /// Buffers come back.
     spare: mpsc::Receiver<Vec<u8>>,
     thread: JoinHandle<Result<()>>,
 }
 
 impl Writer {
-    /// With `is_sparse` blocks of zeros become holes.
+    /// Starts the thread. Blocks of zeros become holes.
     ///
     /// # Errors
     /// There is no thread.
-    pub(super) fn start(is_sparse: bool) -> Result<Self> {
+    pub(super) fn start() -> Result<Self> {
         let (parts, waiting) = mpsc::sync_channel(WAITING);
         let (used, spare) = mpsc::channel();
         let thread = std::thread::Builder::new()
             .name("write".into())
-            .spawn(move || write_all(waiting, &used, is_sparse))
+            .spawn(move || write_all(waiting, &used))
             .map_err(|e| Error::io("start a thread", e))?;
         Ok(Self {
             parts,
@@ -64,12 +75,16 @@ impl Writer {
         &self,
         file: NewFile,
         attributes: Attributes,
-        data: &mut dyn Read,
+        data: &mut dyn FileData,
         hash: bool,
     ) -> Result<Option<blake3::Hash>> {
         let mut hasher = hash.then(blake3::Hasher::new);
         let (mut file, mut attributes) = (Some(file), Some(attributes));
         while attributes.is_some() {
+            let hole = data.pass_hole();
+            if let Some(hasher) = &mut hasher {
+                hash_zeros(hasher, hole);
+            }
             let spare = self.spare.try_recv();
             let mut bytes = spare.unwrap_or_else(|_| vec![0; BUFFER]);
             let filled = read_full(data, &mut bytes).map_err(|e| Error::io("read archive", e))?;
@@ -78,13 +93,24 @@ impl Writer {
             }
             let part = Part {
                 file: file.take(),
+                hole,
                 attributes: attributes.take_if(|_| filled < bytes.len()),
                 bytes,
                 filled,
             };
-            self.parts.send(part).map_err(|_| ended())?;
+            self.parts.send(Work::Part(part)).map_err(|_| ended())?;
         }
         Ok(hasher.map(|h| h.finalize()))
+    }
+
+    /// Gives a file, in whatever way it is open, other attributes when all that was written before is
+    /// whole.
+    ///
+    /// # Errors
+    /// An earlier file cannot be written.
+    pub(super) fn set_later(&self, file: OwnedFd, attributes: Attributes) -> Result<()> {
+        let work = Work::Attributes(file, attributes);
+        self.parts.send(work).map_err(|_| ended())
     }
 
     /// Waits until all files are whole.
@@ -97,21 +123,33 @@ impl Writer {
     }
 }
 
-fn write_all(
-    parts: mpsc::Receiver<Part>,
-    used: &mpsc::Sender<Vec<u8>>,
-    is_sparse: bool,
-) -> Result<()> {
+fn hash_zeros(hasher: &mut blake3::Hasher, mut length: u64) {
+    static ZEROS: [u8; HOLE] = [0; HOLE];
+    while length > 0 {
+        let now = usize::try_from(length).map_or(HOLE, |left| left.min(HOLE));
+        hasher.update(ZEROS.get(..now).unwrap_or_default());
+        length -= now as u64;
+    }
+}
+
+fn write_all(parts: mpsc::Receiver<Work>, used: &mpsc::Sender<Vec<u8>>) -> Result<()> {
     let mut current = None;
-    for part in parts {
+    for work in parts {
+        let part = match work {
+            Work::Part(part) => part,
+            Work::Attributes(file, attributes) => {
+                attributes.set_on(&file)?;
+                continue;
+            }
+        };
         current = part.file.or(current);
         let Some(file) = &mut current else { continue };
         let bytes = part.bytes.get(..part.filled).unwrap_or_default();
-        write(file.content(), bytes, is_sparse)?;
+        write(file.content(), part.hole, bytes)?;
         if let Some(attributes) = part.attributes
             && let Some(file) = current.take()
         {
-            end(file, &attributes, is_sparse)?;
+            end(file, &attributes)?;
         }
         // Nobody needs it after the last file.
         let _ = used.send(part.bytes);
@@ -124,31 +162,46 @@ fn ended() -> Error {
     Error::io("write file", ended)
 }
 
-/// Appends to a new file, in which what is skipped reads as zeros.
-fn write(file: &mut File, bytes: &[u8], is_sparse: bool) -> Result<()> {
+/// Appends a hole and bytes to a new file, in which what is skipped reads as zeros.
+fn write(file: &mut File, hole: u64, bytes: &[u8]) -> Result<()> {
     let failed = |e| Error::io("write file", e);
-    if !is_sparse {
-        return file.write_all(bytes).map_err(failed);
+    let skip = |file: &mut File, length: u64| {
+        let length = i64::try_from(length).unwrap_or(i64::MAX);
+        file.seek(SeekFrom::Current(length)).map(drop)
+    };
+    if hole > 0 {
+        skip(file, hole).map_err(failed)?;
     }
-    for block in bytes.chunks(HOLE) {
-        if block.len() == HOLE && block.iter().all(|b| *b == 0) {
-            let skip = SeekFrom::Current(HOLE as i64);
-            file.seek(skip).map_err(failed)?;
-        } else {
-            file.write_all(block).map_err(failed)?;
+    // What lies between two holes is written at once.
+    let mut rest = bytes;
+    while !rest.is_empty() {
+        let is_hole = |block: &&[u8]| block.len() == HOLE && is_zero(block);
+        let data = rest.chunks(HOLE).take_while(|block| !is_hole(block));
+        let (data, after) = rest.split_at(data.map(<[u8]>::len).sum());
+        file.write_all(data).map_err(failed)?;
+        let holes = after.chunks(HOLE).take_while(is_hole).count() * HOLE;
+        if holes > 0 {
+            skip(file, holes as u64).map_err(failed)?;
         }
+        rest = after.get(holes..).unwrap_or_default();
     }
     Ok(())
 }
 
+/// Whether there are nothing but zeros; found out by words, since all of a file is looked at.
+fn is_zero(block: &[u8]) -> bool {
+    let (words, rest) = block.as_chunks::<16>();
+    rest.iter().all(|b| *b == 0) && words.iter().all(|word| u128::from_ne_bytes(*word) == 0)
+}
+
 /// The file has all its content.
-fn end(mut file: NewFile, attributes: &Attributes, is_sparse: bool) -> Result<()> {
-    if is_sparse {
-        // It may end in a hole.
-        let content = file.content();
-        let size = content.stream_position();
-        size.and_then(|size| content.set_len(size))
-            .map_err(|e| Error::io("write file", e))?;
+fn end(mut file: NewFile, attributes: &Attributes) -> Result<()> {
+    let failed = |e| Error::io("write file", e);
+    let content = file.content();
+    let size = content.stream_position().map_err(failed)?;
+    // It may end in a hole.
+    if size > content.metadata().map_err(failed)?.len() {
+        content.set_len(size).map_err(failed)?;
     }
     Ok(file.finish(attributes)?)
 }

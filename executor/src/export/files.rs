@@ -5,7 +5,7 @@ use std::io::Write;
 use std::os::unix::ffi::OsStrExt as _;
 use std::path::{Path, PathBuf};
 
-use kiln_cache::{is_image_xattr, tar_entry};
+use kiln_cache::{is_acl, is_image_xattr, tar_entry};
 use kiln_image::EntryKind;
 use kiln_image::layer::LayerWriter;
 use kiln_sys::{FileKind, RootDir, Stat, system, xattr};
@@ -35,6 +35,7 @@ impl Engine {
             let top = RootDir::open_trusted(&dest)?;
             let mut job = Extract {
                 top: top.try_clone()?,
+                dest,
                 epoch: clamp(epoch),
                 links: HashMap::new(),
             };
@@ -154,6 +155,8 @@ impl Archive {
 
 struct Extract {
     top: RootDir,
+    /// Where that is, for errors.
+    dest: PathBuf,
     epoch: Option<i64>,
     /// First name, below the top, of files with several.
     links: HashMap<(u64, u64), PathBuf>,
@@ -162,7 +165,17 @@ struct Extract {
 impl Extract {
     fn directory(&mut self, from: &RootDir, to: &RootDir, path: &Path) -> Result<()> {
         for (name, st) in names(from)? {
-            self.object(from, to, Path::new(&name), &st, &path.join(&name))?;
+            let path = path.join(&name);
+            self.object(from, to, Path::new(&name), &st, &path)
+                .map_err(|e| match e {
+                    // It knows no more than a name in some directory.
+                    Error::System(e) => {
+                        let shown = self.dest.join(&path);
+                        let what = format!("cannot {} `{}`", e.op, shown.display());
+                        Error::io(what, e.source)
+                    }
+                    other => other,
+                })?;
         }
         Ok(())
     }
@@ -262,7 +275,11 @@ pub(super) fn copy_attributes(
             .iter()
             .filter(|(k, _)| is_image_xattr(k))
         {
-            to.set_xattr(name, key, value)?;
+            match to.set_xattr(name, key, value) {
+                // Not every file system of a user's has them.
+                Err(e) if is_acl(key) && e.is_unsupported() => {}
+                other => other?,
+            }
         }
     }
     if st.kind != FileKind::Symlink {

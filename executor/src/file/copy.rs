@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use kiln_cache::fingerprint::Keep;
+use kiln_cache::is_acl;
 use kiln_solver::plan::{Copy, ModeChange, WriteFile};
 use kiln_sys::{Attributes, FileKind, RootDir, Stat, system, xattr};
 use rayon::prelude::*;
@@ -21,11 +22,14 @@ use crate::error::{Error, Result};
 fn is_copied(name: &[u8]) -> bool {
     name.starts_with(b"user.") && !name.starts_with(b"user.overlay.")
         || name == b"security.capability"
+        || is_acl(name)
 }
 
 /// What happens to everything that is copied.
 struct Job<'a> {
     source: &'a RootDir,
+    /// What the source is, in words.
+    place: &'a str,
     filter: &'a Filter<'a>,
     target: &'a Target<'a>,
     owner: Option<Owner>,
@@ -52,8 +56,8 @@ impl Job<'_> {
 
     fn is_copied(&self, name: &[u8]) -> bool {
         // Who may not set an owner may not set capabilities either: the kernel drops them with
-        // the owner.
-        is_copied(name) && !(self.reset_owner && name == b"security.capability")
+        // the owner. And an ACL names users of this host.
+        is_copied(name) && !(self.reset_owner && (name == b"security.capability" || is_acl(name)))
     }
 
     fn mode_of(&self, st: &Stat) -> u32 {
@@ -90,6 +94,7 @@ pub(super) fn copy_matches(
         };
         let job = Job {
             source: tree.root(),
+            place: &copy.place,
             filter: &filter,
             target,
             owner: chown.map(|_| owner),
@@ -243,6 +248,25 @@ fn copy_object(
     into: Place<'_>,
     name: &OsStr,
 ) -> Result<()> {
+    copy_one(job, from, from_name, path, into, name).map_err(|e| match e {
+        // It knows no more than a name in some directory.
+        Error::System(e) => {
+            let place = job.place;
+            let what = format!("cannot copy `{path}` in {place}: cannot {} it", e.op);
+            Error::io(what, e.source)
+        }
+        other => other,
+    })
+}
+
+fn copy_one(
+    job: &Job<'_>,
+    from: &RootDir,
+    from_name: &OsStr,
+    path: &str,
+    into: Place<'_>,
+    name: &OsStr,
+) -> Result<()> {
     let source = Path::new(from_name);
     let st = from.lstat(source)?;
     if job.filter.excludes(path, st.is_dir()) {
@@ -311,6 +335,7 @@ fn copy_object(
             dir.chown(to, uid, gid)?;
             Ok(dir.set_mtime(to, st.mtime)?)
         }
+        _ if st.is_overlay_whiteout() => Err(marks_removal(path)),
         FileKind::CharDevice | FileKind::BlockDevice | FileKind::Fifo => {
             dir.mknod(to, st.kind, st.mode, st.rdev)?;
             let (uid, gid) = job.owner_of(&st);
@@ -321,6 +346,13 @@ fn copy_object(
         // As Docker: a socket without its server means nothing.
         FileKind::Socket | FileKind::Directory => Ok(()),
     }
+}
+
+/// Why a device 0:0 is not copied: in a layer it would not be a device.
+fn marks_removal(path: &str) -> Error {
+    Error::Other(format!(
+        "cannot copy `{path}`: it is a device 0:0, which in a layer stands for a file that is removed"
+    ))
 }
 
 /// A directory on the way to something that is copied, which is left out itself.
@@ -506,6 +538,9 @@ fn copy_plain(
             }
             FileKind::Symlink => to.symlink(from.read_link(name)?.as_os_str(), name)?,
             FileKind::Socket => continue,
+            _ if st.is_overlay_whiteout() => {
+                return Err(marks_removal(&at.join(name).to_string_lossy()));
+            }
             kind => to.mknod(name, kind, st.mode, st.rdev)?,
         }
         to.chown(name, st.uid, st.gid)?;

@@ -7,7 +7,7 @@ use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
-use kiln_sys::{FileKind, RootDir, Stat};
+use kiln_sys::{FileKind, RootDir, Stat, xattr};
 
 use super::select::{Waypoint, follow};
 use crate::error::{Error, Result};
@@ -127,6 +127,9 @@ impl<'a> Target<'a> {
                 }
                 parent.mkdir(name, mode)?;
                 let dir = parent.sub_dir(name)?;
+                if in_upper.is_some() {
+                    xattr::set(&dir, b"trusted.overlay.opaque", b"y")?;
+                }
                 if owner != (0, 0) {
                     dir.chown(Path::new(""), owner.0, owner.1)?;
                 }

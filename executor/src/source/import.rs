@@ -45,11 +45,14 @@ impl Engine {
             whiteouts: true,
             ..UnpackOptions::default()
         };
-        unpack(plain, &root, &options)?;
+        let unpacked = unpack(plain, &root, &options)?;
         let packed = pack(&dir, import.epoch, &mut std::io::sink())?;
         let now = SystemTime::now();
         if store.layer_by_diff(&packed.diff_id)?.is_none() {
             let id = store.adopt_layer(&dir)?;
+            if unpacked.removes {
+                store.support_removals(&id)?;
+            }
             store.record_layer(&id, &packed, now)?;
         }
         let mut config = import.config;

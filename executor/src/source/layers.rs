@@ -347,6 +347,9 @@ pub(crate) fn unpack_layer(
         return Err(Error::Image(text));
     }
     let id = store.adopt_layer(&dir)?;
+    if unpacked.removes {
+        store.support_removals(&id)?;
+    }
     let packed = Packed {
         tree: tree_of_image_layer(&found),
         diff_id: found,

@@ -46,8 +46,8 @@ impl Remote {
             let data = to.path().join("data");
             std::fs::create_dir(&data).map_err(|e| crate::Error::io("make cache mount", e))?;
             let options = UnpackOptions {
-                sparse: true,
                 no_devices: true,
+                no_links: true,
                 ..UnpackOptions::default()
             };
             unpack(pieces, &RootDir::open_trusted(&data)?, &options)
