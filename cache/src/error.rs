@@ -60,8 +60,13 @@ pub enum Error {
     #[error("it has more than {} GiB or too many pieces", .0 >> 30)]
     MountTooLarge(u64),
     /// An image is not in the store.
-    #[error("no image `{0}`")]
-    NoImage(String),
+    #[error("no image `{name}`")]
+    NoImage {
+        /// What was looked for.
+        name: String,
+        /// A name in the store that may have been meant.
+        near: Option<String>,
+    },
     /// There is no such cache mount.
     #[error("no cache mount `{0}`")]
     NoMount(String),

@@ -3,7 +3,9 @@
 use std::path::Path;
 use std::time::SystemTime;
 
-use kiln_image::{Digest, ImageConfig, Reference};
+use kiln_image::reference::nearest;
+use kiln_image::search::{MAX_DEPTH, MAX_READ};
+use kiln_image::{Digest, ImageConfig, Manifest, Reference, media_type};
 use rusqlite::OptionalExtension as _;
 
 use crate::content::forget_blob;
@@ -154,8 +156,24 @@ impl Store {
     /// # Errors
     /// There is none, or an id is ambiguous.
     pub fn find_image(&self, text: &str) -> Result<StoredImage> {
-        self.try_image(text)?
-            .ok_or_else(|| Error::NoImage(text.to_owned()))
+        self.try_image(text)?.ok_or_else(|| {
+            let meant = Reference::parse(text).ok();
+            Error::NoImage {
+                name: text.to_owned(),
+                near: meant.and_then(|name| Some(self.name_near(&name)?.familiar())),
+            }
+        })
+    }
+
+    /// A name in the store that is nearly this one.
+    pub fn name_near(&self, name: &Reference) -> Option<Reference> {
+        // A store that cannot be read has no advice to give.
+        let rows = self.images().unwrap_or_default();
+        let names: Vec<Reference> = rows
+            .iter()
+            .filter_map(|row| Reference::parse(row.name.as_deref()?).ok())
+            .collect();
+        nearest(name, &names).cloned()
     }
 
     /// The image that `text` means, if there is one whose config is in the store.
@@ -166,8 +184,16 @@ impl Store {
         let mut row = None;
         if let Ok(reference) = Reference::parse(text) {
             row = self.image_row(&reference.to_string())?;
-            if let (None, Some(digest)) = (&row, reference.digest()) {
-                row = self.image_by_manifest(&reference, digest)?;
+            if let Some(digest) = reference.digest() {
+                // A name proves nothing: what is in the store under a digest must have it.
+                let true_row = match row.take() {
+                    Some(found) if self.is_of_digest(&found, digest)? => Some(found),
+                    _ => None,
+                };
+                row = match true_row {
+                    Some(found) => Some(found),
+                    None => self.image_by_manifest(&reference, digest)?,
+                };
             }
         }
         if row.is_none() {
@@ -208,7 +234,69 @@ impl Store {
             let name = row.name.as_deref().and_then(|n| Reference::parse(n).ok());
             name.is_some_and(|n| n.name() == from.name())
         };
-        Ok(rows.filter_map(|r| r.ok().flatten()).find(is_from))
+        let rows: Vec<ImageRow> = rows.filter_map(|r| r.ok().flatten()).collect();
+        drop(query);
+        drop(db);
+        for row in rows.into_iter().filter(is_from) {
+            if self.is_of_digest(&row, digest)? {
+                return Ok(Some(row));
+            }
+        }
+        Ok(None)
+    }
+
+    /// Whether an image is what a digest stands for: its manifest has the digest, or is in the index
+    /// that has it. Both are in the store since the image was pulled, and their bytes tell.
+    fn is_of_digest(&self, row: &ImageRow, digest: &Digest) -> Result<bool> {
+        let Some(own) = &row.manifest else {
+            return Ok(false);
+        };
+        let Some(raw) = self.manifest_bytes(own)? else {
+            return Ok(false);
+        };
+        match Manifest::parse(&raw, None) {
+            Ok(Manifest::Image(image)) if image.value.config.digest == row.config => {}
+            _ => return Ok(false),
+        }
+        if digest.matches(&raw) {
+            return Ok(true);
+        }
+        // From the digest down to the manifest.
+        let mut level = vec![digest.clone()];
+        let mut read = 0;
+        for _ in 0..MAX_DEPTH {
+            let mut below = Vec::new();
+            for index in level {
+                read += 1;
+                if read > MAX_READ {
+                    return Ok(false);
+                }
+                let found = self.manifest_bytes(&index)?;
+                let Some(Ok(Manifest::Index(index))) = found.map(|f| Manifest::parse(&f, None))
+                else {
+                    continue;
+                };
+                for entry in index.value.manifests {
+                    if entry.digest == *own {
+                        return Ok(true);
+                    }
+                    if media_type::is_index(&entry.media_type) {
+                        below.push(entry.digest);
+                    }
+                }
+            }
+            level = below;
+        }
+        Ok(false)
+    }
+
+    /// The bytes of a manifest or index that is in the store.
+    fn manifest_bytes(&self, digest: &Digest) -> Result<Option<Vec<u8>>> {
+        match self.read_blob(digest) {
+            Ok(raw) => Ok(Some(raw)),
+            Err(Error::BlobMissing(_)) => Ok(None),
+            Err(error) => Err(error),
+        }
     }
 
     fn image_by_id(&self, text: &str) -> Result<Option<ImageRow>> {

@@ -105,8 +105,13 @@ from_error!(
 
 impl From<kiln_cache::Error> for Failure {
     fn from(error: kiln_cache::Error) -> Self {
+        let near = match &error {
+            kiln_cache::Error::NoImage { near, .. } => near.as_ref(),
+            _ => None,
+        };
+        let near = near.map(|near| format!("did you mean `{near}`?"));
         let hint = match &error {
-            kiln_cache::Error::NoImage(_) => Some("`kiln images` lists what there is"),
+            kiln_cache::Error::NoImage { .. } => Some("`kiln images` lists what there is"),
             kiln_cache::Error::NoMount(_) => Some("`kiln cache ls` lists what there is"),
             e if e.is_damaged_database() => {
                 Some("`kiln fsck --repair` puts it aside and makes a new one")
@@ -120,7 +125,7 @@ impl From<kiln_cache::Error> for Failure {
             no_space: error.is_no_space(),
             ..Self::new(with_causes(&error))
         };
-        match hint {
+        match near.or_else(|| hint.map(str::to_owned)) {
             Some(hint) => failure.with_hint(hint),
             None => failure,
         }

@@ -74,7 +74,7 @@ pub enum Error {
     /// The work was stopped.
     #[error("canceled")]
     Cancelled,
-    /// The build asks for something that it was not given.
+    /// Something that is asked for is not there, or not what it must be.
     #[error("{text}")]
     Missing {
         /// What.

@@ -27,6 +27,7 @@ pub mod place;
 mod proxy;
 mod random;
 mod registry;
+pub mod repository;
 pub mod servers;
 mod tarball;
 mod tools;

@@ -4,7 +4,8 @@ use std::collections::{HashMap, HashSet};
 use std::path::Path;
 use std::time::SystemTime;
 
-use kiln_image::{Digest, ImageConfig, Manifest};
+use kiln_image::search::MAX_DEPTH;
+use kiln_image::{Digest, ImageConfig, Manifest, Reference, media_type};
 use kiln_sys::RootDir;
 use rusqlite::Transaction;
 
@@ -117,12 +118,20 @@ pub(super) struct Images {
 impl Images {
     fn read(store: &Store, tx: &Transaction<'_>) -> Result<Self> {
         let mut images = Self::default();
-        let mut query = tx.prepare_cached("SELECT DISTINCT config, manifest FROM images")?;
+        let mut query = tx.prepare_cached("SELECT DISTINCT config, manifest, name FROM images")?;
         let rows = query.query_map([], |row| {
-            Ok((row.get::<_, String>(0)?, row.get::<_, Option<String>>(1)?))
+            Ok((
+                row.get::<_, String>(0)?,
+                row.get::<_, Option<String>>(1)?,
+                row.get::<_, Option<String>>(2)?,
+            ))
         })?;
         for row in rows {
-            let (config, manifest) = row?;
+            let (config, manifest, name) = row?;
+            let name = name.and_then(|name| Reference::parse(&name).ok());
+            if let Some(digest) = name.as_ref().and_then(Reference::digest) {
+                images.indexes(store, digest);
+            }
             if let Some(raw) = read(store, &config)
                 && let Ok(parsed) = ImageConfig::parse(&raw)
             {
@@ -164,6 +173,26 @@ impl Images {
             .blobs
             .extend(blobs.into_iter().filter(|b| !own.contains(b)));
         Ok(images)
+    }
+}
+
+impl Images {
+    /// Holds the indexes that show that an image is what the digest in its name says.
+    fn indexes(&mut self, store: &Store, digest: &Digest) {
+        let mut left = vec![(digest.clone(), 0)];
+        while let Some((digest, depth)) = left.pop() {
+            if depth >= MAX_DEPTH || self.blobs.contains(digest.as_str()) {
+                continue;
+            }
+            if let Some(raw) = read(store, digest.as_str())
+                && let Ok(Manifest::Index(index)) = Manifest::parse(&raw, None)
+            {
+                self.blobs.insert(digest.to_string());
+                let entries = index.value.manifests.into_iter();
+                let indexes = entries.filter(|entry| media_type::is_index(&entry.media_type));
+                left.extend(indexes.map(|entry| (entry.digest, depth + 1)));
+            }
+        }
     }
 }
 

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::TryStreamExt as _;
+use kiln_image::search::MAX_DEPTH;
 use kiln_image::{Descriptor, ImageManifest, Manifest, media_type};
 use kiln_registry::BlobSource as _;
 use object_store::aws::{AmazonS3Builder, AmazonS3ConfigKey as Key};
@@ -216,8 +217,8 @@ impl Objects {
         let Some(mut raw) = self.read(&path, ACTION).await? else {
             return Ok(None);
         };
-        // The layout's own index, perhaps an index, and an image in it.
-        for _ in 0..3 {
+        // The layout's own index, indexes in each other, and an image.
+        for _ in 0..MAX_DEPTH + 2 {
             let image = match Manifest::parse(&raw, None) {
                 // A file that happens to have this name.
                 Err(error) => {

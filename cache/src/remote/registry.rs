@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use kiln_image::search::MAX_DEPTH;
 use kiln_image::{Descriptor, ImageManifest, Manifest, Reference, media_type, with_causes};
 use kiln_registry::{BlobReader, BlobSource, Client, FileSink, MemorySink, Pushed, RegistryError};
 
@@ -156,8 +157,8 @@ impl Registry {
         const ACTION: &str = "look into an image";
         let accept = &media_type::ACCEPT_MANIFESTS;
         let mut at = self.reference.clone();
-        // An index, and an image in it.
-        for _ in 0..2 {
+        // Indexes in each other, and an image.
+        for _ in 0..=MAX_DEPTH {
             let image = match self.client.fetch_manifest(&at, accept).await {
                 Ok(Manifest::Image(image)) => image.value,
                 Ok(Manifest::Index(index)) => match for_host(&index.value.manifests) {

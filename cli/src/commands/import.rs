@@ -64,14 +64,8 @@ pub(crate) fn run(app: &App, args: &Args) -> Result<ExitCode, Failure> {
     let name = match &args.name {
         None => None,
         Some(text) => {
-            let name =
-                Reference::parse(text).map_err(|e| Failure::usage(format!("`{text}`: {e}")))?;
-            if name.digest().is_some() {
-                return Err(Failure::usage(format!(
-                    "`{text}`: a new name cannot have a digest"
-                )));
-            }
-            Some(name)
+            let name = Reference::parse_new(text);
+            Some(name.map_err(|e| Failure::usage(format!("`{text}`: {e}")))?)
         }
     };
     let epoch = match std::env::var("SOURCE_DATE_EPOCH")

@@ -3,7 +3,7 @@
 use std::process::ExitCode;
 use std::sync::Arc;
 
-use kiln_executor::source::{Pulled, UNRESOLVED};
+use kiln_executor::source::{Pulled, image_reference};
 use kiln_executor::{BuildInputs, Engine, Watch};
 use kiln_image::{Platform, Reference};
 use kiln_solver::event::{Event, Outcome};
@@ -45,8 +45,7 @@ pub(crate) struct Args {
 
 /// Runs the command.
 pub(crate) fn run(app: &App, args: &Args) -> Result<ExitCode, Failure> {
-    let reference = Reference::parse(&args.image)
-        .map_err(|e| Failure::usage(format!("`{}`: {e}", args.image)))?;
+    let reference = image_reference(&args.image).map_err(|e| Failure::from(e).with_code(2))?;
     let platform = super::platform(args.platform.as_deref())?;
     let engine = app.engine(BuildInputs::default(), true)?;
     let mode = args.progress.mode(args.quiet);
@@ -114,14 +113,7 @@ pub(super) fn fetch(
     });
     display.finish();
     let pulled = pulled.ok_or_else(|| interrupted("pull"))?;
-    let pulled = pulled.map_err(|error| {
-        let is_registrys = matches!(error, kiln_executor::Error::Registry(_));
-        let failure = Failure::from(error);
-        match failure.hint {
-            None if is_registrys => failure.with_hint(UNRESOLVED),
-            _ => failure,
-        }
-    })?;
+    let pulled = pulled?;
     if mode != Mode::Quiet {
         ui::note(&format!("Digest: {}", pulled.digest));
         let state = if pulled.up_to_date {

@@ -7,8 +7,9 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use clap::ValueEnum;
+use kiln_executor::source::image_reference;
 use kiln_executor::{BuildInputs, Engine, RunRequest, Running};
-use kiln_image::{Platform, Reference};
+use kiln_image::Platform;
 use kiln_runtime::Stdio;
 use kiln_solver::ports::ResolvedImage;
 use kiln_sys::process::Exit;
@@ -389,7 +390,7 @@ fn image(
             "`{name}` is here for {own}, and not for {platform}"
         )));
     }
-    let reference = Reference::parse(name).map_err(|e| Failure::new(format!("`{name}`: {e}")))?;
+    let reference = image_reference(name)?;
     let mode = args.progress.mode(args.quiet);
     if args.pull == Pull::Missing && mode != Mode::Quiet {
         let shown = reference.familiar();

@@ -54,10 +54,10 @@ pub(crate) fn run(app: &App, args: &Args) -> Result<ExitCode, Failure> {
     let mut images: Vec<ExportImage> = Vec::new();
     for text in &args.images {
         let image = engine.store().find_image(text)?;
-        // An image that is given by its id is written without a name.
+        // An image that is given by its id or by a digest is written without a name.
         let name = Reference::parse(text)
             .ok()
-            .filter(|r| image.row.name.as_ref() == Some(&r.to_string()));
+            .filter(|r| r.digest().is_none() && image.row.name.as_ref() == Some(&r.to_string()));
         match images.iter_mut().find(|known| known.id == image.row.config) {
             Some(known) => known.names.extend(name),
             None => images.push(engine.exportable(&image, name.into_iter().collect())?),

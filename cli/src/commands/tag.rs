@@ -25,14 +25,8 @@ pub(crate) struct Args {
 
 /// Runs the command.
 pub(crate) fn run(app: &App, args: &Args) -> Result<ExitCode, Failure> {
-    let target = Reference::parse(&args.target)
+    let target = Reference::parse_new(&args.target)
         .map_err(|e| Failure::usage(format!("`{}`: {e}", args.target)))?;
-    if target.digest().is_some() {
-        return Err(Failure::usage(format!(
-            "`{}`: a new name cannot have a digest",
-            args.target
-        )));
-    }
     let store = app.store()?;
     let image = store.find_image(&args.source)?;
     store.put_image(

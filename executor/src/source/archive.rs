@@ -8,12 +8,13 @@ use kiln_image::archive::{
 };
 use kiln_image::compression::decoder;
 use kiln_image::descriptor::media_type;
+use kiln_image::search::{Found, Next, Search, SearchError};
 use kiln_image::{
-    Algorithm, Compression, Descriptor, Digest, ImageConfig, Manifest, Platform, Reference,
-    with_causes,
+    Algorithm, Compression, Descriptor, Digest, ImageConfig, ImageManifest, Parsed, Platform,
+    Reference, with_causes,
 };
 
-use super::image::platform_manifest;
+use super::image::unfit;
 use crate::engine::Engine;
 use crate::error::{Error, Result, blocking};
 use crate::output::{LayerRef, LazyLayer, Watch};
@@ -54,7 +55,11 @@ impl Engine {
         let found = blocking(move || match archive {
             Archive::Oci(layout) => all_of_layout(&store, &layout, &wanted),
             Archive::Docker(archive) => {
-                let one = |image| Ok((take_docker(&store, &archive, image)?, image.names.clone()));
+                let one = |image: &DockerImage| {
+                    let names = image.names.iter().filter(|name| may_be_given(name));
+                    let names = names.cloned().collect();
+                    Ok((take_docker(&store, &archive, image)?, names))
+                };
                 archive.images().iter().map(one).collect()
             }
         })
@@ -85,51 +90,96 @@ impl Engine {
     }
 }
 
-/// Every image of a layout, with its names.
-fn all_of_layout(
-    store: &Store,
-    layout: &OciLayout,
-    wanted: &Platform,
-) -> Result<Vec<(TakenIn, Vec<Reference>)>> {
-    let mut out: Vec<(TakenIn, Vec<Reference>)> = Vec::new();
+/// Images of an archive, with their names.
+type Named = Vec<(TakenIn, Vec<Reference>)>;
+
+/// Every image of a layout. What else lies in it, signatures and the like, is passed over.
+fn all_of_layout(store: &Store, layout: &OciLayout, wanted: &Platform) -> Result<Named> {
+    let mut out: Named = Vec::new();
+    let mut artifact = None;
     for entry in &layout.index().value.manifests {
-        if entry.annotations.contains_key("vnd.docker.reference.type") {
+        if entry.is_attestation() {
             continue;
         }
-        let name = image_name(entry);
-        let image = take_oci(store, layout, entry, wanted)?;
+        let name = image_name(entry).filter(may_be_given);
+        let found = match search(layout, entry, wanted)? {
+            Ok(found) => found,
+            Err(error @ (SearchError::Artifact(_) | SearchError::Empty)) => {
+                tracing::debug!(entry = %entry.digest, %error, "no image");
+                artifact.get_or_insert(error);
+                continue;
+            }
+            Err(error) => return Err(unfit("the archive", &error)),
+        };
+        let image = take_oci(store, layout, &found.manifest)?;
         match out.iter_mut().find(|(known, _)| known.id == image.id) {
             Some((_, names)) => names.extend(name),
             None => out.push((image, name.into_iter().collect())),
         }
     }
-    Ok(out)
+    match artifact {
+        Some(error) if out.is_empty() => Err(unfit("what the archive holds", &error)),
+        _ => Ok(out),
+    }
 }
 
-/// An entry of a layout's index: a manifest, or an index of manifests for several platforms.
-pub(super) fn take_oci(
-    store: &Store,
+/// Whether an archive may give an image this name: what a digest stands for, it may not say.
+fn may_be_given(name: &Reference) -> bool {
+    let is_pinned = name.digest().is_some();
+    if is_pinned {
+        let shown = name.familiar();
+        tracing::warn!(
+            "the archive's name `{shown}` is not taken: a new name cannot have a digest"
+        );
+    }
+    !is_pinned
+}
+
+/// The image that an entry of a layout's index stands for: a manifest, or an index of manifests for
+/// several platforms. The inner error says that it stands for none.
+///
+/// # Errors
+/// A file of the layout is broken.
+pub(super) fn search(
     layout: &OciLayout,
     entry: &Descriptor,
     wanted: &Platform,
-) -> Result<TakenIn> {
-    let read = |entry: &Descriptor| layout.manifest(entry).map_err(|e| broken(&e));
-    let image = match read(entry)? {
-        Manifest::Image(image) => image,
-        Manifest::Index(index) => {
-            let list = &index.value.manifests;
-            let chosen = platform_manifest(list, wanted)
-                .ok_or_else(|| Error::Image(format!("the archive has no image for {wanted}")))?;
-            match read(chosen)? {
-                Manifest::Image(image) => image,
-                Manifest::Index(_) => {
-                    return Err(Error::Image(
-                        "the archive has an index inside an index".into(),
-                    ));
+) -> Result<Result<Found, SearchError>> {
+    if !media_type::is_manifest(&entry.media_type) && !media_type::is_index(&entry.media_type) {
+        let kind = entry.artifact_type.as_ref().unwrap_or(&entry.media_type);
+        return Ok(Err(SearchError::Artifact(kind.chars().take(200).collect())));
+    }
+    let read = |entry: &Descriptor| layout.manifest(entry);
+    let first = read(entry).map_err(|e| broken(&e))?;
+    let mut search = match Search::new(first, wanted) {
+        Ok(search) => search,
+        Err(error) => return Ok(Err(error)),
+    };
+    loop {
+        let entry = match search.step() {
+            Ok(Next::Found(found)) => return Ok(Ok(found)),
+            Ok(Next::Read(entry)) => entry,
+            Err(error) => return Ok(Err(error)),
+        };
+        match read(&entry) {
+            Ok(manifest) => {
+                if let Err(error) = search.give(manifest) {
+                    return Ok(Err(error));
                 }
             }
+            // Who writes one platform of several may leave the others out.
+            Err(ArchiveError::Missing(_)) if search.pass_over() => {}
+            Err(error) => return Err(broken(&error)),
         }
-    };
+    }
+}
+
+/// Takes an image of a layout into the store.
+pub(super) fn take_oci(
+    store: &Store,
+    layout: &OciLayout,
+    image: &Parsed<ImageManifest>,
+) -> Result<TakenIn> {
     let limit = kiln_image::config::MAX_CONFIG_SIZE as u64;
     let raw = layout
         .read_blob(&image.value.config, limit)
@@ -155,7 +205,7 @@ pub(super) fn take_oci(
     store.put_blob(&image.raw)?;
     Ok(TakenIn {
         id,
-        manifest: Some(image.digest),
+        manifest: Some(image.digest.clone()),
         config,
         layers,
     })

@@ -2,10 +2,11 @@
 
 use kiln_cache::tree_of_image_layer;
 use kiln_image::descriptor::media_type;
+use kiln_image::search::{Found, Next, Search, SearchError};
 use kiln_image::{
     Descriptor, Digest, ImageConfig, ImageManifest, Manifest, Platform, Reference, with_causes,
 };
-use kiln_registry::MemorySink;
+use kiln_registry::{MemorySink, RegistryError};
 use kiln_solver::key::Identity;
 use kiln_solver::plan::SourceKind;
 use kiln_solver::ports::{Arrival, PortError, ResolvedImage, Resolver};
@@ -27,11 +28,6 @@ pub struct Pulled {
     pub config: ImageConfig,
     /// Whether the store had it already under this name, and nothing but metadata was transferred.
     pub up_to_date: bool,
-}
-
-#[expect(clippy::needless_pass_by_value, reason = "the form that map_err wants")]
-fn registry_error(e: kiln_registry::RegistryError) -> Error {
-    Error::Registry(with_causes(&e))
 }
 
 /// The identity of an image's layers.
@@ -60,32 +56,9 @@ impl Engine {
         let first = client
             .fetch_manifest(reference, accept)
             .await
-            .map_err(registry_error)?;
+            .map_err(|e| self.registry_error(reference, &e))?;
         let digest = first.digest().clone();
-        let manifest = match first {
-            Manifest::Image(image) => image,
-            Manifest::Index(index) => {
-                let chosen =
-                    platform_manifest(&index.value.manifests, platform).ok_or_else(|| {
-                        Error::Image(format!(
-                            "`{}` has no image for {platform}",
-                            reference.familiar()
-                        ))
-                    })?;
-                let pinned = reference.by_digest(chosen.digest.clone());
-                match client
-                    .fetch_manifest(&pinned, accept)
-                    .await
-                    .map_err(registry_error)?
-                {
-                    Manifest::Image(image) => image,
-                    Manifest::Index(_) => {
-                        let text = format!("`{}`: an index inside an index", reference.familiar());
-                        return Err(Error::Image(text));
-                    }
-                }
-            }
-        };
+        let Found { manifest, through } = self.search(reference, first, platform).await?;
         let raw = self.fetch_config(reference, &manifest.value.config).await?;
         let config = ImageConfig::parse(&raw).map_err(|e| Error::Image(e.to_string()))?;
         check_layers(reference, &manifest.value, &config)?;
@@ -95,6 +68,12 @@ impl Engine {
         let up_to_date = stored.is_some_and(|i| i.row.config == config_digest);
         if self.s.lists_images {
             store.put_blob(&manifest.raw)?;
+            if reference.digest().is_some() {
+                // They show that the image is what the digest says.
+                for index in &through {
+                    store.put_blob(&index.raw)?;
+                }
+            }
             let blobs = config.rootfs.diff_ids.iter().zip(&manifest.value.layers);
             store.note_origins(reference, &blobs.collect::<Vec<_>>())?;
             store.put_image(Some(reference), &config_digest, Some(&manifest.digest))?;
@@ -107,6 +86,47 @@ impl Engine {
             config,
             up_to_date,
         })
+    }
+
+    /// The image of a manifest or index for one platform, and what it was found through.
+    async fn search(
+        &self,
+        reference: &Reference,
+        first: Manifest,
+        platform: &Platform,
+    ) -> Result<Found> {
+        let unfit = |e| unfit(&format!("`{}`", reference.familiar()), &e);
+        let mut search = Search::new(first, platform).map_err(unfit)?;
+        loop {
+            let entry = match search.step().map_err(unfit)? {
+                Next::Found(found) => return Ok(found),
+                Next::Read(entry) => entry,
+            };
+            let pinned = reference.by_digest(entry.digest);
+            let accept = &media_type::ACCEPT_MANIFESTS;
+            match self.s.registry.fetch_manifest(&pinned, accept).await {
+                Ok(manifest) => search.give(manifest).map_err(unfit)?,
+                Err(error) if error.is_not_found() && search.pass_over() => {}
+                Err(error) => return Err(self.registry_error(reference, &error)),
+            }
+        }
+    }
+
+    /// An error of a registry, with what to do about it.
+    fn registry_error(&self, reference: &Reference, error: &RegistryError) -> Error {
+        let text = with_causes(error);
+        let hint = if error.is_not_found() || error.is_denied() {
+            match self.s.store.name_near(reference) {
+                Some(near) => format!("did you mean `{}`?", near.familiar()),
+                None if error.is_denied() => DENIED.into(),
+                None => UNKNOWN.into(),
+            }
+        } else if error.unreachable().is_some() {
+            UNREACHABLE.into()
+        } else {
+            return Error::Registry(text);
+        };
+        Error::Missing { text, hint }
     }
 
     async fn fetch_config(&self, reference: &Reference, config: &Descriptor) -> Result<Vec<u8>> {
@@ -125,7 +145,7 @@ impl Engine {
             .registry
             .fetch_blob(reference, config, &mut sink, &|_| {})
             .await;
-        done.map_err(registry_error)?;
+        done.map_err(|e| self.registry_error(reference, &e))?;
         let raw = sink.into_bytes();
         self.s.store.put_blob(&raw)?;
         Ok(raw)
@@ -248,8 +268,7 @@ impl Engine {
         {
             return Ok(image);
         }
-        let reference =
-            Reference::parse(name).map_err(|e| Error::Image(format!("`{name}`: {e}")))?;
+        let reference = image_reference(name)?;
         let pulled = self.pull_metadata(&reference, platform).await?;
         Ok(pulled.for_platform(platform))
     }
@@ -275,26 +294,34 @@ fn bad_image(reference: &str) -> Error {
     Error::Image(format!("the store's data on `{reference}` is damaged"))
 }
 
-/// The manifest of an index that fits a platform; attestations and the like are no images.
-pub(super) fn platform_manifest<'a>(
-    list: &'a [Descriptor],
-    wanted: &Platform,
-) -> Option<&'a Descriptor> {
-    let images: Vec<&Descriptor> = list
-        .iter()
-        .filter(|d| media_type::is_manifest(&d.media_type))
-        .filter(|d| !d.annotations.contains_key("vnd.docker.reference.type"))
-        .collect();
-    let best = images
-        .iter()
-        .filter_map(|d| wanted.rank(d.platform.as_ref()?).map(|rank| (rank, *d)))
-        .min_by_key(|(rank, _)| *rank)
-        .map(|(_, d)| d);
-    match (best, images.as_slice()) {
-        (Some(best), _) => Some(best),
-        (None, [only]) if only.platform.is_none() => Some(only),
-        _ => None,
-    }
+/// Why what has a name is not the image that is wanted, with what to do about it.
+pub(super) fn unfit(what: &str, error: &SearchError) -> Error {
+    let text = format!("{what} {error}");
+    let hint = match error {
+        SearchError::NoPlatform { .. } => {
+            "--platform chooses one of those that there are; RUN needs one that this machine runs"
+        }
+        SearchError::Artifact(_) | SearchError::Empty => {
+            "check the tag or digest: what has no layers to unpack cannot be built on or run"
+        }
+        SearchError::TooDeep | SearchError::TooMany => {
+            "name the image itself, by the digest of its manifest"
+        }
+    };
+    let hint = hint.into();
+    Error::Missing { text, hint }
+}
+
+/// The name of an image as somebody has written it.
+///
+/// # Errors
+/// It is none.
+pub fn image_reference(name: &str) -> Result<Reference> {
+    Reference::parse(name).map_err(|e| Error::Missing {
+        text: format!("`{name}` is not the name of an image: {}", with_causes(&e)),
+        hint: "names are written [HOST[:PORT]/]NAME[:TAG][@DIGEST], in lower case up to the tag"
+            .into(),
+    })
 }
 
 fn check_layers(
@@ -312,9 +339,15 @@ fn check_layers(
     )))
 }
 
-/// What to do about an image that no registry gives.
-pub const UNRESOLVED: &str = "check the name; a private image needs credentials in the Docker config \
-    file, and a registry that cannot be reached a mirror in kiln's config file";
+/// What to do about an image that a registry does not have.
+const UNKNOWN: &str = "check the name and the tag; a private image needs credentials in the Docker \
+    config file, which `docker login` writes";
+/// What to do about an image that a registry does not give, or says nothing about.
+const DENIED: &str = "check the name; a private image needs credentials in the Docker config file, \
+    which `docker login` writes";
+/// What to do about a registry that is not there.
+const UNREACHABLE: &str = "check the host and the network; kiln's config file can name a mirror for \
+    the registry";
 
 impl Resolver for Engine {
     async fn resolve(
@@ -328,7 +361,7 @@ impl Resolver for Engine {
         self.find_or_pull(reference, platform).await.map_err(|e| {
             let error = PortError::from(e);
             let message = format!("cannot resolve `{reference}`: {}", error.message);
-            PortError { message, ..error }.with_hint(UNRESOLVED)
+            PortError { message, ..error }
         })
     }
 

@@ -3,10 +3,12 @@
 use std::path::Path;
 
 use kiln_image::archive::{Archive, OciLayout, image_name, ref_name};
-use kiln_image::{Descriptor, Digest, Manifest, Platform};
+use kiln_image::search::{MAX_DEPTH, MAX_READ, SearchError};
+use kiln_image::{Descriptor, Digest, Manifest, Platform, media_type};
 use kiln_solver::ports::ResolvedImage;
 
-use super::archive::{broken, take_oci};
+use super::archive::{broken, search, take_oci};
+use super::image::unfit;
 use crate::engine::Engine;
 use crate::error::{Error, Result, blocking};
 use crate::output::LayerRef;
@@ -39,32 +41,65 @@ fn parse(text: &str) -> Result<(&str, Which)> {
     }
 }
 
-/// The entry of the index that is meant.
-fn choose(layout: &OciLayout, which: &Which) -> Option<Descriptor> {
+/// The entry of the index that is meant. Signatures and other artifacts that lie beside images are
+/// meant by their digest alone.
+fn choose(layout: &OciLayout, which: &Which, platform: &Platform) -> Result<Option<Descriptor>> {
+    let is_image = |entry: &&Descriptor| {
+        !entry.is_attestation()
+            && !matches!(
+                search(layout, entry, platform),
+                Ok(Err(SearchError::Artifact(_) | SearchError::Empty))
+            )
+    };
+    let named = |name: &str| {
+        let mut all = layout.named(name);
+        let first = all.next()?;
+        // Where there is no image of that name, what there is tells what it is.
+        let image = std::iter::once(first).chain(all).find(is_image);
+        Some(image.unwrap_or(first).clone())
+    };
     let entries = &layout.index().value.manifests;
-    match which {
-        Which::Tag(tag) => layout.named(tag).next().cloned(),
-        Which::Digest(digest) => {
-            if let Some(entry) = entries.iter().find(|e| e.digest == *digest) {
-                return Some(entry.clone());
-            }
-            // One platform of an image for several.
-            entries
-                .iter()
-                .find_map(|entry| match layout.manifest(entry) {
-                    Ok(Manifest::Index(index)) => index
-                        .value
-                        .manifests
-                        .into_iter()
-                        .find(|e| e.digest == *digest),
-                    _ => None,
-                })
-        }
+    Ok(match which {
+        Which::Tag(tag) => named(tag),
+        Which::Digest(digest) => by_digest(layout, digest)?,
         Which::Any => match entries.as_slice() {
             [only] => Some(only.clone()),
-            _ => layout.named("latest").next().cloned(),
+            several => {
+                let mut images = several.iter().filter(is_image);
+                match (images.next(), images.next()) {
+                    (Some(only), None) => Some(only.clone()),
+                    _ => named("latest"),
+                }
+            }
         },
+    })
+}
+
+/// The entry with this digest, in the layout's index or in one of those in it.
+fn by_digest(layout: &OciLayout, digest: &Digest) -> Result<Option<Descriptor>> {
+    let mut level = layout.index().value.manifests.clone();
+    let mut read = 0;
+    for _ in 0..=MAX_DEPTH {
+        let mut below = Vec::new();
+        for entry in level {
+            if entry.digest == *digest {
+                return Ok(Some(entry));
+            }
+            if !media_type::is_index(&entry.media_type) {
+                continue;
+            }
+            read += 1;
+            if read > MAX_READ {
+                return Err(unfit("it", &SearchError::TooMany));
+            }
+            // What is broken or missing is not what is looked for.
+            if let Ok(Manifest::Index(index)) = layout.manifest(&entry) {
+                below.extend(index.value.manifests);
+            }
+        }
+        level = below;
     }
+    Ok(None)
 }
 
 impl Engine {
@@ -82,9 +117,13 @@ impl Engine {
                 Ok(Archive::Docker(_)) => return Err(bad("it is a docker archive".into())),
                 Err(e) => return Err(bad(broken(&e).to_string())),
             };
-            let entry = choose(&layout, &which).ok_or_else(|| bad(names(&layout)))?;
+            let place = format!("OCI layout `{text}`");
+            let entry = choose(&layout, &which, &platform).map_err(|e| in_layout(&place, e))?;
+            let entry = entry.ok_or_else(|| bad(names(&layout)))?;
+            let found = search(&layout, &entry, &platform).map_err(|e| in_layout(&place, e))?;
+            let found = found.map_err(|e| unfit(&place, &e))?;
             let image =
-                take_oci(&store, &layout, &entry, &platform).map_err(|e| bad(e.to_string()))?;
+                take_oci(&store, &layout, &found.manifest).map_err(|e| in_layout(&place, e))?;
             let manifest = image.manifest.unwrap_or_else(|| image.id.clone());
             let layers: Vec<LayerRef> = image.layers.into_iter().map(LayerRef::lazy).collect();
             let resolved = ResolvedImage {
@@ -99,6 +138,18 @@ impl Engine {
         // While the layout is at hand: nobody could say later where the layers come from.
         self.ready(&layers).await?;
         Ok(image)
+    }
+}
+
+/// An error that tells which layout it is about.
+fn in_layout(place: &str, error: Error) -> Error {
+    match error {
+        Error::Image(why) => Error::Image(format!("{place}: {why}")),
+        Error::Missing { text, hint } => Error::Missing {
+            text: format!("{place}: {text}"),
+            hint,
+        },
+        other => other,
     }
 }
 

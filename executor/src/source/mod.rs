@@ -21,7 +21,7 @@ use crate::output::{Output, Watch};
 
 pub use archive::Loaded;
 pub use http::WebFile;
-pub use image::{Pulled, UNRESOLVED};
+pub use image::{Pulled, image_reference};
 pub use import::Import;
 
 impl Engine {

@@ -222,7 +222,7 @@ fn build(app: &App, args: &Args, runtime: &Runtime, interrupt: &Interrupt) -> Re
     let names = args
         .tag
         .iter()
-        .map(|t| Reference::parse(t).map_err(|e| Failure::usage(format!("--tag `{t}`: {e}"))))
+        .map(|t| Reference::parse_new(t).map_err(|e| Failure::usage(format!("--tag `{t}`: {e}"))))
         .collect::<Result<Vec<_>, _>>()?;
     let outputs = Outputs::parse(&args.output, args.load, &args.annotation)?;
     let pushed_names = outputs.pushed_names(args.push, &names)?;

@@ -194,7 +194,7 @@ fn names(values: &mut BTreeMap<&str, &str>) -> Result<Vec<Reference>, String> {
     let text = values.remove("name").unwrap_or_default();
     text.split(',')
         .filter(|n| !n.is_empty())
-        .map(|n| Reference::parse(n).map_err(|e| format!("name `{n}`: {e}")))
+        .map(|n| Reference::parse_new(n).map_err(|e| format!("name `{n}`: {e}")))
         .collect()
 }
 
