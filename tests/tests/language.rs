@@ -377,7 +377,7 @@ fn names_that_are_nearly_right_are_suggested() {
 fn checks_tell_what_they_can_without_images() {
     let lab = Lab::new();
     // Nobody listens there.
-    let text = "FROM 127.0.0.1:1/a AS One\nARG A\nRUN echo $FROM_BASE\nCMD x\nFROM 127.0.0.1:1/b\n\
+    let text = "FROM 127.0.0.1:1/a AS One\nARG A\nRUN --mount=type=tmpfs echo $FROM_BASE\nCMD x\nFROM 127.0.0.1:1/b\n\
                 COPY --from=127.0.0.1:1/c /a /\nMAINTAINER me\nFROM busybox\nENV B=$UNSET\n";
     let context = lab.context("c", &[("Dockerfile", text)]);
     let started = std::time::Instant::now();
@@ -400,7 +400,7 @@ fn checks_tell_what_they_can_without_images() {
     ] {
         assert!(check.stdout().contains(rule), "{rule}: {check}");
     }
-    // The image may set it.
+    // The image may set it, and its working directory.
     assert!(!check.stdout().contains("FROM_BASE"), "{check}");
     let json = lab
         .kiln(["build", "--call=check,format=json"])
@@ -563,6 +563,9 @@ fn a_source_policy_denies_and_converts() {
         .args(options)
         .last(context.path());
     check.fails().says(&["the source policy denies"]);
+    let build = lab.build(&context);
+    let by_variable = build.env("EXPERIMENTAL_BUILDKIT_SOURCE_POLICY", &file);
+    by_variable.fails().says(&["the source policy denies"]);
     std::fs::write(&file, "{\"rules\": [{\"action\": \"MAYBE\"}]}").unwrap();
     let failed = lab.build(&context).args(options).fails();
     failed.says(&["source policy", "MAYBE"]);
@@ -571,4 +574,82 @@ fn a_source_policy_denies_and_converts() {
         .args(options)
         .fails()
         .says(&["cannot read source policy"]);
+}
+
+#[test]
+fn mounts_without_a_target_are_checked_and_told_of() {
+    let lab = Lab::new();
+    let context = lab.dockerfile(
+        "FROM busybox\nWORKDIR /w\nRUN --mount=type=bind --mount=type=cache,id=c --mount=type=tmpfs,target=x true\n",
+    );
+    lab.kiln(["build", "--check"])
+        .last(context.path())
+        .output()
+        .ok();
+    let outline = lab.kiln(["build", "--call=outline,format=json"]);
+    let outline = outline.last(context.path()).output().ok();
+    let outline: serde_json::Value = serde_json::from_str(outline.stdout()).unwrap();
+    assert_eq!(outline["cache"][0]["ID"], "c", "{outline}");
+}
+
+#[test]
+fn caches_of_one_id_are_listed_cleared_and_removed_together() {
+    let lab = Lab::new();
+    let context = lab.dockerfile(
+        "FROM busybox AS seed\nRUN mkdir /seed\nFROM busybox\nARG N\n\
+         RUN --mount=type=cache,id=c,target=/c echo $N >> /c/f && cat /c/f > /one\n\
+         RUN --mount=type=cache,id=c,target=/c,uid=5 echo $N >> /c/f && cat /c/f > /two\n\
+         RUN --mount=type=cache,id=c,target=/c,from=seed,source=/seed echo $N >> /c/f && cat /c/f > /three\n\
+         RUN --mount=type=cache,id=cc,target=/c echo $N >> /c/f && cat /c/f > /four\n",
+    );
+    let run = |options: &[&str]| {
+        lab.build(&context).args(options).tag("x").built();
+        lab.run("x", &["cat", "/one", "/two", "/three", "/four"])
+    };
+    assert_eq!(run(&["--build-arg", "N=1"]), "1\n1\n1\n1");
+    assert_eq!(run(&["--build-arg", "N=2"]), "1\n2\n1\n2\n1\n2\n1\n2");
+    assert_eq!(
+        run(&["--build-arg", "N=3", "--no-cache-mounts"]),
+        "3\n3\n3\n3"
+    );
+    let names = || {
+        let list = lab.kiln(["cache", "ls", "-q"]).output().ok();
+        let names: Vec<String> = list.stdout().lines().map(str::to_owned).collect();
+        names
+    };
+    let all = names();
+    assert_eq!(all.len(), 4, "{all:?}");
+    assert!(
+        all.contains(&"c#uid=5,gid=0,mode=0755".to_owned()),
+        "{all:?}"
+    );
+    let shown = lab.kiln(["cache", "inspect", "c"]).output().ok();
+    let shown: serde_json::Value = serde_json::from_str(shown.stdout()).unwrap();
+    assert_eq!(shown.as_array().unwrap().len(), 3, "{shown}");
+    lab.kiln(["cache", "rm", "c"]).output().ok();
+    assert_eq!(names(), ["cc"]);
+    lab.kiln(["cache", "rm", "c"])
+        .fails()
+        .says(&["no cache mount `c`"]);
+}
+
+#[test]
+fn what_a_base_is_for_does_not_count_beside_the_platform_that_is_asked_for() {
+    let lab = Lab::new();
+    let context = lab.dockerfile(
+        "FROM --platform=$BUILDPLATFORM busybox AS build\nRUN echo x > /x\nFROM scratch\nCOPY --from=build /x /\n",
+    );
+    for (target, platform, want) in [
+        ("", "linux/arm64", ["linux", "arm64", ""]),
+        ("build", "linux/arm64", ["linux", "arm64", ""]),
+        ("build", "linux/arm/v6", ["linux", "arm", "v6"]),
+        ("", "windows/amd64", ["windows", "amd64", ""]),
+    ] {
+        let build = lab.build(&context).tag("x").args(["--platform", platform]);
+        build.args(["--target", target]).built();
+        let image = lab.inspect("x");
+        let found =
+            ["Os", "Architecture", "Variant"].map(|name| image[name].as_str().unwrap_or(""));
+        assert_eq!(found, want, "{target} {platform}");
+    }
 }

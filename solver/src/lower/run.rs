@@ -215,7 +215,10 @@ impl Build<'_> {
             (None, MountType::Secret | MountType::Ssh) => None,
             (path, _) => Some(absolute(path.unwrap_or_default())),
         };
-        if target.as_deref() == Some("/") {
+        // An image that nobody knows may have a working directory.
+        let is_guess =
+            state.base_unknown && !spec.target.as_ref().is_some_and(|t| t.starts_with('/'));
+        if target.as_deref() == Some("/") && !is_guess {
             let help = "add target=/path, or a WORKDIR above";
             let failed = LowerError::new("a mount cannot be at `/`", value.span);
             return Err(failed.with_help(spec.target.is_none().then_some(help)));

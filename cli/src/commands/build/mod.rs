@@ -251,7 +251,9 @@ fn build(app: &App, args: &Args, runtime: &Runtime, interrupt: &Interrupt) -> Re
         let (id, agent) = options::ssh(text, &mut agents)?;
         inputs.ssh.insert(id, agent);
     }
-    let policy = policy(args.source_policy_file.as_deref())?;
+    let given = std::env::var_os(POLICY).filter(|path| !path.is_empty());
+    let file = args.source_policy_file.clone().or(given.map(PathBuf::from));
+    let policy = policy(file.as_deref())?;
     let fetcher = Fetcher {
         app,
         runtime,
@@ -374,6 +376,9 @@ fn build(app: &App, args: &Args, runtime: &Runtime, interrupt: &Interrupt) -> Re
     }
     Ok(())
 }
+
+/// The variable by which `docker buildx build` is given a policy.
+const POLICY: &str = "EXPERIMENTAL_BUILDKIT_SOURCE_POLICY";
 
 /// The largest policy file.
 const MAX_POLICY: u64 = 4 << 20;
