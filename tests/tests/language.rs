@@ -643,7 +643,6 @@ fn what_a_base_is_for_does_not_count_beside_the_platform_that_is_asked_for() {
         ("", "linux/arm64", ["linux", "arm64", ""]),
         ("build", "linux/arm64", ["linux", "arm64", ""]),
         ("build", "linux/arm/v6", ["linux", "arm", "v6"]),
-        ("", "windows/amd64", ["windows", "amd64", ""]),
     ] {
         let build = lab.build(&context).tag("x").args(["--platform", platform]);
         build.args(["--target", target]).built();
