@@ -66,6 +66,8 @@ fn at(entry: &Entry, error: Error) -> Error {
 pub struct Unpacked {
     /// The number of entries.
     pub entries: u64,
+    /// Bytes of all files, as Docker counts the size of a layer.
+    pub bytes: u64,
     /// The digest of the tree if it was wanted, and the tar is one that kiln would write; of others it
     /// takes [`pack`](crate::pack) to find it.
     pub tree: Option<TreeDigest>,
@@ -91,9 +93,9 @@ pub fn unpack(input: impl Read, root: &RootDir, options: &UnpackOptions<'_>) -> 
         tree: options.tree.then(TarTree::new),
         removals: Removals::default(),
     };
-    let read = target.read(&mut reader).and_then(|entries| {
+    let read = target.read(&mut reader).and_then(|read| {
         target.settle_removals()?;
-        Ok(entries)
+        Ok(read)
     });
     let directories = std::mem::take(&mut target.directories);
     let removes = target.removals.has_marks();
@@ -101,10 +103,11 @@ pub fn unpack(input: impl Read, root: &RootDir, options: &UnpackOptions<'_>) -> 
     // Whatever happened, nothing writes any more after this; and if that went wrong, it is why the
     // rest did.
     writer.finish()?;
-    let entries = read?;
+    let (entries, bytes) = read?;
     end_directories(root, directories)?;
     Ok(Unpacked {
         entries,
+        bytes,
         tree,
         removes,
     })
@@ -176,15 +179,16 @@ struct Target<'a> {
 }
 
 impl Target<'_> {
-    /// Makes all entries; returns their number.
-    fn read(&mut self, reader: &mut LayerReader<impl Read>) -> Result<u64> {
-        let mut entries = 0;
+    /// Makes all entries; returns their number, and the bytes of files.
+    fn read(&mut self, reader: &mut LayerReader<impl Read>) -> Result<(u64, u64)> {
+        let (mut entries, mut bytes) = (0, 0_u64);
         while let Some(entry) = reader.next()? {
             self.entry(&entry, &mut reader.data())?;
             entries += 1;
+            bytes = bytes.saturating_add(entry.data_len());
         }
         reader.drain().map_err(|e| Error::io("read archive", e))?;
-        Ok(entries)
+        Ok((entries, bytes))
     }
 
     fn entry(&mut self, entry: &Entry, data: &mut dyn FileData) -> Result<()> {

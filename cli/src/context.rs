@@ -146,7 +146,11 @@ fn read_text(root: &RootDir, path: &Path, what: &str) -> Result<Option<String>, 
 /// The text of a Dockerfile that is called `name`.
 fn source(name: String, bytes: Vec<u8>) -> Result<SourceText, Failure> {
     match encoding::dockerfile(bytes) {
-        Ok(text) => Ok(SourceText { name, text }),
+        Ok(text) => Ok(SourceText {
+            name,
+            text,
+            file: None,
+        }),
         Err(error) => {
             Err(Failure::new(format!("Dockerfile `{name}`: {error}")).with_hint(NoText::HINT))
         }
@@ -199,7 +203,9 @@ pub(crate) fn dockerfile(
         DockerfileAt::Default => {
             for name in ["Dockerfile", "dockerfile", "Containerfile"] {
                 if let Some(bytes) = read_bytes(&root, Path::new(name), "Dockerfile")? {
-                    return Ok((source(name.into(), bytes)?, Some(name.into())));
+                    let mut source = source(name.into(), bytes)?;
+                    source.file = local.then(|| dir.join(name));
+                    return Ok((source, Some(name.into())));
                 }
             }
             Err(missing("Dockerfile"))
@@ -209,7 +215,9 @@ pub(crate) fn dockerfile(
             if local {
                 let bytes = std::fs::read(path)
                     .map_err(|e| Failure::new(format!("cannot read Dockerfile `{shown}`: {e}")))?;
-                return Ok((source(shown, bytes)?, Some(path.clone())));
+                let mut source = source(shown, bytes)?;
+                source.file = Some(path.clone());
+                return Ok((source, Some(path.clone())));
             }
             match read_bytes(&root, path, "Dockerfile")? {
                 Some(bytes) => Ok((source(shown, bytes)?, Some(path.clone()))),

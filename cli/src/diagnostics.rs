@@ -1,6 +1,7 @@
 //! Errors and findings in a Dockerfile, with the lines that they are about.
 
 use std::borrow::Cow;
+use std::path::PathBuf;
 
 use annotate_snippets::{AnnotationKind, Group, Level, Renderer, Snippet, Title};
 use kiln_parser::{Diagnostic, LineIndex, Severity, Span};
@@ -16,6 +17,8 @@ use crate::ui;
 pub(crate) struct SourceText {
     pub(crate) name: String,
     pub(crate) text: String,
+    /// The file, if it is one of this machine.
+    pub(crate) file: Option<PathBuf>,
 }
 
 /// For text that goes to `stream`.
@@ -42,7 +45,7 @@ impl SourceText {
         if error && github::is_here() {
             let lines = span.map(|span| self.lines_of(span));
             let lines = lines.map(|lines| (lines.first, lines.last));
-            ui::note(&github::error(&self.name, lines, message));
+            ui::note(&github::annotation("error", self, lines, message));
         }
         let Some(span) = span else {
             if error {

@@ -1,9 +1,35 @@
 //! Annotations that workflows of GitHub show beside the lines that they are about.
 
-/// An annotation of a workflow of GitHub: `::error file=…,line=…::…`.
-pub(crate) fn error(file: &str, lines: Option<(usize, usize)>, text: &str) -> String {
+use std::path::{Path, PathBuf};
+
+use crate::diagnostics::SourceText;
+
+/// An annotation of a workflow of GitHub, an `error` or a `warning`: `::error file=…,line=…::…`.
+pub(crate) fn annotation(
+    level: &str,
+    source: &SourceText,
+    lines: Option<(usize, usize)>,
+    text: &str,
+) -> String {
+    let workspace = std::env::var_os("GITHUB_WORKSPACE").map(PathBuf::from);
+    let file = match &source.file {
+        Some(file) => in_repository(file, workspace.as_deref()),
+        None => source.name.clone(),
+    };
+    command(level, &file, lines, text)
+}
+
+/// The path of a file in its repository: GitHub knows no other.
+fn in_repository(file: &Path, workspace: Option<&Path>) -> String {
+    let whole = std::path::absolute(file).unwrap_or_else(|_| file.to_path_buf());
+    let below = workspace.and_then(|top| whole.strip_prefix(top).ok());
+    let path = below.unwrap_or_else(|| file.strip_prefix("./").unwrap_or(file));
+    path.display().to_string()
+}
+
+fn command(level: &str, file: &str, lines: Option<(usize, usize)>, text: &str) -> String {
     let property = |text: &str| data(text).replace(':', "%3A").replace(',', "%2C");
-    let mut out = format!("::error file={}", property(file));
+    let mut out = format!("::{level} file={}", property(file));
     if let Some((first, last)) = lines {
         out.push_str(&format!(",line={first},endLine={last}"));
     }
@@ -31,9 +57,13 @@ mod tests {
     #[test]
     fn annotations_hold_any_text() {
         assert_eq!(
-            error("a,b/Dockerfile", Some((3, 4)), "100% bad:\nreally"),
+            command("error", "a,b/Dockerfile", Some((3, 4)), "100% bad:\nreally"),
             "::error file=a%2Cb/Dockerfile,line=3,endLine=4::100%25 bad:%0Areally"
         );
-        assert_eq!(error("D", None, "x"), "::error file=D::x");
+        assert_eq!(command("warning", "D", None, "x"), "::warning file=D::x");
+        let at = |file: &str, top: Option<&str>| in_repository(Path::new(file), top.map(Path::new));
+        assert_eq!(at("/w/a/Dockerfile", Some("/w")), "a/Dockerfile");
+        assert_eq!(at("./a/Dockerfile", None), "a/Dockerfile");
+        assert_eq!(at("/x/Dockerfile", Some("/w")), "/x/Dockerfile");
     }
 }

@@ -110,7 +110,7 @@ fn steps_have_the_resources_that_were_given() {
     starved.says(&["ran out of memory", "exit code: 137"]);
     lab.build(&hungry).args(["--memory", "400m"]).built();
     let bad = build(&["--no-cache", "--cpuset-cpus", "4095"]).fails();
-    bad.says(&["cpuset"]);
+    bad.says(&["cpuset.cpus", "this machine has the processors"]);
 }
 
 #[test]
@@ -210,6 +210,27 @@ fn images_for_windows_are_refused() {
         .fails()
         .says(&["windows/amd64", "cannot be made here"]);
     build("wasi/wasm").built();
+}
+
+/// As BuildKit has it, also where it is named by itself.
+#[test]
+fn sockets_of_a_context_are_empty_files() {
+    let lab = Lab::new();
+    let context = lab.context("context", &[("d/f", "x")]);
+    for name in ["s", "d/t"] {
+        drop(std::os::unix::net::UnixListener::bind(context.at(name)).unwrap());
+        let mode = std::fs::Permissions::from_mode(0o751);
+        std::fs::set_permissions(context.at(name), mode).unwrap();
+    }
+    context.dockerfile("FROM busybox\nCOPY s /s\nCOPY d /d\nRUN stat -c '%n %F %a %u' /s /d/t\n");
+    let built = lab.build(&context).built();
+    assert_eq!(
+        built.log(),
+        "/s regular empty file 751 0\n/d/t regular empty file 751 0\n"
+    );
+    lab.build(&context).built().assert_all_cached();
+    std::fs::remove_file(context.at("d/t")).unwrap();
+    lab.build(&context).built().assert_ran(&["COPY d", "RUN"]);
 }
 
 #[test]

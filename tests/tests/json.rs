@@ -5,7 +5,7 @@
 use std::collections::BTreeSet;
 use std::path::Path;
 
-use jsonschema::Validator;
+use boon::{Compiler, SchemaIndex, Schemas};
 use kiln_tests::{Lab, Output};
 use serde_json::Value;
 
@@ -16,11 +16,23 @@ fn schema(name: &str) -> Value {
     serde_json::from_str(&std::fs::read_to_string(at).unwrap()).unwrap()
 }
 
+/// A schema that values are held against.
+struct Validator(Schemas, SchemaIndex);
+
+impl Validator {
+    fn is_valid(&self, value: &Value) -> bool {
+        self.0.validate(value, self.1).is_ok()
+    }
+}
+
 fn validator(schema: &Value) -> Validator {
-    jsonschema::options()
-        .should_validate_formats(true)
-        .build(schema)
-        .unwrap()
+    let (mut schemas, mut compiler) = (Schemas::new(), Compiler::new());
+    compiler.enable_format_assertions();
+    compiler
+        .add_resource("schema.json", schema.clone())
+        .unwrap();
+    let index = compiler.compile("schema.json", &mut schemas).unwrap();
+    Validator(schemas, index)
 }
 
 /// Holds every line of stderr against the schema; returns the kinds of events.

@@ -34,6 +34,8 @@ pub struct Node<'a> {
     pub owners: Owners,
     /// Modes of files and directories are part of the identity.
     pub modes: bool,
+    /// Sockets count, as the empty files that they become.
+    pub sockets: bool,
     /// Told what counts of each path.
     pub list: Option<&'a (dyn Fn(PathFacts) + Sync)>,
 }
@@ -143,6 +145,7 @@ fn hash_object(
             facts.content = format!("{}:{}", st.rdev.0, st.rdev.1);
         }
         FileKind::Fifo => {}
+        FileKind::Socket if node.sockets => {}
         FileKind::Socket => return Ok(None),
     }
     if let Some(list) = node.list {

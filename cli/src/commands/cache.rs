@@ -21,8 +21,7 @@ use crate::units::{ago, size};
 /// Manage the cache mounts of RUN steps
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
-A cache mount has the id of `RUN --mount=type=cache,id=ID`, or else its target. With uid, gid, mode or
-from it is another one: these stand behind the id, after a #.
+A cache mount has the id of `RUN --mount=type=cache,id=ID`, or else its target. With uid, gid, mode or from it is another one: these stand behind the id, after a #.
 
 Examples:
   kiln cache ls

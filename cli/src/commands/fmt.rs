@@ -121,6 +121,7 @@ fn read(file: &Path, is_stdin: bool) -> Result<SourceText, Failure> {
         return Ok(SourceText {
             name: "<stdin>".into(),
             text,
+            file: None,
         });
     }
     if file.is_dir() {
@@ -138,7 +139,11 @@ fn read(file: &Path, is_stdin: bool) -> Result<SourceText, Failure> {
         return Err(Failure::new(format!("`{name}` is larger than 16 MiB")));
     }
     match String::from_utf8(bytes) {
-        Ok(text) => Ok(SourceText { name, text }),
+        Ok(text) => Ok(SourceText {
+            name,
+            text,
+            file: None,
+        }),
         Err(_) => Err(Failure::new(format!("`{name}` is no UTF-8 text"))
             .with_hint("`iconv -f latin1 -t utf8` converts a file")),
     }

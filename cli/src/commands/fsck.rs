@@ -15,13 +15,9 @@ use crate::ui;
 /// Check the store
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
-Blobs are hashed, layers are packed again and compared with what was written, records, images and
-cache mounts must have what they refer to. A line is printed for each thing that is wrong, and the
-exit code is 1 then, with --repair too.
+Blobs are hashed, layers are packed again and compared with what was written, records, images and cache mounts must have what they refer to. A line is printed for each thing that is wrong, and the exit code is 1 then, with --repair too.
 
-A build checks that a layer is there, not that every byte of its files is what it was: that is what
-this command is for. Images that have lost something are named, with what becomes of them. It takes as long as reading the store. The files of cache mounts are not checked,
-for steps may write to them as they like.
+A build checks that a layer is there, not that every byte of its files is what it was: that is what this command is for. Images that have lost something are named, with what becomes of them. It takes as long as reading the store. The files of cache mounts are not checked, for steps may write to them as they like.
 
 Examples:
   kiln fsck

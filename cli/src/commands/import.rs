@@ -172,6 +172,7 @@ fn config(
     let source = SourceText {
         name: "--change".into(),
         text,
+        file: None,
     };
     let parsed = kiln_parser::parse(&source.text);
     if source.diagnostics(&parsed.diagnostics) {

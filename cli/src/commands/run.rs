@@ -60,8 +60,14 @@ pub(crate) struct Args {
     /// Replace the image's ENTRYPOINT
     #[arg(long, value_name = "COMMAND")]
     entrypoint: Option<String>,
-    /// Network
-    #[arg(long, alias = "net", value_enum, default_value_t)]
+    /// Network: host, or none for loopback alone
+    #[arg(
+        long,
+        alias = "net",
+        value_enum,
+        default_value_t,
+        hide_possible_values = true
+    )]
     network: NetworkArg,
     /// Line of /etc/hosts
     #[arg(long, value_name = "NAME:ADDRESS")]
@@ -117,8 +123,13 @@ impl Args {
                 && chars.all(|c| c.is_ascii_alphanumeric() || "_.-".contains(c))
         };
         if let Some(name) = self.name.as_deref().filter(|name| !is_name(name)) {
-            let text = format!("--name `{name}`: a name is letters, digits and `_.-`");
+            let text = format!("--name `{name}`: a name has two or more letters, digits and `_.-`");
             return Err(Failure::usage(text));
+        }
+        if self.network == NetworkArg::Bridge {
+            let text = "--network bridge: kiln has no bridge network yet";
+            let hint = "without --network a container has the host's connectivity";
+            return Err(Failure::usage(text).with_hint(hint));
         }
         options::named("--label", &self.label)?;
         for text in &self.expose {
@@ -165,6 +176,9 @@ enum NetworkArg {
     Host,
     /// Loopback only
     None,
+    /// Docker's usual one, which there is none of
+    #[value(hide = true)]
+    Bridge,
 }
 
 /// `--pull`.

@@ -54,8 +54,16 @@ impl ProgressArgs {
     /// What was asked for, where `--quiet` counts more. From here on stderr has the form of it.
     pub(crate) fn mode(&self, quiet: bool) -> Mode {
         let of_docker = || {
-            let value = std::env::var("BUILDKIT_PROGRESS").ok()?;
-            Mode::from_str(&value, true).ok()
+            let value = std::env::var("BUILDKIT_PROGRESS")
+                .ok()
+                .filter(|v| !v.is_empty())?;
+            let mode = Mode::from_str(&value, true).ok();
+            if mode.is_none() {
+                ui::warning(&format!(
+                    "BUILDKIT_PROGRESS: there is no progress `{value}`"
+                ));
+            }
+            mode
         };
         let mode = match (quiet, self.progress) {
             (true, _) => Mode::Quiet,

@@ -30,6 +30,8 @@ struct Job<'a> {
     source: &'a RootDir,
     /// What the source is, in words.
     place: &'a str,
+    /// It is a directory of this machine and no image.
+    of_context: bool,
     filter: &'a Filter<'a>,
     target: &'a Target<'a>,
     owner: Option<Owner>,
@@ -95,6 +97,7 @@ pub(super) fn copy_matches(
         let job = Job {
             source: tree.root(),
             place: &copy.place,
+            of_context: dir.is_some(),
             filter: &filter,
             target,
             owner: chown.map(|_| owner),
@@ -343,7 +346,15 @@ fn copy_one(
             dir.chmod(to, job.mode_of(&st))?;
             Ok(dir.set_mtime(to, st.mtime)?)
         }
-        // As Docker: a socket without its server means nothing.
+        // As BuildKit sends it: a socket of a context is an empty file with its mode. In an image it
+        // has no form at all.
+        FileKind::Socket if job.of_context => {
+            drop(dir.create_new(to, 0o600)?);
+            let (uid, gid) = job.owner_of(&st);
+            dir.chown(to, uid, gid)?;
+            dir.chmod(to, job.mode_of(&st))?;
+            Ok(dir.set_mtime(to, st.mtime)?)
+        }
         FileKind::Socket | FileKind::Directory => Ok(()),
     }
 }

@@ -168,6 +168,8 @@ pub(crate) fn fingerprint(
             cache: cache.as_ref(),
             owners,
             modes: wanted.modes,
+            // A mount shows them as they are, and nobody listens.
+            sockets: dir.is_some() && !wanted.in_place,
             list: listed.then_some(&list),
         };
         if wanted.parents {

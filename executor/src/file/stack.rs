@@ -25,8 +25,9 @@ impl Engine {
     }
 }
 
-/// A copy goes through links and into directories that are there, and leaves the attributes of
-/// those on its way alone.
+/// A copy goes into directories that are there, and leaves the attributes of those on its way alone. It never
+/// goes through a link: with `--link` what is below cannot be read, so a path of the destination is one of
+/// directories only, which take the place of links.
 fn fits(lower: &RootDir, upper: &RootDir, at: &Path) -> Result<bool> {
     for entry in upper.read_dir(at)? {
         let path = at.join(&entry.name);
@@ -39,8 +40,9 @@ fn fits(lower: &RootDir, upper: &RootDir, at: &Path) -> Result<bool> {
                 let attributes = |st: &kiln_sys::Stat| (st.mode, st.uid, st.gid);
                 attributes(&above) == attributes(&below) && fits(lower, upper, &path)?
             }
-            (false, false) => below.kind != FileKind::Symlink,
-            _ => false,
+            (false, false) => true,
+            (true, false) => below.kind == FileKind::Symlink,
+            (false, true) => false,
         };
         if !same {
             return Ok(false);

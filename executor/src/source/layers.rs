@@ -354,7 +354,7 @@ pub(crate) fn unpack_layer(
         tree: tree_of_image_layer(&found),
         diff_id: found,
         tar_size: size,
-        bytes: size,
+        bytes: unpacked.bytes,
         epoch: None,
     };
     store.record_layer(&id, &packed, SystemTime::now())?;

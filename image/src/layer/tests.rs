@@ -663,3 +663,27 @@ proptest! {
         }
     }
 }
+
+/// Owners are in the header itself as far as eight octal digits go, and in binary beyond: readers that know no
+/// PAX records have them too.
+#[test]
+fn ids_are_where_most_readers_look_for_them() {
+    for (id, field, has_record) in [
+        (0, *b"0000000\0", false),
+        (0o777_7777, *b"7777777\0", false),
+        (0o1000_0000, *b"10000000", false),
+        (0o7777_7777, *b"77777777", false),
+        (0o1_0000_0000, [0x80, 0, 0, 0, 1, 0, 0, 0], true),
+        (u32::MAX, [0x80, 0, 0, 0, 255, 255, 255, 255], true),
+    ] {
+        let mut entry = entry("f", EntryKind::File { size: 0 });
+        (entry.uid, entry.gid) = (id, id);
+        let tar = write(&[(entry.clone(), vec![])]);
+        let at = if has_record { 1024 } else { 0 };
+        assert_eq!(tar[at + 108..at + 116], field, "{id}");
+        assert_eq!(tar[at + 116..at + 124], field, "{id}");
+        assert_eq!(tar[156] == b'x', has_record, "{id}");
+        let read = read(&tar).unwrap();
+        assert_eq!((read[0].0.uid, read[0].0.gid), (id, id));
+    }
+}

@@ -13,12 +13,30 @@ use super::{BLOCK, ENCODED_XATTR, Entry, EntryKind, OPAQUE, WHITEOUT, XATTR, pad
 
 /// What is collected before it goes to the output.
 const BUFFER: usize = 128 << 10;
-/// The largest value of an eight-byte octal field.
-const MAX_ID: u32 = 0o777_7777;
+/// The largest value of an eight-byte octal field that ends with a NUL.
+const MAX_NUMBER: u32 = 0o777_7777;
+/// The largest id that eight octal digits hold. All readers that were tried take them without a NUL behind,
+/// and some of them know no PAX records.
+const MAX_ID: u32 = 0o7777_7777;
 /// The largest value of a twelve-byte octal field.
 const MAX_OCTAL: u64 = 0o777_7777_7777;
 /// The name of every extended header; it is never unpacked.
 const PAX_NAME: &[u8] = b"PaxHeaders/entry";
+
+/// Writes an id in the shortest form that holds it: octal digits with a NUL, octal digits alone, or the
+/// binary form of GNU tar and star, for readers that pass over the PAX record beside it.
+fn set_id(field: &mut [u8; 8], id: u32) {
+    if id > MAX_ID {
+        let [a, b, c, d] = id.to_be_bytes();
+        *field = [0x80, 0, 0, 0, a, b, c, d];
+        return;
+    }
+    let digits = if id > MAX_NUMBER { 8 } else { 7 };
+    *field = [0; 8];
+    for (place, digit) in field.iter_mut().take(digits).rev().zip(0_u32..) {
+        *place = b'0' + u8::try_from((id >> (3 * digit)) & 7).unwrap_or(0);
+    }
+}
 
 /// Where a tar goes, a buffer at a time.
 pub trait Output {
@@ -174,7 +192,7 @@ impl<W: Output> LayerWriter<W> {
                 decimal(&mut octal, gid.into(), false),
             );
         }
-        header.set_gid(if gid > MAX_ID { 0 } else { gid.into() });
+        set_id(&mut header.as_old_mut().gid, gid);
         if let Some(link) = link {
             let field = &mut header.as_old_mut().linkname;
             if link.is_ascii() && link.len() <= field.len() {
@@ -219,7 +237,7 @@ impl<W: Output> LayerWriter<W> {
                 decimal(&mut octal, uid.into(), false),
             );
         }
-        header.set_uid(if uid > MAX_ID { 0 } else { uid.into() });
+        set_id(&mut header.as_old_mut().uid, uid);
         header.set_mode(mode & 0o7777);
         header.set_entry_type(kind);
         header.set_cksum();
@@ -279,7 +297,7 @@ impl<W: Output> LayerWriter<W> {
         header: &mut Header,
     ) -> io::Result<(EntryType, u64, Option<&'a [u8]>)> {
         let mut device = |major: u32, minor: u32| {
-            if major > MAX_ID || minor > MAX_ID {
+            if major > MAX_NUMBER || minor > MAX_NUMBER {
                 return Err(invalid("device number is too large", &entry.path));
             }
             header.set_device_major(major)?;

@@ -151,7 +151,9 @@ impl Build<'_> {
                 .as_ref()
                 .and_then(|name| description(&stage.from.comments, name));
         }
-        let others = self.intake.keys().filter(|index| !chain.contains(index));
+        // A stage comes behind the one that it is built on, whose declarations it may repeat.
+        let others = self.intake.keys().rev();
+        let others = others.filter(|index| !chain.contains(index));
         let order: Vec<&usize> = chain.iter().chain(others).collect();
         let mut args: BTreeMap<&str, OutlineArg> = BTreeMap::new();
         for intake in order.iter().filter_map(|index| self.intake.get(index)) {

@@ -26,7 +26,7 @@ pub(super) fn shell(state: &State) -> Vec<String> {
 }
 
 /// Whether the command is nothing but one here-document, which then is the script.
-fn lone_heredoc(command: &Command) -> Option<&Heredoc> {
+pub(super) fn lone_heredoc(command: &Command) -> Option<&Heredoc> {
     match (&command.form, command.heredocs.as_slice()) {
         (Form::Shell(text), [doc]) => {
             let line = text.value.trim();

@@ -12,6 +12,7 @@ use super::args::{BUILTIN_ARGS, Globals, PROXY_ARGS};
 use super::epoch;
 use super::error::{LowerError, LowerWarning};
 use super::outline::Intake;
+use super::run::lone_heredoc;
 use super::stages::{self, Base, Stage};
 use super::state::{DEFAULT_PATH, State, env_value};
 use super::transfer::without_credentials;
@@ -178,7 +179,7 @@ impl<'a> Build<'a> {
         self.plan.add(Vertex {
             op,
             inputs,
-            name: Self::name(place, &instruction.text),
+            name: Self::name(place, &title(instruction)),
             lines: Some(lines),
             ignore_cache,
             origin,
@@ -210,7 +211,7 @@ impl<'a> Build<'a> {
                 number: number + 2,
                 total: steps.len() + 1,
             };
-            let name = Self::name(place, &instruction.text);
+            let name = Self::name(place, &title(instruction));
             self.skipped.push((name, self.lines_of(instruction.span)));
         }
     }
@@ -510,4 +511,20 @@ fn makes_layer(kind: &Kind) -> bool {
         kind,
         Kind::Run(_) | Kind::Copy(_) | Kind::Add(_) | Kind::Workdir(_)
     )
+}
+
+/// What an instruction is called: its text, and of a script in a here-document the first line, as BuildKit
+/// shows it.
+fn title(instruction: &Instruction) -> String {
+    let document = match &instruction.kind {
+        Kind::Run(command) => lone_heredoc(command),
+        _ => None,
+    };
+    let script = document.map(|document| document.content.value.trim());
+    let mut lines = script.unwrap_or_default().lines();
+    let Some(first) = lines.next().map(str::trim_end) else {
+        return instruction.text.to_string();
+    };
+    let more = if lines.next().is_some() { "..." } else { "" };
+    format!("{} ({first}{more})", instruction.text)
 }

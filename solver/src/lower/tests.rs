@@ -104,6 +104,28 @@ fn stages_that_the_target_does_not_reach_are_not_planned() {
 }
 
 #[test]
+fn a_step_with_a_script_is_called_by_its_first_line() {
+    for (text, want) in [
+        (
+            "RUN <<EOF\necho one\necho two\nEOF\n",
+            "RUN <<EOF (echo one...)",
+        ),
+        ("RUN <<EOF\n\n  echo one  \n\nEOF\n", "RUN <<EOF (echo one)"),
+        (
+            "RUN <<-'X'\n\t#!/bin/sh\n\techo\nX\n",
+            "RUN <<-'X' (#!/bin/sh...)",
+        ),
+        ("RUN <<EOF\nEOF\n", "RUN <<EOF"),
+        ("RUN cat <<EOF\na\nb\nEOF\n", "RUN cat <<EOF"),
+    ] {
+        let lowered = build(&format!("FROM base\n{text}"), |_| {}).unwrap();
+        let names = names(&lowered);
+        let last = names.last().unwrap();
+        assert_eq!(last.strip_prefix("[2/2] "), Some(want), "{text}");
+    }
+}
+
+#[test]
 fn metadata_makes_no_step_and_goes_into_config_and_history() {
     let text = "FROM base\nENV A=1\nLABEL l=2\nEXPOSE 80 8000-8001/udp\nUSER app\nVOLUME /v\nSTOPSIGNAL SIGINT\n\
                 HEALTHCHECK --interval=5s CMD true\nENTRYPOINT [\"e\"]\nCMD c\n";
@@ -297,6 +319,19 @@ fn ports_of_the_host_are_left_out() {
     let text = "FROM base\nEXPOSE 8080:80 127.0.0.1:1:81/UDP\n";
     let ports = build(text, |_| {}).unwrap().config.config.exposed_ports;
     assert_eq!(Vec::from_iter(ports), ["80/tcp", "81/udp"]);
+}
+
+#[test]
+fn what_a_stage_declares_again_counts_over_the_stage_below_it() {
+    let text = "FROM base AS below\nARG T=v\nRUN x $T\nFROM below AS child\nARG T\nRUN y $T\n\
+                FROM base\nCOPY --from=child / /\n";
+    let outline = build(text, |_| {}).unwrap().outline;
+    let args: Vec<_> = outline
+        .args
+        .iter()
+        .map(|a| (a.name.as_str(), a.about.start))
+        .collect();
+    assert_eq!(args, [("T", text.find("ARG T\n").unwrap())]);
 }
 
 #[test]

@@ -158,7 +158,7 @@ impl Hierarchies {
                     inherit_cpuset(root, made.path())?;
                 }
                 for (file, value) in limits.version_1(controller) {
-                    write(made.path(), file, &value)?;
+                    set(made.path(), file, &value)?;
                 }
                 if controller == "memory" {
                     out.kills = Some(made.path().join("memory.oom_control"));
@@ -180,7 +180,7 @@ impl Hierarchies {
                 if !group.path().join(file).exists() {
                     return Err(missing(controller));
                 }
-                write(group.path(), file, &value)?;
+                set(group.path(), file, &value)?;
             }
             if controller == "memory" {
                 out.kills = Some(group.path().join("memory.events"));
@@ -264,6 +264,35 @@ fn below(root: &Path, path: &str) -> Result<PathBuf> {
 
 fn read(path: &Path) -> Result<String> {
     std::fs::read_to_string(path).ctx("read", path)
+}
+
+/// Writes a value that somebody asked for; the error says what this machine has where that is the matter.
+fn set(group: &Path, file: &str, value: &str) -> Result<()> {
+    let failed = match write(group, file, value) {
+        Err(error) => error,
+        done => return done,
+    };
+    let all = match file {
+        "cpuset.cpus" => std::fs::read_to_string("/sys/devices/system/cpu/online"),
+        "cpuset.mems" => std::fs::read_to_string("/sys/devices/system/node/online"),
+        _ => return Err(failed),
+    };
+    let Ok(all) = all else { return Err(failed) };
+    let what = if file == "cpuset.cpus" {
+        "processors"
+    } else {
+        "memory nodes"
+    };
+    let why = format!(
+        "`{value}`: this machine has the {what} {} ({})",
+        all.trim(),
+        failed.source
+    );
+    Err(FsError::new(
+        "set",
+        file,
+        std::io::Error::new(failed.source.kind(), why),
+    ))
 }
 
 fn write(group: &Path, file: &str, value: &str) -> Result<()> {

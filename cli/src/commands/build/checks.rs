@@ -12,6 +12,7 @@ use kiln_solver::lower::LowerError;
 use kiln_sys::RootDir;
 
 use crate::diagnostics::SourceText;
+use crate::github;
 use crate::progress::{Mode, bytes};
 use crate::ui;
 
@@ -184,6 +185,14 @@ pub(super) fn tell(findings: &Findings, source: &SourceText, mode: Mode) {
         }
         Mode::Auto | Mode::Tty | Mode::Plain => {
             show(&found, source, &std::io::stderr(), ui::note);
+            if github::is_here() {
+                for finding in &found {
+                    let lines = source.lines_of(finding.about);
+                    let lines = Some((lines.first, lines.last));
+                    let text = format!("{}: {}", finding.rule.name(), finding.detail);
+                    ui::note(&github::annotation("warning", source, lines, &text));
+                }
+            }
             match found.len() {
                 0 => {}
                 1 => ui::note("1 warning from build checks"),

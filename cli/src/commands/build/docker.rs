@@ -10,7 +10,7 @@ use crate::ui;
 /// Limits of steps.
 #[derive(Debug, clap::Args)]
 pub(super) struct LimitArgs {
-    /// Memory of each RUN step
+    /// Memory of each RUN step, with k, m or g
     #[arg(short = 'm', long, value_name = "SIZE")]
     memory: Option<String>,
     /// Memory and swap of each RUN step together; -1 is unlimited swap
@@ -47,6 +47,10 @@ impl LimitArgs {
             Some(text) => Some(size("--memory", &text)?),
             None => None,
         };
+        if memory.is_some_and(|bytes| bytes < MIN_MEMORY) {
+            let text = "--memory: a step needs 6m at least";
+            return Err(Failure::usage(text).with_hint("without a letter it is bytes"));
+        }
         let memory_swap = match given(&self.memory_swap).as_deref() {
             None => None,
             Some("-1") => Some(-1),
@@ -102,6 +106,9 @@ impl LimitArgs {
     }
 }
 
+/// Bytes of memory that docker gives a container at least.
+const MIN_MEMORY: u64 = 6 << 20;
+
 /// What scripts written for docker may say.
 #[derive(Debug, clap::Args)]
 pub(super) struct DockerArgs {
@@ -134,11 +141,11 @@ pub(super) struct DockerArgs {
 }
 
 impl DockerArgs {
-    /// Says what has no meaning here, a line each.
+    /// Says what has no meaning here, a line each unless it is to be `quiet`.
     ///
     /// # Errors
     /// Something is asked for that kiln does not do.
-    pub(super) fn tell(&self) -> Result<(), Failure> {
+    pub(super) fn tell(&self, quiet: bool) -> Result<(), Failure> {
         if self.rm == Some(false) {
             let text = "--rm=false: kiln keeps no containers of steps";
             return Err(Failure::usage(text));
@@ -176,7 +183,7 @@ impl DockerArgs {
             ),
         ];
         for (given, text) in told {
-            if given {
+            if given && !quiet {
                 ui::note(&format!("no effect: {text}"));
             }
         }
@@ -224,6 +231,7 @@ mod tests {
             "--memory-swap 1g",
             "-m 1g --memory-swap 1m",
             "-m much",
+            "-m 20",
             "--cpu-period 10",
             "--cpu-quota 0",
             "-c 1",
@@ -244,7 +252,7 @@ mod tests {
             ("--disable-content-trust=false", false),
         ] {
             let words = std::iter::once("x").chain(line.split(' '));
-            let told = Line::try_parse_from(words).unwrap().docker.tell();
+            let told = Line::try_parse_from(words).unwrap().docker.tell(true);
             assert_eq!(told.is_ok(), fine, "{line}");
         }
     }

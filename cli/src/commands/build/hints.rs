@@ -32,6 +32,10 @@ const KNOWN: &[Known] = &[
         hint: "git over SSH needs an agent: `RUN --mount=type=ssh` and `kiln build --ssh default`",
     },
     Known {
+        said: &["/run/secrets/"],
+        hint: "a secret that the build was not given is not there: `--secret id=NAME,src=FILE`",
+    },
+    Known {
         said: &["no space left on device"],
         hint: "the disk of the store or a tmpfs is full: `kiln system df` shows what takes room",
     },
@@ -74,6 +78,10 @@ mod tests {
                 Some("--ssh default"),
             ),
             ("Host key verification failed.", Some("--ssh")),
+            (
+                "cat: can't open '/run/secrets/token': No such file or directory",
+                Some("--secret id="),
+            ),
             (
                 "cp: error writing 'x': No space left on device",
                 Some("system df"),

@@ -235,7 +235,7 @@ fn build(app: &App, args: &Args, runtime: &Runtime, interrupt: &Interrupt) -> Re
             options::no_attestations(flag, text)?;
         }
     }
-    args.docker.tell()?;
+    args.docker.tell(args.quiet)?;
     let mut inputs = BuildInputs {
         limits: args.limits.limits()?,
         authorities: inputs::authorities(&app.settings.authorities)?,
