@@ -1,4 +1,5 @@
-//! The project's chores: `cargo xtask demo | test | bench | conformance | fuzz | dist | fixtures | deps`.
+//! The project's chores: `cargo xtask demo`, `test`, `bench`, `conformance`, `compatibility`, `fuzz`,
+//! `dist`, `fixtures`, `deps`.
 
 #![allow(
     clippy::print_stdout,
@@ -7,6 +8,7 @@
 )]
 
 mod bench;
+mod compatibility;
 mod conformance;
 mod demo;
 mod deps;
@@ -38,6 +40,8 @@ enum Chore {
     Bench(Box<bench::Options>),
     /// Build the corpus with Docker and with kiln and compare.
     Conformance(conformance::Options),
+    /// Give kiln's output to other tools and write docs/compatibility.md.
+    Compatibility(compatibility::Options),
     /// Run the fuzz targets.
     Fuzz(fuzz::Options),
     /// Build the static binary and check that it is one.
@@ -54,6 +58,7 @@ fn main() -> Result<()> {
         Chore::Test(options) => test::run(&options),
         Chore::Bench(options) => bench::run(&options),
         Chore::Conformance(options) => conformance::run(&options),
+        Chore::Compatibility(options) => compatibility::run(&options),
         Chore::Fuzz(options) => fuzz::run(&options),
         Chore::Dist => dist::run().map(|path| println!("{}", path.display())),
         Chore::Fixtures => {
