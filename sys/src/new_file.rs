@@ -83,8 +83,8 @@ impl NewFile {
 }
 
 impl Attributes {
-    /// Gives them to whatever is open as `file`, be it a reference (`O_PATH`) or a symbolic link, which
-    /// has no mode of its own.
+    /// Gives them to whatever is open as `file`, also as a reference (`O_PATH`). A symbolic link gets
+    /// its owner alone, as Docker does it.
     ///
     /// # Errors
     /// One of them cannot be set.
@@ -99,13 +99,15 @@ impl Attributes {
             fs::chownat(file, "", Some(owner.0), Some(owner.1), flags)
                 .ctx("change owner of", shown)?;
         }
+        if made.kind == FileKind::Symlink {
+            return Ok(());
+        }
         for (name, value) in &self.xattrs {
             xattr::set(file, name, value)?;
         }
-        // The kernel's own link leads to the file itself, also where that is a symbolic link.
+        // `fchmod` refuses a reference, and the kernel's own link leads to the file itself.
         let path = format!("/proc/self/fd/{}", file.as_raw_fd());
-        let has_mode = made.kind != FileKind::Symlink;
-        if has_mode && (is_given || made.mode != self.mode || !self.xattrs.is_empty()) {
+        if is_given || made.mode != self.mode || !self.xattrs.is_empty() {
             fs::chmod(&path, Mode::from_raw_mode(self.mode)).ctx("set mode of", shown)?;
         }
         let time = self.time();
