@@ -78,7 +78,8 @@ fn a_check_shows_all_errors_of_a_text() {
         "Dockerfile:2:1",
         "Dockerfile:3:1",
     ];
-    lab.build(&context).fails().says(&errors);
+    let plain = lab.kiln(["build", "--progress=plain"]);
+    plain.last(context.path()).fails().says(&errors);
     let check = call(&lab, "check", &context).fails();
     assert_eq!(check.code(), Some(1));
     let check = check.says(&errors);

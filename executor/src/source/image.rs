@@ -115,16 +115,18 @@ impl Engine {
     /// An error of a registry, with what to do about it.
     fn registry_error(&self, reference: &Reference, error: &RegistryError) -> Error {
         let text = with_causes(error);
-        let hint = if error.is_not_found() || error.is_denied() {
-            match self.s.store.name_near(reference) {
-                Some(near) => format!("did you mean `{}`?", near.familiar()),
-                None if error.is_denied() => DENIED.into(),
-                None => UNKNOWN.into(),
-            }
+        let usual = if error.is_denied() {
+            DENIED
+        } else if error.is_not_found() {
+            UNKNOWN
         } else if error.unreachable().is_some() {
-            UNREACHABLE.into()
+            UNREACHABLE
         } else {
             return Error::Registry(text);
+        };
+        let hint = match self.s.store.name_near(reference) {
+            Some(near) => format!("did you mean `{}`?", near.familiar()),
+            None => usual.into(),
         };
         Error::Missing { text, hint }
     }
