@@ -590,6 +590,16 @@ fn mounts_without_a_target_are_checked_and_told_of() {
     let outline = outline.last(context.path()).output().ok();
     let outline: serde_json::Value = serde_json::from_str(outline.stdout()).unwrap();
     assert_eq!(outline["cache"][0]["ID"], "c", "{outline}");
+    // What a build has to be allowed is no mistake of the file's.
+    context.dockerfile("FROM busybox\nRUN --security=insecure true\n");
+    lab.kiln(["build", "--check"])
+        .last(context.path())
+        .output()
+        .ok();
+    lab.kiln(["build"])
+        .last(context.path())
+        .fails()
+        .says(&["is not allowed"]);
 }
 
 #[test]

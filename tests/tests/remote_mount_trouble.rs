@@ -107,7 +107,7 @@ fn the_source_of_a_mount_is_there_whoever_made_the_mount() {
         let at = Place::Directory.specs(&lab, None);
         let context = |name: &str, options: &str, command: &str| {
             let text = format!(
-                "FROM busybox\nUSER 1000\nRUN --mount=type=cache,id=m,target=/c,mode=0777,\
+                "FROM busybox\nUSER 1000\nRUN --mount=type=cache,id=m,target=/c,\
                  sharing={how}{options} {command}\n"
             );
             lab.context(name, &[("Dockerfile", &text)])
