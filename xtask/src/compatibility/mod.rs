@@ -239,7 +239,7 @@ fn sample_for(bench: &Bench, place: Place, sample: &Sample) -> Result<String> {
 }
 
 /// What a tool that failed says of it: the last line that tells an error, or the last line; without
-/// the folders of paths and without long numbers, which differ from run to run.
+/// the folders of paths and without digests and ids, which differ from run to run.
 fn complaint(text: &str) -> String {
     let lines = text.lines().map(str::trim).filter(|line| !line.is_empty());
     let lines: Vec<&str> = lines.collect();
@@ -250,18 +250,14 @@ fn complaint(text: &str) -> String {
         Some((_, name)) if word.starts_with('/') => name,
         _ => word,
     });
-    let short: String = words
-        .collect::<Vec<_>>()
-        .join(" ")
-        .chars()
-        .take(160)
-        .collect();
-    let parts = short.split_inclusive(|c: char| !c.is_ascii_digit());
+    let text: String = words.collect::<Vec<_>>().join(" ");
+    let parts = text.split_inclusive(|c: char| !c.is_ascii_hexdigit());
     let parts = parts.map(
-        |part| match part.trim_end_matches(|c: char| !c.is_ascii_digit()) {
-            number if number.len() > 5 => part.replace(number, "…"),
+        |part| match part.trim_end_matches(|c: char| !c.is_ascii_hexdigit()) {
+            number if number.len() > 8 => part.replace(number, "…"),
             _ => part.to_owned(),
         },
     );
-    parts.collect::<String>().replace(['|', '`'], "'")
+    let text = parts.collect::<String>().replace(['|', '`'], "'");
+    text.chars().take(160).collect()
 }
