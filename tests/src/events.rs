@@ -79,7 +79,7 @@ pub struct Built {
     pub mounts: Option<SharedMounts>,
     /// How long the build took.
     pub wall: Duration,
-    /// Lines of stderr that are no events.
+    /// Messages, and lines of stderr that are no events.
     pub other: String,
 }
 
@@ -107,6 +107,14 @@ impl Built {
         let text = |name: &str| event[name].as_str().unwrap_or_default().to_owned();
         if event["event"] == "warning" {
             self.warnings.push(text("text"));
+            return;
+        }
+        if ["message", "diagnostic", "error"]
+            .iter()
+            .any(|kind| event["event"] == *kind)
+        {
+            self.other.push_str(&text("text"));
+            self.other.push('\n');
             return;
         }
         if event["event"] == "skipped" {

@@ -222,11 +222,11 @@ fn sockets_of_a_context_are_empty_files() {
         let mode = std::fs::Permissions::from_mode(0o751);
         std::fs::set_permissions(context.at(name), mode).unwrap();
     }
-    context.dockerfile("FROM busybox\nCOPY s /s\nCOPY d /d\nRUN stat -c '%n %F %a %u' /s /d/t\n");
+    context.dockerfile("FROM busybox\nCOPY s /s\nCOPY d /d\nRUN stat -c '%n %F %a %u' /s /d/*\n");
     let built = lab.build(&context).built();
     assert_eq!(
         built.log(),
-        "/s regular empty file 751 0\n/d/t regular empty file 751 0\n"
+        "/s regular empty file 751 0\n/d/f regular file 644 0\n/d/t regular empty file 751 0\n"
     );
     lab.build(&context).built().assert_all_cached();
     std::fs::remove_file(context.at("d/t")).unwrap();

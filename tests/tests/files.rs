@@ -67,7 +67,8 @@ fn what_is_not_there_is_told_with_where_it_was_looked_for() {
         ];
         let context = lab.context("context", &files);
         context.write(".dockerignore", "*.md\nd\n");
-        let build = lab.build(&context).args(["--build-context", &named]);
+        let build = lab.kiln(["build", "--progress=plain", "--build-context", &named]);
+        let build = build.last(context.path());
         let wanted = format!("not found in {place}\n");
         build.fails().says(&[&wanted]);
     };
