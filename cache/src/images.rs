@@ -433,3 +433,6 @@ fn keep_nameless(
     }
     Ok(())
 }
+
+#[cfg(test)]
+mod tests;
