@@ -37,7 +37,7 @@ pub enum Error {
         found: Digest,
     },
     /// A layer cannot be read.
-    #[error("layer: {0}")]
+    #[error(transparent)]
     Layer(#[from] kiln_image::layer::LayerError),
     /// Reading or writing a stream failed.
     #[error("{what}: {source}")]
@@ -49,7 +49,7 @@ pub enum Error {
         source: std::io::Error,
     },
     /// A layer has an entry that does not fit below it.
-    #[error("layer entry `{path}`: {why}")]
+    #[error("entry `{path}`: {why}")]
     Entry {
         /// Path in the layer.
         path: String,

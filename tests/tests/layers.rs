@@ -191,7 +191,7 @@ fn layers_of_usr_merged_roots_are_taken() {
     let server = registry_of("app", &[&Tarball::busybox().bytes(), &circle.bytes()]);
     let name = format!("{}/app:latest", server.host());
     let failed = lab.kiln(["pull", &name]).fails();
-    failed.says(&["`a/x`", "links in a circle"]);
+    failed.says(&["`a/x`", "links in a circle", &format!("of `{name}`")]);
 }
 
 /// Archives of one directory `top` that GNU tar writes, and what is in them.
@@ -417,7 +417,7 @@ fn attributes_survive_and_an_image_is_the_same_after_save_and_load() {
     lab.build(&context).tag("app:1").output().ok();
     let read = "perl -e 'for my $f (\"/made/f\", \"/made/dir\", \"/made/dir/g\") { \
         for my $n (\"user.a=b\", \"user.plain\", \"system.posix_acl_access\", \"system.posix_acl_default\") { \
-        my $v = \"\\0\" x 200; my $l = syscall(GETXATTR, $f, $n, $v, 200); \
+        my ($p, $a) = ($f, $n); my $v = \"\\0\" x 200; my $l = syscall(GETXATTR, $p, $a, $v, 200); \
         print \"$f $n \", unpack(\"H*\", substr($v, 0, $l)), \"\\n\" if $l >= 0 } }'".replace("GETXATTR", get);
     let read = &*read;
     let before = lab.run("app:1", &["sh", "-c", read]);

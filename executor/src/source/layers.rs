@@ -36,9 +36,10 @@ impl Engine {
                         .id_or_fetch(|lazy| async move {
                             Box::pin(self.bring_layer(&lazy, &below)).await
                         })
-                        .await?
+                        .await
+                        .map_err(|e| of_layer(layer, e))?
                 }
-                Err(e) => return Err(e),
+                Err(e) => return Err(of_layer(layer, e)),
             };
             ids.push(id);
         }
@@ -292,6 +293,26 @@ impl Engine {
             Error::Registry(format!("layer {}: {why}", blob.digest.short()))
         })?;
         Ok(store.adopt_partial(&blob.digest)?)
+    }
+}
+
+/// An error about an entry of a layer, with the layer and the image that it is of.
+fn of_layer(layer: &LayerRef, error: Error) -> Error {
+    use kiln_cache::Error as Stored;
+    let Some(lazy) = layer.lazy_layer() else {
+        return error;
+    };
+    match error {
+        Error::Store(e @ (Stored::Entry { .. } | Stored::Layer(_))) => {
+            let blob = lazy.blob.as_ref().map(|blob| &blob.digest);
+            let digest = blob.unwrap_or_else(|| lazy.diff_id.digest()).short();
+            let image = lazy
+                .from
+                .as_ref()
+                .map_or_else(String::new, |from| format!(" of `{}`", from.familiar()));
+            Error::Image(format!("layer {digest}{image}: {}", with_causes(&e)))
+        }
+        other => other,
     }
 }
 

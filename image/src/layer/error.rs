@@ -6,22 +6,22 @@ use std::io;
 #[derive(Debug, thiserror::Error)]
 pub enum LayerError {
     /// The input failed.
-    #[error("layer cannot be read")]
+    #[error("archive cannot be read")]
     Io(#[from] io::Error),
     /// The input ends inside a header or a file.
-    #[error("layer ends in the middle of an entry")]
+    #[error("archive ends in the middle of an entry")]
     Truncated,
     /// A block that is no tar header.
-    #[error("layer has a damaged header at byte {0}")]
+    #[error("archive has a damaged header at byte {0}")]
     BadHeader(u64),
     /// An extended header breaks the format.
-    #[error("layer has a damaged extended header before byte {0}")]
+    #[error("archive has a damaged extended header before byte {0}")]
     BadExtension(u64),
     /// A path or link target that leaves the root, has a NUL byte or is too long.
-    #[error("layer has the unsafe path `{0}`")]
+    #[error("archive has the unsafe path `{0}`")]
     UnsafePath(String),
     /// A number that does not fit.
-    #[error("layer gives `{path}` an impossible {field}")]
+    #[error("archive gives `{path}` an impossible {field}")]
     BadNumber {
         /// The entry.
         path: String,
@@ -29,7 +29,7 @@ pub enum LayerError {
         field: &'static str,
     },
     /// A sparse file whose map does not fit.
-    #[error("layer gives `{0}` a damaged map of its holes")]
+    #[error("archive gives `{0}` a damaged map of its holes")]
     BadSparse(String),
     /// A sparse file in the form of before extended headers, which few programs read.
     #[error(
@@ -38,7 +38,7 @@ pub enum LayerError {
     )]
     OldSparse(String),
     /// A kind of entry that is not supported.
-    #[error("layer entry `{path}` is of the unsupported kind {kind}")]
+    #[error("`{path}` is of the unsupported kind {kind}")]
     Unsupported {
         /// The entry.
         path: String,
@@ -46,7 +46,7 @@ pub enum LayerError {
         kind: String,
     },
     /// More than [`Limits`] allow.
-    #[error("layer has more {0} than allowed")]
+    #[error("archive has more {0} than allowed")]
     TooMuch(&'static str),
 }
 
