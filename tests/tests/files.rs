@@ -77,11 +77,11 @@ fn what_is_not_there_is_told_with_where_it_was_looked_for() {
         ("ADD kept nosuch /d/", "the build context"),
         (
             "COPY x.md /",
-            "the build context: .dockerignore leaves it out",
+            "the build context: .dockerignore leaves it out (line 1: `*.md`)",
         ),
         (
             "COPY d/f /",
-            "the build context: .dockerignore leaves it out",
+            "the build context: .dockerignore leaves it out (line 2: `d`)",
         ),
         ("COPY --from=one /nosuch /", "stage `one`"),
         ("COPY --from=1 /nosuch /", "stage 1"),

@@ -63,10 +63,12 @@ fn edit(context: &Context, random: &mut Random) -> String {
         }
         4 => {
             let _ = std::fs::remove_file(&path);
-            // A link to itself could not be copied, with or without a cache.
-            let targets = ["a", "b", "/nowhere", "../x.conf"];
-            let count = targets.len() - usize::from(name == "x.conf");
-            context.link(name, random.pick(&targets[..count]));
+            // What a wildcard finds must lead somewhere, with or without a cache.
+            let target = match name.ends_with(".conf") {
+                true => "w.conf",
+                false => random.pick(&["a", "b", "/nowhere", "../x.conf"]),
+            };
+            context.link(name, target);
         }
         5 if is_file => {
             let file = std::fs::File::options().write(true).open(&path).unwrap();
