@@ -12,6 +12,7 @@ pub mod cgroup;
 pub mod devices;
 mod error;
 pub mod fdpass;
+mod holes;
 pub mod idmap;
 pub mod lock;
 pub mod mount;
@@ -26,6 +27,7 @@ pub mod system;
 pub mod xattr;
 
 pub use error::{FsError, Result};
+pub use holes::HoleReader;
 pub use new_file::{Attributes, NewFile};
 pub use root_dir::{DirEntry, RootDir};
 pub use stat::{FileKind, Stat};

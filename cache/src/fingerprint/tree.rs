@@ -6,7 +6,7 @@ use std::path::Path;
 use std::time::SystemTime;
 
 use kiln_solver::explain::PathFacts;
-use kiln_sys::{FileKind, RootDir, Stat, xattr};
+use kiln_sys::{FileKind, HoleReader, RootDir, Stat, xattr};
 use rayon::prelude::*;
 
 use super::stat_cache::{FileDigest, StatCache};
@@ -274,9 +274,10 @@ fn hash_file(node: &Node<'_>, dir: &RootDir, name: &Path, st: &Stat) -> Result<F
 
 fn hash_content(
     mut hasher: blake3::Hasher,
-    mut file: std::fs::File,
+    file: std::fs::File,
     name: &Path,
 ) -> Result<blake3::Hash> {
+    let mut file = HoleReader::from(file);
     hasher.update(b"content");
     let mut buffer = [0_u8; 64 << 10];
     loop {

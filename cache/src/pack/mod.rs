@@ -12,6 +12,7 @@ mod tar_out;
 mod tests;
 
 use std::collections::HashMap;
+use std::fs::File;
 use std::io::{Read, Write};
 use std::os::fd::OwnedFd;
 use std::path::Path;
@@ -19,7 +20,7 @@ use std::path::Path;
 use kiln_image::layer::{LayerWriter, Output};
 use kiln_image::{DiffId, Digest, Entry, EntryKind};
 use kiln_solver::key::TreeDigest;
-use kiln_sys::RootDir;
+use kiln_sys::{HoleReader, RootDir};
 
 use crate::error::{Error, Result};
 use crate::tree::TreeHasher;
@@ -133,7 +134,7 @@ struct Layer<'t, W: Output> {
 
 /// Reads a file and hashes what passes, if that is wanted.
 struct HashingReader {
-    file: std::fs::File,
+    file: HoleReader,
     hasher: Option<blake3::Hasher>,
 }
 
@@ -225,7 +226,7 @@ impl<'t, W: Output> Layer<'t, W> {
 
     fn read(&mut self, entry: &Entry, fd: OwnedFd) -> Result<Option<blake3::Hash>> {
         let mut reader = HashingReader {
-            file: fd.into(),
+            file: File::from(fd).into(),
             hasher: self.tree.as_ref().map(|_| blake3::Hasher::new()),
         };
         self.append(entry, &mut reader)?;
