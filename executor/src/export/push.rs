@@ -27,6 +27,10 @@ fn failed(to: &Reference, error: &RegistryError) -> Error {
             .into();
         return Error::Missing { text, hint };
     }
+    if error.unreachable().is_some() {
+        let hint = crate::source::UNREACHABLE.into();
+        return Error::Missing { text, hint };
+    }
     Error::Registry(text)
 }
 

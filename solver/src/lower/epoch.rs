@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use kiln_parser::{Instruction, Kind, Lookup, SourceArg, Span, Transfer, expand_word, nearest};
 
 use super::args::Globals;
-use super::error::LowerError;
+use super::error::{LowerError, LowerWarning};
 use super::flags::find;
 use super::stages::{SCRATCH, named_context};
 use super::transfer::{Remote, remote_kind};
@@ -66,6 +66,17 @@ pub(super) async fn resolve(
     };
     let changed = resolver.changed(&source).await;
     changed.map_err(|e| LowerError::port(e, span))
+}
+
+/// Says that what was given stands for no time: nothing is clamped, though somebody meant it to be.
+pub(super) fn warning(request: &Request<'_>, epoch: Option<u64>) -> Option<LowerWarning> {
+    let given = request.build_args.get(NAME).filter(|text| !text.is_empty())?;
+    epoch.is_none().then(|| LowerWarning {
+        message: format!(
+            "{NAME}: `{given}` does not tell when it was changed, and no time is clamped"
+        ),
+        span: None,
+    })
 }
 
 /// Puts the second in the place of what was given or is the default, or nothing where it stands for

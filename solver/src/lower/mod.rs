@@ -142,6 +142,7 @@ pub async fn lower(
     let lines = LineIndex::new(request.source);
     let mut globals = args::Globals::collect(request, &request.build_args)?;
     let epoch = epoch::resolve(request, &globals, resolver).await?;
+    let timeless = epoch::warning(request, epoch);
     // From here on its name stands for the number.
     let settled = epoch::settle(request, &mut globals, epoch);
     let request = settled.as_ref().unwrap_or(request);
@@ -207,5 +208,6 @@ pub async fn lower(
     }
     let mut lowered = build.finish(&found, &chain)?;
     lowered.without = without;
+    lowered.warnings.extend(timeless);
     Ok(lowered)
 }

@@ -168,6 +168,16 @@ pub(super) fn show(
     }
 }
 
+/// Has GitHub show findings beside the lines that they are about.
+pub(super) fn annotate(found: &[Finding], source: &SourceText) {
+    for finding in found.iter().filter(|_| github::is_here()) {
+        let lines = source.lines_of(finding.about);
+        let text = format!("{}: {}", finding.rule.name(), finding.detail);
+        let lines = Some((lines.first, lines.last));
+        ui::note(&github::annotation("warning", source, lines, &text));
+    }
+}
+
 /// Tells what was found, at the end of a build.
 pub(super) fn tell(findings: &Findings, source: &SourceText, mode: Mode) {
     let found = findings.sorted();
@@ -185,14 +195,7 @@ pub(super) fn tell(findings: &Findings, source: &SourceText, mode: Mode) {
         }
         Mode::Auto | Mode::Tty | Mode::Plain => {
             show(&found, source, &std::io::stderr(), ui::note);
-            if github::is_here() {
-                for finding in &found {
-                    let lines = source.lines_of(finding.about);
-                    let lines = Some((lines.first, lines.last));
-                    let text = format!("{}: {}", finding.rule.name(), finding.detail);
-                    ui::note(&github::annotation("warning", source, lines, &text));
-                }
-            }
+            annotate(&found, source);
             match found.len() {
                 0 => {}
                 1 => ui::note("1 warning from build checks"),

@@ -37,6 +37,7 @@ pub(super) fn answer(
 
 fn text(found: &[Finding], source: &SourceText, errors: &[LowerError]) {
     checks::show(found, source, &std::io::stdout(), ui::data);
+    checks::annotate(found, source);
     for error in errors {
         source.lower_error(error);
     }
