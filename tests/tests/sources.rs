@@ -151,7 +151,7 @@ fn a_layer_that_only_an_output_needs_and_nobody_has_fails_the_build() {
     build(&[]).output().ok();
     let out = lab.path("out");
     let failed = build(&["-o", out.to_str().unwrap()]).fails();
-    failed.says(&["not built (", "failed to build: layer "]);
+    failed.says(&["not built (", "failed to build: ", "layer "]);
     assert!(!out.exists());
 }
 
