@@ -262,7 +262,7 @@ fn a_key_file_is_as_good_as_an_agent() {
     let key = lab.path("key");
     tool(
         "ssh-keygen",
-        &[
+        [
             "-q",
             "-t",
             "ed25519",

@@ -70,7 +70,10 @@ pub(super) async fn resolve(
 
 /// Says that what was given stands for no time: nothing is clamped, though somebody meant it to be.
 pub(super) fn warning(request: &Request<'_>, epoch: Option<u64>) -> Option<LowerWarning> {
-    let given = request.build_args.get(NAME).filter(|text| !text.is_empty())?;
+    let given = request
+        .build_args
+        .get(NAME)
+        .filter(|text| !text.is_empty())?;
     epoch.is_none().then(|| LowerWarning {
         message: format!(
             "{NAME}: `{given}` does not tell when it was changed, and no time is clamped"
