@@ -89,6 +89,7 @@ pub fn unpack(input: impl Read, root: &RootDir, options: &UnpackOptions<'_>) -> 
         options,
         directories: Vec::new(),
         writer: &writer,
+        acl_bytes: 0,
         around: None,
         tree: options.tree.then(TarTree::new),
         removals: Removals::default(),
@@ -171,6 +172,8 @@ struct Target<'a> {
     /// Directories, for when nothing is written into them any more.
     directories: Vec<Late>,
     writer: &'a Writer,
+    /// Bytes of the default ACLs among them.
+    acl_bytes: usize,
     /// The directory of the last entry: the next is mostly in it too. It is there as long as only its
     /// own entries come.
     around: Option<(PathBuf, RootDir)>,
@@ -178,7 +181,27 @@ struct Target<'a> {
     removals: Removals,
 }
 
+/// Bytes of a default ACL at most: what the kernel takes as a value.
+const MAX_ACL: usize = 64 << 10;
+/// Bytes of all default ACLs that are kept at most.
+const MAX_ACLS: usize = 64 << 20;
+
 impl Target<'_> {
+    /// Keeps what a directory gets at the end. One that comes again gets what its last entry says.
+    fn keep_for_later(&mut self, path: &Path, entry: &Entry) -> Result<()> {
+        let late = Late::new(path, entry);
+        let bytes = late.acl.as_ref().map_or(0, Vec::len);
+        self.acl_bytes = self.acl_bytes.saturating_add(bytes);
+        if bytes > MAX_ACL || self.acl_bytes > MAX_ACLS {
+            return Err(wrong(&entry.path, "has a default ACL that is too large"));
+        }
+        match self.directories.last_mut().filter(|last| last.path == path) {
+            Some(last) => *last = late,
+            None => self.directories.push(late),
+        }
+        Ok(())
+    }
+
     /// Makes all entries; returns their number, and the bytes of files.
     fn read(&mut self, reader: &mut LayerReader<impl Read>) -> Result<(u64, u64)> {
         let (mut entries, mut bytes) = (0, 0_u64);
@@ -221,7 +244,7 @@ impl Target<'_> {
             let is_own = !self.options.into_tree && !self.options.whiteouts;
             if entry.kind == EntryKind::Directory && is_own {
                 self.attributes(self.root, Path::new(""), entry)?;
-                self.directories.push(Late::new(path, entry));
+                self.keep_for_later(path, entry)?;
             }
             return Ok(None);
         }
@@ -236,7 +259,7 @@ impl Target<'_> {
             EntryKind::Directory => {
                 let inside = self.make_directory(&dir, path, name)?;
                 self.attributes(&inside, Path::new(""), entry)?;
-                self.directories.push(Late::new(path, entry));
+                self.keep_for_later(path, entry)?;
             }
             EntryKind::File { .. } => content = self.make_file(&dir, name, entry, data)?,
             EntryKind::Hardlink { target } => {

@@ -204,6 +204,9 @@ impl App {
 
     /// Says what was removed from the cache to make room, and why.
     pub(crate) fn tell_of_removal(&self, removed: &Removed) {
+        if ui::is_quiet() {
+            return;
+        }
         let Some(cause) = removed.cause.filter(|_| !removed.items.is_empty()) else {
             return;
         };

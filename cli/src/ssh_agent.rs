@@ -26,14 +26,16 @@ impl Agent {
     pub(crate) fn start(keys: &[PathBuf]) -> Result<Self, Failure> {
         let dir = tempfile::Builder::new().prefix("kiln-agent-").tempdir()?;
         let socket = dir.path().join("agent");
-        let child = Command::new("ssh-agent")
+        let mut command = Command::new("ssh-agent");
+        command
             .args(["-D", "-a"])
             .arg(&socket)
             .stdin(Stdio::null())
             .stdout(Stdio::null())
-            .stderr(Stdio::null())
-            .spawn()
-            .map_err(|e| missing("ssh-agent", &e))?;
+            .stderr(Stdio::null());
+        // It holds keys: it must not outlive this process, however that ends.
+        kiln_sys::process::end_with_parent(&mut command);
+        let child = command.spawn().map_err(|e| missing("ssh-agent", &e))?;
         let agent = Self {
             child,
             _dir: dir,

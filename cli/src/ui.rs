@@ -53,6 +53,19 @@ pub(crate) fn use_json() {
     }
 }
 
+/// Nothing is to be said that is not asked for.
+static QUIET: AtomicBool = AtomicBool::new(false);
+
+/// From now on nothing is said but errors and what was asked for.
+pub(crate) fn be_quiet() {
+    QUIET.store(true, Ordering::Relaxed);
+}
+
+/// Whether nothing is to be said but errors and what was asked for.
+pub(crate) fn is_quiet() -> bool {
+    QUIET.load(Ordering::Relaxed)
+}
+
 /// Whether every line of stderr is a JSON object.
 pub(crate) fn is_json() -> bool {
     JSON.load(Ordering::Relaxed)

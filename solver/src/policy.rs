@@ -167,8 +167,8 @@ impl Policy {
         let identifier = match Reference::parse(reference) {
             _ if reference.starts_with(LAYOUT) => reference.to_owned(),
             Ok(parsed) => format!("{IMAGE}{parsed}"),
-            // What is no name is reported where it is looked up.
-            Err(_) => return Ok(reference.to_owned()),
+            // What may be the id of an image of the store has a name that no rule can miss.
+            Err(_) => format!("{IMAGE}{reference}"),
         };
         let before = Named {
             identifier,

@@ -94,14 +94,27 @@ fn read(path: &str) -> Result<String> {
 #[derive(Debug)]
 pub struct Group {
     path: PathBuf,
+    /// Groups above it that were made for it, the lowest first: they go with it when they are empty.
+    above: Vec<PathBuf>,
 }
 
 impl Group {
     /// Makes the group `name` below `parent`.
     pub fn create(parent: &Path, name: &str) -> Result<Self> {
         let path = parent.join(name);
-        std::fs::create_dir(&path).ctx("make cgroup", &path)?;
-        Ok(Self { path })
+        let made = match std::fs::create_dir(&path) {
+            // Left by a process of the same number that was killed, and empty by now.
+            Err(e) if e.kind() == std::io::ErrorKind::AlreadyExists => {
+                let _ = std::fs::remove_dir(&path);
+                std::fs::create_dir(&path)
+            }
+            made => made,
+        };
+        made.ctx("make cgroup", &path)?;
+        Ok(Self {
+            path,
+            above: Vec::new(),
+        })
     }
 
     /// A descriptor to be born into (`CLONE_INTO_CGROUP`).
@@ -117,10 +130,19 @@ impl Group {
 
     /// Removes the group if nothing is in it any more; returns whether it is gone.
     pub fn try_remove(&self) -> bool {
-        match std::fs::remove_dir(&self.path) {
+        let is_gone = match std::fs::remove_dir(&self.path) {
             Err(e) => e.raw_os_error() != Some(libc::EBUSY),
             Ok(()) => true,
+        };
+        if is_gone {
+            // What somebody else uses by now stays.
+            let mut above = self.above.iter();
+            while above
+                .next()
+                .is_some_and(|dir| std::fs::remove_dir(dir).is_ok())
+            {}
         }
+        is_gone
     }
 
     /// The group's directory.

@@ -58,6 +58,15 @@ pub struct Child {
     pub pidfd: OwnedFd,
 }
 
+/// Has the kernel end a program when the thread that starts it is gone.
+pub fn end_with_parent(command: &mut std::process::Command) {
+    use std::os::unix::process::CommandExt as _;
+    let die = || die_with_parent().map_err(|e| e.source);
+    // SAFETY: between fork and exec the closure makes one system call and allocates nothing unless that
+    // fails, when the child ends.
+    unsafe { command.pre_exec(die) };
+}
+
 /// How a process ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Exit {

@@ -136,10 +136,11 @@ impl RootDir {
     }
 
     /// Reads a regular file of at most `limit` bytes, following links inside the root.
-    /// Pipes, devices and larger files are errors.
+    /// Pipes, devices and larger files are errors. A device is not even opened: that alone may do
+    /// something.
     pub fn read(&self, path: &Path, limit: u64) -> Result<Vec<u8>> {
-        let fd = self.open_read(path)?;
-        let st = Stat::from(fs::fstat(&fd).ctx("stat", path)?);
+        let seen = self.open_path(path)?;
+        let st = Stat::from(fs::fstat(&seen).ctx("stat", path)?);
         let refuse = |kind, text: &str| {
             Err(FsError::new(
                 "read",
@@ -150,6 +151,9 @@ impl RootDir {
         if !st.is_file() {
             return refuse(std::io::ErrorKind::InvalidInput, "not a regular file");
         }
+        let again = format!("/proc/self/fd/{}", seen.as_raw_fd());
+        let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::CLOEXEC;
+        let fd = fs::open(again, flags, Mode::empty()).ctx("open", path)?;
         let mut bytes = Vec::new();
         std::fs::File::from(fd)
             .take(limit + 1)

@@ -119,6 +119,18 @@ impl Kiln {
         self.started_by(script)
     }
 
+    /// Starts it from a shell that runs `script`, in which `"$@"` is it.
+    #[must_use]
+    pub fn through(mut self, script: &str) -> Self {
+        self.command.args(&self.last);
+        self.last.clear();
+        let mut shell = Command::new("/bin/sh");
+        shell.args(["-c", script, "sh"]);
+        shell.arg(self.command.get_program());
+        shell.args(self.command.get_args());
+        self.started_by(shell)
+    }
+
     /// Runs it to its end with a new file as its standard output.
     pub fn into_file(mut self, path: &Path) -> Output {
         self.command.args(&self.last);

@@ -490,6 +490,15 @@ fn streams_can_be_opened_by_name_whoever_the_user_is() {
             "1\n2\n3\n",
             "{user}"
         );
+        // What is only read stays whose it is.
+        let read = lab.path("read");
+        std::fs::write(&read, "text\n").unwrap();
+        let line = format!("exec \"$@\" < {}", read.display());
+        let own = lab.kiln(["run", "--rm", "-i", "--network", "none", "-u", user]);
+        let out = own.args(["x", "cat"]).through(&line).output().ok();
+        assert_eq!(out.stdout(), "text");
+        let owner = std::os::unix::fs::MetadataExt::uid(&read.metadata().unwrap());
+        assert_eq!(owner, 0, "{user}");
         // A terminal.
         let own = lab.kiln(["run", "--rm", "-t", "--network", "none", "-u", user]);
         let shown = own.args(["x", "sh", "-c", script]).on_a_terminal().output();

@@ -70,6 +70,10 @@ impl Store {
                     };
                     forgotten = tx.execute("DELETE FROM records WHERE ran_at < ?1", [before])?;
                 }
+                if layers && prune.all && prune.unused_for.is_none() {
+                    // Nothing is left of what is forgotten on purpose.
+                    tx.execute("DELETE FROM runs WHERE removed IS NOT NULL", [])?;
+                }
                 if layers && prune.unused_for.is_none() && !victims.is_empty() {
                     // They are found again faster than they could be told from those in use.
                     tx.execute("DELETE FROM fingerprints", [])?;

@@ -308,7 +308,13 @@ fn a_run_is_known_after_its_result_was_removed_for_space() {
     assert_eq!(known(&store), [false]);
     drop(store);
     let store = open(dir.path());
-    store.prune(&Prune::default()).unwrap();
+    store.collect(&full_disk(0), true).unwrap();
+    assert_eq!(known(&store), [true]);
+    let all = Prune {
+        all: true,
+        ..Prune::default()
+    };
+    store.prune(&all).unwrap();
     assert_eq!(known(&store), [false; 0]);
 }
 

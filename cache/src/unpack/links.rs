@@ -1,10 +1,9 @@
 //! Hard links, whose other name may be in a layer below.
 
-use std::os::unix::ffi::OsStrExt as _;
 use std::path::Path;
 
 use kiln_image::Entry;
-use kiln_sys::{RootDir, xattr};
+use kiln_sys::{Stat, xattr};
 
 use super::{Target, as_path, wrong};
 use crate::error::Result;
@@ -21,8 +20,17 @@ impl Target<'_> {
             // alone.
             _ => {
                 for below in &self.options.below {
-                    if let Ok(fd) = below.open_read_nofollow(target) {
-                        return self.copy_from_below(below, target, &fd, path);
+                    // A device is not opened: that alone may do something.
+                    match below.try_lstat(target)? {
+                        None => {}
+                        Some(st) if st.is_file() => {
+                            let fd = below.open_read_nofollow(target)?;
+                            return self.copy_from_below(&st, &fd, path);
+                        }
+                        Some(_) => {
+                            let why = "is a hard link to no regular file";
+                            return Err(wrong(&entry.path, why));
+                        }
                     }
                 }
                 Err(wrong(
@@ -36,20 +44,7 @@ impl Target<'_> {
         }
     }
 
-    fn copy_from_below(
-        &self,
-        below: &RootDir,
-        from: &Path,
-        fd: &std::os::fd::OwnedFd,
-        path: &Path,
-    ) -> Result<()> {
-        let st = below.lstat(from)?;
-        if !st.is_file() {
-            return Err(wrong(
-                path.as_os_str().as_bytes(),
-                "is a hard link to no regular file",
-            ));
-        }
+    fn copy_from_below(&self, st: &Stat, fd: &std::os::fd::OwnedFd, path: &Path) -> Result<()> {
         // The first name moves into this layer too, so that both stay one file.
         let to = self.root.create_new(path, 0o600)?;
         kiln_sys::system::copy_file(fd, &to, st.size)?;

@@ -92,10 +92,17 @@ impl Target<'_> {
                 self.around = None;
                 dir.mknod(name, FileKind::CharDevice, 0, (0, 0))?;
                 self.removals.marks = true;
-                self.removals.implied.retain(|implied| {
-                    let below = implied.strip_prefix(bytes);
-                    !below.is_some_and(|rest| rest.is_empty() || rest.starts_with(b"/"))
-                });
+                // Itself, and what is below it: names that go on with a slash stand together.
+                let first = [bytes, b"/"].concat();
+                let after = [bytes, b"0"].concat();
+                let below: Vec<_> = (self.removals.implied)
+                    .range(first..after)
+                    .cloned()
+                    .collect();
+                self.removals.implied.remove(bytes);
+                for implied in below {
+                    self.removals.implied.remove(&implied);
+                }
                 self.not_as_told();
                 Ok(())
             }

@@ -70,8 +70,10 @@ impl ProgressArgs {
             (false, Some(mode)) => mode,
             (false, None) => of_docker().unwrap_or_default(),
         };
-        if mode == Mode::Rawjson {
-            ui::use_json();
+        match mode {
+            Mode::Rawjson => ui::use_json(),
+            Mode::Quiet => ui::be_quiet(),
+            _ => {}
         }
         mode
     }

@@ -2,6 +2,8 @@
 
 use std::path::{Path, PathBuf};
 
+use kiln_image::EntryKind;
+use kiln_image::layer::{LayerError, LayerReader, Limits};
 use kiln_solver::event::Events;
 use kiln_solver::plan::{DOWNLOADED, SourceKind, VertexId};
 use kiln_sys::RootDir;
@@ -67,14 +69,13 @@ impl Engine {
 
 /// The time of the newest regular file of a tar.
 fn newest_entry(archive: impl std::io::Read) -> Result<Option<i64>> {
-    let bad = |e| Error::io("read archive", e);
+    let bad = |e: LayerError| Error::io("read archive", std::io::Error::other(e));
+    // This reader keeps no more in memory than a header.
+    let mut reader = LayerReader::new(archive).limits(Limits::default());
     let mut newest = None;
-    for entry in tar::Archive::new(archive).entries().map_err(bad)? {
-        let entry = entry.map_err(bad)?;
-        let header = entry.header();
-        if header.entry_type().is_file() {
-            let time = header.mtime().map_err(bad)?;
-            newest = newest.max(i64::try_from(time).ok());
+    while let Some(entry) = reader.next().map_err(bad)? {
+        if matches!(entry.kind, EntryKind::File { .. }) {
+            newest = newest.max(Some(entry.mtime.secs));
         }
     }
     Ok(newest)

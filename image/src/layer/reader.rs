@@ -153,8 +153,10 @@ impl<R: Read> LayerReader<R> {
                     if let Some(entry) = self.entry(&header, std::mem::take(&mut overrides))? {
                         return Ok(Some(entry));
                     }
-                    let skip =
-                        std::mem::take(&mut self.data_left) + std::mem::take(&mut self.padding);
+                    let skip = std::mem::take(&mut self.data_left)
+                        .saturating_add(std::mem::take(&mut self.padding));
+                    // A map was that of what is passed over.
+                    self.sparse = None;
                     self.skip(skip)?;
                 }
             }
@@ -300,6 +302,10 @@ impl<R: Read> LayerReader<R> {
                 )));
             }
         };
+        // Whatever kind it is of: what nobody reads has to be passed over.
+        if size > self.limits.bytes {
+            return Err(LayerError::TooMuch("data"));
+        }
         self.data_left = size;
         self.padding = padding(size) as u64;
         let kind = match (kind, &overrides.sparse) {
@@ -312,7 +318,8 @@ impl<R: Read> LayerReader<R> {
             EntryKind::File { size } => size,
             _ => {
                 // What nobody reads.
-                self.padding += std::mem::take(&mut self.data_left);
+                let unread = std::mem::take(&mut self.data_left);
+                self.padding = self.padding.saturating_add(unread);
                 0
             }
         };

@@ -687,3 +687,12 @@ fn ids_are_where_most_readers_look_for_them() {
         assert_eq!((read[0].0.uid, read[0].0.gid), (id, id));
     }
 }
+
+#[test]
+fn a_size_that_nothing_can_have_is_refused_whatever_has_it() {
+    for flag in [b'0', b'7', b'D'] {
+        let mut tar = raw(b"x", b'x', b"", b"29 size=18446744073709551615\n");
+        tar.extend(raw(b"d/", flag, b"", b""));
+        assert!(read(&tar).is_err(), "{flag}");
+    }
+}

@@ -75,8 +75,8 @@ fn enter(
     let who = user::resolve(&root, &launch.user)?;
     mount::pivot_into(&root)?;
     let root = RootDir::open_trusted(Path::new("/"))?;
-    attach_streams(streams, pts.as_ref())?;
-    give_streams(who.uid);
+    let own_terminal = attach_streams(streams, pts.as_ref())?;
+    give_streams(who.uid, own_terminal);
     for limit in spec_process.rlimits().iter().flatten() {
         process::set_rlimit(rlimit_number(limit.typ()), limit.soft(), limit.hard())?;
     }
@@ -97,7 +97,7 @@ fn enter(
     clippy::needless_pass_by_value,
     reason = "the originals are closed when it is done"
 )]
-fn attach_streams(streams: Streams, pts: Option<&RootDir>) -> Result<()> {
+fn attach_streams(streams: Streams, pts: Option<&RootDir>) -> Result<bool> {
     if let (Some(console), Some(pts)) = (&streams.console, pts) {
         let pair = pty::open_in(pts)?;
         fdpass::send(console, b"t", &[std::os::fd::AsFd::as_fd(&pair.master)])?;
@@ -113,7 +113,7 @@ fn attach_streams(streams: Streams, pts: Option<&RootDir>) -> Result<()> {
             let target = dev.open_path_nofollow(Path::new("console"))?;
             mount::Detached::clone_of(&pair.slave, false)?.attach(target)?;
         }
-        return Ok(());
+        return Ok(true);
     }
     rustix::process::setsid().map_err(|e| FsError::new("start", "session", e))?;
     for (fd, number) in [
@@ -123,23 +123,35 @@ fn attach_streams(streams: Streams, pts: Option<&RootDir>) -> Result<()> {
     ] {
         process::install_fd(fd, number)?;
     }
-    Ok(())
+    Ok(false)
 }
 
 /// Makes the user of the process the owner of its standard streams, as runc does: opening
 /// `/dev/stdout` opens the pipe, file or terminal behind it once more, which asks for its mode.
-/// The group stays, since a terminal's is that of `tty`.
-fn give_streams(uid: u32) {
+/// The group stays, since a terminal's is that of `tty`. Pipes change hands, the sandbox's `own_terminal`,
+/// and files that are written to; never a terminal of the host, nor a file that is only read.
+fn give_streams(uid: u32, own_terminal: bool) {
     use std::os::fd::AsFd as _;
     let (stdin, stdout, stderr) = (std::io::stdin(), std::io::stdout(), std::io::stderr());
     for fd in [stdin.as_fd(), stdout.as_fd(), stderr.as_fd()] {
         let Ok(st) = RootDir::stat_of(fd) else {
             continue;
         };
-        // The null device is the host's. A stream that cannot change hands, such as a file on a
-        // read-only file system, still works through the descriptor.
-        let null = st.kind == FileKind::CharDevice && st.rdev == (1, 3);
-        if !null && st.uid != uid {
+        let written = || {
+            let flags = rustix::fs::fcntl_getfl(fd);
+            flags.is_ok_and(|flags| {
+                flags.intersects(rustix::fs::OFlags::WRONLY | rustix::fs::OFlags::RDWR)
+            })
+        };
+        let given = match st.kind {
+            FileKind::Fifo | FileKind::Socket => true,
+            FileKind::CharDevice => own_terminal,
+            FileKind::File => written(),
+            _ => false,
+        };
+        // What cannot change hands, such as a file on a read-only file system, still works through
+        // the descriptor.
+        if given && st.uid != uid {
             let _ = rustix::fs::fchown(fd, Some(rustix::fs::Uid::from_raw(uid)), None);
         }
     }

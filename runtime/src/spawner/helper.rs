@@ -277,11 +277,9 @@ impl Helper {
 
     /// Makes the groups of a sandbox. One without limits does without them where none can be made.
     fn groups(&self, limits: &CgroupLimits, name: &str) -> Result<(Option<Group>, Limited)> {
-        let parent = self.hierarchies.unified_parent(limits.parent.as_deref())?;
-        let group = parent.as_deref().map(|at| Group::create(at, name));
-        let group = match group {
-            Some(Err(error)) if !limits.is_empty() => return Err(error.into()),
-            other => other.and_then(kiln_sys::Result::ok),
+        let group = match self.hierarchies.unified_group(limits, name) {
+            Err(error) if !limits.is_empty() => return Err(error.into()),
+            made => made.ok().flatten(),
         };
         let limited = self.hierarchies.limit(limits, name, group.as_ref())?;
         Ok((group, limited))

@@ -427,7 +427,8 @@ pub(super) enum Remote {
 
 /// What kind of address a source of ADD is.
 pub(super) fn remote_kind(word: &str, is_add: bool) -> Option<Remote> {
-    if !is_add {
+    // Parsers of addresses drop line feeds and tabs: what is fetched would not be what is written.
+    if !is_add || word.contains(char::is_control) {
         return None;
     }
     let path = word.split(['#', '?']).next().unwrap_or_default();

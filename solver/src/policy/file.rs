@@ -87,7 +87,7 @@ impl RuleInFile {
             }
             MatchType::Wildcard => {
                 let quoted = regex::escape(&written).replace(r"\*", "(.*)");
-                Pattern::Whole(compile(&format!("^{quoted}$"))?)
+                Pattern::Whole(compile(&format!("(?s)^{quoted}$"))?)
             }
         };
         let constraints = self.selector.constraints.into_iter().map(|constraint| {

@@ -132,7 +132,8 @@ fn images_are_allowed_denied_and_converted() {
             "oci-layout://dir",
             Err("denies"),
         ),
-        (vec![deny("*")], "not a name", Ok("not a name".into())),
+        // What may be the id of an image of the store.
+        (vec![deny("*")], "not a name", Err("denies")),
     ];
     for (rules, name, want) in cases {
         let found = policy(&rules.join(",")).image(name);
@@ -264,6 +265,21 @@ fn directories_can_be_denied_and_not_be_converted() {
     let other = policy(&rule("CONVERT", "local://*", "WILDCARD", "https://h/x"));
     assert!(other.directory("context").is_err());
     assert!(Policy::default().directory("context").is_ok());
+}
+
+/// A rule for everything has no gaps: neither ids of the store nor addresses with line feeds.
+#[test]
+fn a_rule_for_everything_misses_nothing() {
+    let all = policy(&rule("DENY", "*", "WILDCARD", ""));
+    let id = "ab".repeat(32);
+    for image in ["busybox", &id, &format!("sha256:{id}"), "not a name"] {
+        assert!(all.image(image).is_err(), "{image}");
+    }
+    let file = SourceKind::Http {
+        url: "https://host/\nx".into(),
+        checksum: None,
+    };
+    assert!(all.source(file).is_err());
 }
 
 #[test]

@@ -120,16 +120,45 @@ pub struct Limited {
 }
 
 impl Hierarchies {
-    /// The directory that groups are made in: below `parent` if that is given, else below the group of
-    /// this process.
+    /// Makes the version 2 group of a process with these limits; none where there is no such hierarchy.
+    ///
+    /// Version 2 allows limits only below groups without processes of their own (cgroup-v2.rst, "No Internal
+    /// Process Constraint"). So a group with limits stands beside that of this process, not in it.
     ///
     /// # Errors
-    /// `parent` leads upwards, or cannot be made.
-    pub fn unified_parent(&self, parent: Option<&str>) -> Result<Option<PathBuf>> {
-        match (parent, &self.unified_root) {
-            (Some(parent), Some(root)) => below(root, parent).map(Some),
-            (Some(_), None) => Ok(None),
-            (None, _) => Ok(self.unified.clone()),
+    /// The parent leads upwards, a controller cannot be had there, or the group cannot be made.
+    pub fn unified_group(&self, limits: &CgroupLimits, name: &str) -> Result<Option<Group>> {
+        let (Some(own), Some(root)) = (&self.unified, &self.unified_root) else {
+            return Ok(None);
+        };
+        let is_v1 = |name: &&str| self.controllers.iter().any(|(of, _)| of == name);
+        let needed: Vec<&str> = limits
+            .controllers()
+            .into_iter()
+            .filter(|c| !is_v1(c))
+            .collect();
+        let (parent, made) = match &limits.parent {
+            Some(parent) => below(root, parent)?,
+            None if needed.is_empty() => (own.clone(), Vec::new()),
+            None => {
+                let beside = own.parent().filter(|dir| dir.starts_with(root));
+                (beside.unwrap_or(root).to_path_buf(), Vec::new())
+            }
+        };
+        let group = enable(root, &parent, &needed).and_then(|()| Group::create(&parent, name));
+        match group {
+            Ok(mut group) => {
+                group.above = made;
+                Ok(Some(group))
+            }
+            Err(error) => {
+                let mut made = made.iter();
+                while made
+                    .next()
+                    .is_some_and(|dir| std::fs::remove_dir(dir).is_ok())
+                {}
+                Err(error)
+            }
         }
     }
 
@@ -149,33 +178,32 @@ impl Hierarchies {
             let v1 = self.controllers.iter().find(|(of, _)| of == controller);
             if let Some((_, own)) = v1 {
                 let root = self.roots.iter().find(|(of, _)| of == controller);
-                let parent = match (&limits.parent, root) {
+                let (parent, above) = match (&limits.parent, root) {
                     (Some(parent), Some((_, root))) => below(root, parent)?,
-                    _ => own.clone(),
+                    _ => (own.clone(), Vec::new()),
                 };
-                let made = Group::create(&parent, name)?;
+                let path = parent.join(name);
+                // Controllers may be mounted together.
+                if out.groups.iter().all(|group| group.path() != path) {
+                    let mut made = Group::create(&parent, name)?;
+                    made.above = above;
+                    out.groups.push(made);
+                }
                 if let (Some((_, root)), "cpuset") = (root, controller) {
-                    inherit_cpuset(root, made.path())?;
+                    inherit_cpuset(root, &path)?;
                 }
                 for (file, value) in limits.version_1(controller) {
-                    set(made.path(), file, &value)?;
+                    set(&path, file, &value)?;
                 }
                 if controller == "memory" {
-                    out.kills = Some(made.path().join("memory.oom_control"));
+                    limit_swap(limits, &path, "memory.memsw.limit_in_bytes");
+                    out.kills = Some(path.join("memory.oom_control"));
                 }
-                out.groups.push(made);
                 continue;
             }
             let Some(group) = group else {
                 return Err(missing(controller));
             };
-            if let Some(parent) = group.path().parent() {
-                // It may be on already, or this group may hold processes: then the files are missing.
-                let _ = std::fs::write(
-                    parent.join("cgroup.subtree_control"),
-                    format!("+{controller}"),
-                );
-            }
             for (file, value) in limits.unified(controller) {
                 if !group.path().join(file).exists() {
                     return Err(missing(controller));
@@ -183,6 +211,7 @@ impl Hierarchies {
                 set(group.path(), file, &value)?;
             }
             if controller == "memory" {
+                limit_swap(limits, group.path(), "memory.swap.max");
                 out.kills = Some(group.path().join("memory.events"));
             }
         }
@@ -242,7 +271,52 @@ fn inherit_cpuset(root: &Path, group: &Path) -> Result<()> {
 }
 
 fn missing(controller: &str) -> FsError {
-    let why = format!("this host has no {controller} controller that kiln may use");
+    missing_for(controller, "its files are not there")
+}
+
+/// As with docker, memory without a word on swap may use as much swap again. Where the kernel does not count
+/// swap there is nothing to set.
+fn limit_swap(limits: &CgroupLimits, group: &Path, file: &str) {
+    if let (Some(memory), None) = (limits.memory, limits.memory_swap) {
+        let value = match file {
+            "memory.swap.max" => memory,
+            _ => memory.saturating_mul(2),
+        };
+        let _ = std::fs::write(group.join(file), value.to_string());
+    }
+}
+
+/// Has the groups from `root` down to `at` pass controllers on.
+fn enable(root: &Path, at: &Path, controllers: &[&str]) -> Result<()> {
+    let mut levels: Vec<&Path> = at
+        .ancestors()
+        .take_while(|dir| dir.starts_with(root))
+        .collect();
+    levels.reverse();
+    for level in levels {
+        let file = level.join("cgroup.subtree_control");
+        for controller in controllers {
+            if read(&file)?
+                .split_whitespace()
+                .any(|name| name == *controller)
+            {
+                continue;
+            }
+            // The true root has no type, and may do both.
+            let is_inner = level.join("cgroup.type").exists();
+            if is_inner && !read(&level.join("cgroup.procs"))?.trim().is_empty() {
+                let why = format!("the group {} holds processes", level.display());
+                return Err(missing_for(controller, &why));
+            }
+            std::fs::write(&file, format!("+{controller}"))
+                .map_err(|e| missing_for(controller, &e.to_string()))?;
+        }
+    }
+    Ok(())
+}
+
+fn missing_for(controller: &str, why: &str) -> FsError {
+    let why = format!("this host has no {controller} controller that kiln may use: {why}");
     FsError::new(
         "limit",
         controller,
@@ -250,16 +324,24 @@ fn missing(controller: &str) -> FsError {
     )
 }
 
-/// The directory `path` below the root of a hierarchy, made where it is missing.
-fn below(root: &Path, path: &str) -> Result<PathBuf> {
+/// The directory `path` below the root of a hierarchy, made where it is missing, and what was made, the
+/// lowest first.
+fn below(root: &Path, path: &str) -> Result<(PathBuf, Vec<PathBuf>)> {
     let parts: Vec<&str> = path.split('/').filter(|p| !p.is_empty()).collect();
     if parts.iter().any(|part| *part == ".." || *part == ".") {
         let why = std::io::Error::from(std::io::ErrorKind::InvalidInput);
         return Err(FsError::new("use cgroup parent", path, why));
     }
-    let at = root.join(parts.join("/"));
-    std::fs::create_dir_all(&at).ctx("make cgroup", &at)?;
-    Ok(at)
+    let (mut at, mut made) = (root.to_path_buf(), Vec::new());
+    for part in parts {
+        at.push(part);
+        match std::fs::create_dir(&at) {
+            Ok(()) => made.insert(0, at.clone()),
+            Err(e) if e.kind() == std::io::ErrorKind::AlreadyExists => {}
+            Err(e) => return Err(e).ctx("make cgroup", &at),
+        }
+    }
+    Ok((at, made))
 }
 
 fn read(path: &Path) -> Result<String> {
@@ -350,7 +432,10 @@ mod tests {
     #[test]
     fn a_parent_stays_below_the_root() {
         let dir = tempfile::tempdir().unwrap();
-        assert_eq!(below(dir.path(), "/a//b").unwrap(), dir.path().join("a/b"));
+        let at = |path: &str| dir.path().join(path);
+        let made = vec![at("a/b"), at("a")];
+        assert_eq!(below(dir.path(), "/a//b").unwrap(), (at("a/b"), made));
+        assert_eq!(below(dir.path(), "a").unwrap(), (at("a"), vec![]));
         for bad in ["..", "a/../../b", "./a"] {
             assert!(below(dir.path(), bad).is_err(), "{bad}");
         }

@@ -146,3 +146,28 @@ proptest! {
         prop_assert_eq!(std::fs::read(&f.canary).unwrap(), b"outside");
     }
 }
+
+/// A device is not opened to find out that it is none to be read: opening may do something.
+#[test]
+fn only_regular_files_are_opened_to_be_read() {
+    let dir = tempfile::tempdir().unwrap();
+    let root = RootDir::open_trusted(dir.path()).unwrap();
+    std::fs::write(dir.path().join("file"), "text").unwrap();
+    std::os::unix::fs::symlink("file", dir.path().join("link")).unwrap();
+    assert_eq!(root.read(Path::new("link"), 10).unwrap(), b"text");
+    assert!(root.read(Path::new("file"), 3).is_err());
+    // Nobody writes: whoever opened it to read would find an end, and no error.
+    root.mknod(Path::new("pipe"), FileKind::Fifo, 0o600, (0, 0))
+        .unwrap();
+    // A character device without a driver cannot even be opened: the error would be another.
+    root.mknod(Path::new("device"), FileKind::CharDevice, 0o600, (240, 7))
+        .unwrap();
+    for name in ["pipe", "device"] {
+        let error = root.read(Path::new(name), 10).unwrap_err();
+        assert_eq!(
+            error.kind(),
+            std::io::ErrorKind::InvalidInput,
+            "{name}: {error}"
+        );
+    }
+}

@@ -331,6 +331,7 @@ fn build(app: &App, args: &Args, runtime: &Runtime, interrupt: &Interrupt) -> Re
     if let Err(error) = noted.and_then(|()| engine.store().note_build(began)) {
         tracing::warn!(%error, "the last use of layers is not noted");
     }
+    app.tell_of_removal(&engine.take_removed());
     checks::tell(&findings, source, mode);
     // What is finished is shared, whatever became of the rest.
     let share_rest = || runtime.block_on(share::finish(&engine, &interrupt.token()));
@@ -359,7 +360,6 @@ fn build(app: &App, args: &Args, runtime: &Runtime, interrupt: &Interrupt) -> Re
         Ok(interrupt.wait(runtime, push)??.or(manifest))
     });
     let left = share_rest();
-    app.tell_of_removal(&engine.take_removed());
     let manifest = put_out?;
     // What an output needed was used as well.
     if let Err(error) = engine.store().note_uses() {
@@ -443,7 +443,7 @@ fn request<'a>(
         build_args,
         labels: options::labels(&args.label)?,
         platform,
-        platform_given: args.platform.is_some(),
+        platform_given: args.platform.as_ref().is_some_and(|text| !text.is_empty()),
         build_platform: host,
         contexts,
         context: SourceKind::Context {

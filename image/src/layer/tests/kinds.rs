@@ -250,3 +250,23 @@ fn names_of_attributes_may_have_an_equals_sign() {
         ]
     );
 }
+
+/// What is passed over takes its map of holes along: the next file has none.
+#[test]
+fn a_map_of_holes_is_that_of_one_entry() {
+    let records = [
+        ("GNU.sparse.size", "5"),
+        ("GNU.sparse.numblocks", "1"),
+        ("GNU.sparse.map", "0,0"),
+    ];
+    let mut tar = with_pax(&records, b".wh..wh.aufs", b'0', b"");
+    tar.extend(raw(b"x", b'0', b"", b"abc"));
+    let mut reader = LayerReader::new(tar.as_slice()).whiteouts(true);
+    let entry = reader.next().unwrap().unwrap();
+    let mut data = Vec::new();
+    std::io::Read::read_to_end(&mut reader.data(), &mut data).unwrap();
+    assert_eq!(
+        (entry.path.as_slice(), data.as_slice()),
+        (&b"x"[..], &b"abc"[..])
+    );
+}
