@@ -599,3 +599,21 @@ fn names_that_are_not_utf8_keep_their_bytes() {
     lab.build(&context).tag("x").built();
     assert_eq!(lab.run("x", &["ls", "/out"]).trim(), "b");
 }
+
+/// A link on the way may lead elsewhere, less deep or deeper than its name is.
+#[test]
+fn parents_look_like_the_directories_that_a_link_leads_to() {
+    let lab = Lab::new();
+    let context = lab.context("context", &[("d/e/f", "x"), ("g/h/i/f", "x")]);
+    for (dir, mode) in [("d", 0o750), ("d/e", 0o711), ("g", 0o700), ("g/h", 0o755)] {
+        context.mode(dir, mode);
+    }
+    context.mode("g/h/i", 0o705);
+    context.link("deep", "g/h/i");
+    context.link("d/up", "../d");
+    context.dockerfile("FROM busybox\nCOPY --parents deep/f d/up/e/f /out/\n");
+    lab.build(&context).tag("x").built();
+    let script = "cd /out; for f in deep d d/up d/up/e; do stat -c '%n %a' $f; done";
+    let found = lab.run("x", &["sh", "-c", script]);
+    assert_eq!(found.trim(), "deep 705\nd 750\nd/up 750\nd/up/e 711");
+}

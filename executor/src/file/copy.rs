@@ -19,7 +19,7 @@ use crate::engine::OpenTree;
 use crate::error::{Error, Result};
 
 /// Attributes that are copied with files.
-fn is_copied(name: &[u8]) -> bool {
+pub(super) fn is_copied(name: &[u8]) -> bool {
     name.starts_with(b"user.") && !name.starts_with(b"user.overlay.")
         || name == b"security.capability"
         || is_acl(name)
@@ -184,8 +184,8 @@ fn copy_match(job: &Job<'_>, copy: &Copy, one: &Match, owner: Owner) -> Result<(
 /// `--parents`: directories on the way look like those of the source. Of one that is there already,
 /// BuildKit changes the mode alone, to that of the source whatever `--chmod` says.
 fn parents_of(job: &Job<'_>, one: &Match, dest: &str) -> Result<()> {
-    for (from, kept) in one.parents() {
-        let from = Path::new(&from);
+    for (from, kept) in &one.parents {
+        let from = Path::new(from);
         let st = job.source.lstat(from)?;
         let at = format!("{}/{kept}", dest.trim_end_matches('/'));
         let real = PathBuf::from(job.target.real_path(&at)?);

@@ -173,11 +173,20 @@ pub(crate) fn fingerprint(
             list: listed.then_some(&list),
         };
         if wanted.parents {
-            for (path, _) in found.parents() {
-                let st = tree.root().lstat(std::path::Path::new(&path))?;
+            for (path, _) in &found.parents {
+                let path = std::path::Path::new(path);
+                let st = tree.root().lstat(path)?;
                 let owner = owners.of(st.uid, st.gid).unwrap_or_default();
                 for number in [st.mode, owner.0, owner.1] {
                     hasher.update(&number.to_le_bytes());
+                }
+                let mut xattrs = tree.root().xattrs(path)?;
+                xattrs.retain(|(name, _)| copy::is_copied(name));
+                hasher.update(&(xattrs.len() as u64).to_le_bytes());
+                for text in xattrs.iter().flat_map(|(name, value)| [name, value]) {
+                    hasher
+                        .update(&(text.len() as u64).to_le_bytes())
+                        .update(text);
                 }
             }
         }

@@ -21,21 +21,23 @@ pub(crate) struct Match {
     pub(crate) kept: String,
     /// Whether it is a directory.
     pub(crate) is_dir: bool,
+    /// The directories above it whose names `--parents` keeps, from the top: where each is, links
+    /// followed, and the path that is kept of it. A link may lead elsewhere, so that these need not
+    /// be above `path`. Empty without `--parents`.
+    pub(crate) parents: Vec<(String, String)>,
 }
 
 impl Match {
-    /// The directories above it whose names `--parents` keeps, from the top: where each is, and the
-    /// path that is kept of it.
-    pub(crate) fn parents(&self) -> impl Iterator<Item = (String, String)> {
+    /// With the directories on the way of `path`, by which it was found.
+    fn with_parents(mut self, root: &RootDir, path: &str) -> Result<Self> {
+        let all: Vec<&str> = path.split('/').collect();
         let kept: Vec<&str> = self.kept.split('/').collect();
-        let all: Vec<&str> = self.path.split('/').collect();
-        let first = all.len().saturating_sub(kept.len());
-        (1..kept.len()).map(move |n| {
-            (
-                all[..(first + n).min(all.len())].join("/"),
-                kept[..n].join("/"),
-            )
-        })
+        let skipped = all.len().saturating_sub(kept.len());
+        for n in 1..kept.len() {
+            let (real, _) = lead(root, &all[..(skipped + n).min(all.len())].join("/"))?;
+            self.parents.push((real, kept[..n].join("/")));
+        }
+        Ok(self)
     }
 }
 
@@ -70,6 +72,7 @@ pub(crate) fn select(tree: &OpenTree, wanted: &Wanted, source: &str) -> Result<V
     let mut out = Vec::new();
     for path in found {
         match resolve(root, ignore, &path, skipped)? {
+            Resolved::Found(one) if wanted.parents => out.push(one.with_parents(root, &path)?),
             Resolved::Found(one) => out.push(one),
             Resolved::Ignored if wild => {}
             missing => return Err(not_found(tree, wanted, &path, &missing)?),
@@ -217,6 +220,7 @@ fn resolve(
         name,
         kept: kept.join("/"),
         is_dir: st.is_dir(),
+        parents: Vec::new(),
     }))
 }
 
