@@ -96,7 +96,9 @@ fn edit(context: &Context, random: &mut Random) -> String {
         9 => {
             let _ = std::fs::remove_file(&path);
             let other = context.at(random.pick(&NAMES));
-            if std::fs::hard_link(&other, &path).is_err() {
+            // A link that has a second name may lead nowhere from there.
+            let is_link = other.is_symlink() && name.ends_with(".conf");
+            if is_link || std::fs::hard_link(&other, &path).is_err() {
                 std::fs::write(&path, "").unwrap();
             }
         }
