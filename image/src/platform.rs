@@ -166,6 +166,9 @@ impl fmt::Display for Platform {
     }
 }
 
+/// Bytes of a part of a platform.
+const MAX_PART: usize = 64;
+
 impl FromStr for Platform {
     type Err = PlatformError;
 
@@ -174,7 +177,7 @@ impl FromStr for Platform {
         let parts: Vec<&str> = text.split('/').collect();
         let valid = |part: &&str| {
             !part.is_empty()
-                && part.len() <= 64
+                && part.len() <= MAX_PART
                 && part
                     .bytes()
                     .all(|b| b.is_ascii_alphanumeric() || b"_.-".contains(&b))
@@ -196,7 +199,14 @@ impl FromStr for Platform {
                 }
             }
             [os, architecture] => Ok(Self::new(os, architecture, None)),
-            [os, architecture, variant] => Ok(Self::new(os, architecture, Some(variant))),
+            [os, architecture, variant] => {
+                let platform = Self::new(os, architecture, Some(variant));
+                // It may have got a `v`.
+                let length = platform.variant.as_ref().map_or(0, String::len);
+                (length <= MAX_PART)
+                    .then_some(platform)
+                    .ok_or_else(malformed)
+            }
             _ => Err(malformed()),
         }
     }
