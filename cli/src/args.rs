@@ -143,13 +143,33 @@ impl Command {
 
     /// Whether the command starts sandboxes.
     pub(crate) fn needs_sandbox(&self) -> bool {
+        match self.build() {
+            Some(args) => args.builds(),
+            None => matches!(self, Self::Run(_) | Self::Container(Container::Run(_))),
+        }
+    }
+
+    /// Gives stderr the form that the options of progress ask for.
+    pub(crate) fn begin_progress(&self) {
+        match self {
+            Self::Run(args) | Self::Container(Container::Run(args)) => args.begin_progress(),
+            Self::Pull(args) | Self::Image(Image::Pull(args)) => args.begin_progress(),
+            _ => {
+                if let Some(args) = self.build() {
+                    args.begin_progress();
+                }
+            }
+        }
+    }
+
+    /// The arguments of `build`, by whatever name.
+    fn build(&self) -> Option<&commands::build::Args> {
         match self {
             Self::Build(args)
             | Self::Image(Image::Build(args))
             | Self::Builder(Builder::Build(args))
-            | Self::Buildx(Builder::Build(args)) => args.builds(),
-            Self::Run(_) | Self::Container(Container::Run(_)) => true,
-            _ => false,
+            | Self::Buildx(Builder::Build(args)) => Some(args),
+            _ => None,
         }
     }
 }

@@ -69,6 +69,7 @@ fn main() -> ExitCode {
 }
 
 fn start(cli: Cli) -> Result<ExitCode, Failure> {
+    cli.command.begin_progress();
     // Before any thread exists: the helper that starts sandboxes is a fork of this process.
     let spawner = cli
         .command

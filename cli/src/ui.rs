@@ -101,6 +101,13 @@ pub(crate) fn error(text: &str) {
     say(format_args!("{RED}error:{RED:#} {text}"));
 }
 
+/// Says what was given and does nothing here, and why, unless nothing is to be said.
+pub(crate) fn no_effect(told: &[(bool, &str)]) {
+    for (_, text) in told.iter().filter(|(given, _)| *given && !is_quiet()) {
+        note(&format!("no effect: {text}"));
+    }
+}
+
 /// Prints a warning.
 pub(crate) fn warning(text: &str) {
     if is_json() {

@@ -131,17 +131,6 @@ impl Kiln {
         self.started_by(shell)
     }
 
-    /// Runs it to its end with a new file as its standard output.
-    pub fn into_file(mut self, path: &Path) -> Output {
-        self.command.args(&self.last);
-        self.last.clear();
-        let mut shell = Command::new("/bin/sh");
-        shell.args(["-c", r#"exec "$@" >"$0""#]).arg(path);
-        shell.arg(self.command.get_program());
-        shell.args(self.command.get_args());
-        self.started_by(shell).output()
-    }
-
     /// Starts it from a shell that has carried out `script`, in a mount namespace of its own.
     #[must_use]
     pub fn after(self, script: &str) -> Self {

@@ -4,7 +4,7 @@
 
 use std::os::unix::fs::PermissionsExt as _;
 
-use kiln_tests::{Built, Lab, Outcome, setting, tool};
+use kiln_tests::{Lab, Outcome, setting, tool};
 use nix::sys::signal::Signal;
 use serde_json::Value;
 
@@ -67,7 +67,6 @@ fn variables_of_docker_are_read() {
     build("DOCKER_BUILDKIT", "0")
         .ok()
         .says(&["no effect: DOCKER_BUILDKIT=0"]);
-    build("BUILDX_NO_DEFAULT_ATTESTATIONS", "1").ok();
 }
 
 #[test]
@@ -393,7 +392,7 @@ fn authorities_of_the_config_file_are_offered_to_steps() {
 }
 
 #[test]
-fn a_context_is_no_result_and_waiting_is_no_work() {
+fn a_context_is_no_result_and_a_step_says_when_it_began() {
     let lab = Lab::new();
     let context = lab.context("context", &[("f", "x")]);
     context.dockerfile("FROM busybox\nCOPY f /\n");
@@ -403,17 +402,28 @@ fn a_context_is_no_result_and_waiting_is_no_work() {
         Some(Outcome::InPlace)
     );
     assert_eq!(built.counts, (0, 1));
-    let again = lab.build(&context).output().ok();
-    let ms = |part: &str| {
-        let lines = again
-            .err
-            .lines()
-            .map(|l| serde_json::from_str::<Value>(l).unwrap());
-        let mut events = lines.filter(|e| e["event"] == part);
-        events.next()
-    };
-    assert!(ms("begin").is_some_and(|e| e["version"] == 1), "{again}");
-    Built::of(&again).assert_all_cached();
+    lab.build(&context).built().assert_all_cached();
+    let ran = lab.build(&context).arg("--no-cache").output().ok();
+    let events: Vec<Value> = ran
+        .err
+        .lines()
+        .map(|line| serde_json::from_str(line).unwrap())
+        .collect();
+    assert_eq!(
+        (&events[0]["event"], &events[0]["version"]),
+        (&"begin".into(), &1.into())
+    );
+    let copy = events.iter().find(|e| {
+        e["event"] == "planned" && e["name"].as_str().is_some_and(|name| name.contains("COPY"))
+    });
+    let copy = &copy.unwrap()["vertex"];
+    let of_copy: Vec<&str> = events
+        .iter()
+        .filter(|e| e["vertex"] == *copy)
+        .filter_map(|e| e["event"].as_str())
+        .filter(|kind| ["started", "began", "finished"].contains(kind))
+        .collect();
+    assert_eq!(of_copy, ["started", "began", "finished"], "{ran}");
 }
 
 /// Under rawjson nothing else is on stderr, whatever happens.
@@ -447,10 +457,38 @@ fn every_line_is_json_where_json_was_asked_for() {
             "{out}"
         );
     }
-    let pull = lab
-        .kiln(["pull", "--progress=rawjson", "nosuch.example/x"])
-        .output();
-    for line in pull.failed().err.lines() {
-        assert!(serde_json::from_str::<Value>(line).is_ok(), "{line}");
+    let config = lab.path("broken");
+    std::fs::create_dir(&config).unwrap();
+    std::fs::write(config.join("config.json"), "{").unwrap();
+    std::fs::write(config.join("kiln.toml"), "[").unwrap();
+    let progress = "--progress=rawjson";
+    for words in [
+        &["pull", progress, "nosuch.example/x"][..],
+        &["pull", progress, "Not:A:Name"],
+        &["pull", progress, "--platform=none", "x"],
+        &["run", progress, "--network=bridge", "x"],
+        &["run", progress, "--pull=never", "--expose=80", "nosuch"],
+        &["container", "run", progress, "--pull=never", "nosuch"],
+        &[
+            "--config",
+            "broken/kiln.toml",
+            "image",
+            "pull",
+            progress,
+            "x",
+        ],
+        &["--config", "broken/kiln.toml", "build", progress, "."],
+    ] {
+        let words = words.iter().map(|word| match *word {
+            "broken/kiln.toml" => config.join("kiln.toml").display().to_string(),
+            word => word.to_owned(),
+        });
+        let out = lab.kiln(words).env("DOCKER_CONFIG", &config).output();
+        let out = out.failed();
+        for line in out.err.lines() {
+            assert!(serde_json::from_str::<Value>(line).is_ok(), "{out}");
+        }
+        let last = out.err.lines().last().unwrap();
+        assert!(last.contains("\"event\":\"error\""), "{out}");
     }
 }

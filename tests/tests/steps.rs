@@ -480,16 +480,22 @@ fn streams_can_be_opened_by_name_whoever_the_user_is() {
         let out = run(user).output().ok();
         assert_eq!(out.stdout(), "/dev/stdout\n/proc/self/fd/1", "{user}");
         assert_eq!(out.err, "/dev/stderr\n", "{user}");
-        // A file: what is opened again begins at its start, so it is opened to append.
+        // A file: it stays whose it is, nothing in it is lost, and all is in order.
         let file = lab.path("out");
+        std::fs::write(&file, "before\n").unwrap();
+        let line = format!("exec \"$@\" >> {} 2>&1", file.display());
         let own = lab.kiln(["run", "--rm", "--network", "none", "-u", user]);
-        let appends = "echo 1; echo 2 >> /dev/stdout; echo 3 >> /proc/self/fd/1";
-        own.args(["x", "sh", "-c", appends]).into_file(&file).ok();
+        own.args(["x", "sh", "-c", script])
+            .through(&line)
+            .output()
+            .ok();
         assert_eq!(
             std::fs::read_to_string(&file).unwrap(),
-            "1\n2\n3\n",
+            "before\n/dev/stdout\n/dev/stderr\n/proc/self/fd/1\n",
             "{user}"
         );
+        let owner = std::os::unix::fs::MetadataExt::uid(&file.metadata().unwrap());
+        assert_eq!(owner, 0, "{user}");
         // What is only read stays whose it is.
         let read = lab.path("read");
         std::fs::write(&read, "text\n").unwrap();
@@ -499,14 +505,32 @@ fn streams_can_be_opened_by_name_whoever_the_user_is() {
         assert_eq!(out.stdout(), "text");
         let owner = std::os::unix::fs::MetadataExt::uid(&read.metadata().unwrap());
         assert_eq!(owner, 0, "{user}");
-        // A terminal.
-        let own = lab.kiln(["run", "--rm", "-t", "--network", "none", "-u", user]);
-        let shown = own.args(["x", "sh", "-c", script]).on_a_terminal().output();
-        let shown = shown.ok();
-        for name in ["/dev/stdout", "/dev/stderr", "/proc/self/fd/1"] {
-            assert!(shown.stdout().contains(name), "{user} {name}: {shown}");
+        // A terminal, the container's own and ours.
+        for flags in [&["-t"][..], &[]] {
+            let own = lab.kiln(["run", "--rm", "--network", "none", "-u", user]);
+            let own = own.args(flags).args(["x", "sh", "-c", script]);
+            let shown = own.on_a_terminal().output().ok();
+            for name in ["/dev/stdout", "/dev/stderr", "/proc/self/fd/1"] {
+                assert!(shown.stdout().contains(name), "{user} {name}: {shown}");
+            }
         }
     }
+    // What cannot be written is told.
+    let full = lab.path("full");
+    std::fs::create_dir(&full).unwrap();
+    let full = full.display();
+    let line = format!(
+        "exec unshare -m sh -ec 'mount -t tmpfs -o size=16k none {full}; exec \"$@\" > {full}/f' sh \"$@\""
+    );
+    let own = lab.kiln(["run", "--rm", "--network", "none", "x"]);
+    let own = own.args(["sh", "-c", "head -c 100000 /dev/zero || exit 0"]);
+    let out = own.through(&line).output();
+    assert!(!out.status.success(), "{out}");
+    assert!(
+        out.err
+            .contains("cannot write to standard output: No space left"),
+        "{out}"
+    );
 }
 
 /// Mount points that are links which lead nowhere, as in images of systemd's distributions.
@@ -562,7 +586,7 @@ fn mounts_have_the_attributes_that_were_asked_for() {
          RUN --mount=type=secret,id=s,target=/run/tool,mode=0644 ! sh -c /run/tool && echo not executed\n\
          RUN --mount=type=tmpfs,target=/t --mount=type=tmpfs,target=/dev/shm,size=1048576 \
              grep -E ' (/t|/dev/shm) ' /proc/mounts; df -k /dev/shm | tail -1\n\
-         RUN [ -e /proc/kcore ] && [ -L /dev/core ] || [ ! -L /dev/core ]\n",
+         RUN if [ -e /proc/kcore ]; then [ -L /dev/core ]; else [ ! -L /dev/core ]; fi\n",
     );
     std::fs::write(lab.path("secret"), "#!/bin/sh\necho executed\n").unwrap();
     let secret = format!("id=s,src={}", lab.path("secret").display());

@@ -43,6 +43,13 @@ pub(crate) struct Args {
     image: String,
 }
 
+impl Args {
+    /// Gives stderr the form that was asked for.
+    pub(crate) fn begin_progress(&self) {
+        self.progress.begin(self.quiet);
+    }
+}
+
 /// Runs the command.
 pub(crate) fn run(app: &App, args: &Args) -> Result<ExitCode, Failure> {
     let reference = image_reference(&args.image).map_err(|e| Failure::from(e).with_code(2))?;

@@ -1,6 +1,5 @@
 //! `kiln run`.
 
-use std::os::fd::{AsFd as _, OwnedFd};
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -10,11 +9,12 @@ use clap::ValueEnum;
 use kiln_executor::source::image_reference;
 use kiln_executor::{BuildInputs, Engine, RunRequest, Running};
 use kiln_image::Platform;
-use kiln_runtime::Stdio;
 use kiln_solver::ports::ResolvedImage;
 use kiln_sys::process::Exit;
-use kiln_sys::{fdpass, pty};
+use kiln_sys::pty;
 use tokio::runtime::Runtime;
+
+mod streams;
 
 use super::pull;
 use crate::build_options as options;
@@ -115,6 +115,11 @@ impl Args {
     }
 
     /// Says what has no meaning as long as a container is seen by the command alone that runs it.
+    /// Gives stderr the form that was asked for.
+    pub(crate) fn begin_progress(&self) {
+        self.progress.begin(self.quiet);
+    }
+
     fn tell(&self) -> Result<(), Failure> {
         let is_name = |name: &str| {
             let mut chars = name.chars();
@@ -155,11 +160,7 @@ impl Args {
                 "--expose: the network is the host's",
             ),
         ];
-        for (given, text) in told {
-            if given && !self.quiet {
-                ui::note(&format!("no effect: {text}"));
-            }
-        }
+        ui::no_effect(&told);
         Ok(())
     }
 
@@ -328,7 +329,7 @@ fn start(app: &App, args: &Args) -> Result<Exit, Failure> {
     };
     let exit = runtime.block_on(async {
         let layers = engine.image_layers(&image.reference, &image.config_digest, None)?;
-        let (stdio, console) = streams(args)?;
+        let (stdio, ours) = streams::pair(args.interactive, args.tty)?;
         let running = engine.running()?;
         forward_signals(&running);
         let hostname = args.hostname.clone().unwrap_or_else(|| {
@@ -351,7 +352,7 @@ fn start(app: &App, args: &Args) -> Result<Exit, Failure> {
             hostname,
             stdio,
         };
-        let terminal = console.map(|socket| Terminal::attach(socket, args.interactive));
+        let passing = ours.pass(args.interactive);
         let exit = engine.run(request, &running).await.map_err(|e| {
             let code = match &e {
                 kiln_executor::Error::Command { code, .. } => {
@@ -361,10 +362,9 @@ fn start(app: &App, args: &Args) -> Result<Exit, Failure> {
             };
             Failure::from(e).with_code(code)
         });
-        if let Some(terminal) = terminal {
-            terminal.finish();
-        }
-        exit
+        let passed = passing.finish();
+        // What the container says of itself comes first.
+        exit.and_then(|exit| passed.map(|()| exit))
     });
     runtime.shutdown_background();
     // Not worth a failed container.
@@ -414,36 +414,6 @@ fn image(
     Ok(pulled.for_platform(platform))
 }
 
-fn duplicate(fd: impl std::os::fd::AsFd) -> Result<OwnedFd, Failure> {
-    Ok(fd.as_fd().try_clone_to_owned()?)
-}
-
-/// The container's streams, and the socket on which its terminal arrives.
-fn streams(args: &Args) -> Result<(Stdio, Option<OwnedFd>), Failure> {
-    let null = || -> Result<OwnedFd, Failure> { Ok(std::fs::File::open("/dev/null")?.into()) };
-    let stdin = if args.interactive {
-        duplicate(std::io::stdin())?
-    } else {
-        null()?
-    };
-    let (stdout, stderr) = (duplicate(std::io::stdout())?, duplicate(std::io::stderr())?);
-    let (ours, theirs) = if args.tty {
-        let (ours, theirs) = fdpass::pair()?;
-        (Some(ours), Some(theirs))
-    } else {
-        (None, None)
-    };
-    Ok((
-        Stdio {
-            stdin,
-            stdout,
-            stderr,
-            console: theirs,
-        },
-        ours,
-    ))
-}
-
 /// Requests to end after which a container is killed, as Docker's client gives up then.
 const PATIENCE: usize = 3;
 
@@ -483,78 +453,4 @@ fn forward_signals(running: &Running) {
             }
         });
     }
-}
-
-/// Our terminal, tied to the container's.
-struct Terminal {
-    output: std::thread::JoinHandle<Option<pty::RawMode>>,
-}
-
-impl Terminal {
-    /// Waits for the container's terminal on `socket` and passes bytes both ways.
-    fn attach(socket: OwnedFd, interactive: bool) -> Self {
-        let output = std::thread::spawn(move || {
-            let mut buffer = [0; 8];
-            let master = fdpass::receive(&socket, &mut buffer)
-                .ok()?
-                .1
-                .into_iter()
-                .next()?;
-            let raw = if interactive && pty::is_terminal(std::io::stdin()) {
-                pty::raw_mode(std::io::stdin()).ok()
-            } else {
-                None
-            };
-            follow_size(&master);
-            if interactive {
-                let to = master.try_clone().ok()?;
-                std::thread::spawn(move || copy(std::io::stdin(), std::fs::File::from(to)));
-            }
-            copy(std::fs::File::from(master), std::io::stdout());
-            raw
-        });
-        Self { output }
-    }
-
-    /// Shows the rest and brings our terminal back to how it was.
-    fn finish(self) {
-        // A panic of the thread has nothing to give back.
-        drop(self.output.join());
-    }
-}
-
-/// Copies until one side ends: a closed terminal reads as an error.
-fn copy(mut from: impl std::io::Read, mut to: impl std::io::Write) {
-    let mut buffer = [0; 16 << 10];
-    while let Ok(n) = from.read(&mut buffer) {
-        if n == 0
-            || to
-                .write_all(&buffer[..n])
-                .and_then(|()| to.flush())
-                .is_err()
-        {
-            break;
-        }
-    }
-}
-
-/// Gives the container's terminal our size, now and whenever it changes.
-fn follow_size(master: &OwnedFd) {
-    let Ok(master) = master.as_fd().try_clone_to_owned() else {
-        return;
-    };
-    std::thread::spawn(move || {
-        let mut last = None;
-        loop {
-            let size = pty::size(std::io::stdout());
-            if let (Some((columns, rows)), true) = (size, size != last) {
-                // The container may have ended: then there is nothing to resize.
-                if pty::set_size(&master, columns, rows).is_err() {
-                    return;
-                }
-            }
-            last = size;
-            std::thread::sleep(std::time::Duration::from_millis(250));
-        }
-    });
 }

@@ -51,32 +51,38 @@ pub(crate) struct ProgressArgs {
 }
 
 impl ProgressArgs {
-    /// What was asked for, where `--quiet` counts more. From here on stderr has the form of it.
+    /// What was asked for, where `--quiet` counts more.
     pub(crate) fn mode(&self, quiet: bool) -> Mode {
-        let of_docker = || {
-            let value = std::env::var("BUILDKIT_PROGRESS")
-                .ok()
-                .filter(|v| !v.is_empty())?;
-            let mode = Mode::from_str(&value, true).ok();
-            if mode.is_none() {
-                ui::warning(&format!(
-                    "BUILDKIT_PROGRESS: there is no progress `{value}`"
-                ));
-            }
-            mode
-        };
-        let mode = match (quiet, self.progress) {
+        match (quiet, self.progress) {
             (true, _) => Mode::Quiet,
             (false, Some(mode)) => mode,
-            (false, None) => of_docker().unwrap_or_default(),
-        };
-        match mode {
+            (false, None) => of_docker().and_then(Result::ok).unwrap_or_default(),
+        }
+    }
+
+    /// From here on stderr has the form that was asked for: before anything is said.
+    pub(crate) fn begin(&self, quiet: bool) {
+        match self.mode(quiet) {
             Mode::Rawjson => ui::use_json(),
             Mode::Quiet => ui::be_quiet(),
             _ => {}
         }
-        mode
+        if !quiet
+            && self.progress.is_none()
+            && let Some(Err(value)) = of_docker()
+        {
+            ui::warning(&format!(
+                "BUILDKIT_PROGRESS: there is no progress `{value}`"
+            ));
+        }
     }
+}
+
+/// What docker's variable asks for, or its value where there is no such progress.
+fn of_docker() -> Option<Result<Mode, String>> {
+    let value = std::env::var("BUILDKIT_PROGRESS").ok();
+    let value = value.filter(|value| !value.is_empty())?;
+    Some(Mode::from_str(&value, true).map_err(|_| value))
 }
 
 /// Gives a terminal back as it was, where the process ends in the middle of showing something.

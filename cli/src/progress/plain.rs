@@ -9,6 +9,8 @@ use kiln_solver::event::{Event, Outcome};
 use kiln_solver::explain::Found;
 use kiln_solver::plan::VertexId;
 
+use crate::github;
+
 use super::model::{Line, Model, bytes};
 use super::{View, print, reason};
 
@@ -30,10 +32,10 @@ pub(super) enum Folds {
 impl Folds {
     /// What the environment says.
     pub(super) fn of_environment() -> Self {
-        let is_set = |name| std::env::var_os(name).is_some_and(|v| v == "true");
+        let is_gitlab = || std::env::var_os("GITLAB_CI").is_some_and(|v| v == "true");
         match () {
-            () if is_set("GITHUB_ACTIONS") => Self::Github,
-            () if is_set("GITLAB_CI") => Self::Gitlab,
+            () if github::is_here() => Self::Github,
+            () if is_gitlab() => Self::Gitlab,
             () => Self::None,
         }
     }

@@ -128,8 +128,8 @@ fn attach_streams(streams: Streams, pts: Option<&RootDir>) -> Result<bool> {
 
 /// Makes the user of the process the owner of its standard streams, as runc does: opening
 /// `/dev/stdout` opens the pipe, file or terminal behind it once more, which asks for its mode.
-/// The group stays, since a terminal's is that of `tty`. Pipes change hands, the sandbox's `own_terminal`,
-/// and files that are written to; never a terminal of the host, nor a file that is only read.
+/// The group stays, since a terminal's is that of `tty`. Pipes change hands, and the sandbox's
+/// `own_terminal`; never a terminal or file of the host.
 fn give_streams(uid: u32, own_terminal: bool) {
     use std::os::fd::AsFd as _;
     let (stdin, stdout, stderr) = (std::io::stdin(), std::io::stdout(), std::io::stderr());
@@ -137,20 +137,12 @@ fn give_streams(uid: u32, own_terminal: bool) {
         let Ok(st) = RootDir::stat_of(fd) else {
             continue;
         };
-        let written = || {
-            let flags = rustix::fs::fcntl_getfl(fd);
-            flags.is_ok_and(|flags| {
-                flags.intersects(rustix::fs::OFlags::WRONLY | rustix::fs::OFlags::RDWR)
-            })
-        };
         let given = match st.kind {
             FileKind::Fifo | FileKind::Socket => true,
             FileKind::CharDevice => own_terminal,
-            FileKind::File => written(),
             _ => false,
         };
-        // What cannot change hands, such as a file on a read-only file system, still works through
-        // the descriptor.
+        // What cannot change hands still works through the descriptor.
         if given && st.uid != uid {
             let _ = rustix::fs::fchown(fd, Some(rustix::fs::Uid::from_raw(uid)), None);
         }

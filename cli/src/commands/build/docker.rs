@@ -141,11 +141,11 @@ pub(super) struct DockerArgs {
 }
 
 impl DockerArgs {
-    /// Says what has no meaning here, a line each unless it is to be `quiet`.
+    /// Says what has no meaning here, a line each.
     ///
     /// # Errors
     /// Something is asked for that kiln does not do.
-    pub(super) fn tell(&self, quiet: bool) -> Result<(), Failure> {
+    pub(super) fn tell(&self) -> Result<(), Failure> {
         if self.rm == Some(false) {
             let text = "--rm=false: kiln keeps no containers of steps";
             return Err(Failure::usage(text));
@@ -182,11 +182,7 @@ impl DockerArgs {
                 "DOCKER_BUILDKIT=0: there is one builder, this kiln",
             ),
         ];
-        for (given, text) in told {
-            if given && !quiet {
-                ui::note(&format!("no effect: {text}"));
-            }
-        }
+        ui::no_effect(&told);
         Ok(())
     }
 }
@@ -252,7 +248,7 @@ mod tests {
             ("--disable-content-trust=false", false),
         ] {
             let words = std::iter::once("x").chain(line.split(' '));
-            let told = Line::try_parse_from(words).unwrap().docker.tell(true);
+            let told = Line::try_parse_from(words).unwrap().docker.tell();
             assert_eq!(told.is_ok(), fine, "{line}");
         }
     }

@@ -41,7 +41,7 @@ const KNOWN: &[Known] = &[
     },
 ];
 
-/// What helps against a failure of `command`, whose last lines of output were these.
+/// What helps against a failure of a command whose last lines of output were these.
 pub(super) fn of_output<'a>(
     output: impl DoubleEndedIterator<Item = &'a str>,
 ) -> Option<&'static str> {

@@ -199,6 +199,11 @@ impl Args {
         self.quiet
     }
 
+    /// Gives stderr the form that was asked for.
+    pub(crate) fn begin_progress(&self) {
+        self.progress.begin(self.quiet);
+    }
+
     /// Whether anything is built, and not only told.
     pub(crate) fn builds(&self) -> bool {
         Call::of(&self.call).is_ok_and(Call::is_build)
@@ -235,7 +240,7 @@ fn build(app: &App, args: &Args, runtime: &Runtime, interrupt: &Interrupt) -> Re
             options::no_attestations(flag, text)?;
         }
     }
-    args.docker.tell(args.quiet)?;
+    args.docker.tell()?;
     let mut inputs = BuildInputs {
         limits: args.limits.limits()?,
         authorities: inputs::authorities(&app.settings.authorities)?,
