@@ -7,7 +7,7 @@
 # Version:     skopeo 1.9.3+ds1-1+b10 (containers/storage), umoci 0.4.7+ds-3+b7
 # Output seen: vfs: new   overlay: new old   umoci: new
 set -euo pipefail
-tmp=$(mktemp -d); trap 'umount "$tmp/overlay/overlay" 2>/dev/null; rm -rf "$tmp"' EXIT; cd "$tmp"
+tmp=$(mktemp -d); trap 'umount "$tmp/overlay/overlay" 2>/dev/null || true; rm -rf "$tmp"' EXIT; cd "$tmp"
 deb() { apt-get download -qq "$@" 2>/dev/null || exit 3; for f in *.deb; do dpkg -x "$f" deb; done; }
 deb skopeo=1.9.3+ds1-1+b10 umoci=0.4.7+ds-3+b7 libgpgme11=1.18.0-3+deb12u1 libassuan0=2.5.5-5 \
   libdevmapper1.02.1=2:1.02.185-2

@@ -267,7 +267,8 @@ impl Target<'_> {
                 self.hard_link(entry, target)?;
                 // What its own header says is said of the file, and the last header counts.
                 let link = dir.open_path_nofollow(name)?;
-                self.writer.set_later(link, self.own_attributes(entry))?;
+                self.writer
+                    .set_later(path.to_path_buf(), link, self.own_attributes(entry))?;
             }
             _ => {
                 // A later entry replaces an earlier one of any kind.

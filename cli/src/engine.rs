@@ -152,10 +152,14 @@ impl App {
         use std::os::unix::process::CommandExt as _;
         use std::process::{Command, Stdio};
         let needed = Store::open(&self.settings.root).and_then(|store| {
-            // Here, so that somebody hears of it; the files go in the other process.
             let crowded = store.excess(&self.settings.gc)? > 0;
             if crowded {
-                self.tell_of_removal(&store.collect(&self.settings.gc, false)?);
+                // Here, so that somebody hears of it; the files go in the other process.
+                match store.collect(&self.settings.gc, false) {
+                    Ok(removed) => self.tell_of_removal(&removed),
+                    // What is there can be made durable all the same.
+                    Err(error) => tracing::warn!(%error, "nothing is removed from the store"),
+                }
             }
             Ok(crowded || store.needs_upkeep()?)
         });

@@ -36,14 +36,15 @@ impl Agent {
         // It holds keys: it must not outlive this process, however that ends.
         kiln_sys::process::end_with_parent(&mut command);
         let child = command.spawn().map_err(|e| missing("ssh-agent", &e))?;
-        let agent = Self {
+        let mut agent = Self {
             child,
             _dir: dir,
             socket,
         };
         let begun = Instant::now();
         while !agent.socket.exists() {
-            if begun.elapsed() > START_TIMEOUT {
+            let has_ended = agent.child.try_wait()?.is_some();
+            if has_ended || begun.elapsed() > START_TIMEOUT {
                 return Err(Failure::new("--ssh: ssh-agent does not start"));
             }
             std::thread::sleep(Duration::from_millis(2));

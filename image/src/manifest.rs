@@ -115,7 +115,7 @@ impl ImageManifest {
         let config = Some(config)
             .filter(|kind| !media_type::may_be_config(kind) && *kind != media_type::OCI_EMPTY);
         let kind = own.or(config).or(first).unwrap_or(media_type::OCI_EMPTY);
-        Some(kind.chars().take(200).collect())
+        Some(shown_kind(kind))
     }
 
     /// The manifest as JSON, indented by two spaces as other builders write it.
@@ -297,7 +297,7 @@ impl Manifest {
             }
             (false, false) if effective == Some(media_type::OCI_ARTIFACT) => {
                 let kind = probe.artifact_type.unwrap_or_default();
-                Err(ManifestError::Artifact(kind.chars().take(200).collect()))
+                Err(ManifestError::Artifact(shown_kind(&kind)))
             }
             (false, false) => Err(ManifestError::Unknown),
         }
@@ -373,6 +373,11 @@ fn check_sizes<'a>(
         Some(descriptor) => Err(ManifestError::BlobSize(descriptor.digest.clone())),
         None => Ok(()),
     }
+}
+
+/// The type of an artifact as messages name it: whoever published it may write any text there.
+pub(crate) fn shown_kind(kind: &str) -> String {
+    kind.chars().take(200).collect()
 }
 
 #[cfg(test)]

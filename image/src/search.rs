@@ -7,7 +7,7 @@
 use std::collections::BTreeSet;
 
 use crate::descriptor::{Descriptor, media_type};
-use crate::manifest::{ImageIndex, ImageManifest, Manifest, Parsed};
+use crate::manifest::{ImageIndex, ImageManifest, Manifest, Parsed, shown_kind};
 use crate::platform::Platform;
 
 /// Indexes that may be inside each other. The deepest that are published have three.
@@ -245,7 +245,7 @@ impl Search {
                 nested.push(candidate);
             } else {
                 let kind = entry.artifact_type.as_ref().unwrap_or(&entry.media_type);
-                self.artifact.get_or_insert_with(|| kind.clone());
+                self.artifact.get_or_insert_with(|| shown_kind(kind));
             }
         }
         // The last is read first.

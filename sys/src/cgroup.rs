@@ -1,7 +1,8 @@
 //! Cgroups: version 2, version 1 and both at once.
 //!
 //! A group that kiln makes for a step or a container exists in every hierarchy that it needs
-//! under the same name, below the group that kiln itself was started in.
+//! under the same name: below the group that kiln itself was started in, beside it where version 2
+//! asks for that ([`Hierarchies::unified_group`]), or below the parent that was given.
 
 mod limits;
 
@@ -17,12 +18,21 @@ pub use limits::{CgroupLimits, Limited};
 pub struct Hierarchies {
     /// The version 2 hierarchy, joined with this process's own group.
     pub unified: Option<PathBuf>,
-    /// Version 1 controllers and their own-group directories.
-    pub controllers: Vec<(String, PathBuf)>,
+    /// Controllers of version 1.
+    pub controllers: Vec<Controller>,
     /// Where the version 2 hierarchy begins, as far as it is in view.
     unified_root: Option<PathBuf>,
-    /// Where those of version 1 begin.
-    roots: Vec<(String, PathBuf)>,
+}
+
+/// A controller of version 1.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Controller {
+    /// Such as `memory`.
+    pub name: String,
+    /// Where its hierarchy begins, as far as it is in view.
+    root: PathBuf,
+    /// The group of this process.
+    own: PathBuf,
 }
 
 impl Hierarchies {
@@ -68,14 +78,14 @@ impl Hierarchies {
                             "memory", "pids", "cpu", "cpuset", "blkio", "freezer", "devices",
                         ];
                         if known.contains(&name)
-                            && found.controllers.iter().all(|(of, _)| of != name)
+                            && found.controllers.iter().all(|of| of.name != name)
                             && let Some(path) = own(name)
                         {
-                            let roots = &mut found.roots;
-                            roots.push((name.to_owned(), at.into()));
-                            found
-                                .controllers
-                                .push((name.to_owned(), Path::new(at).join(path)));
+                            found.controllers.push(Controller {
+                                name: name.to_owned(),
+                                root: at.into(),
+                                own: Path::new(at).join(path),
+                            });
                         }
                     }
                 }
@@ -90,17 +100,32 @@ fn read(path: &str) -> Result<String> {
     std::fs::read_to_string(path).ctx("read", path)
 }
 
-/// A cgroup of its own in the version 2 hierarchy; removed when dropped.
+/// Groups that were made for one below them, the lowest first. Those that are empty go when this is
+/// dropped; what somebody else uses by then stays.
+#[derive(Debug, Default)]
+struct Above(Vec<PathBuf>);
+
+impl Drop for Above {
+    fn drop(&mut self) {
+        let mut dirs = self.0.iter();
+        while dirs
+            .next()
+            .is_some_and(|dir| std::fs::remove_dir(dir).is_ok())
+        {}
+    }
+}
+
+/// A cgroup of its own in one hierarchy; removed when dropped.
 #[derive(Debug)]
 pub struct Group {
     path: PathBuf,
-    /// Groups above it that were made for it, the lowest first: they go with it when they are empty.
-    above: Vec<PathBuf>,
+    /// They go after it.
+    _above: Above,
 }
 
 impl Group {
-    /// Makes the group `name` below `parent`.
-    pub fn create(parent: &Path, name: &str) -> Result<Self> {
+    /// Makes the group `name` below `parent`, for which those `above` were made.
+    fn create(parent: &Path, name: &str, above: Above) -> Result<Self> {
         let path = parent.join(name);
         let made = match std::fs::create_dir(&path) {
             // Left by a process of the same number that was killed, and empty by now.
@@ -113,7 +138,7 @@ impl Group {
         made.ctx("make cgroup", &path)?;
         Ok(Self {
             path,
-            above: Vec::new(),
+            _above: above,
         })
     }
 
@@ -130,19 +155,10 @@ impl Group {
 
     /// Removes the group if nothing is in it any more; returns whether it is gone.
     pub fn try_remove(&self) -> bool {
-        let is_gone = match std::fs::remove_dir(&self.path) {
+        match std::fs::remove_dir(&self.path) {
             Err(e) => e.raw_os_error() != Some(libc::EBUSY),
             Ok(()) => true,
-        };
-        if is_gone {
-            // What somebody else uses by now stays.
-            let mut above = self.above.iter();
-            while above
-                .next()
-                .is_some_and(|dir| std::fs::remove_dir(dir).is_ok())
-            {}
         }
-        is_gone
     }
 
     /// The group's directory.
@@ -178,7 +194,11 @@ mod tests {
         );
         assert_eq!(
             found.controllers,
-            [("memory".into(), "/sys/fs/cgroup/memory/user/a".into())]
+            [Controller {
+                name: "memory".into(),
+                root: "/sys/fs/cgroup/memory".into(),
+                own: "/sys/fs/cgroup/memory/user/a".into()
+            }]
         );
         let pure = "31 23 0:27 / /sys/fs/cgroup rw - cgroup2 cgroup rw\n";
         let found = Hierarchies::from_proc(pure, "0::/user.slice/x.scope\n");

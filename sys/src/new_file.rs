@@ -83,21 +83,20 @@ impl NewFile {
 }
 
 impl Attributes {
-    /// Gives them to whatever is open as `file`, also as a reference (`O_PATH`). A symbolic link gets
+    /// Gives them to whatever is open as `file`, also as a reference (`O_PATH`); errors name `path`. A symbolic link gets
     /// its owner alone, as Docker does it.
     ///
     /// # Errors
     /// One of them cannot be set.
-    pub fn set_on(&self, file: impl AsFd) -> Result<()> {
+    pub fn set_on(&self, path: &Path, file: impl AsFd) -> Result<()> {
         let file = file.as_fd();
-        let shown = Path::new("file");
-        let made = Stat::from(fs::fstat(file).ctx("stat", shown)?);
+        let made = Stat::from(fs::fstat(file).ctx("stat", path)?);
         let is_given = (made.uid, made.gid) != self.owner;
         if is_given {
             let owner = (Uid::from_raw(self.owner.0), Gid::from_raw(self.owner.1));
             let flags = AtFlags::EMPTY_PATH;
             fs::chownat(file, "", Some(owner.0), Some(owner.1), flags)
-                .ctx("change owner of", shown)?;
+                .ctx("change owner of", path)?;
         }
         if made.kind == FileKind::Symlink {
             return Ok(());
@@ -106,12 +105,12 @@ impl Attributes {
             xattr::set(file, name, value)?;
         }
         // `fchmod` refuses a reference, and the kernel's own link leads to the file itself.
-        let path = format!("/proc/self/fd/{}", file.as_raw_fd());
+        let link = format!("/proc/self/fd/{}", file.as_raw_fd());
         if is_given || made.mode != self.mode || !self.xattrs.is_empty() {
-            fs::chmod(&path, Mode::from_raw_mode(self.mode)).ctx("set mode of", shown)?;
+            fs::chmod(&link, Mode::from_raw_mode(self.mode)).ctx("set mode of", path)?;
         }
         let time = self.time();
-        fs::utimensat(fs::CWD, &path, &time, AtFlags::empty()).ctx("set times of", shown)
+        fs::utimensat(fs::CWD, &link, &time, AtFlags::empty()).ctx("set times of", path)
     }
 
     fn time(&self) -> Timestamps {

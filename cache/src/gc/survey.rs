@@ -174,9 +174,7 @@ impl Images {
             .extend(blobs.into_iter().filter(|b| !own.contains(b)));
         Ok(images)
     }
-}
 
-impl Images {
     /// Holds the indexes that show that an image is what the digest in its name says.
     fn indexes(&mut self, store: &Store, digest: &Digest) {
         let mut left = vec![(digest.clone(), 0)];

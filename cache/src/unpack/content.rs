@@ -3,6 +3,7 @@
 use std::fs::File;
 use std::io::{Seek as _, SeekFrom, Write as _};
 use std::os::fd::OwnedFd;
+use std::path::PathBuf;
 use std::sync::mpsc;
 use std::thread::JoinHandle;
 
@@ -23,7 +24,7 @@ const HOLE: usize = 16 << 10;
 enum Work {
     Part(Part),
     /// A file that is there gets other attributes.
-    Attributes(OwnedFd, Attributes),
+    Attributes(PathBuf, OwnedFd, Attributes),
 }
 
 /// Some bytes of a file.
@@ -103,13 +104,18 @@ impl Writer {
         Ok(hasher.map(|h| h.finalize()))
     }
 
-    /// Gives a file, in whatever way it is open, other attributes when all that was written before is
+    /// Gives the file at `path`, in whatever way it is open, other attributes when all that was written before is
     /// whole.
     ///
     /// # Errors
     /// An earlier file cannot be written.
-    pub(super) fn set_later(&self, file: OwnedFd, attributes: Attributes) -> Result<()> {
-        let work = Work::Attributes(file, attributes);
+    pub(super) fn set_later(
+        &self,
+        path: PathBuf,
+        file: OwnedFd,
+        attributes: Attributes,
+    ) -> Result<()> {
+        let work = Work::Attributes(path, file, attributes);
         self.parts.send(work).map_err(|_| ended())
     }
 
@@ -133,23 +139,26 @@ fn hash_zeros(hasher: &mut blake3::Hasher, mut length: u64) {
 }
 
 fn write_all(parts: mpsc::Receiver<Work>, used: &mpsc::Sender<Vec<u8>>) -> Result<()> {
+    // The file that is written, and whether it ends in a hole so far.
     let mut current = None;
     for work in parts {
         let part = match work {
             Work::Part(part) => part,
-            Work::Attributes(file, attributes) => {
-                attributes.set_on(&file)?;
+            Work::Attributes(path, file, attributes) => {
+                attributes.set_on(&path, &file)?;
                 continue;
             }
         };
-        current = part.file.or(current);
-        let Some(file) = &mut current else { continue };
+        current = part.file.map(|file| (file, false)).or(current);
+        let Some((file, in_hole)) = &mut current else {
+            continue;
+        };
         let bytes = part.bytes.get(..part.filled).unwrap_or_default();
-        write(file.content(), part.hole, bytes)?;
+        write(file.content(), part.hole, bytes, in_hole)?;
         if let Some(attributes) = part.attributes
-            && let Some(file) = current.take()
+            && let Some((file, in_hole)) = current.take()
         {
-            end(file, &attributes)?;
+            end(file, in_hole, &attributes)?;
         }
         // Nobody needs it after the last file.
         let _ = used.send(part.bytes);
@@ -162,8 +171,9 @@ fn ended() -> Error {
     Error::io("write file", ended)
 }
 
-/// Appends a hole and bytes to a new file, in which what is skipped reads as zeros.
-fn write(file: &mut File, hole: u64, bytes: &[u8]) -> Result<()> {
+/// Appends a hole and bytes to a new file, in which what is skipped reads as zeros. `in_hole` is
+/// whether it ends in one, which gives it no length yet.
+fn write(file: &mut File, hole: u64, bytes: &[u8], in_hole: &mut bool) -> Result<()> {
     let failed = |e| Error::io("write file", e);
     let skip = |file: &mut File, length: u64| {
         let length = i64::try_from(length).unwrap_or(i64::MAX);
@@ -171,6 +181,7 @@ fn write(file: &mut File, hole: u64, bytes: &[u8]) -> Result<()> {
     };
     if hole > 0 {
         skip(file, hole).map_err(failed)?;
+        *in_hole = true;
     }
     // What lies between two holes is written at once.
     let mut rest = bytes;
@@ -178,10 +189,14 @@ fn write(file: &mut File, hole: u64, bytes: &[u8]) -> Result<()> {
         let is_hole = |block: &&[u8]| block.len() == HOLE && is_zero(block);
         let data = rest.chunks(HOLE).take_while(|block| !is_hole(block));
         let (data, after) = rest.split_at(data.map(<[u8]>::len).sum());
-        file.write_all(data).map_err(failed)?;
+        if !data.is_empty() {
+            file.write_all(data).map_err(failed)?;
+            *in_hole = false;
+        }
         let holes = after.chunks(HOLE).take_while(is_hole).count() * HOLE;
         if holes > 0 {
             skip(file, holes as u64).map_err(failed)?;
+            *in_hole = true;
         }
         rest = after.get(holes..).unwrap_or_default();
     }
@@ -195,12 +210,11 @@ fn is_zero(block: &[u8]) -> bool {
 }
 
 /// The file has all its content.
-fn end(mut file: NewFile, attributes: &Attributes) -> Result<()> {
-    let failed = |e| Error::io("write file", e);
-    let content = file.content();
-    let size = content.stream_position().map_err(failed)?;
-    // It may end in a hole.
-    if size > content.metadata().map_err(failed)?.len() {
+fn end(mut file: NewFile, in_hole: bool, attributes: &Attributes) -> Result<()> {
+    if in_hole {
+        let failed = |e| Error::io("write file", e);
+        let content = file.content();
+        let size = content.stream_position().map_err(failed)?;
         content.set_len(size).map_err(failed)?;
     }
     Ok(file.finish(attributes)?)

@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use clap::ArgAction;
 use clap_complete::engine::{ArgValueCompleter, CompletionCandidate, ValueCompleter};
 use kiln_cache::Store;
+use kiln_parser::flags::{MountSpec, MountType, parse_mount};
 use kiln_parser::{Dockerfile, Kind};
 use kiln_solver::lower::targets;
 
@@ -229,7 +230,10 @@ impl OfDockerfile {
         let is_small = path
             .metadata()
             .is_ok_and(|m| m.is_file() && m.len() <= MAX_DOCKERFILE);
-        let text = std::fs::read_to_string(path).ok().filter(|_| is_small)?;
+        if !is_small {
+            return None;
+        }
+        let text = std::fs::read_to_string(path).ok()?;
         let dockerfile = kiln_parser::parse(&text).dockerfile;
         Some(match self.part {
             Part::Stages => {
@@ -262,15 +266,14 @@ fn secrets(dockerfile: &Dockerfile) -> Vec<String> {
     let mut out = Vec::new();
     let flags = dockerfile.instructions.iter().flat_map(|i| &i.flags);
     for flag in flags.filter(|flag| flag.name.value == "mount") {
-        let Some(value) = &flag.value else { continue };
-        let parts: Vec<&str> = value.value.split(',').collect();
-        if parts.contains(&"type=secret") {
-            out.extend(
-                parts
-                    .iter()
-                    .filter(|part| part.starts_with("id="))
-                    .map(ToString::to_string),
-            );
+        let value = flag.value.as_ref().map(|value| parse_mount(&value.value));
+        if let Some(Ok(MountSpec {
+            kind: MountType::Secret,
+            id: Some(id),
+            ..
+        })) = value
+        {
+            out.push(format!("id={id}"));
         }
     }
     out

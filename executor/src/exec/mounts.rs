@@ -219,11 +219,10 @@ impl Engine {
         if how != MountUse::Private {
             self.bring_mount(name, None, step).await?;
         }
-        let base = match cache.base.and_then(|slot| inputs.get(slot)) {
+        let mut base = match cache.base.and_then(|slot| inputs.get(slot)) {
             Some(input) => Some(self.open(&input.output).await?),
             None => None,
         };
-        let mut base = base;
         let source = cache.source.trim_matches('/');
         let source = (base.is_none() && !source.is_empty()).then(|| PathBuf::from(source));
         loop {

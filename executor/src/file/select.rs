@@ -195,7 +195,7 @@ fn resolve(
         false => None,
     };
     let is_dir = st.as_ref().is_some_and(Stat::is_dir);
-    if root.try_lstat(Path::new(path))?.is_some() && hidden(path, is_dir)? {
+    if hidden(path, is_dir)? && root.try_lstat(Path::new(path))?.is_some() {
         return Ok(Resolved::Ignored);
     }
     let Some(st) = st else {

@@ -33,9 +33,6 @@ pub trait FileData: Read {
     }
 }
 
-impl FileData for &[u8] {}
-impl FileData for io::Empty {}
-
 impl<R: Read> FileData for EntryData<'_, R> {
     fn pass_hole(&mut self) -> u64 {
         let Some((map, cursor)) = &mut self.reader.sparse else {

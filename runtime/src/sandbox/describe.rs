@@ -169,6 +169,9 @@ fn words(list: &[&str]) -> Vec<String> {
     list.iter().map(ToString::to_string).collect()
 }
 
+/// Memory that processes share.
+const SHM: &str = "/dev/shm";
+
 fn file_systems(request: &Request) -> Result<Vec<oci_spec::runtime::Mount>> {
     let insecure = request.security == Security::Insecure;
     let guard = ["nosuid", "nodev", "noexec"];
@@ -183,7 +186,7 @@ fn file_systems(request: &Request) -> Result<Vec<oci_spec::runtime::Mount>> {
         vec!["mode=1777".into(), format!("size={shm}")],
     ]
     .concat();
-    Ok(vec![
+    let mut all = vec![
         mount("/proc", "proc", &words(&guard))?,
         mount(
             "/dev",
@@ -202,11 +205,18 @@ fn file_systems(request: &Request) -> Result<Vec<oci_spec::runtime::Mount>> {
                 "gid=5",
             ]),
         )?,
-        mount("/dev/shm", "tmpfs", &shm)?,
+        mount(SHM, "tmpfs", &shm)?,
         mount("/dev/mqueue", "mqueue", &words(&guard))?,
         mount("/sys", "sysfs", &system)?,
         mount("/sys/fs/cgroup", "cgroup2", &system)?,
-    ])
+    ];
+    // A mount of the caller's takes the place of the usual one.
+    let is_given = request
+        .mounts
+        .iter()
+        .any(|own| own.target.as_os_str() == SHM);
+    all.retain(|m| m.destination().as_os_str() != SHM || !is_given);
+    Ok(all)
 }
 
 fn capabilities(set: CapSet) -> Result<oci_spec::runtime::LinuxCapabilities> {

@@ -34,15 +34,7 @@ pub(super) fn mount_all(
     let mut here = Mounted { root, pts: None };
     let mut null = None;
     for m in launch.spec.mounts().iter().flatten() {
-        // A mount of the caller's takes the place of the usual one.
-        let replaced = m.destination() == Path::new("/dev/shm")
-            && launch
-                .mounts
-                .iter()
-                .any(|own| own.target == *m.destination());
-        if !replaced {
-            file_system(&mut here, m, &mut null)?;
-        }
+        file_system(&mut here, m, &mut null)?;
     }
     // Sources are opened below the host's root, which is still in view.
     for m in &launch.mounts {

@@ -3,11 +3,12 @@
 
 use std::collections::BTreeMap;
 
+use kiln_parser::flags::parse_bool_flag;
 use kiln_parser::{Instruction, Kind, Lookup, SourceArg, Span, Transfer, expand_word, nearest};
 
 use super::args::Globals;
 use super::error::{LowerError, LowerWarning};
-use super::flags::find;
+use super::flags::{find, flag_error};
 use super::stages::{SCRATCH, named_context};
 use super::transfer::{Remote, remote_kind};
 use super::{NamedContext, Request};
@@ -144,12 +145,9 @@ fn source_of_stage(
             "such a stage is `FROM scratch` and one ADD of an address",
         ))
     };
-    let mut seen = Seen {
-        globals,
-        own: BTreeMap::new(),
-    };
+    let mut seen = Seen(BTreeMap::new());
     if let Kind::From { image, .. } = &from.kind {
-        let base = expand_word(&image.value, escape, &seen);
+        let base = expand_word(&image.value, escape, globals);
         let base = base.map_err(|e| LowerError::expand(&e, image.span))?;
         if base.text != SCRATCH {
             return Err(wrong("which does not start from `scratch`", image.span));
@@ -170,10 +168,10 @@ fn source_of_stage(
                                     .text,
                             )
                         }
-                        (None, None) => None,
+                        (None, None) => globals.get(&arg.name.value),
                     };
                     if let Some(value) = value {
-                        seen.own.insert(arg.name.value.clone(), value);
+                        seen.0.insert(arg.name.value.clone(), value);
                     }
                 }
             }
@@ -196,7 +194,7 @@ fn address(
     instruction: &Instruction,
     transfer: &Transfer,
     escape: char,
-    seen: &Seen<'_>,
+    seen: &Seen,
 ) -> Result<Option<SourceKind>, LowerError> {
     let [SourceArg::Path(path)] = transfer.sources.as_slice() else {
         return Ok(None);
@@ -210,31 +208,30 @@ fn address(
     let checksum = checksum
         .map(|text| word(&text.value, text.span))
         .transpose()?;
+    let keep_git_dir = match find(instruction, "keep-git-dir") {
+        None => false,
+        Some(flag) => {
+            let value = flag.value.as_ref();
+            let value = value.map(|text| word(&text.value, text.span)).transpose()?;
+            parse_bool_flag(value.as_deref()).map_err(|e| flag_error(&e, flag))?
+        }
+    };
     Ok(match remote_kind(&url, true) {
         Some(Remote::Http) => Some(SourceKind::Http { url, checksum }),
         Some(Remote::Git) => Some(SourceKind::Git {
             url,
-            keep_git_dir: false,
+            keep_git_dir,
             checksum,
         }),
         None => None,
     })
 }
 
-/// What words of such a stage see.
-struct Seen<'a> {
-    globals: &'a Globals,
-    own: BTreeMap<String, String>,
-}
+/// What words of such a stage see: the arguments that it has declared.
+struct Seen(BTreeMap<String, String>);
 
-impl Lookup for Seen<'_> {
+impl Lookup for Seen {
     fn get(&self, name: &str) -> Option<String> {
-        if name == NAME {
-            return None;
-        }
-        self.own
-            .get(name)
-            .cloned()
-            .or_else(|| self.globals.get(name))
+        self.0.get(name).filter(|_| name != NAME).cloned()
     }
 }

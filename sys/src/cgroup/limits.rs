@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use super::{Group, Hierarchies};
+use super::{Above, Group, Hierarchies};
 use crate::error::{Context as _, FsError, Result};
 
 /// What a group may use; what is none is not limited.
@@ -131,35 +131,22 @@ impl Hierarchies {
         let (Some(own), Some(root)) = (&self.unified, &self.unified_root) else {
             return Ok(None);
         };
-        let is_v1 = |name: &&str| self.controllers.iter().any(|(of, _)| of == name);
+        let is_v1 = |name: &&str| self.controllers.iter().any(|of| of.name == *name);
         let needed: Vec<&str> = limits
             .controllers()
             .into_iter()
             .filter(|c| !is_v1(c))
             .collect();
-        let (parent, made) = match &limits.parent {
+        let (parent, above) = match &limits.parent {
             Some(parent) => below(root, parent)?,
-            None if needed.is_empty() => (own.clone(), Vec::new()),
+            None if needed.is_empty() => (own.clone(), Above::default()),
             None => {
                 let beside = own.parent().filter(|dir| dir.starts_with(root));
-                (beside.unwrap_or(root).to_path_buf(), Vec::new())
+                (beside.unwrap_or(root).to_path_buf(), Above::default())
             }
         };
-        let group = enable(root, &parent, &needed).and_then(|()| Group::create(&parent, name));
-        match group {
-            Ok(mut group) => {
-                group.above = made;
-                Ok(Some(group))
-            }
-            Err(error) => {
-                let mut made = made.iter();
-                while made
-                    .next()
-                    .is_some_and(|dir| std::fs::remove_dir(dir).is_ok())
-                {}
-                Err(error)
-            }
-        }
+        enable(root, &parent, &needed)?;
+        Group::create(&parent, name, above).map(Some)
     }
 
     /// Puts limits on `group`, and on groups of the version 1 controllers that have to be joined as
@@ -175,22 +162,19 @@ impl Hierarchies {
     ) -> Result<Limited> {
         let mut out = Limited::default();
         for controller in limits.controllers() {
-            let v1 = self.controllers.iter().find(|(of, _)| of == controller);
-            if let Some((_, own)) = v1 {
-                let root = self.roots.iter().find(|(of, _)| of == controller);
-                let (parent, above) = match (&limits.parent, root) {
-                    (Some(parent), Some((_, root))) => below(root, parent)?,
-                    _ => (own.clone(), Vec::new()),
+            let v1 = self.controllers.iter().find(|of| of.name == controller);
+            if let Some(v1) = v1 {
+                let (parent, above) = match &limits.parent {
+                    Some(parent) => below(&v1.root, parent)?,
+                    None => (v1.own.clone(), Above::default()),
                 };
                 let path = parent.join(name);
                 // Controllers may be mounted together.
                 if out.groups.iter().all(|group| group.path() != path) {
-                    let mut made = Group::create(&parent, name)?;
-                    made.above = above;
-                    out.groups.push(made);
+                    out.groups.push(Group::create(&parent, name, above)?);
                 }
-                if let (Some((_, root)), "cpuset") = (root, controller) {
-                    inherit_cpuset(root, &path)?;
+                if controller == "cpuset" {
+                    inherit_cpuset(&v1.root, &path)?;
                 }
                 for (file, value) in limits.version_1(controller) {
                     set(&path, file, &value)?;
@@ -326,17 +310,17 @@ fn missing_for(controller: &str, why: &str) -> FsError {
 
 /// The directory `path` below the root of a hierarchy, made where it is missing, and what was made, the
 /// lowest first.
-fn below(root: &Path, path: &str) -> Result<(PathBuf, Vec<PathBuf>)> {
+fn below(root: &Path, path: &str) -> Result<(PathBuf, Above)> {
     let parts: Vec<&str> = path.split('/').filter(|p| !p.is_empty()).collect();
     if parts.iter().any(|part| *part == ".." || *part == ".") {
         let why = std::io::Error::from(std::io::ErrorKind::InvalidInput);
         return Err(FsError::new("use cgroup parent", path, why));
     }
-    let (mut at, mut made) = (root.to_path_buf(), Vec::new());
+    let (mut at, mut made) = (root.to_path_buf(), Above::default());
     for part in parts {
         at.push(part);
         match std::fs::create_dir(&at) {
-            Ok(()) => made.insert(0, at.clone()),
+            Ok(()) => made.0.insert(0, at.clone()),
             Err(e) if e.kind() == std::io::ErrorKind::AlreadyExists => {}
             Err(e) => return Err(e).ctx("make cgroup", &at),
         }
@@ -434,8 +418,12 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let at = |path: &str| dir.path().join(path);
         let made = vec![at("a/b"), at("a")];
-        assert_eq!(below(dir.path(), "/a//b").unwrap(), (at("a/b"), made));
-        assert_eq!(below(dir.path(), "a").unwrap(), (at("a"), vec![]));
+        let (deep, above) = below(dir.path(), "/a//b").unwrap();
+        assert_eq!((deep, &above.0), (at("a/b"), &made));
+        let (high, none) = below(dir.path(), "a").unwrap();
+        assert_eq!((high, &none.0), (at("a"), &vec![]));
+        drop(above);
+        assert!(!at("a").exists(), "what was made goes");
         for bad in ["..", "a/../../b", "./a"] {
             assert!(below(dir.path(), bad).is_err(), "{bad}");
         }

@@ -1,5 +1,6 @@
 //! Kinds of entries that other programs write.
 
+use super::foreign::raw;
 use super::*;
 use std::os::unix::fs::FileExt as _;
 
