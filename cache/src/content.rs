@@ -168,15 +168,11 @@ impl Store {
     pub(crate) fn adopt_link(&self, file: &Path, digest: &Digest) -> Result<()> {
         let meta = std::fs::metadata(file).map_err(|e| Error::io("store download", e))?;
         self.enter_blob(digest, meta.len(), |to| {
-            // What is there may be damaged.
-            match std::fs::remove_file(to) {
-                Err(e) if e.kind() != std::io::ErrorKind::NotFound => return Err(e),
-                _ => {}
-            }
-            match std::fs::hard_link(file, to) {
-                Err(e) if e.kind() != std::io::ErrorKind::AlreadyExists => Err(e),
-                _ => Ok(()),
-            }
+            // What is there may be damaged; it is replaced at once, for it may have its row.
+            let scratch = self.scratch().map_err(std::io::Error::other)?;
+            let link = scratch.path().join("blob");
+            std::fs::hard_link(file, &link)?;
+            std::fs::rename(&link, to)
         })
     }
 

@@ -6,6 +6,7 @@
 
 mod images;
 
+use std::collections::BTreeSet;
 use std::path::Path;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -14,6 +15,7 @@ use kiln_image::compression::decoder;
 use kiln_image::{Digest, ImageConfig};
 use kiln_sys::RootDir;
 use rayon::iter::{IntoParallelRefIterator as _, ParallelIterator as _};
+use rusqlite::OptionalExtension as _;
 
 use crate::error::{Error, Result};
 use crate::layers::{Layer, tree_of_image_layer};
@@ -199,9 +201,9 @@ impl Store {
                 continue;
             }
             report.checked += 1;
-            // Removed since the list was made, it is not wrong.
+            // Its directory before its row: what was removed since the list was made is not wrong.
+            let gone = !self.path("layers-v1").join(&id).join("diff").is_dir();
             if self.has_row("layers", "id", &id)? {
-                let gone = !self.path("layers-v1").join(&id).join("diff").is_dir();
                 report.findings.push(Finding {
                     part: Part::Layer,
                     name: id,
@@ -226,26 +228,38 @@ impl Store {
             return Ok(Outcome::Wrong("its name is no digest".into()));
         };
         self.lease(digest)?;
-        if !self.has_row("contents", "digest", digest)? {
-            return Ok(Outcome::Fine);
+        let mut size = size;
+        loop {
+            let problem = self.problem_of_blob(&parsed, size);
+            let Some(problem) = problem else {
+                return Ok(Outcome::Fine);
+            };
+            // Its row goes before its file, and one that is stored anew may have another size.
+            let sql = "SELECT size FROM contents WHERE digest = ?1";
+            let now: Option<i64> = {
+                let db = self.db();
+                db.query_row(sql, [digest], |row| row.get(0)).optional()?
+            };
+            match now {
+                None => return Ok(Outcome::Fine),
+                Some(now) if now == size => return Ok(Outcome::Wrong(problem)),
+                Some(now) => size = now,
+            }
         }
-        let path = self.blob_path(&parsed);
-        // A row is written a moment before its file is there.
-        if !path.exists() {
-            std::thread::sleep(std::time::Duration::from_millis(100));
-        }
-        let Ok(meta) = std::fs::metadata(&path) else {
-            return Ok(Outcome::Wrong("its file is gone".into()));
+    }
+
+    fn problem_of_blob(&self, digest: &Digest, size: i64) -> Option<String> {
+        let Ok(meta) = std::fs::metadata(self.blob_path(digest)) else {
+            return Some("its file is gone".into());
         };
         if meta.len() != size.cast_unsigned() {
-            let text = format!("has {} bytes, and {size} were written", meta.len());
-            return Ok(Outcome::Wrong(text));
+            return Some(format!("has {} bytes, and {size} were written", meta.len()));
         }
-        Ok(match self.is_intact(&parsed) {
-            Ok(true) => Outcome::Fine,
-            Ok(false) => Outcome::Wrong("its content has another digest".into()),
-            Err(e) => Outcome::Wrong(e.to_string()),
-        })
+        match self.is_intact(digest) {
+            Ok(true) => None,
+            Ok(false) => Some("its content has another digest".into()),
+            Err(e) => Some(e.to_string()),
+        }
     }
 
     fn check_layer(&self, layer: &Layer) -> Result<Outcome> {
@@ -330,24 +344,47 @@ impl Store {
 
     fn check_images(&self) -> Result<Vec<Finding>> {
         let mut findings = Vec::new();
-        for image in self.images()? {
-            let Some(problem) = self.problem_of_image(&image.config)? else {
-                continue;
-            };
-            findings.push(Finding {
-                part: Part::Image,
-                name: image.config.to_string(),
-                problem,
-            });
+        let ids: BTreeSet<Digest> = self.images()?.into_iter().map(|row| row.config).collect();
+        for id in ids {
+            if let Some(problem) = self.problem_of_image(&id)? {
+                findings.push(Finding {
+                    part: Part::Image,
+                    name: id.to_string(),
+                    problem,
+                });
+            }
         }
-        findings.sort();
-        findings.dedup();
         Ok(findings)
     }
 
-    fn problem_of_image(&self, digest: &Digest) -> Result<Option<String>> {
-        let path = self.blob_path(digest);
-        let raw = match std::fs::read(&path) {
+    /// What is wrong with an image that is in the store. One that is removed meanwhile loses its rows
+    /// before its parts, and one that is made anew gets them afterwards.
+    fn problem_of_image(&self, id: &Digest) -> Result<Option<String>> {
+        // What it consists of stays from here on.
+        self.lease(id.as_str())?;
+        loop {
+            let rows = self.rows_of_image(id)?;
+            if rows.is_empty() {
+                return Ok(None);
+            }
+            let problem = self.part_lost_of(id)?;
+            if problem.is_none() || self.rows_of_image(id)? == rows {
+                return Ok(problem);
+            }
+        }
+    }
+
+    /// The rows of an image, by number and time.
+    fn rows_of_image(&self, id: &Digest) -> Result<Vec<(i64, i64)>> {
+        let db = self.db();
+        let mut query =
+            db.prepare_cached("SELECT rowid, created FROM images WHERE config = ?1 ORDER BY 1")?;
+        let rows = query.query_map([id.as_str()], |row| Ok((row.get(0)?, row.get(1)?)))?;
+        Ok(rows.collect::<rusqlite::Result<_>>()?)
+    }
+
+    fn part_lost_of(&self, digest: &Digest) -> Result<Option<String>> {
+        let raw = match std::fs::read(self.blob_path(digest)) {
             Ok(raw) if self.has_row("contents", "digest", digest.as_str())? => raw,
             _ => return Ok(Some("its config is gone".into())),
         };
@@ -379,9 +416,15 @@ impl Store {
         let mut findings = Vec::new();
         for (home, id, number) in rows {
             let dir = self.path("mounts-v1").join(&home);
-            let wrong = name_of(&dir, &home).is_none_or(|name| name != (id.clone(), number));
-            // While a step makes it, it is not there yet.
-            if wrong && self.lock_mount(&home, false)?.is_some() {
+            let is_wrong = || name_of(&dir, &home).is_none_or(|name| name != (id.clone(), number));
+            if !is_wrong() {
+                continue;
+            }
+            // While a step makes it, it is not there yet; and it may have been removed since.
+            if let Some(_lock) = self.lock_mount(&home, false)?
+                && is_wrong()
+                && self.has_row("mounts", "home", &home)?
+            {
                 findings.push(Finding {
                     part: Part::Mount,
                     name: home,
@@ -398,6 +441,8 @@ impl Store {
             match finding.part {
                 Part::Database => {}
                 Part::Blob => match finding.name.parse::<Digest>() {
+                    // Another process may have stored it anew.
+                    Ok(digest) if self.has_intact_blob(&digest) => {}
                     Ok(digest) => self.remove_blob(&digest)?,
                     Err(_) => self.delete("contents", "digest", &finding.name)?,
                 },
@@ -407,7 +452,7 @@ impl Store {
                     self.discard(&self.path("layers-v1").join(&finding.name))?;
                 }
                 Part::Record => self.delete("records", "key", &finding.name)?,
-                Part::Image => self.delete("images", "config", &finding.name)?,
+                Part::Image => self.remove_lost_image(&finding.name)?,
                 Part::Mount => {
                     self.delete("mounts", "home", &finding.name)?;
                     self.discard(&self.path("mounts-v1").join(&finding.name))?;
@@ -415,6 +460,31 @@ impl Store {
             }
         }
         Ok(())
+    }
+
+    fn has_intact_blob(&self, digest: &Digest) -> bool {
+        self.has_blob(digest) && self.is_intact(digest).is_ok_and(|fine| fine)
+    }
+
+    /// Deletes the rows of an image that has lost something, but not those that somebody wrote who has
+    /// brought it back.
+    fn remove_lost_image(&self, id: &str) -> Result<()> {
+        let Ok(digest) = id.parse::<Digest>() else {
+            return self.delete("images", "config", id);
+        };
+        let rows = self.rows_of_image(&digest)?;
+        if self.problem_of_image(&digest)?.is_none() {
+            return Ok(());
+        }
+        self.write(|tx| {
+            for (number, created) in &rows {
+                tx.execute(
+                    "DELETE FROM images WHERE rowid = ?1 AND created = ?2 AND config = ?3",
+                    (number, created, id),
+                )?;
+            }
+            Ok(())
+        })
     }
 
     fn delete(&self, table: &str, column: &str, name: &str) -> Result<()> {

@@ -181,8 +181,14 @@ impl Store {
     /// # Errors
     /// An id is ambiguous, or the database refused.
     pub fn try_image(&self, text: &str) -> Result<Option<StoredImage>> {
-        let mut row = None;
-        if let Ok(reference) = Reference::parse(text) {
+        // Nobody gives an image a name that poses as the id of another.
+        let mut row = match is_id(text) {
+            true => self.image_by_id(text)?,
+            false => None,
+        };
+        if row.is_none()
+            && let Ok(reference) = Reference::parse(text)
+        {
             row = self.image_row(&reference.to_string())?;
             if let Some(digest) = reference.digest() {
                 // A name proves nothing: what is in the store under a digest must have it.
@@ -338,21 +344,24 @@ impl Store {
     /// # Errors
     /// The database refused.
     pub fn remove_name(&self, name: &Reference, config: &Digest) -> Result<bool> {
-        self.behind_gate(|_| {
-            let last = self.write(|tx| {
-                tx.execute("DELETE FROM images WHERE name = ?1", [name.to_string()])?;
-                let left: i64 = tx.query_row(
-                    "SELECT count(*) FROM images WHERE config = ?1",
-                    [config.to_string()],
-                    |r| r.get(0),
-                )?;
-                if left == 0 {
-                    // Before another process can give the image a name again.
+        self.remove_rows("name = ?1", &name.to_string(), config)
+    }
+
+    /// Deletes these rows, and the config of an image that is left without any; whoever is about to give
+    /// it a name has a lease on the config, which then stays until it is collected.
+    fn remove_rows(&self, which: &str, value: &str, config: &Digest) -> Result<bool> {
+        self.behind_gate_of_others(|leased| {
+            let (last, has_config_gone) = self.write(|tx| {
+                tx.execute(&format!("DELETE FROM images WHERE {which}"), [value])?;
+                let sql = "SELECT NOT EXISTS (SELECT 1 FROM images WHERE config = ?1)";
+                let last: bool = tx.query_row(sql, [config.as_str()], |r| r.get(0))?;
+                let goes = last && !leased(config.as_str())?;
+                if goes {
                     forget_blob(tx, config)?;
                 }
-                Ok(left == 0)
+                Ok((last, goes))
             })?;
-            if last {
+            if has_config_gone {
                 self.unlink_blob(config)?;
             }
             Ok(last)
@@ -405,11 +414,21 @@ impl Store {
     /// # Errors
     /// The database refused, or the config cannot be removed.
     pub fn remove_image(&self, config: &Digest) -> Result<()> {
-        self.write(|tx| {
-            tx.execute("DELETE FROM images WHERE config = ?1", [config.to_string()])?;
-            Ok(())
-        })?;
-        self.remove_blob(config)
+        self.remove_rows("config = ?1", config.as_str(), config)?;
+        Ok(())
+    }
+}
+
+/// Characters of an id that are printed, and mean that image before one of that name.
+const SHORT_ID: usize = 12;
+
+/// Whether a text has the form of an id as it is printed.
+fn is_id(text: &str) -> bool {
+    let hex = text.strip_prefix("sha256:");
+    let is_hex = |text: &str| text.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f'));
+    match hex {
+        Some(hex) => is_hex(hex),
+        None => text.len() >= SHORT_ID && is_hex(text),
     }
 }
 

@@ -69,17 +69,29 @@ impl Store {
     }
 
     /// Runs `f` while nobody can take a lease. It is given a test of whether a name is leased, by
-    /// this process or another one.
+    /// this store or another one that is open.
     pub(crate) fn behind_gate<T>(
         &self,
         f: impl FnOnce(&dyn Fn(&str) -> Result<bool>) -> Result<T>,
     ) -> Result<T> {
+        self.with_gate_shut(|own| {
+            f(&|name| Ok(own.held.contains(name) || own.file.is_held_elsewhere(byte_of(name))?))
+        })
+    }
+
+    /// The same, with a test of whether another store than this one has a lease: for what this one was
+    /// told to remove and has looked at.
+    pub(crate) fn behind_gate_of_others<T>(
+        &self,
+        f: impl FnOnce(&dyn Fn(&str) -> Result<bool>) -> Result<T>,
+    ) -> Result<T> {
+        self.with_gate_shut(|own| f(&|name| Ok(own.file.is_held_elsewhere(byte_of(name))?)))
+    }
+
+    fn with_gate_shut<T>(&self, f: impl FnOnce(&Inner) -> Result<T>) -> Result<T> {
         let own = self.leases().lock();
         own.file.hold(GATE, Hold::Alone)?;
-        let test = |name: &str| -> Result<bool> {
-            Ok(own.held.contains(name) || own.file.is_held_elsewhere(byte_of(name))?)
-        };
-        let done = f(&test);
+        let done = f(&own);
         own.file.hold(GATE, Hold::Free)?;
         done
     }

@@ -109,6 +109,11 @@ pub(crate) fn secret(text: &str) -> Result<(String, SecretSource), Failure> {
 pub(crate) fn ssh(text: &str, agents: &mut Vec<Agent>) -> Result<(String, SshAgent), Failure> {
     let (id, path) = text.split_once('=').unwrap_or((text, ""));
     let keys: Vec<PathBuf> = path.split(',').map(PathBuf::from).collect();
+    let missing = |file: &PathBuf| std::fs::symlink_metadata(file).is_err();
+    if let Some(file) = keys.iter().find(|key| !path.is_empty() && missing(key)) {
+        let text = format!("--ssh {id}: there is no file `{}`", file.display());
+        return Err(Failure::new(text));
+    }
     if !path.is_empty() && keys.iter().all(|key| key.is_file()) {
         let agent = Agent::start(&keys)?;
         let socket = agent.socket().to_owned();
@@ -116,12 +121,22 @@ pub(crate) fn ssh(text: &str, agents: &mut Vec<Agent>) -> Result<(String, SshAge
         return Ok((id.to_owned(), SshAgent { socket }));
     }
     let socket = if path.is_empty() {
-        std::env::var_os("SSH_AUTH_SOCK")
-            .map(PathBuf::from)
-            .ok_or_else(|| {
-                Failure::new("--ssh: no agent runs: SSH_AUTH_SOCK is not set")
-                    .with_hint("start one with ssh-agent, or name its socket: --ssh default=SOCKET")
-            })?
+        let named = std::env::var_os("SSH_AUTH_SOCK").filter(|path| !path.is_empty());
+        let none = || {
+            Failure::new("--ssh: no agent runs: SSH_AUTH_SOCK is not set")
+                .with_hint("start one with ssh-agent, or name its socket: --ssh default=SOCKET")
+        };
+        let socket = named.map(PathBuf::from).ok_or_else(none)?;
+        if missing(&socket) {
+            let text = format!(
+                "--ssh: there is no socket `{}`, which SSH_AUTH_SOCK names",
+                socket.display()
+            );
+            return Err(
+                Failure::new(text).with_hint("has the agent ended? Start one with ssh-agent")
+            );
+        }
+        socket
     } else {
         PathBuf::from(path)
     };

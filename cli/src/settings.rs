@@ -84,7 +84,7 @@ impl GcFile {
     /// What is not set depends on the disk of the store at `root`.
     fn policy(&self, root: &Path) -> Result<Policy, Failure> {
         let wrong = |name: &str, text: &str, like: &str| {
-            Failure::new(format!("config file: gc.{name} = \"{text}\": write {like}"))
+            Failure::new(format!("[gc], {name} = \"{text}\": write {like}"))
         };
         let size = |name: &str, text: &Option<String>| match text.as_deref() {
             None => Ok(None),
@@ -253,8 +253,13 @@ pub(crate) fn resolve(global: &Global) -> Result<Settings, Failure> {
         None if kiln_sys::system::is_root() => Some("/etc/kiln/config.toml".into()),
         None => xdg("XDG_CONFIG_HOME", ".config").map(|d| d.join("kiln/config.toml")),
     };
-    let file = path
-        .map(|p| read_file(&p, given))
+    let in_file = |mut failure: Failure| {
+        let shown = path.as_deref().unwrap_or(Path::new("")).display();
+        failure.message = format!("config file `{shown}`, {}", failure.message);
+        failure
+    };
+    let file = (path.as_deref())
+        .map(|p| read_file(p, given))
         .transpose()?
         .unwrap_or_default();
     let root = match given_root.or(file.root) {
@@ -276,11 +281,11 @@ pub(crate) fn resolve(global: &Global) -> Result<Settings, Failure> {
     Ok(Settings {
         config_file: config.map(std::path::absolute).transpose()?,
         log_level,
-        registries: registries(file.registries)?,
+        registries: registries(file.registries).map_err(in_file)?,
         docker_config,
-        gc: file.gc.policy(&root)?,
+        gc: file.gc.policy(&root).map_err(in_file)?,
         root,
-        cache: file.cache.settings()?,
+        cache: file.cache.settings().map_err(in_file)?,
         device_dirs: file
             .cdi
             .spec_dirs
@@ -288,9 +293,7 @@ pub(crate) fn resolve(global: &Global) -> Result<Settings, Failure> {
         authorities: file.build.certificate_authorities,
         parallelism: match file.build.parallelism {
             Some(0) => {
-                return Err(Failure::new(
-                    "config file, [build]: parallelism is at least 1",
-                ));
+                return Err(in_file(Failure::new("[build]: parallelism is at least 1")));
             }
             Some(n) => n,
             None => (4 * cores).max(16),

@@ -77,13 +77,24 @@ impl Agent {
             return Ok(());
         }
         let said = String::from_utf8_lossy(&output.stderr);
-        let why = said.lines().next().unwrap_or("it cannot be added").trim();
-        Err(
-            Failure::new(format!("--ssh: the key `{}`: {why}", key.display())).with_hint(
-                "a key with a passphrase goes into an agent of your own with ssh-add, and then --ssh default",
-            ),
-        )
+        let (why, hint) = refusal(&said);
+        Err(Failure::new(format!("--ssh: the key `{}`: {why}", key.display())).with_hint(hint))
     }
+}
+
+/// Why `ssh-add` does not take a key, out of what it says, and what to do.
+fn refusal(said: &str) -> (String, &'static str) {
+    // OpenSSH frames its warning of a key that others can read (authfile.c, sshkey_perm_ok).
+    if let Some(line) = (said.lines()).find(|line| line.starts_with("Permissions 0")) {
+        let why = line.trim().trim_end_matches('.').to_owned();
+        return (why, "chmod 600 lets its owner alone read it");
+    }
+    let first = said.lines().find(|line| !line.trim().is_empty());
+    let why = first.unwrap_or("it cannot be added").trim().to_owned();
+    (
+        why,
+        "a key with a passphrase goes into an agent of your own with ssh-add, and then --ssh default",
+    )
 }
 
 fn missing(program: &str, error: &std::io::Error) -> Failure {
@@ -96,5 +107,20 @@ impl Drop for Agent {
         // It has no work of its own, so nothing is lost with it.
         let _ = self.child.kill();
         let _ = self.child.wait();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #[test]
+    fn a_key_that_others_can_read_is_told_without_the_frame() {
+        let said = "@@@@@@@@@\n@  WARNING  @\n@@@@@@@@@\nPermissions 0644 for 'key' are too open.\nIt is required\n";
+        let (why, hint) = super::refusal(said);
+        assert_eq!(why, "Permissions 0644 for 'key' are too open");
+        assert!(hint.contains("chmod 600"));
+        assert_eq!(
+            super::refusal("\nError loading key\n").0,
+            "Error loading key"
+        );
     }
 }

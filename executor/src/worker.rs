@@ -9,7 +9,8 @@ use kiln_solver::explain::{Earlier, Found, Listing, Origin};
 use kiln_solver::key::{Fingerprint, Identity, Key, LabelledInput, TreeDigest};
 use kiln_solver::plan::{Copy, Exec, File, Source};
 use kiln_solver::ports::{
-    Committed, Hit, Lookup, Made, Pending, PortError, Record, Solved, Sourced, Step, Unused, Worker,
+    Committed, Hit, Lookup, Made, Pending, PortError, Reading, Record, Solved, Sourced, Step,
+    Unused, Worker,
 };
 use tokio::sync::OwnedSemaphorePermit;
 
@@ -80,7 +81,7 @@ impl Worker for Engine {
         copy: &Copy,
         input: &Solved<Output>,
         listed: bool,
-    ) -> Result<Fingerprint, PortError> {
+    ) -> Result<Reading, PortError> {
         let memo = memo_of(input, file::selection_id(copy));
         Ok(self
             .fingerprint(input, memo, &file::Wanted::of_copy(copy), listed)
@@ -93,7 +94,7 @@ impl Worker for Engine {
         (path, place): (&str, &str),
         bound: bool,
         listed: bool,
-    ) -> Result<Fingerprint, PortError> {
+    ) -> Result<Reading, PortError> {
         let mut wanted = file::Wanted::of_path(path, place);
         if let (true, Output::Dir(dir)) = (bound, &input.output) {
             wanted.swapped = self.shown_as_root(&dir.path).await?;
@@ -296,7 +297,7 @@ impl Engine {
         input: &Solved<Output>,
         wanted: &file::Wanted,
         listed: bool,
-    ) -> Result<Fingerprint> {
+    ) -> Result<Reading> {
         let memo = memo_of(input, format!("path {}", wanted.sources.join(" ")));
         self.fingerprint(input, memo, wanted, listed).await
     }
@@ -307,12 +308,12 @@ impl Engine {
         memo: Option<(String, String)>,
         wanted: &file::Wanted,
         listed: bool,
-    ) -> Result<Fingerprint> {
+    ) -> Result<Reading> {
         if let Some((identity, selection)) = &memo
             && let Some(known) = self.s.store.known_fingerprint(identity, selection)?
             && let Some(fingerprint) = Fingerprint::from_hex(&known)
         {
-            return Ok(fingerprint);
+            return Ok(Reading::unchanging(fingerprint));
         }
         // What another host says is believed while the files are not here, and never written down:
         // once a step has used them, they are looked at.
@@ -320,28 +321,32 @@ impl Engine {
             && layers_of(&input.output)?.iter().any(|l| l.id().is_none())
             && let Some(fingerprint) = share.find_fingerprint(identity, selection).await
         {
-            return Ok(fingerprint);
+            return Ok(Reading::unchanging(fingerprint));
         }
         let tree = self.open(&input.output).await?;
         let (store, wanted) = (self.s.store.clone(), wanted.clone());
         // What layers hold is read once, so that is the time to list it.
         let listed = listed || memo.is_some();
         let remembered = memo.clone();
-        let fingerprint = blocking(move || {
-            let (fingerprint, listing) = file::fingerprint(&store, &tree, &wanted, listed)?;
+        let reading = blocking(move || {
+            let (reading, listing) = file::fingerprint(&store, &tree, &wanted, listed)?;
+            let fingerprint = reading.fingerprint;
             if let Some((identity, selection)) = &remembered {
                 store.put_fingerprint(identity, selection, &fingerprint.to_hex())?;
             }
             if let Some(listing) = listing {
                 store.put_listing(fingerprint, &listing)?;
             }
-            Ok(fingerprint)
+            Ok(reading)
         })
         .await?;
-        if let (Some((identity, selection)), Some(share)) = (&memo, &self.s.share) {
-            share.leave_fingerprint(identity, selection, fingerprint);
+        let Some((identity, selection)) = &memo else {
+            return Ok(reading);
+        };
+        if let Some(share) = &self.s.share {
+            share.leave_fingerprint(identity, selection, reading.fingerprint);
         }
-        Ok(fingerprint)
+        Ok(Reading::unchanging(reading.fingerprint))
     }
 
     pub(crate) async fn take_flight(&self, definition: Key, step: &Step) -> Result<Flight> {

@@ -45,6 +45,14 @@ impl Algorithm {
         }
     }
 
+    /// The algorithm of this name, if it is one of these.
+    #[must_use]
+    pub fn of_name(name: &str) -> Option<Self> {
+        [Self::Sha256, Self::Sha512]
+            .into_iter()
+            .find(|algorithm| algorithm.as_str() == name)
+    }
+
     /// The number of hexadecimal digits of a value.
     #[must_use]
     pub const fn hex_len(self) -> usize {

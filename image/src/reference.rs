@@ -7,7 +7,7 @@ use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
 
-use crate::digest::{Digest, DigestError};
+use crate::digest::{Algorithm, Digest, DigestError};
 pub use near::nearest;
 
 /// The registry of references that name none.
@@ -48,6 +48,9 @@ pub enum ReferenceError {
     /// A digest in a name that an image is to be given: it says what the image is.
     #[error("a new name cannot have a digest")]
     Pinned,
+    /// A name that an image is to be given, which with some tags would look like an id.
+    #[error("a new name cannot be that of a digest algorithm: `{0}` with a tag looks like an id")]
+    Algorithm(String),
     /// The part after `@` is no digest.
     #[error("digest of the reference is not valid")]
     BadDigest(#[from] DigestError),
@@ -76,13 +79,27 @@ impl Reference {
     /// digest may be called by one.
     ///
     /// # Errors
-    /// As [`Reference::parse`], and when there is a digest.
+    /// As [`Reference::parse`], and when the name may not be given.
     pub fn parse_new(text: &str) -> Result<Self, ReferenceError> {
         let reference = Self::parse(text)?;
-        match reference.digest {
-            Some(_) => Err(ReferenceError::Pinned),
-            None => Ok(reference),
+        reference.check_new()?;
+        Ok(reference)
+    }
+
+    /// Whether an image may be given this name: it has no digest, and no name such as `sha256`, as Docker
+    /// has it (daemon/images/image_tag.go).
+    ///
+    /// # Errors
+    /// It may not.
+    pub fn check_new(&self) -> Result<(), ReferenceError> {
+        if self.digest.is_some() {
+            return Err(ReferenceError::Pinned);
         }
+        let name = self.familiar_name();
+        if Algorithm::of_name(&name).is_some() {
+            return Err(ReferenceError::Algorithm(name));
+        }
+        Ok(())
     }
 
     /// Puts a reference together from validated parts; without tag and digest, `latest` is meant.
@@ -248,7 +265,9 @@ impl FromStr for Reference {
         if text.is_empty() {
             return Err(ReferenceError::Empty);
         }
-        if text.len() == 64 && text.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f')) {
+        let is_hex =
+            text.len() == 64 && text.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f'));
+        if is_hex || text.parse::<Digest>().is_ok() {
             return Err(ReferenceError::BareId(shown(text)));
         }
         let (rest, digest) = match text.split_once('@') {

@@ -12,7 +12,7 @@ pub enum Error {
     #[error("cannot set up the sandbox: {0}")]
     Setup(String),
     /// The command does not exist in the image.
-    #[error("executable `{0}` not found in the image's $PATH")]
+    #[error("{}", not_found(.0))]
     CommandNotFound(String),
     /// The command exists and cannot be executed.
     #[error("cannot execute `{0}`: {1}")]
@@ -31,6 +31,15 @@ pub enum Error {
     /// A value that the runtime specification cannot express.
     #[error("cannot describe the sandbox: {0}")]
     Spec(String),
+}
+
+/// A name with a slash is not looked for in `$PATH` (exec(3)).
+fn not_found(name: &str) -> String {
+    if name.contains('/') {
+        format!("executable `{name}` not found in the image")
+    } else {
+        format!("executable `{name}` not found in the image's $PATH")
+    }
 }
 
 /// Result of a runtime operation.

@@ -8,6 +8,7 @@
 mod arrival;
 pub mod event;
 pub mod explain;
+mod files_version;
 pub mod key;
 pub mod lint;
 pub mod lower;
@@ -15,3 +16,5 @@ pub mod plan;
 pub mod policy;
 pub mod ports;
 pub mod schedule;
+
+pub use files_version::FilesVersion;

@@ -9,6 +9,7 @@ use kiln_image::{ImageConfig, Platform};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
+use crate::FilesVersion;
 pub use crate::arrival::{Arrival, Arrived, Arriving};
 use crate::event::{Event, Events};
 use crate::explain::{Earlier, Found, Listing, Origin};
@@ -148,6 +149,25 @@ pub struct Solved<O> {
     pub identity: Pending,
 }
 
+/// What a step reads from one of its inputs, at one moment.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Reading {
+    /// Its content.
+    pub fingerprint: Fingerprint,
+    /// Tells whether it was written to since; none of what nobody writes to.
+    pub version: Option<FilesVersion>,
+}
+
+impl Reading {
+    /// Of something that nobody writes to.
+    pub const fn unchanging(fingerprint: Fingerprint) -> Self {
+        Self {
+            fingerprint,
+            version: None,
+        }
+    }
+}
+
 /// The result of a source.
 #[derive(Clone, Debug)]
 pub struct Sourced<O> {
@@ -259,16 +279,16 @@ pub trait Worker: Send + Sync + 'static {
         step: &Step,
     ) -> impl Future<Output = Result<Sourced<Self::Output>, PortError>> + Send;
 
-    /// The identity of what `copy` would take from `input`. If it is to be `listed`, what it
+    /// What `copy` would take from `input`. If it is to be `listed`, what it
     /// covers is kept, see [`Worker::listing`].
     fn fingerprint_copy(
         &self,
         copy: &Copy,
         input: &Solved<Self::Output>,
         listed: bool,
-    ) -> impl Future<Output = Result<Fingerprint, PortError>> + Send;
+    ) -> impl Future<Output = Result<Reading, PortError>> + Send;
 
-    /// The identity of a path that is mounted into a command: `bound`, where the command sees it in
+    /// A path that is mounted into a command: `bound`, where the command sees it in
     /// place, or as what a cache mount begins with. Beside the path are the words for where it is.
     /// `listed` as above.
     fn fingerprint_path(
@@ -277,7 +297,7 @@ pub trait Worker: Send + Sync + 'static {
         path_and_place: (&str, &str),
         bound: bool,
         listed: bool,
-    ) -> impl Future<Output = Result<Fingerprint, PortError>> + Send;
+    ) -> impl Future<Output = Result<Reading, PortError>> + Send;
 
     /// What a fingerprint covers, as far as that was kept.
     fn listing(

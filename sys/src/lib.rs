@@ -24,6 +24,7 @@ mod root_dir;
 pub mod seccomp;
 mod stat;
 pub mod system;
+pub mod writers;
 pub mod xattr;
 
 pub use error::{FsError, Result};

@@ -33,6 +33,9 @@ pub(crate) const TESTS: &[Need] = &[
     ("openssl", "openssl"),
     ("ip", "iproute2"),
     ("", "python3-venv"),
+    ("mkfs.ext4", "e2fsprogs"),
+    ("mkfs.xfs", "xfsprogs"),
+    ("mkfs.btrfs", "btrfs-progs"),
 ];
 
 /// What the demonstration takes where Docker Hub cannot be reached.

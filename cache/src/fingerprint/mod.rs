@@ -4,4 +4,4 @@ mod stat_cache;
 mod tree;
 
 pub use stat_cache::{FileDigest, StatCache};
-pub use tree::{Keep, Node, Owners, hash_tree};
+pub use tree::{Hashed, Keep, Node, Owners, hash_tree, version_of};

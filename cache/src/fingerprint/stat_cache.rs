@@ -2,22 +2,25 @@
 //!
 //! Times alone never decide: a file that changed so shortly before it was hashed that a second
 //! change could carry the same time is not remembered, as git does for its index. The change
-//! time cannot be set by programs, so a restored modification time does not deceive it.
+//! time cannot be set by programs, so a restored modification time does not deceive it. Neither is
+//! one whose times would not move when somebody writes to a mapping of it, see [`writers`].
 
 use std::collections::HashMap;
 use std::io::Write as _;
+use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
 use std::sync::Mutex;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use kiln_sys::Stat;
+use kiln_sys::writers::{self, Times};
 
 use crate::error::{Error, Result};
 use crate::store::Store;
 
 /// Resolution that is granted to file times, in nanoseconds: kernels tick at 100 Hz or faster.
 const RACY: i128 = 50_000_000;
-const MAGIC: &[u8; 8] = b"kilnst02";
+const MAGIC: &[u8; 8] = b"kilnst03";
 const RECORD: usize = 8 + 8 + 8 + 8 + 4 + 8 + 4 + 32 + 1;
 
 /// What identifies an unchanged file.
@@ -128,14 +131,24 @@ impl StatCache {
         Some(known.content)
     }
 
-    /// Remembers a digest. `st` was read before the content, and `started` is the time before
+    /// When a file must have changed last, of which a digest is to be remembered, in nanoseconds since
+    /// 1970; none if times do not tell. This is asked before its metadata and its content are read.
+    pub fn oldest_change(file: impl AsFd) -> Option<i128> {
+        let now = SystemTime::now().duration_since(UNIX_EPOCH).ok()?;
+        let now = i128::try_from(now.as_nanos()).ok()?;
+        match writers::times_of(&file) {
+            Times::Tell if !writers::has_writer(&file) => Some(now - RACY),
+            Times::TellAfter(settled) => Some(now - i128::try_from(settled.as_nanos()).ok()?),
+            Times::Tell | Times::Silent => None,
+        }
+    }
+
+    /// Remembers a digest. `st` was read before the content, and [`StatCache::oldest_change`] before
     /// that.
-    pub fn put(&self, st: &Stat, content: FileDigest, started: SystemTime) {
+    pub fn put(&self, st: &Stat, content: FileDigest, oldest_change: Option<i128>) {
         let nanos = |t: (i64, u32)| i128::from(t.0) * 1_000_000_000 + i128::from(t.1);
-        let now = started
-            .duration_since(UNIX_EPOCH)
-            .map_or(0, |d| d.as_nanos().cast_signed());
-        if nanos(st.ctime).max(nanos(st.mtime)) + RACY > now {
+        let changed = nanos(st.ctime).max(nanos(st.mtime));
+        if oldest_change.is_none_or(|oldest| changed > oldest) {
             return;
         }
         let known = Known {
@@ -202,7 +215,9 @@ mod tests {
 
     #[test]
     fn a_fresh_change_is_never_remembered_and_a_restored_time_does_not_deceive() {
-        let dir = tempfile::tempdir().unwrap();
+        // Where tests are built is a disk, and a temporary directory may be none.
+        let tests = std::env::current_exe().unwrap();
+        let dir = tempfile::tempdir_in(tests.parent().unwrap()).unwrap();
         let store = Store::open(&dir.path().join("store")).unwrap();
         let context = dir.path().join("context");
         std::fs::create_dir(&context).unwrap();
@@ -215,7 +230,10 @@ mod tests {
         };
 
         let cache = store.stat_cache(&context);
-        cache.put(&st, digest, SystemTime::now());
+        let file = std::fs::File::open(context.join("a")).unwrap();
+        let oldest = StatCache::oldest_change(&file);
+        assert!(oldest.is_some(), "the tests run on a disk");
+        cache.put(&st, digest, oldest);
         cache.save().unwrap();
         assert_eq!(
             store.stat_cache(&context).get(&st),
@@ -224,11 +242,7 @@ mod tests {
         );
 
         let cache = store.stat_cache(&context);
-        cache.put(
-            &st,
-            digest,
-            SystemTime::now() + std::time::Duration::from_secs(1),
-        );
+        cache.put(&st, digest, oldest.map(|oldest| oldest + 1_000_000_000));
         cache.save().unwrap();
         assert_eq!(store.stat_cache(&context).get(&st), Some(digest));
 

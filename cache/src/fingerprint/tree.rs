@@ -3,8 +3,8 @@
 use std::io::Read as _;
 use std::os::unix::ffi::OsStrExt as _;
 use std::path::Path;
-use std::time::SystemTime;
 
+use kiln_solver::FilesVersion;
 use kiln_solver::explain::PathFacts;
 use kiln_sys::{FileKind, HoleReader, RootDir, Stat, xattr};
 use rayon::prelude::*;
@@ -76,11 +76,20 @@ impl std::fmt::Debug for Node<'_> {
     }
 }
 
-/// The digest of the object at `path` with everything below it that counts; none if nothing does.
+/// What counts of an object and everything below it, at one moment.
+#[derive(Clone, Copy, Debug)]
+pub struct Hashed {
+    /// Digest of types, modes, owners, attributes and content.
+    pub digest: blake3::Hash,
+    /// What it was read from.
+    pub version: FilesVersion,
+}
+
+/// The object at `path` with everything below it that counts; none if nothing does.
 ///
 /// # Errors
 /// Something cannot be read.
-pub fn hash_tree(node: &Node<'_>, path: &str) -> Result<Option<blake3::Hash>> {
+pub fn hash_tree(node: &Node<'_>, path: &str) -> Result<Option<Hashed>> {
     let (dir, name) = if path.is_empty() {
         (node.root.try_clone()?, String::new())
     } else {
@@ -90,18 +99,14 @@ pub fn hash_tree(node: &Node<'_>, path: &str) -> Result<Option<blake3::Hash>> {
     hash_object(node, &dir, Path::new(&name), path)
 }
 
-fn hash_object(
-    node: &Node<'_>,
-    dir: &RootDir,
-    name: &Path,
-    path: &str,
-) -> Result<Option<blake3::Hash>> {
+fn hash_object(node: &Node<'_>, dir: &RootDir, name: &Path, path: &str) -> Result<Option<Hashed>> {
     let st = dir.lstat(name)?;
     let is_dir = st.is_dir();
     let excluded = !path.is_empty() && node.keep.is_some_and(|k| k.excludes(path, is_dir));
     if excluded && !(is_dir && node.keep.is_some_and(|k| k.may_include_below(path))) {
         return Ok(None);
     }
+    let mut version = version_of(&st);
     let mut facts = PathFacts::default();
     let mut hasher = blake3::Hasher::new();
     let kind = st.kind as u8;
@@ -121,10 +126,15 @@ fn hash_object(
             if node.list.is_some() {
                 facts.xattrs = short_digest(&list);
             }
-            let any = hash_children(node, &inside, path, &mut hasher)?;
-            if excluded && !any {
+            let below = hash_children(node, &inside, path, &mut hasher)?;
+            if excluded && !below.any {
                 return Ok(None);
             }
+            // What comes and goes in a directory changes its times, and so does what does not count.
+            if !below.all {
+                version = FilesVersion::default();
+            }
+            version.add(below.version);
         }
         FileKind::File => {
             let content = hash_file(node, dir, name, &st)?;
@@ -155,7 +165,23 @@ fn hash_object(
         facts.owner = owner;
         list(facts);
     }
-    Ok(Some(hasher.finalize()))
+    Ok(Some(Hashed {
+        digest: hasher.finalize(),
+        version,
+    }))
+}
+
+/// That of one file.
+pub fn version_of(st: &Stat) -> FilesVersion {
+    let (seconds, nanos) = st.mtime;
+    let numbers = [
+        st.dev,
+        st.ino,
+        st.size,
+        seconds.cast_unsigned(),
+        nanos.into(),
+    ];
+    FilesVersion::of(&numbers, st.ctime)
 }
 
 fn kind_name(kind: FileKind) -> &'static str {
@@ -200,12 +226,22 @@ fn list_file(dir: &RootDir, name: &Path, content: FileDigest, facts: &mut PathFa
 /// Directories with fewer names are walked by one thread.
 const PARALLEL_FROM: usize = 64;
 
+/// What is in a directory.
+#[derive(Default)]
+struct Below {
+    /// Something counts.
+    any: bool,
+    /// Everything does.
+    all: bool,
+    version: FilesVersion,
+}
+
 fn hash_children(
     node: &Node<'_>,
     inside: &RootDir,
     path: &str,
     hasher: &mut blake3::Hasher,
-) -> Result<bool> {
+) -> Result<Below> {
     let mut names = inside.read_dir(Path::new(""))?;
     names.sort_by(|a, b| a.name.cmp(&b.name));
     let one = |entry: &kiln_sys::DirEntry| {
@@ -217,7 +253,7 @@ fn hash_children(
         };
         hash_object(node, inside, Path::new(&entry.name), &below)
     };
-    let hashes: Vec<Option<blake3::Hash>> = if names.len() < PARALLEL_FROM {
+    let hashes: Vec<Option<Hashed>> = if names.len() < PARALLEL_FROM {
         names.iter().map(one).collect::<Result<_>>()?
     } else {
         names
@@ -226,18 +262,24 @@ fn hash_children(
             .map(one)
             .collect::<Result<_>>()?
     };
-    let mut any = false;
-    for (entry, hash) in names.iter().zip(hashes) {
-        if let Some(hash) = hash {
+    let mut below = Below {
+        all: true,
+        ..Below::default()
+    };
+    for (entry, hashed) in names.iter().zip(hashes) {
+        if let Some(hashed) = hashed {
             let name = entry.name.as_bytes();
             hasher
                 .update(&(name.len() as u64).to_le_bytes())
                 .update(name)
-                .update(hash.as_bytes());
-            any = true;
+                .update(hashed.digest.as_bytes());
+            below.version.add(hashed.version);
+            below.any = true;
+        } else {
+            below.all = false;
         }
     }
-    Ok(any)
+    Ok(below)
 }
 
 fn attributes(hasher: &mut blake3::Hasher, list: &[(Vec<u8>, Vec<u8>)]) {
@@ -255,8 +297,8 @@ fn hash_file(node: &Node<'_>, dir: &RootDir, name: &Path, st: &Stat) -> Result<F
     if let Some(known) = node.cache.and_then(|c| c.get(st)) {
         return Ok(known);
     }
-    let started = SystemTime::now();
     let fd = dir.open_read_nofollow(name)?;
+    let oldest_change = node.cache.and_then(|_| StatCache::oldest_change(&fd));
     // What is hashed is what was opened, whatever has become of the name meanwhile.
     let before = kiln_sys::RootDir::stat_of(&fd)?;
     let mut hasher = blake3::Hasher::new();
@@ -267,7 +309,7 @@ fn hash_file(node: &Node<'_>, dir: &RootDir, name: &Path, st: &Stat) -> Result<F
         attributes: list.iter().any(|(name, _)| is_image_xattr(name)),
     };
     if let Some(cache) = node.cache {
-        cache.put(&before, content, started);
+        cache.put(&before, content, oldest_change);
     }
     Ok(content)
 }

@@ -52,6 +52,7 @@ impl Hurt {
                 lost: Vec::new(),
                 fate: Fate::IsFetched,
             };
+            store.lease(&id)?;
             let config = std::fs::read(store.blob_path(&image.id));
             let config = config.ok().filter(|_| !blobs.contains(id.as_str()));
             match config.and_then(|raw| ImageConfig::parse(&raw).ok()) {
@@ -71,7 +72,10 @@ impl Hurt {
                     }
                 }
             }
-            hurt.0.insert(id, image);
+            // Removed since the list was made, it has lost nothing.
+            if image.lost.is_empty() || !store.rows_of_image(&image.id)?.is_empty() {
+                hurt.0.insert(id, image);
+            }
         }
         Ok(hurt)
     }

@@ -83,3 +83,79 @@ fn an_image_is_had_by_the_digests_that_it_has() {
         "a manifest of another image"
     );
 }
+
+#[test]
+fn an_id_means_its_image_whatever_names_there_are() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = Store::open(dir.path()).unwrap();
+    let put = |arch: &str| {
+        let config = ImageConfig::for_platform(&Platform::new("linux", arch, None));
+        store.put_blob(&config.to_json().unwrap()).unwrap()
+    };
+    let (one, other) = (put("one"), put("other"));
+    store.put_image(None, &one, None).unwrap();
+    // Names that come from a registry, and one of a store of before.
+    let poses = Reference::from_parts("docker.io", "sha256", Some(one.hex()), None).unwrap();
+    for name in [&poses, &Reference::parse(one.short()).unwrap()] {
+        store.put_image(Some(name), &other, None).unwrap();
+    }
+    for text in [one.as_str(), one.hex(), one.short(), &one.as_str()[..19]] {
+        assert_eq!(store.find_image(text).unwrap().row.config, one, "{text}");
+    }
+    // What is no id here is a name.
+    let name = Reference::parse("cafecafecafe").unwrap();
+    store.put_image(Some(&name), &other, None).unwrap();
+    let found = store.find_image("cafecafecafe").unwrap();
+    assert_eq!(found.row.config, other);
+}
+
+#[test]
+fn a_check_finds_nothing_wrong_while_images_come_and_go() {
+    const ROUNDS: usize = 90;
+    let dir = tempfile::tempdir().unwrap();
+    Store::open(dir.path()).unwrap();
+    let is_done = std::sync::atomic::AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        let makers: Vec<_> = ["a", "b", "a"]
+            .into_iter()
+            .map(|arch| {
+                let dir = dir.path();
+                scope.spawn(move || {
+                    let name = Reference::parse(&format!("app:{arch}")).unwrap();
+                    let config = ImageConfig::for_platform(&Platform::new("linux", arch, None));
+                    let raw = config.to_json().unwrap();
+                    for round in 0..ROUNDS {
+                        // As commands do it, each with a store of its own.
+                        let store = Store::open(dir).unwrap();
+                        let id = store.put_blob(&raw).unwrap();
+                        store.put_image(Some(&name), &id, None).unwrap();
+                        drop(store);
+                        let store = Store::open(dir).unwrap();
+                        match round % 3 {
+                            0 => drop(store.remove_name(&name, &id).unwrap()),
+                            1 => store.remove_image(&id).unwrap(),
+                            _ => {}
+                        }
+                    }
+                })
+            })
+            .collect();
+        let checker = scope.spawn(|| {
+            while !is_done.load(std::sync::atomic::Ordering::Relaxed) {
+                let store = Store::open(dir.path()).unwrap();
+                for repair in [false, true] {
+                    let report = store.check(repair, &|_, _| {}).unwrap();
+                    assert_eq!(report.findings, [], "repair: {repair}");
+                    assert_eq!(report.images, [], "repair: {repair}");
+                }
+            }
+        });
+        for maker in makers {
+            maker.join().unwrap();
+        }
+        is_done.store(true, std::sync::atomic::Ordering::Relaxed);
+        checker.join().unwrap();
+    });
+    let store = Store::open(dir.path()).unwrap();
+    assert_eq!(store.check(false, &|_, _| {}).unwrap().findings, []);
+}

@@ -211,7 +211,12 @@ impl RemoteSpec {
                 ));
             }
             other => {
-                let text = format!("type `{other}` is not known: registry, local or s3");
+                let kinds = if writing && !mounts {
+                    "registry, local, s3 or inline"
+                } else {
+                    "registry, local or s3"
+                };
+                let text = format!("type `{other}` is not known: {kinds}");
                 return Err(SpecError(text));
             }
         };

@@ -87,7 +87,7 @@ pub(crate) fn run(app: &App, args: &Args) -> Result<ExitCode, Failure> {
         .message
         .clone()
         .unwrap_or_else(|| format!("Imported from {shown}"));
-    let (id, config) = engine
+    let id = engine
         .import(
             input,
             Import {
@@ -103,7 +103,7 @@ pub(crate) fn run(app: &App, args: &Args) -> Result<ExitCode, Failure> {
                 ..failure
             }
         })?;
-    engine.name_image(&id, &config, name.as_slice(), None)?;
+    engine.name_image(&id, name.as_slice(), None)?;
     ui::data(id.as_str());
     Ok(ExitCode::SUCCESS)
 }

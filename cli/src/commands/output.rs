@@ -194,7 +194,7 @@ fn keep(
     } else {
         Some(engine.annotate(image, &annotations.manifest)?)
     };
-    engine.name_image(&image.id, &image.config, names, manifest.as_ref())?;
+    engine.name_image(&image.id, names, manifest.as_ref())?;
     if names.is_empty() && manifest.is_some() && !engine.store().names_of(&image.id)?.is_empty() {
         ui::warning(
             "annotations are not kept: the store has this image under a name already; \

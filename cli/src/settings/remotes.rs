@@ -66,12 +66,12 @@ impl CacheFile {
             let specs = texts.iter().map(|text| {
                 parse(text, writing).map_err(|e| {
                     let text = RemoteSpec::redacted(text);
-                    Failure::new(format!("config file, [cache], `{text}`: {e}"))
+                    Failure::new(format!("[cache], `{text}`: {e}"))
                 })
             });
             specs.collect::<Result<Vec<_>, _>>()
         };
-        let key = |e| Failure::new(format!("config file, [cache]: {}", with_causes(&e)));
+        let key = |e| Failure::new(format!("[cache]: {}", with_causes(&e)));
         let sign = file.sign_key.map(|p| SigningKey::read(&p)).transpose();
         let sign = sign.map_err(key)?.map(Arc::new);
         let accept = match file.accept_keys {
@@ -86,11 +86,8 @@ impl CacheFile {
         };
         let patience = match &file.wait_for_others {
             None => PATIENCE,
-            Some(text) => humantime::parse_duration(text).map_err(|e| {
-                Failure::new(format!(
-                    "config file, [cache], wait-for-others `{text}`: {e}"
-                ))
-            })?,
+            Some(text) => humantime::parse_duration(text)
+                .map_err(|e| Failure::new(format!("[cache], wait-for-others `{text}`: {e}")))?,
         };
         Ok(CacheSettings {
             from: parse(&file.from, RemoteSpec::parse, false)?,

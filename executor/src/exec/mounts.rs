@@ -196,7 +196,10 @@ impl Engine {
         let base = match cache.base.and_then(|slot| inputs.get(slot)) {
             Some(input) => {
                 let wanted = file::Wanted::of_path(&cache.source, place);
-                Some(self.path_fingerprint(input, &wanted, false).await?)
+                {
+                    let reading = self.path_fingerprint(input, &wanted, false).await?;
+                    Some(reading.fingerprint)
+                }
             }
             None => None,
         };

@@ -146,7 +146,6 @@ impl Engine {
     pub fn name_image(
         &self,
         id: &Digest,
-        config: &ImageConfig,
         names: &[Reference],
         manifest: Option<&Digest>,
     ) -> Result<()> {
@@ -155,11 +154,6 @@ impl Engine {
         }
         for name in names {
             self.s.store.put_image(Some(name), id, manifest)?;
-        }
-        // Another process may have removed the same image a moment ago, with its last name.
-        if !self.s.store.has_blob(id) {
-            let raw = config.to_json().map_err(|e| Error::Image(e.to_string()))?;
-            self.s.store.put_blob(&raw)?;
         }
         Ok(())
     }

@@ -8,12 +8,13 @@ mod unpack;
 
 use std::sync::Mutex;
 
-use kiln_cache::fingerprint::{Keep, Node, Owners, StatCache, hash_tree};
+use kiln_cache::fingerprint::{Keep, Node, Owners, StatCache, hash_tree, version_of};
 use kiln_cache::{LayerId, Store};
+use kiln_solver::FilesVersion;
 use kiln_solver::explain::{Listing, PathFacts};
-use kiln_solver::key::{Fingerprint, digest_of};
+use kiln_solver::key::digest_of;
 use kiln_solver::plan::{Action, Copy, File, PathFilter};
-use kiln_solver::ports::{Made, Solved, Step};
+use kiln_solver::ports::{Made, Reading, Solved, Step};
 
 pub(crate) use copy::copy_all;
 pub(crate) use select::{anything_below, real_path};
@@ -130,13 +131,13 @@ impl Keep for Filter<'_> {
     }
 }
 
-/// The identity of the wanted paths of a tree, and what it covers if that is to be `listed`.
+/// The wanted paths of a tree, and what they are if that is to be `listed`.
 pub(crate) fn fingerprint(
     store: &Store,
     tree: &OpenTree,
     wanted: &Wanted,
     listed: bool,
-) -> Result<(Fingerprint, Option<Listing>)> {
+) -> Result<(Reading, Option<Listing>)> {
     let dir = tree.dir();
     let cache: Option<StatCache> = dir
         .filter(|d| d.remember)
@@ -150,6 +151,7 @@ pub(crate) fn fingerprint(
         None => Owners::Ignored,
     };
     let mut hasher = blake3::Hasher::new();
+    let mut version = FilesVersion::default();
     let paths = Mutex::new(Vec::new());
     let list = |facts| {
         if let Ok(mut paths) = paths.lock() {
@@ -176,6 +178,7 @@ pub(crate) fn fingerprint(
             for (path, _) in &found.parents {
                 let path = std::path::Path::new(path);
                 let st = tree.root().lstat(path)?;
+                version.add(version_of(&st));
                 let owner = owners.of(st.uid, st.gid).unwrap_or_default();
                 for number in [st.mode, owner.0, owner.1] {
                     hasher.update(&number.to_le_bytes());
@@ -190,7 +193,7 @@ pub(crate) fn fingerprint(
                 }
             }
         }
-        let hash = hash_tree(&node, &found.path)?;
+        let hashed = hash_tree(&node, &found.path)?;
         let name = if wanted.parents {
             &found.kept
         } else {
@@ -204,7 +207,10 @@ pub(crate) fn fingerprint(
         hasher
             .update(&(name.len() as u64).to_le_bytes())
             .update(name.as_bytes());
-        hasher.update(hash.as_ref().map_or(&[][..], |h| h.as_bytes()));
+        if let Some(hashed) = hashed {
+            hasher.update(hashed.digest.as_bytes());
+            version.add(hashed.version);
+        }
     }
     if let Some(cache) = cache
         && let Err(error) = cache.save()
@@ -219,7 +225,11 @@ pub(crate) fn fingerprint(
         ignore_file: dir.and_then(|d| d.ignore_file.clone()).unwrap_or_default(),
         paths,
     };
-    Ok((hasher.finalize().into(), listed.then_some(listing)))
+    let reading = Reading {
+        fingerprint: hasher.finalize().into(),
+        version: Some(version),
+    };
+    Ok((reading, listed.then_some(listing)))
 }
 
 /// The matches of every source, in order.

@@ -125,14 +125,12 @@ fn all_of_layout(store: &Store, layout: &OciLayout, wanted: &Platform) -> Result
 
 /// Whether an archive may give an image this name: what a digest stands for, it may not say.
 fn may_be_given(name: &Reference) -> bool {
-    let is_pinned = name.digest().is_some();
-    if is_pinned {
+    let checked = name.check_new();
+    if let Err(why) = &checked {
         let shown = name.familiar();
-        tracing::warn!(
-            "the archive's name `{shown}` is not taken: a new name cannot have a digest"
-        );
+        tracing::warn!("the archive's name `{shown}` is not taken: {why}");
     }
-    !is_pinned
+    checked.is_ok()
 }
 
 /// The image that an entry of a layout's index stands for: a manifest, or an index of manifests for

@@ -29,11 +29,7 @@ impl Engine {
     ///
     /// # Errors
     /// The tar is broken, or the store failed.
-    pub fn import(
-        &self,
-        input: Box<dyn Read + Send>,
-        import: Import,
-    ) -> Result<(Digest, ImageConfig)> {
+    pub fn import(&self, input: Box<dyn Read + Send>, import: Import) -> Result<Digest> {
         let store = &self.s.store;
         let scratch = store.scratch()?;
         let dir = scratch.path().join("diff");
@@ -65,6 +61,6 @@ impl Engine {
             ..History::default()
         }];
         let raw = config.to_json().map_err(|e| Error::Image(e.to_string()))?;
-        Ok((store.put_blob(&raw)?, config))
+        Ok(store.put_blob(&raw)?)
     }
 }

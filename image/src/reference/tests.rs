@@ -89,6 +89,7 @@ fn normalises_as_docker_does() {
 fn refuses_bad_references() {
     let long = "a".repeat(256);
     let long_tag = format!("a:{}", "t".repeat(129));
+    let (id, long_id) = (format!("sha256:{HEX}"), format!("sha512:{HEX}{HEX}"));
     let bad_digest = format!("a@sha256:{}", HEX.to_uppercase());
     for text in [
         "",
@@ -126,6 +127,8 @@ fn refuses_bad_references() {
         "https://example.com/x:y",
         "é",
         HEX,
+        &id,
+        &long_id,
         &long,
         &long_tag,
         &bad_digest,
@@ -174,5 +177,21 @@ proptest! {
             prop_assert!(!reference.repository().contains(".."));
             prop_assert_eq!(reference.to_string().parse::<Reference>().unwrap(), reference);
         }
+    }
+}
+
+#[test]
+fn names_that_an_image_may_be_given() {
+    let pinned = format!("a@sha256:{HEX}");
+    for (text, fine) in [
+        ("a:1", true),
+        ("example.com/sha256:1", true),
+        ("sha256:1", false),
+        ("library/sha256", false),
+        ("sha512:abc", false),
+        (HEX, false),
+        (&pinned, false),
+    ] {
+        assert_eq!(Reference::parse_new(text).is_ok(), fine, "{text}");
     }
 }

@@ -1,19 +1,24 @@
 //! What a step reads besides the tree that it works on, and the key that follows from all.
 //!
 //! What is read is fingerprinted before the step runs and again after it: files of a context may
-//! change meanwhile, and what was made then belongs to no key. The identity of the tree below may
+//! change meanwhile, and what was made then belongs to no key. They may have changed back, too, which
+//! only their times tell. The identity of the tree below may
 //! be known only later; it does not change.
 
+use std::time::{Duration, SystemTime};
+
+use crate::FilesVersion;
 use crate::explain::{base_label, labels_of, read_label};
 use crate::key::{ContentKey as _, Encoder, Fingerprint, Identity, Key, LabelledInput};
 use crate::plan::{Action, MountKind, Op, Plan, Vertex};
-use crate::ports::{PortError, Solved, Worker};
+use crate::ports::{PortError, Reading, Solved, Worker};
 
 /// The content of all that a step reads from inputs other than its base.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Reads {
     fingerprints: Vec<Fingerprint>,
     labels: Vec<LabelledInput>,
+    versions: Vec<FilesVersion>,
 }
 
 /// The tree that an op works on.
@@ -72,9 +77,10 @@ impl Reads {
         Ok(out)
     }
 
-    fn add(&mut self, read: Fingerprint, from: &Vertex, field: String) {
-        self.fingerprints.push(read);
-        self.labels.push(read_label(from, field, read));
+    fn add(&mut self, read: Reading, from: &Vertex, field: String) {
+        self.fingerprints.push(read.fingerprint);
+        self.labels.push(read_label(from, field, read.fingerprint));
+        self.versions.extend(read.version);
     }
 
     /// Whether nothing is read.
@@ -82,9 +88,15 @@ impl Reads {
         self.fingerprints.is_empty()
     }
 
-    /// Whether the same content was read.
+    /// Whether the same was read, and nothing was written to between the two looks.
     pub(super) fn same_as(&self, other: &Self) -> bool {
-        self.fingerprints == other.fingerprints
+        self.fingerprints == other.fingerprints && self.versions == other.versions
+    }
+
+    /// How long it takes until a later look would tell of each change since this one.
+    pub(super) fn unsettled(&self, now: SystemTime) -> Duration {
+        let each = self.versions.iter().map(|version| version.unsettled(now));
+        each.max().unwrap_or_default()
     }
 
     /// The key of a step that read this on top of `base`.

@@ -90,6 +90,13 @@ impl<W: Worker> Run<W> {
             self.begin_story(step.vertex, vertex, inputs, &reads, miss);
         }
         let (made, started, took) = loop {
+            let unsettled = reads.unsettled(SystemTime::now());
+            if !unsettled.is_zero() {
+                // A change in the same tick as the last one could not be told from it.
+                tokio::time::sleep(unsettled).await;
+                reads = Reads::of(&*self.worker, &self.plan, vertex, inputs, false).await?;
+                key = key_of(&reads);
+            }
             let (started, begun) = (SystemTime::now(), Instant::now());
             let made = match &vertex.op {
                 Op::Exec(op) => self.worker.exec(op, inputs, step).await?,

@@ -1,18 +1,22 @@
 //! The scheduler with a worker in memory.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use super::step::SMALL_LAYER;
 use super::*;
+use crate::FilesVersion;
 use crate::explain::Reason;
 use crate::explain::{Change, Earlier, Forced, Listing, Origin};
 use crate::key::{Fingerprint, Identity, TreeDigest};
-use crate::plan::{BuildPlatform, Copy, Exec, File, Merge, Network, Security, Source, SourceKind};
-use crate::ports::{Arriving, Hit, Lookup, Made, Record, Unused};
+use crate::plan::{
+    BuildPlatform, Copy, Exec, ExecMount, File, Merge, Network, Security, Source, SourceKind,
+};
+use crate::ports::{Arriving, Hit, Lookup, Made, Reading, Record, Unused};
 
 mod arrival;
+mod changes;
 
 /// A tree is the list of commands that made it.
 type Tree = Vec<String>;
@@ -37,6 +41,8 @@ struct Memory {
     runs: Mutex<Vec<Earlier>>,
     /// Of the source named `late`.
     arriving: Mutex<Option<Arriving>>,
+    /// Of mounted files at each look at them, the next one first; then nobody writes to them.
+    versions: Mutex<VecDeque<FilesVersion>>,
     /// How long a layer takes to be hashed.
     slow_hash: Option<Duration>,
 }
@@ -74,8 +80,9 @@ impl Worker for Arc<Memory> {
         _: &Copy,
         input: &Solved<Tree>,
         _: bool,
-    ) -> Result<Fingerprint, PortError> {
-        Ok(blake3::hash(input.output.join("+").as_bytes()).into())
+    ) -> Result<Reading, PortError> {
+        let hash = blake3::hash(input.output.join("+").as_bytes());
+        Ok(Reading::unchanging(hash.into()))
     }
 
     async fn fingerprint_path(
@@ -84,8 +91,12 @@ impl Worker for Arc<Memory> {
         _: (&str, &str),
         _: bool,
         _: bool,
-    ) -> Result<Fingerprint, PortError> {
-        Ok(blake3::hash(input.output.join("+").as_bytes()).into())
+    ) -> Result<Reading, PortError> {
+        let hash = blake3::hash(input.output.join("+").as_bytes());
+        Ok(Reading {
+            fingerprint: hash.into(),
+            version: self.versions.lock().unwrap().pop_front(),
+        })
     }
 
     async fn listing(&self, _: Fingerprint) -> Result<Option<Listing>, PortError> {
@@ -278,7 +289,35 @@ impl Graph {
         }
     }
 
+    /// A context.
+    fn source(&mut self, name: &str) -> VertexId {
+        let kind = SourceKind::Context { name: name.into() };
+        self.plan.add(Vertex {
+            op: Op::Source(Source {
+                kind,
+                platform: BuildPlatform("linux/amd64".parse().unwrap()),
+            }),
+            inputs: vec![],
+            name: name.into(),
+            lines: None,
+            ignore_cache: None,
+            origin: Origin::default(),
+        })
+    }
+
     fn run(&mut self, command: &str, inputs: &[VertexId], ignore_cache: bool) -> VertexId {
+        self.run_with(command, inputs, ignore_cache, vec![])
+    }
+
+    /// With mounts, there is no base.
+    fn run_with(
+        &mut self,
+        command: &str,
+        inputs: &[VertexId],
+        ignore_cache: bool,
+        mounts: Vec<ExecMount>,
+    ) -> VertexId {
+        let on_base = !inputs.is_empty() && mounts.is_empty();
         let op = Op::Exec(Exec {
             argv: command.split(' ').map(str::to_owned).collect(),
             env: vec![],
@@ -288,13 +327,13 @@ impl Graph {
             hostname: String::new(),
             network: Network::Default,
             security: Security::Sandbox,
-            mounts: vec![],
+            mounts,
             devices: vec![],
             extra_hosts: vec![],
             ulimits: vec![],
             shm_size: None,
             platform: BuildPlatform("linux/amd64".parse().unwrap()),
-            on_base: !inputs.is_empty(),
+            on_base,
             epoch: None,
         });
         let name = command.to_owned();

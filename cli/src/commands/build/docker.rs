@@ -42,7 +42,13 @@ impl LimitArgs {
     /// # Errors
     /// A value that no kernel would take.
     pub(super) fn limits(&self) -> Result<CgroupLimits, Failure> {
-        let given = |text: &Option<String>| text.clone().filter(|text| !text.is_empty());
+        // As to docker, zero is what is not given.
+        let unset = |text: &String| text.is_empty() || text == "0";
+        let given = |text: &Option<String>| text.clone().filter(|text| !unset(text));
+        let some = |text: &Option<String>| text.clone().filter(|text| !text.is_empty());
+        let cpu_period = self.cpu_period.filter(|n| *n != 0);
+        let cpu_quota = self.cpu_quota.filter(|n| *n != 0);
+        let cpu_shares = self.cpu_shares.filter(|n| *n != 0);
         let memory = match given(&self.memory) {
             Some(text) => Some(size("--memory", &text)?),
             None => None,
@@ -68,42 +74,57 @@ impl LimitArgs {
             _ => {}
         }
         // What the kernel takes (Documentation/scheduler/sched-bwc.rst).
-        if self
-            .cpu_period
-            .is_some_and(|n| !(1_000..=1_000_000).contains(&n))
-        {
+        if cpu_period.is_some_and(|n| !(1_000..=1_000_000).contains(&n)) {
             let text = "--cpu-period: a period has 1000 to 1000000 microseconds";
             return Err(Failure::usage(text));
         }
-        if self.cpu_quota.is_some_and(|n| n != -1 && n < 1_000) {
+        if cpu_quota.is_some_and(|n| n != -1 && n < 1_000) {
             let text = "--cpu-quota: a quota has at least 1000 microseconds, or is -1";
             return Err(Failure::usage(text));
         }
-        if self.cpu_shares.is_some_and(|n| !(2..=262_144).contains(&n)) {
+        if cpu_shares.is_some_and(|n| !(2..=262_144).contains(&n)) {
             return Err(Failure::usage("--cpu-shares: a weight is 2 to 262144"));
         }
         for (flag, list) in [
             ("--cpuset-cpus", &self.cpuset_cpus),
             ("--cpuset-mems", &self.cpuset_mems),
         ] {
-            let is_list = |text: &str| text.chars().all(|c| c.is_ascii_digit() || "-,".contains(c));
             if let Some(text) = list.as_deref().filter(|text| !is_list(text)) {
                 return Err(Failure::usage(format!(
                     "{flag} `{text}`: write it as 0-3,5"
                 )));
             }
         }
+        if let Some(path) =
+            (self.cgroup_parent.as_deref()).filter(|path| path.split('/').any(|part| part == ".."))
+        {
+            let text = format!("--cgroup-parent `{path}`: a cgroup is named without `..`");
+            return Err(Failure::usage(text));
+        }
         Ok(CgroupLimits {
             memory,
             memory_swap,
-            cpu_shares: self.cpu_shares,
-            cpu_period: self.cpu_period,
-            cpu_quota: self.cpu_quota,
-            cpuset_cpus: given(&self.cpuset_cpus),
-            cpuset_mems: given(&self.cpuset_mems),
-            parent: given(&self.cgroup_parent),
+            cpu_shares,
+            cpu_period,
+            cpu_quota,
+            cpuset_cpus: some(&self.cpuset_cpus),
+            cpuset_mems: some(&self.cpuset_mems),
+            parent: some(&self.cgroup_parent),
         })
     }
+}
+
+/// Whether this is a list as the kernel has it, such as `0-3,5` (cpuset(7), "List format"), or nothing.
+fn is_list(text: &str) -> bool {
+    let number = |text: &str| text.parse::<u32>().ok();
+    text.is_empty()
+        || text.split(',').all(|part| match part.split_once('-') {
+            None => number(part).is_some(),
+            Some((from, to)) => match (number(from), number(to)) {
+                (Some(from), Some(to)) => from <= to,
+                _ => false,
+            },
+        })
 }
 
 /// Bytes of memory that docker gives a container at least.
@@ -219,6 +240,8 @@ mod tests {
         assert_eq!((all.cpu_shares, all.cpu_period), (Some(512), Some(50_000)));
         assert_eq!(all.parent.as_deref(), Some("/a/b"));
         assert!(limits("").unwrap().is_empty());
+        let zeros = "-m 0 --memory-swap 0 -c 0 --cpu-period 0 --cpu-quota 0";
+        assert!(limits(zeros).unwrap().is_empty());
         assert_eq!(
             limits("-m 1g --memory-swap -1").unwrap().memory_swap,
             Some(-1)
@@ -229,9 +252,12 @@ mod tests {
             "-m much",
             "-m 20",
             "--cpu-period 10",
-            "--cpu-quota 0",
+            "--cpu-quota 1",
             "-c 1",
             "--cpuset-cpus a",
+            "--cpuset-cpus 3-1",
+            "--cpuset-mems 1,",
+            "--cgroup-parent ../x",
         ] {
             assert!(limits(bad).is_err(), "{bad}");
         }

@@ -131,8 +131,8 @@ pub(crate) struct Args {
     /// a policy as BuildKit has it
     #[arg(long, value_name = "FILE")]
     source_policy_file: Option<PathBuf>,
-    /// Where the result goes: type=image|registry|oci|docker|tar|local[,dest=PATH], or a directory; dest=- is
-    /// standard output, where oci and tar go anyway, and docker without dest is the store
+    /// Where the result goes: type=image|registry|oci|docker|tar|local|cacheonly[,dest=PATH], or a directory;
+    /// dest=- is standard output, where oci and tar go anyway, and docker without dest is the store
     #[arg(short, long, value_name = "SPEC")]
     output: Vec<String>,
     /// Put the image into the store, beside what --output asks for; without --output it goes there

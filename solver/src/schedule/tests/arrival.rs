@@ -10,19 +10,7 @@ async fn solved(
     files: bool,
 ) -> (Result<Counts, SolveError>, Vec<(String, Outcome)>) {
     let mut graph = Graph::new();
-    let mut last = graph.plan.add(Vertex {
-        op: Op::Source(Source {
-            kind: SourceKind::Context {
-                name: source.into(),
-            },
-            platform: BuildPlatform("linux/amd64".parse().unwrap()),
-        }),
-        inputs: vec![],
-        name: source.into(),
-        lines: None,
-        ignore_cache: None,
-        origin: Origin::default(),
-    });
+    let mut last = graph.source(source);
     for command in commands {
         last = graph.run(command, &[last], false);
     }
