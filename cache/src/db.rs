@@ -132,6 +132,25 @@ CREATE TABLE marks (name TEXT PRIMARY KEY, value INTEGER NOT NULL) WITHOUT ROWID
 /// The version of the tables: [`SCHEMA`] is version 4, and what came later is added to it.
 const VERSION: i64 = 9;
 
+/// All of them.
+pub(crate) const TABLES: [&str; 15] = [
+    "layers",
+    "records",
+    "images",
+    "blobs",
+    "origins",
+    "fingerprints",
+    "downloads",
+    "runs",
+    "listings",
+    "contents",
+    "mounts",
+    "uses",
+    "totals",
+    "sent",
+    "marks",
+];
+
 /// Its name in the store.
 pub(crate) const FILE: &str = "meta-v1.db";
 
@@ -228,7 +247,7 @@ fn migrate(db: &mut Connection, root: &Path) -> Result<()> {
 }
 
 /// Enters the blobs that are there.
-fn adopt_contents(tx: &Transaction<'_>, root: &Path) -> Result<()> {
+pub(crate) fn adopt_contents(tx: &Transaction<'_>, root: &Path) -> Result<()> {
     let mut insert = tx.prepare(
         "INSERT OR IGNORE INTO contents (digest, size, created, boot) VALUES (?1, ?2, ?3, NULL)",
     )?;

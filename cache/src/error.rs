@@ -91,11 +91,29 @@ impl Error {
 
     /// Whether the database is damaged.
     pub fn is_damaged_database(&self) -> bool {
-        let Self::Database(rusqlite::Error::SqliteFailure(e, _)) = self else {
-            return false;
+        use rusqlite::Error::{
+            FromSqlConversionFailure, IntegralValueOutOfRange, InvalidColumnType, SqlInputError,
+            SqliteFailure, Utf8Error,
         };
         use rusqlite::ErrorCode::{DatabaseCorrupt, NotADatabase};
-        matches!(e.code, DatabaseCorrupt | NotADatabase)
+        let Self::Database(error) = self else {
+            return false;
+        };
+        match error {
+            SqliteFailure(e, _) => {
+                matches!(e.code, DatabaseCorrupt | NotADatabase)
+                    // A statement of kiln's that cannot be compiled: a table or column is not there.
+                    || e.extended_code == rusqlite::ffi::SQLITE_ERROR
+                    // Pages are missing at its end.
+                    || e.extended_code == rusqlite::ffi::SQLITE_IOERR_SHORT_READ
+            }
+            SqlInputError { .. }
+            | FromSqlConversionFailure(..)
+            | IntegralValueOutOfRange(..)
+            | InvalidColumnType(..)
+            | Utf8Error(..) => true,
+            _ => false,
+        }
     }
 
     /// Whether the disk or the quota is full.

@@ -17,6 +17,7 @@ use kiln_sys::RootDir;
 use rayon::iter::{IntoParallelRefIterator as _, ParallelIterator as _};
 use rusqlite::OptionalExtension as _;
 
+use crate::backup;
 use crate::error::{Error, Result};
 use crate::layers::{Layer, tree_of_image_layer};
 use crate::mounts::name_of;
@@ -103,7 +104,8 @@ impl Store {
     /// The database refused, or a folder cannot be listed. What is wrong with things is no error.
     pub fn check(&self, repair: bool, progress: &(dyn Fn(usize, usize) + Sync)) -> Result<Report> {
         let mut report = Report::default();
-        if let Some(problem) = self.check_database()? {
+        let problem = backup::problem_of(&self.db())?;
+        if let Some(problem) = problem {
             report.findings.push(Finding {
                 part: Part::Database,
                 name: "meta-v1.db".into(),
@@ -165,20 +167,6 @@ impl Store {
         report.findings.sort();
         report.unknown.sort();
         Ok(report)
-    }
-
-    fn check_database(&self) -> Result<Option<String>> {
-        let answer: rusqlite::Result<String> =
-            self.db()
-                .query_row("PRAGMA integrity_check(1)", [], |row| row.get(0));
-        match answer {
-            Ok(text) if text == "ok" => Ok(None),
-            Ok(text) => Ok(Some(text)),
-            Err(e) => match Error::from(e) {
-                e if e.is_damaged_database() => Ok(Some(e.to_string())),
-                e => Err(e),
-            },
-        }
     }
 
     /// What there is to read; rows that are damaged themselves are found here.

@@ -19,6 +19,7 @@
 //! rows of another boot that were not promoted are dropped when the store is opened.
 #![forbid(unsafe_code)]
 
+mod backup;
 mod content;
 mod db;
 mod downloads;

@@ -7,10 +7,10 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use kiln_sys::{RootDir, system};
 use rusqlite::Connection;
 
-use crate::db;
 use crate::error::{Error, Result};
 use crate::lease::Leases;
 use crate::scratch;
+use crate::{backup, db};
 
 const FOLDERS: [&str; 8] = [
     "content-v1/sha256",
@@ -65,7 +65,10 @@ impl Store {
         }
         let root = root.canonicalize().map_err(|e| fail(e.to_string()))?;
         let boot = system::boot_id()?;
-        let db = Self::open_database(&root)?;
+        let db = match db::open(&root.join(db::FILE)) {
+            Err(e) if e.is_damaged_database() => replaced(&root)?,
+            other => other?,
+        };
         let leases = Leases::open(&root.join("leases"))?;
         let pid = std::process::id();
         let owner = format!("{pid}-{}", system::process_start(pid).unwrap_or(0));
@@ -82,39 +85,15 @@ impl Store {
         if is_new {
             store.restore_reserve()?;
         }
-        store.forget_other_boots()?;
+        match store.forget_other_boots() {
+            Err(e) if e.is_damaged_database() => {
+                *store.db() = replaced(store.root())?;
+                store.forget_other_boots()?;
+            }
+            other => other?,
+        }
         scratch::clear_dead(&store)?;
         Ok(store)
-    }
-
-    /// A database that cannot be read is put aside: everything in it can be made again.
-    fn open_database(root: &Path) -> Result<Connection> {
-        let path = root.join(db::FILE);
-        match db::open(&path) {
-            Err(e) if e.is_damaged_database() => {
-                tracing::warn!(path = %path.display(), "the database is damaged; a new one is made, without the images and cache mounts of before");
-                Self::put_database_aside(root);
-                db::open(&path)
-            }
-            other => other,
-        }
-    }
-
-    fn put_database_aside(root: &Path) {
-        for suffix in ["", "-wal", "-shm"] {
-            let from = root.join(format!("{}{suffix}", db::FILE));
-            let to = root.join(format!("trash/damaged-{}{suffix}", std::process::id()));
-            // What is not there needs no place in the trash.
-            let _ = std::fs::rename(from, to);
-        }
-    }
-
-    /// Makes a new database in the place of a damaged one.
-    pub(crate) fn replace_database(&self) -> Result<()> {
-        let mut db = self.db();
-        Self::put_database_aside(self.root());
-        *db = db::open(&self.path(db::FILE))?;
-        Ok(())
     }
 
     /// Its directory.
@@ -260,6 +239,15 @@ impl Store {
             Ok(())
         })
     }
+}
+
+/// A database in the place of a damaged one.
+fn replaced(root: &Path) -> Result<Connection> {
+    tracing::warn!(
+        path = %root.join(db::FILE).display(),
+        "the database is damaged; another one is made of its last copy"
+    );
+    backup::replace(root)
 }
 
 /// Tables whose rows carry the boot that wrote them.

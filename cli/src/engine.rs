@@ -199,6 +199,9 @@ impl App {
         }
         store.empty_trash()?;
         store.promote()?;
+        if let Err(error) = store.back_up() {
+            tracing::debug!(%error, "the database is not copied");
+        }
         store.restore_reserve()?;
         if let Err(error) = store.give_back_slack() {
             tracing::debug!(%error, "the database keeps its size");

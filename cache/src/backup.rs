@@ -1,0 +1,201 @@
+//! A copy of the database, from which a damaged one is made again.
+//!
+//! Everything that the database says can be fetched or made again, but for the names of images; and the
+//! work is lost. So upkeep leaves a copy of it beside it. What has changed since is a miss.
+
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant, SystemTime};
+
+use kiln_sys::{RootDir, lock};
+use rusqlite::types::ValueRef;
+use rusqlite::{Connection, OpenFlags};
+
+use crate::db;
+use crate::error::{Error, Result};
+use crate::store::Store;
+
+/// Its name in the store.
+const FILE: &str = "meta-v1.backup";
+
+/// A database of so many bytes is copied by each upkeep, a larger one every so often.
+const SMALL_BYTES: u64 = 8 << 20;
+const INTERVAL: Duration = Duration::from_secs(10 * 60);
+
+/// No kiln has or will soon have such a version of the tables; a newer one is no damage.
+const MAX_VERSION: i64 = 1000;
+
+/// The byte of the lock file that whoever replaces a database holds.
+const REPLACING: u64 = u64::MAX - 2;
+
+/// The files of a database, by what their names end with.
+const SUFFIXES: [&str; 3] = ["", "-wal", "-shm"];
+
+impl Store {
+    /// Copies the database, if it has changed since the last copy and is in order.
+    ///
+    /// # Errors
+    /// It cannot be read, or the copy cannot be written.
+    pub fn back_up(&self) -> Result<()> {
+        let to = self.path(FILE);
+        let when = |path: &Path| std::fs::metadata(path).and_then(|meta| meta.modified());
+        let from = self.path(db::FILE);
+        let size = std::fs::metadata(&from).map_or(0, |meta| meta.len());
+        if let Ok(copied) = when(&to) {
+            let wal = self.path(format!("{}-wal", db::FILE));
+            let changes = [&from, &wal].map(|path| when(path).unwrap_or(SystemTime::UNIX_EPOCH));
+            let is_young = copied.elapsed().is_ok_and(|age| age < INTERVAL);
+            if changes.iter().all(|changed| *changed < copied) || size > SMALL_BYTES && is_young {
+                return Ok(());
+            }
+        }
+        // The copy has the damage of what is copied.
+        let problem = problem_of(&self.db())?;
+        if problem.is_some() {
+            return Ok(());
+        }
+        let scratch = self.scratch()?;
+        let copy = scratch.path().join("copy");
+        self.db()
+            .execute("VACUUM INTO ?1", [copy.to_string_lossy()])?;
+        std::fs::rename(&copy, &to).map_err(|e| Error::io("copy the database", e))
+    }
+
+    /// Puts a damaged database aside and makes another one of its copy and of what is in the folders.
+    /// Nothing is done where another process has done it since.
+    pub(crate) fn replace_database(&self) -> Result<()> {
+        let replaced = replace(self.root())?;
+        *self.db() = replaced;
+        Ok(())
+    }
+}
+
+/// A new database in the place of a damaged one.
+pub(crate) fn replace(root: &Path) -> Result<Connection> {
+    let _alone = wait_for_lock(root)?;
+    let path = root.join(db::FILE);
+    if let Ok(db) = db::open(&path)
+        && matches!(problem_of(&db), Ok(None))
+    {
+        return Ok(db);
+    }
+    let random = {
+        let mut bytes = [0_u8; 8];
+        kiln_sys::system::random(&mut bytes)?;
+        u64::from_le_bytes(bytes)
+    };
+    for suffix in SUFFIXES {
+        let to = root.join(format!("trash/damaged-{random:x}{suffix}"));
+        match std::fs::rename(beside(&path, suffix), to) {
+            Err(e) if e.kind() != std::io::ErrorKind::NotFound => {
+                return Err(Error::io("put the damaged database aside", e));
+            }
+            _ => {}
+        }
+    }
+    let copy = root.join(FILE);
+    if let Some(copy) = intact(&copy)? {
+        copy.execute("VACUUM INTO ?1", [path.to_string_lossy()])?;
+    }
+    let mut db = db::open(&path)?;
+    db::write(&mut db, |tx| {
+        db::adopt_contents(tx, root)?;
+        forget_what_is_gone(tx, root)
+    })?;
+    Ok(db)
+}
+
+fn wait_for_lock(root: &Path) -> Result<lock::RangeLock> {
+    let begun = Instant::now();
+    loop {
+        if let Some(held) = lock::try_lock(&root.join("locks"), REPLACING, false)? {
+            return Ok(held);
+        }
+        if begun.elapsed() > db::PATIENCE {
+            return Err(Error::Damaged(
+                "database, which another process has been replacing for long".into(),
+            ));
+        }
+        std::thread::sleep(Duration::from_millis(10));
+    }
+}
+
+fn beside(path: &Path, suffix: &str) -> PathBuf {
+    let mut name = path.as_os_str().to_owned();
+    name.push(suffix);
+    name.into()
+}
+
+/// The copy, if there is one in order.
+fn intact(copy: &Path) -> Result<Option<Connection>> {
+    if !copy.is_file() {
+        return Ok(None);
+    }
+    let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+    let db = match Connection::open_with_flags(copy, flags) {
+        Ok(db) => db,
+        Err(_) => return Ok(None),
+    };
+    Ok(problem_of(&db)?.is_none().then_some(db))
+}
+
+/// Rows whose files are not there would only be found to be misses later, and images without a config are
+/// none.
+fn forget_what_is_gone(tx: &rusqlite::Transaction<'_>, root: &Path) -> Result<()> {
+    let layers = RootDir::open_trusted(&root.join("layers-v1"))?;
+    let mut there = Vec::new();
+    for entry in layers.read_dir(Path::new(""))? {
+        there.push(entry.name.to_string_lossy().into_owned());
+    }
+    let there = serde_json::to_string(&there).unwrap_or_else(|_| "[]".into());
+    let sql = "DELETE FROM layers WHERE id NOT IN (SELECT value FROM json_each(?1))";
+    tx.execute(sql, [there])?;
+    tx.execute_batch(
+        "DELETE FROM records WHERE layer NOT IN (SELECT id FROM layers);
+         DELETE FROM images WHERE config NOT IN (SELECT digest FROM contents);",
+    )?;
+    Ok(())
+}
+
+/// What is wrong with a database, if anything: its pages, its tables, or values of the wrong type.
+pub(crate) fn problem_of(db: &Connection) -> Result<Option<String>> {
+    match find_problem(db).map_err(Error::from) {
+        Ok(problem) => Ok(problem),
+        Err(e) if e.is_damaged_database() => Ok(Some(e.to_string())),
+        Err(e) => Err(e),
+    }
+}
+
+fn find_problem(db: &Connection) -> rusqlite::Result<Option<String>> {
+    let answer: String = db.query_row("PRAGMA integrity_check(1)", [], |row| row.get(0))?;
+    if answer != "ok" {
+        return Ok(Some(answer));
+    }
+    let version: i64 = db.query_row("PRAGMA user_version", [], |row| row.get(0))?;
+    if !(1..=MAX_VERSION).contains(&version) {
+        return Ok(Some(format!("it has version {version}")));
+    }
+    for table in db::TABLES {
+        let columns: Vec<(String, bool)> = {
+            let mut query =
+                db.prepare("SELECT name, type = 'INTEGER' FROM pragma_table_info(?1)")?;
+            let rows = query.query_map([table], |row| Ok((row.get(0)?, row.get(1)?)))?;
+            rows.collect::<rusqlite::Result<_>>()?
+        };
+        let mut query = db.prepare(&format!("SELECT * FROM {table}"))?;
+        let mut rows = query.query([])?;
+        while let Some(row) = rows.next()? {
+            for (at, (name, is_number)) in columns.iter().enumerate() {
+                let fits = match row.get_ref(at)? {
+                    ValueRef::Null => true,
+                    ValueRef::Integer(_) => *is_number,
+                    ValueRef::Text(text) => !*is_number && std::str::from_utf8(text).is_ok(),
+                    ValueRef::Real(_) | ValueRef::Blob(_) => false,
+                };
+                if !fits {
+                    return Ok(Some(format!("table {table}: a value of {name} is none")));
+                }
+            }
+        }
+    }
+    Ok(None)
+}
