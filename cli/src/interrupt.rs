@@ -12,13 +12,16 @@ use crate::progress;
 /// The exit code of a command that a signal ended: what shells use for SIGINT.
 const CODE: u8 = 130;
 
-/// The signals by which a user ends a command.
-pub(crate) struct Signals([Signal; 3]);
+/// The signals by which a user ends a command, but for those that are ignored on purpose.
+pub(crate) struct Signals([Option<Signal>; 3]);
 
 impl Signals {
     /// Takes the signals from now on, on the runtime that is entered; none where the system refuses.
     pub(crate) fn take() -> Option<Self> {
-        let take = |kind| signal(kind).ok();
+        let take = |kind: SignalKind| {
+            let is_wanted = !kiln_sys::process::is_ignored(kind.as_raw_value());
+            is_wanted.then(|| signal(kind)).transpose().ok()
+        };
         Some(Self([
             take(SignalKind::interrupt())?,
             take(SignalKind::terminate())?,
@@ -28,11 +31,17 @@ impl Signals {
 
     /// Waits for the next one.
     pub(crate) async fn next(&mut self) {
+        async fn came(signal: &mut Option<Signal>) {
+            match signal {
+                Some(signal) => drop(signal.recv().await),
+                None => std::future::pending().await,
+            }
+        }
         let [int, term, hup] = &mut self.0;
         tokio::select! {
-            _ = int.recv() => {}
-            _ = term.recv() => {}
-            _ = hup.recv() => {}
+            () = came(int) => {}
+            () = came(term) => {}
+            () = came(hup) => {}
         }
     }
 }

@@ -30,6 +30,7 @@ use crate::args::Cli;
 use crate::errors::Failure;
 
 fn main() -> ExitCode {
+    kiln_sys::process::begin_with_usual_signals();
     if let Some(code) = completion::answer() {
         return code;
     }

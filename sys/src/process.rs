@@ -208,6 +208,51 @@ pub fn reset_signals() {
         // SAFETY: SIG_DFL is a valid disposition; invalid numbers are refused by the kernel.
         unsafe { libc::signal(number, libc::SIG_DFL) };
     }
+    unblock_signals();
+}
+
+/// Undoes what a parent has done to signals: supervisors ignore or block some for themselves, and what they
+/// start inherits it. To be called before any thread is there.
+///
+/// What a user ignores on purpose stays ignored (`nohup`, `&` in scripts): see [`is_ignored`]. A file
+/// that grows beyond its limit is an error of the write.
+pub fn begin_with_usual_signals() {
+    for number in 1..=64 {
+        let keeps = [
+            libc::SIGKILL,
+            libc::SIGSTOP,
+            libc::SIGHUP,
+            libc::SIGINT,
+            libc::SIGQUIT,
+            // Ignored by the standard library, and stopped by whoever stops a job.
+            libc::SIGPIPE,
+            libc::SIGTSTP,
+            libc::SIGTTIN,
+            libc::SIGTTOU,
+        ];
+        if keeps.contains(&number) {
+            continue;
+        }
+        let action = match number {
+            libc::SIGXFSZ => libc::SIG_IGN,
+            _ => libc::SIG_DFL,
+        };
+        // SAFETY: both are valid dispositions; invalid numbers are refused by the kernel.
+        unsafe { libc::signal(number, action) };
+    }
+    unblock_signals();
+}
+
+/// Whether a signal is ignored.
+pub fn is_ignored(number: i32) -> bool {
+    // SAFETY: an all-zero sigaction is a valid value of this plain C structure.
+    let mut now: libc::sigaction = unsafe { std::mem::zeroed() };
+    // SAFETY: nothing is set, and the structure is live during the call.
+    let done = unsafe { libc::sigaction(number, std::ptr::null(), &raw mut now) };
+    done == 0 && now.sa_sigaction == libc::SIG_IGN
+}
+
+fn unblock_signals() {
     // SAFETY: an initialised empty set is passed, which unblocks every signal.
     unsafe {
         let mut set: libc::sigset_t = std::mem::zeroed();

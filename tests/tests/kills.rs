@@ -297,3 +297,61 @@ fn a_power_cut_costs_time_only() {
     }
     disk.kill_users();
 }
+
+/// What a supervisor has done to signals for itself is no matter for what it starts; what a user ignores on
+/// purpose stays ignored.
+#[test]
+fn signals_are_as_usual_whatever_the_parent_did_to_them() {
+    const BLOCKED: &str = "exec python3 -c 'import os, signal, sys\n\
+        signal.pthread_sigmask(signal.SIG_BLOCK, set(signal.Signals))\n\
+        os.execvp(sys.argv[1], sys.argv[1:])' \"$@\"";
+    let lab = Lab::new();
+    let context = lab.dockerfile("FROM busybox\nRUN echo fine && kill -l > /dev/null\n");
+    for script in ["trap '' CHLD TERM XFSZ PIPE; exec \"$@\"", BLOCKED] {
+        lab.build(&context)
+            .arg("--no-cache")
+            .through(script)
+            .built();
+        lab.kiln(["run", "--rm", "--network", "none", "busybox", "true"])
+            .through(script)
+            .output()
+            .ok();
+    }
+    let sleeps = lab.dockerfile("FROM busybox\nRUN echo begun; sleep 1000\n");
+    let started = |script: &str| {
+        let log = lab.path("log");
+        let _ = std::fs::remove_file(&log);
+        let script = format!("exec 2> {}; {script}", log.display());
+        let build = lab.build(&sleeps).through(&script).start();
+        while !std::fs::read_to_string(&log).is_ok_and(|text| text.contains("\"text\":\"begun")) {
+            std::thread::sleep(Duration::from_millis(5));
+        }
+        build
+    };
+    let build = started(BLOCKED);
+    build.signal(Signal::SIGTERM);
+    assert_eq!(build.wait().code(), Some(130));
+    let mut build = started("trap '' HUP; exec \"$@\"");
+    build.signal(Signal::SIGHUP);
+    std::thread::sleep(Duration::from_millis(300));
+    assert!(build.is_running(), "nohup keeps it");
+    build.signal(Signal::SIGTERM);
+    assert_eq!(build.wait().code(), Some(130));
+}
+
+#[test]
+fn a_limit_of_file_sizes_is_an_error_that_names_the_file() {
+    let lab = Lab::new();
+    let context = lab.dockerfile("FROM busybox\nCOPY large /\n");
+    context.write("large", vec![7; 4 << 20]);
+    lab.build(&lab.dockerfile("FROM busybox\nRUN true\n"))
+        .built();
+    let out = lab.path("out.tar");
+    let build = lab
+        .build(&context)
+        .args(["-o", &format!("type=oci,dest={}", out.display())])
+        .after("ulimit -f 2048")
+        .fails();
+    assert_eq!(build.code(), Some(1));
+    build.says(&["File too large", "large"]);
+}
