@@ -186,6 +186,7 @@ impl App {
     /// What the detached process does.
     pub(crate) fn keep_up(&self) -> Result<(), Failure> {
         let store = self.store()?;
+        kiln_sys::cgroup::sweep(std::path::Path::new(kiln_sys::cgroup::FOLDER));
         store.discard_unrecorded()?;
         store.discard_unknown_blobs()?;
         store.reconcile_mounts()?;

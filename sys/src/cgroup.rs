@@ -5,6 +5,7 @@
 //! asks for that ([`Hierarchies::unified_group`]), or below the parent that was given.
 
 mod limits;
+mod list;
 
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
@@ -12,10 +13,13 @@ use std::path::{Path, PathBuf};
 use crate::error::{Context as _, Result};
 
 pub use limits::{CgroupLimits, Limited};
+pub use list::{FOLDER, GroupList, sweep};
 
 /// Where the hierarchies are mounted.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Debug, Default)]
 pub struct Hierarchies {
+    /// Where groups are written down before they are made.
+    pub list: Option<GroupList>,
     /// The version 2 hierarchy, joined with this process's own group.
     pub unified: Option<PathBuf>,
     /// Controllers of version 1.
@@ -125,8 +129,12 @@ pub struct Group {
 
 impl Group {
     /// Makes the group `name` below `parent`, for which those `above` were made.
-    fn create(parent: &Path, name: &str, above: Above) -> Result<Self> {
+    fn create(parent: &Path, name: &str, above: Above, list: Option<&GroupList>) -> Result<Self> {
         let path = parent.join(name);
+        if let Some(list) = list {
+            above.0.iter().rev().for_each(|dir| list.note(dir));
+            list.note(&path);
+        }
         let made = match std::fs::create_dir(&path) {
             // Left by a process of the same number that was killed, and empty by now.
             Err(e) if e.kind() == std::io::ErrorKind::AlreadyExists => {
@@ -153,9 +161,10 @@ impl Group {
         let _ = std::fs::write(self.path.join("cgroup.kill"), "1");
     }
 
-    /// Removes the group if nothing is in it any more; returns whether it is gone.
+    /// Removes the group, with those that were made in it, if nothing is in them any more; returns
+    /// whether it is gone.
     pub fn try_remove(&self) -> bool {
-        match std::fs::remove_dir(&self.path) {
+        match remove(&self.path) {
             Err(e) => e.raw_os_error() != Some(libc::EBUSY),
             Ok(()) => true,
         }
@@ -164,6 +173,36 @@ impl Group {
     /// The group's directory.
     pub fn path(&self) -> &Path {
         &self.path
+    }
+}
+
+/// Levels of groups in a group that are removed with it.
+const MAX_DEPTH: usize = 16;
+
+/// Removes a group and those in it, as far as nothing is in them.
+fn remove(group: &Path) -> std::io::Result<()> {
+    remove_to(group, MAX_DEPTH)
+}
+
+fn remove_to(group: &Path, depth: usize) -> std::io::Result<()> {
+    let done = std::fs::remove_dir(group);
+    let has_more = done.as_ref().is_err_and(|e| {
+        // The first is what cgroupfs says of groups in it as well as of processes.
+        matches!(e.raw_os_error(), Some(libc::EBUSY | libc::ENOTEMPTY))
+    });
+    if !has_more || depth == 0 {
+        return done;
+    }
+    let mut any = false;
+    for entry in std::fs::read_dir(group)?.flatten() {
+        if entry.file_type().is_ok_and(|kind| kind.is_dir()) {
+            any |= remove_to(&entry.path(), depth - 1).is_ok();
+        }
+    }
+    if any {
+        std::fs::remove_dir(group)
+    } else {
+        done
     }
 }
 

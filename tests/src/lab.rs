@@ -119,6 +119,12 @@ impl Lab {
         value[0].clone()
     }
 
+    /// Kills every process of this lab at once, whatever it is.
+    pub fn kill_all(&self) {
+        let group = self.group.as_ref().unwrap();
+        std::fs::write(group.join("cgroup.kill"), "1").unwrap();
+    }
+
     /// Waits until nothing of kiln is left: no process, mount, cgroup or temporary file; panics
     /// with what is left after ten seconds.
     pub fn assert_clean(&self) {

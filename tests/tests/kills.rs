@@ -355,3 +355,30 @@ fn a_limit_of_file_sizes_is_an_error_that_names_the_file() {
     assert_eq!(build.code(), Some(1));
     build.says(&["File too large", "large"]);
 }
+
+/// Groups of control outlive those who made them; whoever comes next removes them.
+#[test]
+fn groups_of_killed_processes_are_swept() {
+    let lab = Lab::new();
+    let context = lab.dockerfile("FROM busybox\nRUN sleep 1000\n");
+    for _ in 0..2 {
+        let parent = format!("/kiln-test-{}", std::process::id());
+        let builds = [&["--progress=plain"][..], &["--cgroup-parent", &parent]]
+            .map(|more| lab.build(&context).arg("--no-cache").args(more).start());
+        std::thread::sleep(Duration::from_millis(500));
+        lab.kill_all();
+        for build in builds {
+            build.wait();
+        }
+    }
+    lab.kiln(["run", "--rm", "--network", "none", "busybox", "true"])
+        .output()
+        .ok();
+    lab.assert_clean();
+    let mounts = std::fs::read_to_string("/proc/mounts").unwrap();
+    for line in mounts.lines().filter(|line| line.contains(" cgroup")) {
+        let at = line.split(' ').nth(1).unwrap();
+        let parent = format!("{at}/kiln-test-{}", std::process::id());
+        assert!(!Path::new(&parent).exists(), "{parent}");
+    }
+}

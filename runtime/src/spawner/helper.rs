@@ -3,8 +3,9 @@
 use std::collections::HashMap;
 use std::io::{Read as _, Write as _};
 use std::os::fd::{AsFd, OwnedFd};
+use std::path::Path;
 
-use kiln_sys::cgroup::{CgroupLimits, Group, Hierarchies, Limited};
+use kiln_sys::cgroup::{self, CgroupLimits, Group, GroupList, Hierarchies, Limited};
 use kiln_sys::devices::{DeviceFilter, DeviceRule};
 use kiln_sys::idmap::IdMap;
 use kiln_sys::mount::Detached;
@@ -28,6 +29,8 @@ pub(super) struct Helper {
     socket: OwnedFd,
     children: HashMap<u64, Running>,
     hierarchies: Hierarchies,
+    /// Whether processes can be born into groups; not known before the first one.
+    can_be_born_in: Option<bool>,
     /// The program that was used last: most sandboxes have the same devices.
     filter: Option<(Vec<DeviceRule>, DeviceFilter)>,
     /// Of all owners that were asked for.
@@ -40,11 +43,16 @@ impl Helper {
     pub(super) fn new(socket: OwnedFd) -> Self {
         // Ctrl-C reaches the whole group; the helper waits for its parent's decision.
         process::ignore_terminal_signals();
-        let hierarchies = Hierarchies::detect().unwrap_or_default();
+        let mut hierarchies = Hierarchies::detect().unwrap_or_default();
+        let lists = Path::new(cgroup::FOLDER);
+        cgroup::sweep(lists);
+        // Where it cannot be written, groups are left by a kill.
+        hierarchies.list = GroupList::begin(lists).ok();
         Self {
             socket,
             children: HashMap::new(),
             hierarchies,
+            can_be_born_in: None,
             filter: None,
             maps: IdMaps::new(),
             emptying: Vec::new(),
@@ -229,7 +237,7 @@ impl Helper {
                 return Ok(fdpass::send(&self.socket, &message(EXITED, id, 125), &[])?);
             }
         };
-        let doors = limited.doors();
+        let mut doors = limited.doors();
         let born_in = group.as_ref().and_then(|g| g.open().ok());
         if let Some(rules) = launch.device_rules()
             && !self.guard(rules, born_in.as_ref())
@@ -243,6 +251,10 @@ impl Helper {
             {
                 self.map_of(owner);
             }
+        }
+        let born_in = born_in.filter(|fd| self.can_be_born_in(fd));
+        if let (Some(group), None) = (&group, &born_in) {
+            doors.push(group.path().join("cgroup.procs"));
         }
         let maps = &self.maps;
         let child = process::clone_into(
@@ -273,6 +285,17 @@ impl Helper {
         };
         self.children.insert(id, running);
         Ok(())
+    }
+
+    /// Whether a process that is born into a group lives. Linux kills it where the group of its parent has
+    /// once been killed whole: it compares how often the two groups were (kernel/cgroup/cgroup.c,
+    /// `cgroup_post_fork`). To join it afterwards works everywhere, and takes longer.
+    fn can_be_born_in(&mut self, group: &OwnedFd) -> bool {
+        *self.can_be_born_in.get_or_insert_with(|| {
+            let born = process::clone_into(Namespaces::default(), Some(group.as_fd()), || 0);
+            let ended = born.and_then(|child| process::wait(&child));
+            ended.is_ok_and(|exit| exit.code() == 0)
+        })
     }
 
     /// Makes the groups of a sandbox. One without limits does without them where none can be made.

@@ -146,7 +146,7 @@ impl Hierarchies {
             }
         };
         enable(root, &parent, &needed)?;
-        Group::create(&parent, name, above).map(Some)
+        Group::create(&parent, name, above, self.list.as_ref()).map(Some)
     }
 
     /// Puts limits on `group`, and on groups of the version 1 controllers that have to be joined as
@@ -171,7 +171,8 @@ impl Hierarchies {
                 let path = parent.join(name);
                 // Controllers may be mounted together.
                 if out.groups.iter().all(|group| group.path() != path) {
-                    out.groups.push(Group::create(&parent, name, above)?);
+                    let group = Group::create(&parent, name, above, self.list.as_ref())?;
+                    out.groups.push(group);
                 }
                 if controller == "cpuset" {
                     inherit_cpuset(&v1.root, &path)?;
