@@ -6,7 +6,8 @@ use std::path::Path;
 use kiln_sys::{RootDir, system};
 
 use crate::error::{Error, Result};
-use crate::scratch::is_running;
+use crate::lease::is_leased_in;
+use crate::scratch::logs_lease;
 use crate::store::Store;
 
 /// A file that only takes room, to be given up on a full disk.
@@ -30,8 +31,7 @@ fn empty_trash(root: &Path) {
 /// The output of commands that have ended, and the stat caches.
 fn remove_notes(root: &Path) {
     remove_below(&root.join("logs-v1"), |name| {
-        let pid = name.rsplit_once('-').and_then(|(_, pid)| pid.parse().ok());
-        !pid.is_some_and(is_running)
+        !is_leased_in(root, &logs_lease(name))
     });
     remove_below(&root.join("stat-v1"), |_| true);
 }
@@ -116,7 +116,7 @@ mod tests {
         for kept in [RESERVE, "trash/old", "logs-v1/1-4194305"] {
             assert!(root.join(kept).exists(), "{kept}");
         }
-        let own = root.join(format!("logs-v1/1-{}", std::process::id()));
+        let own = store.logs().unwrap();
         std::fs::create_dir(&own).unwrap();
         store.make_room();
         for gone in [RESERVE, "trash/old", "logs-v1/1-4194305"] {

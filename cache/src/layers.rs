@@ -250,7 +250,7 @@ impl Store {
     /// # Errors
     /// The folder cannot be listed, or the database refused.
     pub fn discard_unrecorded(&self) -> Result<()> {
-        self.discard_unknown(|owner| !crate::scratch::is_alive(owner))
+        self.discard_unknown(|owner| Ok(!self.is_alive(owner)?))
     }
 
     /// Throws away layers that this process made and did not record. Nothing may be made meanwhile.
@@ -258,10 +258,10 @@ impl Store {
     /// # Errors
     /// As above.
     pub fn discard_own_unrecorded(&self) -> Result<()> {
-        self.discard_unknown(|owner| owner == self.owner())
+        self.discard_unknown(|owner| Ok(owner == self.owner()))
     }
 
-    fn discard_unknown(&self, is_done: impl Fn(&str) -> bool) -> Result<()> {
+    fn discard_unknown(&self, is_done: impl Fn(&str) -> Result<bool>) -> Result<()> {
         let layers = kiln_sys::RootDir::open_trusted(&self.path("layers-v1"))?;
         for entry in layers.read_dir(Path::new(""))? {
             let name = entry.name.to_string_lossy();
@@ -269,7 +269,7 @@ impl Store {
                 continue;
             };
             // Alive first: a layer that is recorded in between has a living maker.
-            if !is_done(owner) {
+            if !is_done(owner)? {
                 continue;
             }
             let known: bool = self.db().query_row(

@@ -15,6 +15,9 @@ use kiln_sys::lock::{Hold, LockFile};
 use crate::error::Result;
 use crate::store::Store;
 
+/// Their file in the store.
+pub(crate) const FILE: &str = "leases";
+
 /// The byte that stands for all leases.
 const GATE: u64 = u64::MAX;
 
@@ -26,6 +29,14 @@ pub(crate) struct Leases(Mutex<Inner>);
 struct Inner {
     file: LockFile,
     held: HashSet<String>,
+}
+
+/// Whether anybody has a lease on this, in a store that is not opened.
+pub(crate) fn is_leased_in(root: &Path, name: &str) -> bool {
+    let held =
+        LockFile::open(&root.join(FILE)).and_then(|file| file.is_held_elsewhere(byte_of(name)));
+    // What cannot be told may be in use.
+    held.unwrap_or(true)
 }
 
 /// The byte of a name. Two names that meet by chance are leased together, nothing worse.
@@ -61,6 +72,11 @@ impl Store {
         taken?;
         own.held.insert(name.to_owned());
         Ok(())
+    }
+
+    /// Whether another store that is open has a lease on this.
+    pub(crate) fn is_leased_elsewhere(&self, name: &str) -> Result<bool> {
+        Ok(self.leases().lock().file.is_held_elsewhere(byte_of(name))?)
     }
 
     /// Everything that this store has a lease on.

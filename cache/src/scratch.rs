@@ -3,6 +3,7 @@
 use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
+use std::time::{SystemTime, UNIX_EPOCH};
 
 use kiln_sys::{RootDir, system};
 
@@ -135,20 +136,49 @@ impl Store {
     }
 }
 
-/// Whether there is a process with this number.
-pub(crate) fn is_running(pid: u32) -> bool {
-    system::process_start(pid).is_some()
+/// A name for a store that is opened: the process, for people, and a random number.
+pub(crate) fn new_owner() -> Result<String> {
+    let mut random = [0; 8];
+    system::random(&mut random)?;
+    let number = u64::from_le_bytes(random);
+    Ok(format!("{}-r{number:016x}", std::process::id()))
 }
 
-/// Whether the process that a work directory is named after still runs.
-pub(crate) fn is_alive(owner: &str) -> bool {
-    let Some((pid, start)) = owner.split_once('-') else {
-        return false;
-    };
-    let (Ok(pid), Ok(start)) = (pid.parse::<u32>(), start.parse::<u64>()) else {
-        return false;
-    };
-    system::process_start(pid) == Some(start)
+/// What an open store has a lease on. Process ids tell nothing where the processes of several containers
+/// share a store.
+pub(crate) fn owner_lease(owner: &str) -> String {
+    format!("owner {owner}")
+}
+
+/// What an open store has a lease on while it writes logs into this folder.
+pub(crate) fn logs_lease(folder: &str) -> String {
+    format!("logs {folder}")
+}
+
+impl Store {
+    /// A new folder for the output of the steps of a build; it is made when it is needed.
+    ///
+    /// # Errors
+    /// The lease that keeps it cannot be had.
+    pub fn logs(&self) -> Result<PathBuf> {
+        let now = SystemTime::now().duration_since(UNIX_EPOCH);
+        let now = now.unwrap_or_default().as_millis();
+        let name = format!("{now}-{}", std::process::id());
+        self.lease(&logs_lease(&name))?;
+        Ok(self.path("logs-v1").join(name))
+    }
+
+    /// Whether the store that a work directory is named after is still open.
+    pub(crate) fn is_alive(&self, owner: &str) -> Result<bool> {
+        let number = |text: &str| text.parse::<u64>().ok();
+        let process = owner.split_once('-');
+        if let Some((Some(pid), Some(start))) = process.map(|(a, b)| (number(a), number(b))) {
+            // Of an older version, which named them by the process and its start.
+            let pid = u32::try_from(pid).unwrap_or(0);
+            return Ok(system::process_start(pid) == Some(start));
+        }
+        Ok(owner == self.owner() || self.is_leased_elsewhere(&owner_lease(owner))?)
+    }
 }
 
 /// Throws away the work of processes that are gone.
@@ -156,7 +186,7 @@ pub(crate) fn clear_dead(store: &Store) -> Result<()> {
     let work = RootDir::open_trusted(&store.path("work-v1"))?;
     for entry in work.read_dir(Path::new(""))? {
         let name = entry.name.to_string_lossy();
-        if !is_alive(&name) {
+        if !store.is_alive(&name)? {
             store.discard(&store.path("work-v1").join(&*name))?;
         }
     }

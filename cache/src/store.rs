@@ -8,7 +8,7 @@ use kiln_sys::{RootDir, system};
 use rusqlite::Connection;
 
 use crate::error::{Error, Result};
-use crate::lease::Leases;
+use crate::lease::{self, Leases};
 use crate::scratch;
 use crate::{backup, db};
 
@@ -69,9 +69,8 @@ impl Store {
             Err(e) if e.is_damaged_database() => replaced(&root)?,
             other => other?,
         };
-        let leases = Leases::open(&root.join("leases"))?;
-        let pid = std::process::id();
-        let owner = format!("{pid}-{}", system::process_start(pid).unwrap_or(0));
+        let leases = Leases::open(&root.join(lease::FILE))?;
+        let owner = scratch::new_owner()?;
         let inner = Inner {
             root,
             boot,
@@ -82,6 +81,7 @@ impl Store {
         let store = Self {
             inner: Arc::new(inner),
         };
+        store.lease(&scratch::owner_lease(store.owner()))?;
         if is_new {
             store.restore_reserve()?;
         }
@@ -106,7 +106,7 @@ impl Store {
         self.inner.root.join(below)
     }
 
-    /// Names this process among all of this boot.
+    /// Names this store among all that are open, in whatever processes and namespaces.
     pub(crate) fn owner(&self) -> &str {
         &self.inner.owner
     }

@@ -1,7 +1,7 @@
 //! Wiring: puts store, registry client and sandbox together.
 
 use std::sync::Arc;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::Duration;
 
 use kiln_cache::{Cause, Class, Removed, Store};
 use kiln_executor::{BuildInputs, Engine, StepLogs};
@@ -121,14 +121,7 @@ impl App {
         always_pull: bool,
     ) -> Result<Engine, Failure> {
         let store = self.store()?;
-        let now = SystemTime::now()
-            .duration_since(UNIX_EPOCH)
-            .unwrap_or_default()
-            .as_millis();
-        let logs = store
-            .root()
-            .join("logs-v1")
-            .join(format!("{now}-{}", std::process::id()));
+        let logs = store.logs()?;
         let registry = kiln_registry::Client::new(registries, self.credentials());
         Ok(Engine::new(kiln_executor::Settings {
             store,

@@ -148,3 +148,38 @@ fn alone_eight_stages_of_one_second() {
     assert!(built.wall < Duration::from_millis(1300), "{:?}", built.wall);
     lab.build(&context).built().assert_all_cached();
 }
+
+/// Containers that share a store have process ids of their own, which tell the others nothing.
+#[test]
+fn stores_are_shared_between_pid_namespaces() {
+    let lab = Lab::new();
+    let contexts: Vec<_> = (0..6)
+        .map(|n| {
+            let context = lab.context(&format!("c{n}"), &[]);
+            context.write("f", n.to_string()).dockerfile(&format!(
+                "FROM busybox\nCOPY f /\nRUN for i in 1 2 3 4 5 6; do echo {n} >> /x; sleep 0.1; done\nRUN cat /x /f > /y\n"
+            ));
+            context
+        })
+        .collect();
+    for round in 0..2 {
+        std::thread::scope(|scope| {
+            for (n, context) in contexts.iter().enumerate() {
+                let lab = &lab;
+                scope.spawn(move || {
+                    // They start one after the other, and each finds the work of those before it.
+                    std::thread::sleep(std::time::Duration::from_millis(150 * n as u64));
+                    lab.build(context)
+                        .args(["--no-cache", "--tag", &format!("x:{round}-{n}")])
+                        .through("exec unshare --pid --fork --mount-proc \"$@\"")
+                        .built();
+                });
+            }
+        });
+    }
+    for n in 0..contexts.len() {
+        let text = lab.run(&format!("x:1-{n}"), &["cat", "/y"]);
+        assert_eq!(text, format!("{}{n}", format!("{n}\n").repeat(6)));
+    }
+    lab.kiln(["fsck"]).output().ok();
+}

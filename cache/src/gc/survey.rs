@@ -353,11 +353,7 @@ pub(super) fn files(store: &Store, leased: &dyn Fn(&str) -> Result<bool>) -> Res
                 bytes += sizes.map(|st| st.allocated).sum::<u64>();
             }
             let busy = match class {
-                // `<time>-<pid>`.
-                Class::Logs => name
-                    .rsplit_once('-')
-                    .and_then(|(_, pid)| pid.parse().ok())
-                    .is_some_and(scratch::is_running),
+                Class::Logs => leased(&scratch::logs_lease(&name))?,
                 Class::Partial => {
                     leased(&format!("sha256:{name}"))? || leased(&format!("sha512:{name}"))?
                 }

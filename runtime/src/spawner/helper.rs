@@ -29,6 +29,8 @@ pub(super) struct Helper {
     socket: OwnedFd,
     children: HashMap<u64, Running>,
     hierarchies: Hierarchies,
+    /// Tells its groups from those of a process with the same id in another namespace.
+    number: u32,
     /// Whether processes can be born into groups; not known before the first one.
     can_be_born_in: Option<bool>,
     /// The program that was used last: most sandboxes have the same devices.
@@ -43,6 +45,9 @@ impl Helper {
     pub(super) fn new(socket: OwnedFd) -> Self {
         // Ctrl-C reaches the whole group; the helper waits for its parent's decision.
         process::ignore_terminal_signals();
+        let mut random = [0; 4];
+        // Without random numbers its id is left.
+        let _ = kiln_sys::system::random(&mut random);
         let mut hierarchies = Hierarchies::detect().unwrap_or_default();
         let lists = Path::new(cgroup::FOLDER);
         cgroup::sweep(lists);
@@ -52,6 +57,7 @@ impl Helper {
             socket,
             children: HashMap::new(),
             hierarchies,
+            number: u32::from_le_bytes(random),
             can_be_born_in: None,
             filter: None,
             maps: IdMaps::new(),
@@ -224,7 +230,7 @@ impl Helper {
             serde_json::from_slice(&text).map_err(|e| Error::Spec(e.to_string()))?;
         // Without a writable group hierarchy the pid namespace alone holds the step together.
         let limits = launch.cgroup_limits();
-        let name = format!("kiln-{}-{id}", process::own_pid());
+        let name = format!("kiln-{}-{:08x}-{id}", process::own_pid(), self.number);
         let (group, limited) = match self.groups(&limits, &name) {
             Ok(groups) => groups,
             Err(error) => {
