@@ -12,6 +12,9 @@ use crate::lease::{self, Leases};
 use crate::scratch;
 use crate::{backup, db};
 
+/// Bytes of the path of a store: SQLite opens no file whose path has more than 512.
+const MAX_ROOT_BYTES: usize = 480;
+
 const FOLDERS: [&str; 8] = [
     "content-v1/sha256",
     "content-v1/partial",
@@ -52,11 +55,30 @@ impl Store {
             path: root.to_path_buf(),
             why,
         };
-        let is_new = !root.join(db::FILE).exists();
+        let whole = std::path::absolute(root).map_err(|e| fail(e.to_string()))?;
+        let bytes = whole.as_os_str().len();
+        if bytes > MAX_ROOT_BYTES {
+            return Err(fail(format!(
+                "its path has {bytes} bytes, and {MAX_ROOT_BYTES} are the most"
+            )));
+        }
+        if whole.to_str().is_none() {
+            return Err(fail("its path is not UTF-8".into()));
+        }
+        let is_new = match std::fs::File::options()
+            .write(true)
+            .open(root.join(db::FILE))
+        {
+            Ok(_) => false,
+            Err(e) if e.kind() == std::io::ErrorKind::NotFound => true,
+            // SQLite would not say that a file system is read-only.
+            Err(e) => return Err(fail(e.to_string())),
+        };
+        // Also where somebody has removed one.
+        for folder in FOLDERS {
+            std::fs::create_dir_all(root.join(folder)).map_err(|e| fail(e.to_string()))?;
+        }
         if is_new {
-            for folder in FOLDERS {
-                std::fs::create_dir_all(root.join(folder)).map_err(|e| fail(e.to_string()))?;
-            }
             // Before the first work directory is made in it.
             system::spread_folders(&root.join("work-v1"));
             let dir = RootDir::open_trusted(root)?;

@@ -71,6 +71,10 @@ fn main() -> ExitCode {
 
 fn start(cli: Cli) -> Result<ExitCode, Failure> {
     cli.command.begin_progress();
+    if !std::path::Path::new("/proc/self/mountinfo").exists() {
+        return Err(Failure::new("there is no /proc, which kiln needs")
+            .with_hint("mount -t proc proc /proc"));
+    }
     // Before any thread exists: the helper that starts sandboxes is a fork of this process.
     let spawner = cli
         .command

@@ -1,8 +1,9 @@
 //! Overlay mounts whose upper directory stands alone, so that it can become a layer.
 
-use std::ffi::CString;
+use std::ffi::{CString, OsString};
 use std::os::fd::{AsFd as _, AsRawFd as _, OwnedFd};
-use std::path::Path;
+use std::os::unix::ffi::{OsStrExt as _, OsStringExt as _};
+use std::path::{Path, PathBuf};
 
 use rustix::mount::{self as m, FsMountFlags, FsOpenFlags, MountFlags};
 use rustix::thread::UnshareFlags;
@@ -20,6 +21,9 @@ pub struct Overlay<'a> {
     /// Attributes live in `user.overlay.*`: needed inside a user namespace.
     pub user_xattr: bool,
 }
+
+/// Lower directories that an overlay has at most (fs/overlayfs/params.h, `OVL_MAX_STACK`).
+const MAX_LOWERS: usize = 500;
 
 /// No redirects, no metadata-only copies, no index: each needs more than the upper directory.
 const PLAIN: &[(&str, &str)] = &[
@@ -44,6 +48,14 @@ impl Overlay<'_> {
 /// # Errors
 /// The kernel refuses: the error holds what it wrote about that.
 pub fn overlay(spec: &Overlay<'_>, attrs: Attrs) -> Result<Detached> {
+    if spec.lowers.len() > MAX_LOWERS {
+        let why = format!(
+            "{} layers, of which Linux stacks {MAX_LOWERS} at most; a stage that only copies the files of \
+             another has few, and so has what --squash makes",
+            spec.lowers.len()
+        );
+        return Err(FsError::new("mount", "overlay", std::io::Error::other(why)));
+    }
     if kernel_before(6, 8) {
         return by_text(spec, attrs);
     }
@@ -62,8 +74,9 @@ pub fn overlay(spec: &Overlay<'_>, attrs: Attrs) -> Result<Detached> {
         set("lowerdir+", lower)?;
     }
     if let Some((upper, work)) = spec.upper {
-        set("upperdir", upper)?;
-        set("workdir", work)?;
+        // Of these alone the kernel takes backslashes for escapes (fs/overlayfs/params.c, `ovl_unescape`).
+        set("upperdir", &escaped(upper))?;
+        set("workdir", &escaped(work))?;
     }
     for (key, value) in PLAIN {
         let done = m::fsconfig_set_string(context.as_fd(), *key, *value);
@@ -85,6 +98,17 @@ pub fn overlay(spec: &Overlay<'_>, attrs: Attrs) -> Result<Detached> {
         attrs.mount_flags(),
     );
     Ok(Detached(explain(mount, &context, "mount", "overlay")?))
+}
+
+fn escaped(path: &Path) -> PathBuf {
+    let mut out = Vec::new();
+    for byte in path.as_os_str().as_bytes() {
+        if *byte == b'\\' {
+            out.push(b'\\');
+        }
+        out.push(*byte);
+    }
+    OsString::from_vec(out).into()
 }
 
 /// Whether the running kernel is older than this version.
