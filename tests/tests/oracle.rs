@@ -2,6 +2,7 @@
 
 #![allow(clippy::unwrap_used, reason = "a panic is how a test reports")]
 
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, SystemTime};
 
 use kiln_tests::{Context, Lab, Random};
@@ -111,6 +112,27 @@ fn edit(context: &Context, random: &mut Random) -> String {
     format!("{kind} on {name}")
 }
 
+/// Does `work` while somebody changes a file and changes it back all the time.
+fn toggled<T>(context: &Context, work: impl FnOnce() -> T) -> T {
+    use std::os::unix::fs::FileExt as _;
+    let is_over = AtomicBool::new(false);
+    let path = context.at("lib/fixed");
+    let file = std::fs::File::options().write(true).open(path).unwrap();
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            while !is_over.load(Ordering::Relaxed) {
+                for bytes in [b"2", b"1"] {
+                    file.write_all_at(bytes, 0).unwrap();
+                    std::thread::sleep(Duration::from_millis(2));
+                }
+            }
+        });
+        let done = work();
+        is_over.store(true, Ordering::Relaxed);
+        done
+    })
+}
+
 #[test]
 fn the_cache_changes_no_result() {
     let (with, without) = (Lab::new(), Lab::new());
@@ -129,6 +151,13 @@ fn the_cache_changes_no_result() {
                 .env("SOURCE_DATE_EPOCH", "1000000000")
                 .tag("x")
         };
+        if random.below(3) == 0 {
+            // What is built meanwhile must not stay under the key of what is there now.
+            let out = toggled(&context, || build(&with).output());
+            if !out.succeeded() {
+                out.says(&["the files of the context keep changing"]);
+            }
+        }
         let cached = build(&with).built();
         let clean = build(&without).arg("--no-cache").built();
         assert_eq!(
