@@ -6,6 +6,7 @@
 //! they say so.
 
 use std::ffi::{OsStr, OsString};
+use std::fs::File;
 use std::io::Read as _;
 use std::os::fd::{AsFd, AsRawFd as _, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt as _;
@@ -139,33 +140,20 @@ impl RootDir {
     /// Pipes, devices and larger files are errors. A device is not even opened: that alone may do
     /// something.
     pub fn read(&self, path: &Path, limit: u64) -> Result<Vec<u8>> {
+        bounded(&self.open_regular(path)?, path, limit)
+    }
+
+    /// Opens a regular file for reading, following links inside the root. Nothing else is even opened.
+    ///
+    /// # Errors
+    /// It is no regular file, or cannot be read.
+    pub fn open_regular(&self, path: &Path) -> Result<File> {
         let seen = self.open_path(path)?;
         let st = Stat::from(fs::fstat(&seen).ctx("stat", path)?);
-        let refuse = |kind, text: &str| {
-            Err(FsError::new(
-                "read",
-                path,
-                std::io::Error::new(kind, text.to_owned()),
-            ))
-        };
         if !st.is_file() {
-            return refuse(std::io::ErrorKind::InvalidInput, "not a regular file");
+            return Err(not_regular(path));
         }
-        let again = format!("/proc/self/fd/{}", seen.as_raw_fd());
-        let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::CLOEXEC;
-        let fd = fs::open(again, flags, Mode::empty()).ctx("open", path)?;
-        let mut bytes = Vec::new();
-        std::fs::File::from(fd)
-            .take(limit + 1)
-            .read_to_end(&mut bytes)
-            .ctx("read", path)?;
-        if bytes.len() as u64 > limit {
-            return refuse(
-                std::io::ErrorKind::FileTooLarge,
-                "larger than kiln reads here",
-            );
-        }
-        Ok(bytes)
+        reopen(&seen, OFlags::NONBLOCK).ctx("open", path)
     }
 
     /// Metadata of an open file.
@@ -439,6 +427,33 @@ impl RootDir {
             fs::utimensat(d, n, &times, AtFlags::SYMLINK_NOFOLLOW)
         })
     }
+}
+
+/// The error of a path that is no regular file.
+pub(crate) fn not_regular(path: &Path) -> FsError {
+    let why = std::io::Error::new(std::io::ErrorKind::InvalidInput, "not a regular file");
+    FsError::new("read", path, why)
+}
+
+/// Opens what a reference (`O_PATH`) refers to for reading.
+pub(crate) fn reopen(seen: &OwnedFd, flags: OFlags) -> rustix::io::Result<File> {
+    let again = format!("/proc/self/fd/{}", seen.as_raw_fd());
+    let flags = flags | OFlags::RDONLY | OFlags::CLOEXEC | OFlags::NOCTTY;
+    Ok(fs::open(again, flags, Mode::empty())?.into())
+}
+
+/// All bytes of a file, which are no more than `limit`.
+pub(crate) fn bounded(file: &File, path: &Path, limit: u64) -> Result<Vec<u8>> {
+    let mut bytes = Vec::new();
+    file.take(limit.saturating_add(1))
+        .read_to_end(&mut bytes)
+        .ctx("read", path)?;
+    if bytes.len() as u64 > limit {
+        let why = format!("larger than {limit} bytes, which kiln reads here at most");
+        let why = std::io::Error::new(std::io::ErrorKind::FileTooLarge, why);
+        return Err(FsError::new("read", path, why));
+    }
+    Ok(bytes)
 }
 
 /// Changes the mode through an `O_PATH` descriptor, which plain `fchmod` refuses.

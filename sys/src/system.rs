@@ -35,6 +35,15 @@ pub fn memory_bytes() -> Result<u64> {
     Ok(kib.unwrap_or(0) << 10)
 }
 
+/// The first and the last group whose processes may open ping sockets in this network
+/// (`net.ipv4.ping_group_range`); none if no group may.
+pub fn ping_groups() -> Option<(u32, u32)> {
+    let text = std::fs::read_to_string("/proc/sys/net/ipv4/ping_group_range").ok()?;
+    let mut numbers = text.split_whitespace().map(|n| n.parse().ok());
+    let (first, last) = (numbers.next()??, numbers.next()??);
+    (first <= last).then_some((first, last))
+}
+
 /// Writes everything of the file system that holds `path` to the disk.
 pub fn sync_filesystem(path: &Path) -> Result<()> {
     use std::os::fd::AsRawFd as _;

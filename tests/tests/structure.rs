@@ -9,7 +9,7 @@ use std::process::Command;
 /// Folder, and the folders that it may depend on. Any other edge is an error.
 const EDGES: &[(&str, &[&str])] = &[
     ("parser", &[]),
-    ("image", &[]),
+    ("image", &["sys"]),
     ("sys", &[]),
     ("solver", &["parser", "image"]),
     ("registry", &["image"]),

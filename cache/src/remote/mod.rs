@@ -21,6 +21,7 @@ mod inline;
 mod mounts;
 mod objects;
 mod pace;
+mod place;
 mod record;
 mod registry;
 mod sending;

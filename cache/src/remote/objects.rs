@@ -9,29 +9,18 @@ use kiln_image::search::MAX_DEPTH;
 use kiln_image::{Descriptor, ImageManifest, Manifest, media_type};
 use kiln_registry::BlobSource as _;
 use object_store::aws::{AmazonS3Builder, AmazonS3ConfigKey as Key};
-use object_store::buffered::BufWriter;
 use object_store::client::{HttpError, HttpErrorKind};
-use object_store::local::LocalFileSystem;
 use object_store::path::Path;
-use object_store::{
-    BackoffConfig, ClientOptions, Error, ObjectStore, ObjectStoreExt as _, PutMode, PutPayload,
-    RetryConfig,
-};
-use tokio::io::AsyncWriteExt as _;
+use object_store::{BackoffConfig, ClientOptions, Error, RetryConfig};
 
 use super::inline::for_host;
+use super::place::{Found, PART, PARTS, Place};
 use super::sending::Sending;
 use super::spec::{S3Spec, SpecError, endpoint, host_part};
 use super::words::Secrets;
 use super::{MAX_RECORD, RemoteError, transfer_time};
 
 use crate::store::Store;
-
-/// Bytes of a layer that are sent in one request. A bucket takes 10,000 parts of an object.
-const PART: usize = 8 << 20;
-
-/// Parts of a layer that are on their way at the same time. They are read at once, and share the line.
-const PARTS: usize = 2;
 
 /// Bytes that may be on their way at the same time.
 const ON_THE_WAY: u64 = (PART * PARTS) as u64;
@@ -50,7 +39,7 @@ fn unreachable(error: &Error) -> Option<String> {
 /// A directory or bucket.
 #[derive(Debug)]
 pub(super) struct Objects {
-    store: Arc<dyn ObjectStore>,
+    place: Place,
     prefix: Path,
     /// What errors of the server must not show.
     secrets: Secrets,
@@ -61,12 +50,8 @@ pub(super) struct Objects {
 impl Objects {
     /// A directory, which is made if it is missing.
     pub(super) fn directory(dir: &FilePath) -> Result<Self, SpecError> {
-        std::fs::create_dir_all(dir)
-            .map_err(|e| SpecError(format!("cannot make `{}`: {e}", dir.display())))?;
-        let store = LocalFileSystem::new_with_prefix(dir)
-            .map_err(|e| SpecError(format!("cannot use `{}`: {e}", dir.display())))?;
         Ok(Self {
-            store: Arc::new(store),
+            place: Place::directory(dir).map_err(|e| SpecError(e.to_string()))?,
             prefix: Path::default(),
             secrets: Secrets::default(),
             may_be_layout: true,
@@ -128,7 +113,7 @@ impl Objects {
             SpecError(format!("bucket `{}`: {why}", spec.bucket))
         })?;
         Ok(Self {
-            store: Arc::new(store),
+            place: Place::Bucket(Arc::new(store)),
             prefix: Path::from(spec.prefix.as_str()),
             secrets,
             may_be_layout: false,
@@ -177,18 +162,19 @@ impl Objects {
         path: &Path,
         action: &'static str,
     ) -> Result<Option<Vec<u8>>, RemoteError> {
-        let found = match self.store.get(path).await {
-            Ok(found) => found,
-            Err(Error::NotFound { .. }) => return Ok(None),
-            Err(e) => return Err(self.failed(action)(e)),
+        let found = self.place.get(path).await.map_err(self.failed(action))?;
+        let Some(Found {
+            size,
+            bytes: mut stream,
+        }) = found
+        else {
+            return Ok(None);
         };
-        let size = found.meta.size;
         if size > MAX_RECORD {
             let why = format!("it has {size} bytes");
             return Err(RemoteError::Refused(why));
         }
         // What a server says of the size need not be true.
-        let mut stream = found.into_stream();
         let mut bytes = Vec::new();
         while let Some(part) = stream.try_next().await.map_err(self.failed(action))? {
             bytes.extend_from_slice(&part);
@@ -244,11 +230,8 @@ impl Objects {
     }
 
     pub(super) async fn put(&self, name: &str, record: Vec<u8>) -> Result<(), RemoteError> {
-        self.store
-            .put(&self.record(name), PutPayload::from(record))
-            .await
-            .map(drop)
-            .map_err(self.failed("store a result"))
+        let put = self.place.put(&self.record(name), record).await;
+        put.map_err(self.failed("store a result"))
     }
 
     /// Sends a blob; `again` is for one that is there with other bytes than it should have.
@@ -267,24 +250,14 @@ impl Objects {
             |e: std::io::Error| RemoteError::failed(action)(self.secrets.hide(&e.to_string()));
         let _on_the_way = file.hold(blob.size.min(ON_THE_WAY));
         let mut from = file.open(0).await.map_err(why)?;
-        let mut to =
-            BufWriter::with_capacity(self.store.clone(), path, PART).with_max_concurrency(PARTS);
-        if let Err(e) = tokio::io::copy(&mut from, &mut to).await {
-            // What was sent so far is of no use to anybody.
-            let _ = to.abort().await;
-            return Err(why(e));
-        }
-        to.shutdown().await.map_err(why)?;
+        self.place.send(path, &mut from).await.map_err(why)?;
         Ok(true)
     }
 
     /// Whether a blob is there, in its whole length.
     pub(super) async fn has_blob(&self, blob: &Descriptor) -> Result<bool, RemoteError> {
-        match self.store.head(&self.blob(blob)).await {
-            Ok(found) => Ok(found.size == blob.size),
-            Err(Error::NotFound { .. }) => Ok(false),
-            Err(e) => Err(self.failed("look a blob up")(e)),
-        }
+        let size = self.place.size(&self.blob(blob)).await;
+        Ok(size.map_err(self.failed("look a blob up"))? == Some(blob.size))
     }
 
     /// Writes a blob from memory.
@@ -293,9 +266,8 @@ impl Objects {
         blob: &Descriptor,
         bytes: Vec<u8>,
     ) -> Result<(), RemoteError> {
-        let path = self.blob(blob);
-        let put = self.store.put(&path, PutPayload::from(bytes)).await;
-        put.map(drop).map_err(self.failed("store a result"))
+        let put = self.place.put(&self.blob(blob), bytes).await;
+        put.map_err(self.failed("store a result"))
     }
 
     /// Reads a blob into memory.
@@ -309,18 +281,16 @@ impl Objects {
             action,
             why: format!("{} is damaged there", blob.digest),
         };
-        let found = match self.store.get(&self.blob(blob)).await {
-            Err(object_store::Error::NotFound { .. }) => {
-                let why = format!("{} is missing there", blob.digest);
-                return Err(RemoteError::Wrong { action, why });
-            }
-            found => found.map_err(self.failed(action))?,
+        let found = self.place.get(&self.blob(blob)).await;
+        let Some(found) = found.map_err(self.failed(action))? else {
+            let why = format!("{} is missing there", blob.digest);
+            return Err(RemoteError::Wrong { action, why });
         };
-        if found.meta.size != blob.size {
+        if found.size != blob.size {
             return Err(wrong());
         }
         let mut bytes = Vec::new();
-        let mut stream = found.into_stream();
+        let mut stream = found.bytes;
         while let Some(part) = stream.try_next().await.map_err(self.failed(action))? {
             bytes.extend_from_slice(&part);
             progress(bytes.len() as u64);
@@ -341,20 +311,21 @@ impl Objects {
         progress: &(dyn Fn(u64) + Send + Sync),
     ) -> Result<(), RemoteError> {
         const ACTION: &str = "fetch a layer";
-        let found = self
-            .store
-            .get(&self.blob(blob))
-            .await
-            .map_err(self.failed(ACTION))?;
-        if found.meta.size != blob.size {
-            let why = format!("it has {} bytes and not {}", found.meta.size, blob.size);
+        let found = self.place.get(&self.blob(blob)).await;
+        let found = found.map_err(self.failed(ACTION))?;
+        let found = found.ok_or_else(|| RemoteError::Failed {
+            action: ACTION,
+            why: "it is not there".into(),
+        })?;
+        if found.size != blob.size {
+            let why = format!("it has {} bytes and not {}", found.size, blob.size);
             return Err(RemoteError::Wrong {
                 action: ACTION,
                 why,
             });
         }
         let mut writer = Some(store.blob_writer(blob.digest.algorithm())?);
-        let mut stream = found.into_stream();
+        let mut stream = found.bytes;
         while let Some(bytes) = stream.try_next().await.map_err(self.failed(ACTION))? {
             let Some(mut to) = writer.take() else { break };
             let written = tokio::task::spawn_blocking(move || {
@@ -392,32 +363,23 @@ impl Objects {
 
     /// Claims a name if nobody does; whether that worked.
     pub(super) async fn claim(&self, name: &str, claim: &[u8]) -> Result<bool, RemoteError> {
-        let payload = PutPayload::from(claim.to_vec());
-        let options = PutMode::Create.into();
-        match self
-            .store
-            .put_opts(&self.claim_path(name), payload, options)
-            .await
-        {
-            Ok(_) => Ok(true),
-            Err(Error::AlreadyExists { .. } | Error::Precondition { .. }) => Ok(false),
-            Err(e) => Err(self.failed("claim a step")(e)),
-        }
+        let put = self
+            .place
+            .put_new(&self.claim_path(name), claim.to_vec())
+            .await;
+        put.map_err(self.failed("claim a step"))
     }
 
     /// Writes a claim of one's own again.
     pub(super) async fn renew(&self, name: &str, claim: &[u8]) -> Result<(), RemoteError> {
-        let payload = PutPayload::from(claim.to_vec());
-        let put = self.store.put(&self.claim_path(name), payload).await;
-        put.map(drop).map_err(self.failed("claim a step"))
+        let put = self.place.put(&self.claim_path(name), claim.to_vec()).await;
+        put.map_err(self.failed("claim a step"))
     }
 
     /// Takes a claim away.
     pub(super) async fn unclaim(&self, name: &str) -> Result<(), RemoteError> {
-        match self.store.delete(&self.claim_path(name)).await {
-            Ok(()) | Err(Error::NotFound { .. }) => Ok(()),
-            Err(e) => Err(self.failed("give a claim back")(e)),
-        }
+        let gone = self.place.delete(&self.claim_path(name)).await;
+        gone.map_err(self.failed("give a claim back"))
     }
 }
 
@@ -439,7 +401,7 @@ mod tests {
             ..ThrottleConfig::default()
         };
         let objects = Objects {
-            store: Arc::new(ThrottledStore::new(InMemory::new(), config)),
+            place: Place::Bucket(Arc::new(ThrottledStore::new(InMemory::new(), config))),
             prefix: Path::default(),
             secrets: Secrets::default(),
             may_be_layout: false,

@@ -5,6 +5,7 @@ use std::path::Path;
 use aws_lc_rs::signature::{ED25519, Ed25519KeyPair, KeyPair as _, UnparsedPublicKey};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD as BASE64;
+use kiln_sys::{Pipes, read_named_text};
 use serde::{Deserialize, Serialize};
 
 /// What a signature is over begins with this, so that no signature for another purpose fits.
@@ -44,10 +45,13 @@ pub struct SigningKey(Ed25519KeyPair);
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct VerifyingKey([u8; 32]);
 
+/// The largest file with a key, in bytes.
+const MAX_KEY: u64 = 64 << 10;
+
 fn read_pem(path: &Path, label: &str) -> Result<Option<Vec<u8>>, TrustError> {
-    let text = std::fs::read_to_string(path).map_err(|source| TrustError::Read {
+    let text = read_named_text(path, MAX_KEY, Pipes::Refused).map_err(|e| TrustError::Read {
         path: path.display().to_string(),
-        source,
+        source: e.source,
     })?;
     let begin = format!("-----BEGIN {label}-----");
     let end = format!("-----END {label}-----");

@@ -10,6 +10,8 @@ use std::fs::File;
 use std::io::{self, Read};
 use std::path::Path;
 
+use kiln_sys::FsError;
+
 use crate::compression::Compression;
 use crate::config::ConfigError;
 use crate::digest::Digest;
@@ -27,6 +29,8 @@ pub const ANNOTATION_IMAGE_NAME: &str = "io.containerd.image.name";
 /// The tag or name of an image in an index (OCI image specification, "Annotation Keys").
 pub const ANNOTATION_REF_NAME: &str = "org.opencontainers.image.ref.name";
 
+/// The folder of an OCI layout in which files are named by their digests.
+const BLOBS: &str = "blobs";
 const INDEX_FILE: &str = "index.json";
 const LAYOUT_FILE: &str = "oci-layout";
 const MANIFEST_FILE: &str = "manifest.json";
@@ -112,6 +116,12 @@ pub enum ArchiveError {
     },
 }
 
+impl From<FsError> for ArchiveError {
+    fn from(error: FsError) -> Self {
+        Self::io(error.path)(error.source)
+    }
+}
+
 impl ArchiveError {
     fn io(path: impl AsRef<Path>) -> impl FnOnce(io::Error) -> Self {
         let path = path.as_ref().display().to_string();
@@ -138,7 +148,7 @@ impl Archive {
     pub fn open(path: &Path) -> Result<Self, ArchiveError> {
         let metadata = std::fs::metadata(path).map_err(ArchiveError::io(path))?;
         if metadata.is_dir() {
-            let source = Source::directory(path);
+            let source = Source::directory(path)?;
             if !source.contains(LAYOUT_FILE) && !source.contains(INDEX_FILE) {
                 return Err(ArchiveError::UnknownFormat);
             }
@@ -194,7 +204,7 @@ impl Archive {
 
 /// Where an OCI layout keeps a blob.
 fn blob_path(digest: &Digest) -> String {
-    format!("blobs/{}/{}", digest.algorithm(), digest.hex())
+    format!("{BLOBS}/{}/{}", digest.algorithm(), digest.hex())
 }
 
 #[cfg(test)]

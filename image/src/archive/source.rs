@@ -1,13 +1,17 @@
 //! Files of an archive by name, from a directory or from a tar that can be read at any offset.
 
 use std::collections::HashMap;
+use std::ffi::OsStr;
 use std::fs::File;
 use std::io::{self, Read, Seek, SeekFrom};
+use std::os::unix::ffi::OsStrExt as _;
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use super::ArchiveError;
+use kiln_sys::{Pipes, RootDir, open_named};
+
+use super::{ArchiveError, BLOBS};
 use crate::compression::Compression;
 use crate::layer::{
     EntryKind, LayerError, LayerReader, Limits, Run, SparseCursor, SparseMap, clean_path,
@@ -20,7 +24,7 @@ const MAX_LINKS: usize = 16;
 
 #[derive(Debug)]
 pub(super) enum Source {
-    Directory(PathBuf),
+    Directory { root: RootDir, path: PathBuf },
     Tar(Arc<File>, HashMap<Vec<u8>, Member>),
 }
 
@@ -39,8 +43,9 @@ pub(super) enum Member {
 }
 
 impl Source {
-    pub(super) fn directory(path: &Path) -> Self {
-        Self::Directory(path.into())
+    pub(super) fn directory(path: &Path) -> Result<Self, ArchiveError> {
+        let (root, path) = (RootDir::open_trusted(path)?, path.into());
+        Ok(Self::Directory { root, path })
     }
 
     /// Records where the files of a tar lie. Of two with one name the later counts.
@@ -110,24 +115,22 @@ impl Source {
         let clean = clean_path(path.as_bytes()).filter(|clean| !clean.is_empty());
         let mut at = clean.ok_or_else(|| ArchiveError::UnsafePath(path.into()))?;
         match self {
-            Self::Directory(root) => {
-                let full = root.join(String::from_utf8_lossy(&at).as_ref());
-                let open = || {
-                    // Blobs may be symbolic links (some builders lay them out so): what is read
-                    // is checked against its digest. Opening a pipe or device could block.
-                    let metadata = std::fs::metadata(&full)?;
-                    if !metadata.is_file() {
-                        return Err(io::Error::other("not a regular file"));
-                    }
-                    Ok((metadata.len(), File::open(&full)?))
+            Self::Directory { root, path: dir } => {
+                let at = Path::new(OsStr::from_bytes(&at));
+                // Blobs may be links to anywhere, as some builders lay them out: what is read is
+                // checked against the digest that is their name. Nothing tells what else should be.
+                let opened = match at.starts_with(BLOBS) {
+                    true => open_named(&dir.join(at), Pipes::Refused),
+                    false => root.open_regular(at),
                 };
-                match open() {
-                    Ok((size, file)) => Ok((size, Box::new(file.take(size)))),
-                    Err(error) if error.kind() == io::ErrorKind::NotFound => {
-                        Err(ArchiveError::Missing(path.into()))
+                let file = match opened {
+                    Err(error) if error.is_not_found() => {
+                        return Err(ArchiveError::Missing(path.into()));
                     }
-                    Err(error) => Err(ArchiveError::io(full)(error)),
-                }
+                    opened => opened?,
+                };
+                let size = RootDir::stat_of(&file)?.size;
+                Ok((size, Box::new(file.take(size))))
             }
             Self::Tar(file, members) => {
                 for _ in 0..MAX_LINKS {

@@ -1,10 +1,11 @@
 //! Writes OCI layouts as tars, optionally with what `docker load` needs, and as directories.
 
 use std::collections::{BTreeMap, HashSet};
-use std::fs::{self, File, OpenOptions};
+use std::fs;
 use std::io::{self, Read, Write};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
+use kiln_sys::RootDir;
 use serde::Serialize;
 
 use super::{
@@ -199,10 +200,11 @@ fn compact(path: &str, value: &impl Serialize) -> Result<Vec<u8>, ArchiveError> 
     })
 }
 
-/// Writes a layout to a directory, which may hold one already.
+/// Writes a layout to a directory, which may hold one already. Links in it do not lead out of it: somebody
+/// else may have put them there.
 #[derive(Debug)]
 pub struct OciDirWriter {
-    root: PathBuf,
+    root: RootDir,
 }
 
 impl OciDirWriter {
@@ -212,7 +214,8 @@ impl OciDirWriter {
     /// When it cannot be made.
     pub fn new(root: &Path) -> Result<Self, ArchiveError> {
         fs::create_dir_all(root).map_err(ArchiveError::io(root))?;
-        Ok(Self { root: root.into() })
+        let root = RootDir::open_trusted(root)?;
+        Ok(Self { root })
     }
 
     /// Writes a blob; it appears under its name only when it is complete and verified.
@@ -224,7 +227,7 @@ impl OciDirWriter {
         descriptor: &Descriptor,
         data: &mut dyn Read,
     ) -> Result<(), ArchiveError> {
-        let path = self.root.join(blob_path(&descriptor.digest));
+        let path = blob_path(&descriptor.digest);
         self.replace(&path, &mut VerifyingReader::new(data, descriptor))
     }
 
@@ -236,7 +239,11 @@ impl OciDirWriter {
     pub fn finish(self, manifests: Vec<Descriptor>) -> Result<(), ArchiveError> {
         for entry in &manifests {
             let path = blob_path(&entry.digest);
-            if !self.root.join(&path).is_file() {
+            let is_there = self
+                .root
+                .stat(Path::new(&path))
+                .is_ok_and(|st| st.is_file());
+            if !is_there {
                 return Err(ArchiveError::Missing(path));
             }
         }
@@ -252,25 +259,21 @@ impl OciDirWriter {
             })
         });
         index.manifests.extend(manifests);
-        self.replace(&self.root.join(LAYOUT_FILE), &mut &*LAYOUT_JSON)?;
+        self.replace(LAYOUT_FILE, &mut &*LAYOUT_JSON)?;
         let json = compact(INDEX_FILE, &index)?;
-        self.replace(&self.root.join(INDEX_FILE), &mut json.as_slice())
+        self.replace(INDEX_FILE, &mut json.as_slice())
     }
 
     /// The index that is there already.
     fn present(&self) -> Result<ImageIndex, ArchiveError> {
-        let path = self.root.join(INDEX_FILE);
-        let file = match File::open(&path) {
-            Ok(file) => file,
-            Err(error) if error.kind() == io::ErrorKind::NotFound => {
-                return Ok(ImageIndex::oci(Vec::new()));
-            }
-            Err(error) => return Err(ArchiveError::io(&path)(error)),
+        let json = match self
+            .root
+            .read(Path::new(INDEX_FILE), MAX_MANIFEST_SIZE as u64)
+        {
+            Ok(json) => json,
+            Err(error) if error.is_not_found() => return Ok(ImageIndex::oci(Vec::new())),
+            Err(error) => return Err(error.into()),
         };
-        let mut json = Vec::new();
-        file.take(MAX_MANIFEST_SIZE as u64 + 1)
-            .read_to_end(&mut json)
-            .map_err(ArchiveError::io(&path))?;
         match Manifest::parse(&json, None)? {
             Manifest::Index(index) => Ok(index.value),
             Manifest::Image(_) => Err(ArchiveError::UnknownFormat),
@@ -278,27 +281,9 @@ impl OciDirWriter {
     }
 
     /// Writes a file beside its place and moves it there.
-    fn replace(&self, path: &Path, data: &mut dyn Read) -> Result<(), ArchiveError> {
-        if let Some(parent) = path.parent() {
-            fs::create_dir_all(parent).map_err(ArchiveError::io(parent))?;
-        }
-        let mut name = path.file_name().unwrap_or_default().to_owned();
-        name.push(format!(".{}.partial", std::process::id()));
-        let partial = path.with_file_name(name);
-        let write = |data: &mut dyn Read| {
-            let mut file = OpenOptions::new()
-                .write(true)
-                .create(true)
-                .truncate(true)
-                .open(&partial)?;
-            io::copy(data, &mut file)?;
-            file.flush()?;
-            fs::rename(&partial, path)
-        };
-        write(data).map_err(|error| {
-            // The first error is the one to report.
-            let _ = fs::remove_file(&partial);
-            ArchiveError::io(path)(error)
-        })
+    fn replace(&self, path: &str, data: &mut dyn Read) -> Result<(), ArchiveError> {
+        let pending = self.root.pending_file(Path::new(path), 0o666)?;
+        io::copy(data, &mut pending.file()).map_err(ArchiveError::io(path))?;
+        Ok(pending.keep()?)
     }
 }
