@@ -4,7 +4,7 @@ use std::process::ExitCode;
 
 use kiln_image::Platform;
 use kiln_sys::cgroup::Hierarchies;
-use kiln_sys::system;
+use kiln_sys::{landlock, system};
 use serde_json::{Value, json};
 
 use crate::engine::App;
@@ -54,6 +54,8 @@ pub(crate) fn run(app: &App, args: &Args) -> Result<ExitCode, Failure> {
         ("CPUs", text("NCPU")),
         ("Memory", bytes("MemTotal")),
         ("Cgroups", text("CgroupVersion")),
+        ("Host's abstract sockets", text("HostAbstractSockets")),
+        ("Groups that may ping", text("PingGroups")),
         ("Store", text("Root")),
         ("Images", text("Images")),
         ("Store size", bytes("StoreBytes")),
@@ -89,6 +91,7 @@ fn facts(app: &App) -> Value {
         (false, false) => "1",
         (false, true) => "none",
     };
+    let apart = landlock::can_leave_abstract_sockets();
     let mirrors = settings.registries.mirrors.iter();
     let mirrors = mirrors.map(|(host, urls)| {
         let urls: Vec<String> = urls.iter().map(ToString::to_string).collect();
@@ -104,6 +107,8 @@ fn facts(app: &App) -> Value {
         "NCPU": std::thread::available_parallelism().map_or(1, std::num::NonZero::get),
         "MemTotal": system::memory_bytes().unwrap_or(0),
         "CgroupVersion": version,
+        "HostAbstractSockets": if apart { "out of reach" } else { "in reach" },
+        "PingGroups": system::ping_groups().map(|(first, last)| format!("{first} to {last}")),
         "Root": settings.root.display().to_string(),
         "Images": ids.map(|ids| ids.len()),
         "StoreBytes": total,

@@ -9,9 +9,10 @@ use clap::ValueEnum;
 use kiln_executor::source::image_reference;
 use kiln_executor::{BuildInputs, Engine, RunRequest, Running};
 use kiln_image::Platform;
+use kiln_runtime::sandbox::Network;
 use kiln_solver::ports::ResolvedImage;
 use kiln_sys::process::Exit;
-use kiln_sys::pty;
+use kiln_sys::{Pipes, pty, read_named_text};
 use tokio::runtime::Runtime;
 
 mod streams;
@@ -60,15 +61,10 @@ pub(crate) struct Args {
     /// Replace the image's ENTRYPOINT
     #[arg(long, value_name = "COMMAND")]
     entrypoint: Option<String>,
-    /// Network: host, or none for loopback alone
-    #[arg(
-        long,
-        alias = "net",
-        value_enum,
-        default_value_t,
-        hide_possible_values = true
-    )]
-    network: NetworkArg,
+    /// Network: host for all of the host's, with raw packets; none for loopback alone [default: the
+    /// host's connectivity]
+    #[arg(long, alias = "net", value_enum, hide_possible_values = true)]
+    network: Option<NetworkArg>,
     /// Line of /etc/hosts
     #[arg(long, value_name = "NAME:ADDRESS")]
     add_host: Vec<String>,
@@ -131,7 +127,7 @@ impl Args {
             let text = format!("--name `{name}`: a name has two or more letters, digits and `_.-`");
             return Err(Failure::usage(text));
         }
-        if self.network == NetworkArg::Bridge {
+        if self.network == Some(NetworkArg::Bridge) {
             let text = "--network bridge: kiln has no bridge network yet";
             let hint = "without --network a container has the host's connectivity";
             return Err(Failure::usage(text).with_hint(hint));
@@ -169,12 +165,16 @@ impl Args {
     }
 }
 
+/// The largest file of variables in bytes: the kernel takes no more of a process's.
+const MAX_ENV_FILE: u64 = 6 << 20;
+
 /// `--network`.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 enum NetworkArg {
     /// The host's network
-    #[default]
     Host,
+    /// The host's connectivity
+    Default,
     /// Loopback only
     None,
     /// Docker's usual one, which there is none of
@@ -262,8 +262,8 @@ fn volume(text: &str) -> Result<(PathBuf, PathBuf, bool), Failure> {
 fn environment(args: &Args) -> Result<Vec<String>, Failure> {
     let mut all = Vec::new();
     for path in &args.env_file {
-        let text = std::fs::read_to_string(path)
-            .map_err(|e| Failure::new(format!("cannot read `{}`: {e}", path.display())))?;
+        let text = read_named_text(path, MAX_ENV_FILE, Pipes::Taken)
+            .map_err(|e| Failure::new(format!("cannot read `{}`: {}", path.display(), e.source)))?;
         let lines = text
             .lines()
             .map(str::trim)
@@ -347,7 +347,11 @@ fn start(app: &App, args: &Args) -> Result<Exit, Failure> {
             workdir: args.workdir.clone(),
             user: args.user.clone(),
             volumes,
-            isolated: args.network == NetworkArg::None,
+            network: match args.network {
+                Some(NetworkArg::Host) => Network::Host,
+                Some(NetworkArg::None) => Network::None,
+                _ => Network::Shared,
+            },
             extra_hosts,
             hostname,
             stdio,

@@ -86,7 +86,8 @@ impl Engine {
             mounts: [prepared.mounts, devices.mounts].concat(),
             network: match op.network {
                 Network::None => SandboxNetwork::None,
-                Network::Default | Network::Host => SandboxNetwork::Host,
+                // A Dockerfile may say `--network=host` without leave: it gets no more for that.
+                Network::Default | Network::Host => SandboxNetwork::Shared,
             },
             security: match op.security {
                 Security::Sandbox => SandboxSecurity::Sandbox,

@@ -7,7 +7,7 @@ use kiln_cache::{CacheMountDir, LayerId, MountUse, Store};
 use kiln_runtime::sandbox::{Mount, MountFlags, MountSource};
 use kiln_solver::plan::{CacheMount, Exec, MountKind, Network, SecretMount, Sharing, SshMount};
 use kiln_solver::ports::{Solved, Step};
-use kiln_sys::{FileKind, RootDir};
+use kiln_sys::{FileKind, Pipes, RootDir, read_named};
 
 use super::names;
 use crate::engine::{Engine, SecretSource};
@@ -286,20 +286,8 @@ impl Engine {
         let bytes = match source {
             SecretSource::Value(bytes) => bytes.clone(),
             SecretSource::File(path) => {
-                let read = |p: &Path| -> kiln_sys::Result<Vec<u8>> {
-                    let (dir, name) = (p.parent().unwrap_or(Path::new("/")), p.file_name());
-                    let dir = if dir.as_os_str().is_empty() {
-                        Path::new(".")
-                    } else {
-                        dir
-                    };
-                    // The user's own path: links are followed as the shell would.
-                    let real = dir.join(name.unwrap_or_default()).canonicalize();
-                    let real = real.map_err(|e| kiln_sys::FsError::new("read", p, e))?;
-                    let parent = RootDir::open_trusted(real.parent().unwrap_or(Path::new("/")))?;
-                    parent.read(Path::new(real.file_name().unwrap_or_default()), MAX_SECRET)
-                };
-                read(path).map_err(|e| Error::Missing {
+                // The user's own path: links are followed as the shell would.
+                read_named(path, MAX_SECRET, Pipes::Refused).map_err(|e| Error::Missing {
                     text: format!("secret `{}`: {e}", secret.id),
                     hint: "a secret is a regular file of at most 500 KiB".into(),
                 })?

@@ -35,8 +35,8 @@ pub struct RunRequest {
     pub user: Option<String>,
     /// `--volume`: host path, path in the container, read-only.
     pub volumes: Vec<(PathBuf, PathBuf, bool)>,
-    /// `--network none`.
-    pub isolated: bool,
+    /// `--network`.
+    pub network: Network,
     /// `--add-host`.
     pub extra_hosts: Vec<(String, String)>,
     /// Host name.
@@ -138,10 +138,9 @@ impl Engine {
         let argv = argv(&request)?;
         let env = environment(&request);
         let mut mounts = Vec::new();
-        let resolv = if request.isolated {
-            String::new()
-        } else {
-            names::resolv_conf(&self.s.resolv_conf)
+        let resolv = match request.network {
+            Network::None => String::new(),
+            Network::Shared | Network::Host => names::resolv_conf(&self.s.resolv_conf),
         };
         let files = [
             ("resolv.conf", resolv),
@@ -193,11 +192,7 @@ impl Engine {
             hostname: request.hostname.clone(),
             rootfs,
             mounts,
-            network: if request.isolated {
-                Network::None
-            } else {
-                Network::Host
-            },
+            network: request.network,
             security: Security::Sandbox,
             limits: Limits::default(),
             devices: Vec::new(),

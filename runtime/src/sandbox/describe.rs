@@ -2,6 +2,7 @@
 //! way in can forget a restriction.
 
 use std::path::PathBuf;
+use std::sync::OnceLock;
 
 use kiln_sys::caps::CapSet;
 use kiln_sys::cgroup::CgroupLimits;
@@ -18,8 +19,11 @@ use crate::error::{Error, Result};
 /// Which network a sandbox sees.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Network {
-    /// The host's connectivity.
+    /// The host's connectivity, and nothing of what others do there: no packets of theirs, and no
+    /// abstract sockets.
     #[default]
+    Shared,
+    /// All of the host's network, as Docker's `--network host`; only for callers that asked for it.
     Host,
     /// Loopback only.
     None,
@@ -106,7 +110,11 @@ const DEFAULT_CAPS: [&str; 14] = [
     "AUDIT_WRITE",
 ];
 
-const MASKED: [&str; 11] = [
+/// The capability to see and make any packet: in a network that others use, their traffic too.
+const NET_RAW: &str = "NET_RAW";
+
+/// Paths that a sandbox does not see, as Docker's default.
+const MASKED: [&str; 12] = [
     "/proc/acpi",
     "/proc/asound",
     "/proc/interrupts",
@@ -117,8 +125,38 @@ const MASKED: [&str; 11] = [
     "/proc/scsi",
     "/proc/timer_list",
     "/proc/timer_stats",
+    "/sys/devices/virtual/powercap",
     "/sys/firmware",
 ];
+
+/// Numbers of the processors that this machine may have, as the kernel lists them.
+const POSSIBLE_CPUS: &str = "/sys/devices/system/cpu/possible";
+
+/// All that a sandbox does not see. How often a processor got too hot, or how much power it takes, tells
+/// of what others compute.
+fn masked() -> Vec<String> {
+    static THROTTLING: OnceLock<Vec<String>> = OnceLock::new();
+    let throttling = THROTTLING.get_or_init(|| {
+        let possible = std::fs::read_to_string(POSSIBLE_CPUS).unwrap_or_default();
+        throttling(&possible)
+    });
+    words(&MASKED)
+        .into_iter()
+        .chain(throttling.iter().cloned())
+        .collect()
+}
+
+/// The directories about the heat of these processors, a list such as `0-3,8`.
+fn throttling(possible: &str) -> Vec<String> {
+    let ranges = possible.trim().split(',').filter_map(|part| {
+        let (first, last) = part.split_once('-').unwrap_or((part, part));
+        Some(first.parse::<u32>().ok()?..=last.parse::<u32>().ok()?)
+    });
+    ranges
+        .flatten()
+        .map(|cpu| format!("/sys/devices/system/cpu/cpu{cpu}/thermal_throttle"))
+        .collect()
+}
 
 const READ_ONLY: [&str; 5] = [
     "/proc/bus",
@@ -301,10 +339,7 @@ fn resources(request: &Request) -> Result<Option<LinuxResources>> {
     if insecure && limits.is_empty() {
         return Ok(None);
     }
-    let mut out = LinuxResourcesBuilder::default();
-    if !insecure {
-        out = out.devices(device_rules(&request.devices)?);
-    }
+    let out = LinuxResourcesBuilder::default();
     let mut memory = LinuxMemoryBuilder::default();
     if let Some(bytes) = limits.memory {
         memory = memory.limit(i64::try_from(bytes).unwrap_or(i64::MAX));
@@ -330,13 +365,20 @@ fn resources(request: &Request) -> Result<Option<LinuxResources>> {
     }
     let out = out.memory(memory.build().map_err(bad)?);
     let out = out.cpu(cpu.build().map_err(bad)?);
-    Ok(Some(out.build().map_err(bad)?))
+    let mut out = out.build().map_err(bad)?;
+    // What is built has a rule against all devices already.
+    out.set_devices(match insecure {
+        true => None,
+        false => Some(device_rules(&request.devices)?),
+    });
+    Ok(Some(out))
 }
 
-/// The set of capabilities that a mode of security gives.
-fn capability_set(security: Security) -> Result<CapSet> {
+/// The set of capabilities that a mode of security gives in a network.
+fn capability_set(security: Security, network: Network) -> Result<CapSet> {
+    let is_kept = |name: &&str| *name != NET_RAW || network != Network::Shared;
     match security {
-        Security::Sandbox => CapSet::parse(DEFAULT_CAPS).map_err(bad),
+        Security::Sandbox => CapSet::parse(DEFAULT_CAPS.into_iter().filter(is_kept)).map_err(bad),
         // No more than this process has itself: a container around it may hold some back.
         Security::Insecure => Ok(kiln_sys::caps::effective()?),
     }
@@ -347,7 +389,7 @@ fn capability_set(security: Security) -> Result<CapSet> {
 /// # Errors
 /// A value that the runtime specification does not know, such as the name of a limit.
 pub fn describe(request: Request) -> Result<Launch> {
-    let caps = capability_set(request.security)?;
+    let caps = capability_set(request.security, request.network)?;
     let insecure = request.security == Security::Insecure;
     let process = ProcessBuilder::default()
         .terminal(request.terminal)
@@ -390,19 +432,17 @@ pub fn describe(request: Request) -> Result<Launch> {
     let (masked, read_only) = if insecure {
         (vec![], vec![])
     } else {
-        (words(&MASKED), words(&READ_ONLY))
+        (masked(), words(&READ_ONLY))
     };
     let mut linux = LinuxBuilder::default()
         .namespaces(namespaces)
         .masked_paths(masked)
         .readonly_paths(read_only);
-    if let Some(resources) = resources(&request)? {
-        linux = linux.resources(resources);
-    }
     if let Some(parent) = &request.limits.cgroup.parent {
         linux = linux.cgroups_path(parent);
     }
-    let linux = linux.build().map_err(bad)?;
+    let mut linux = linux.build().map_err(bad)?;
+    linux.set_resources(resources(&request)?);
     let root = RootBuilder::default()
         .path(request.rootfs.anchor.clone())
         .readonly(request.rootfs.upper.is_none())
@@ -420,6 +460,7 @@ pub fn describe(request: Request) -> Result<Launch> {
     Ok(Launch {
         spec,
         filter: (!insecure).then(|| filter::program(caps)),
+        sockets_apart: !insecure && request.network == Network::Shared,
         rootfs: request.rootfs,
         mounts: request.mounts,
         user: request.user,
@@ -435,10 +476,93 @@ pub fn describe(request: Request) -> Result<Launch> {
 /// None that is known; building a part of the description may fail.
 pub(crate) fn without_devices(launch: &mut Launch) -> Result<()> {
     launch.nodev = true;
-    let names = DEFAULT_CAPS.into_iter().filter(|name| *name != "MKNOD");
-    let left = capabilities(CapSet::parse(names).map_err(bad)?)?;
-    if let Some(process) = launch.spec.process_mut() {
-        process.set_capabilities(Some(left));
-    }
+    let Some(process) = launch.spec.process_mut() else {
+        return Ok(());
+    };
+    let had = process
+        .capabilities()
+        .as_ref()
+        .and_then(|c| c.bounding().as_ref());
+    let names = had
+        .into_iter()
+        .flatten()
+        .filter(|c| **c != Capability::Mknod);
+    let names: Vec<String> = names.map(ToString::to_string).collect();
+    let left = CapSet::parse(names.iter().map(String::as_str)).map_err(bad)?;
+    process.set_capabilities(Some(capabilities(left)?));
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn request(network: Network, security: Security) -> Request {
+        Request {
+            argv: vec!["true".into()],
+            env: Vec::new(),
+            cwd: "/".into(),
+            user: String::new(),
+            hostname: "h".into(),
+            rootfs: Rootfs::default(),
+            mounts: Vec::new(),
+            network,
+            security,
+            limits: Limits::default(),
+            devices: Vec::new(),
+            groups: Vec::new(),
+            terminal: false,
+        }
+    }
+
+    fn has_raw(launch: &Launch) -> bool {
+        let process = launch.spec.process().as_ref().unwrap();
+        let caps = process.capabilities().as_ref().unwrap();
+        let sets = [caps.bounding(), caps.permitted(), caps.effective()];
+        let have = sets.map(|s| s.as_ref().is_some_and(|s| s.contains(&Capability::NetRaw)));
+        assert!(have == [true; 3] || have == [false; 3], "{have:?}");
+        have[0]
+    }
+
+    #[test]
+    fn a_network_that_others_use_is_guarded() {
+        for (network, security, raw, apart) in [
+            (Network::Shared, Security::Sandbox, false, true),
+            (Network::Host, Security::Sandbox, true, false),
+            (Network::None, Security::Sandbox, true, false),
+            (Network::Shared, Security::Insecure, true, false),
+        ] {
+            let mut launch = describe(request(network, security)).unwrap();
+            let found = (has_raw(&launch), launch.sockets_apart);
+            assert_eq!(found, (raw, apart), "{network:?} {security:?}");
+            without_devices(&mut launch).unwrap();
+            assert_eq!(has_raw(&launch), raw, "{network:?} {security:?}");
+        }
+    }
+
+    #[test]
+    fn devices_are_all_there_for_who_may_do_all() {
+        for memory in [None, Some(1 << 30)] {
+            for (security, watched) in [(Security::Sandbox, true), (Security::Insecure, false)] {
+                let mut request = request(Network::Shared, security);
+                request.limits.cgroup.memory = memory;
+                let rules = describe(request).unwrap().device_rules();
+                assert_eq!(rules.is_some(), watched, "{security:?} {memory:?}");
+            }
+        }
+    }
+
+    #[test]
+    fn heat_and_power_of_the_machine_are_masked() {
+        let paths = throttling("0-2,5\n");
+        let of = |cpu| format!("/sys/devices/system/cpu/cpu{cpu}/thermal_throttle");
+        assert_eq!(paths, [0, 1, 2, 5].map(of));
+        assert!(throttling("").is_empty());
+        let launch = describe(request(Network::Shared, Security::Sandbox)).unwrap();
+        let masked = launch.spec.linux().as_ref().unwrap().masked_paths();
+        let masked = masked.as_ref().unwrap();
+        for path in ["/sys/devices/virtual/powercap", &of(0)] {
+            assert!(masked.iter().any(|m| m == path), "{path}");
+        }
+    }
 }

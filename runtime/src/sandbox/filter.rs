@@ -8,16 +8,31 @@ use std::sync::OnceLock;
 
 use kiln_sys::caps::CapSet;
 
+const NET_RAW: u32 = 13;
 const SYS_ADMIN: u32 = 21;
 const EPERM: u32 = 1;
 const ENOSYS: u32 = 38;
+const EAFNOSUPPORT: u32 = 97;
 const RET_ALLOW: u32 = 0x7fff_0000;
 const RET_ERRNO: u32 = 0x0005_0000;
 const RET_KILL: u32 = 0x8000_0000;
 
 /// `CLONE_NEW*` bits that `clone` must not carry.
 const CLONE_NAMESPACES: u32 = 0x7e02_0000;
+
+// Families and types of sockets.
+const AF_UNIX: u32 = 1;
+const AF_INET: u32 = 2;
+const AF_INET6: u32 = 10;
+const AF_NETLINK: u32 = 16;
+const AF_PACKET: u32 = 17;
+const AF_ALG: u32 = 38;
 const AF_VSOCK: u32 = 40;
+const SOCK_RAW: u32 = 3;
+const SOCK_PACKET: u32 = 10;
+/// The bits of a type that are no flags.
+const SOCK_TYPE_MASK: u32 = 0xf;
+
 const X32_BIT: u32 = 0x4000_0000;
 
 /// Calls that need a capability which a sandbox lacks, or that reach kernel parts which
@@ -104,8 +119,12 @@ enum Action {
     Errno(u32),
     /// `clone` without new namespaces.
     Clone,
-    /// `socket` outside AF_VSOCK.
+    /// `socket` outside families that reach the host's machines, or the kernel's cryptography
+    /// (CVE-2026-31431).
     Socket,
+    /// `socket` of a sandbox in a network that others use: families that every program has, and none of
+    /// their raw types.
+    SharedSocket,
     /// `personality` with a harmless value.
     Personality,
 }
@@ -116,7 +135,8 @@ fn action(name: &str, caps: CapSet) -> Action {
         "clone" if !admin => Action::Clone,
         // Its flags are behind a pointer that a filter cannot read; the C library then uses clone.
         "clone3" if !admin => Action::Errno(ENOSYS),
-        "socket" => Action::Socket,
+        "socket" if caps.contains(NET_RAW) => Action::Socket,
+        "socket" => Action::SharedSocket,
         "personality" => Action::Personality,
         _ if DENIED.contains(&name) && !admin => Action::Errno(EPERM),
         _ => Action::Allow,
@@ -128,6 +148,7 @@ const LD_ABS: u16 = 0x20;
 const JEQ: u16 = 0x15;
 const JGE: u16 = 0x35;
 const JSET: u16 = 0x45;
+const AND: u16 = 0x54;
 const JA: u16 = 0x05;
 const RET: u16 = 0x06;
 
@@ -150,9 +171,28 @@ fn leaf(action: Action) -> Vec<Op> {
         }
         Action::Socket => vec![
             (LD_ABS, 0, 0, 16),
-            (JEQ, 0, 1, AF_VSOCK),
+            (JEQ, 1, 0, AF_VSOCK),
+            (JEQ, 0, 1, AF_ALG),
             deny,
             ret(RET_ALLOW),
+        ],
+        // Old programs of 32 bits call `socketcall`, whose arguments a filter cannot read: what
+        // needs CAP_NET_RAW is out of their reach all the same.
+        Action::SharedSocket => vec![
+            (LD_ABS, 0, 0, 16),
+            (JEQ, 9, 0, AF_UNIX),
+            (JEQ, 8, 0, AF_NETLINK),
+            (JEQ, 3, 0, AF_INET),
+            (JEQ, 2, 0, AF_INET6),
+            (JEQ, 6, 0, AF_PACKET),
+            ret(RET_ERRNO | EAFNOSUPPORT),
+            (LD_ABS, 0, 0, 24),
+            (AND, 0, 0, SOCK_TYPE_MASK),
+            (JEQ, 2, 0, SOCK_RAW),
+            (JEQ, 1, 0, SOCK_PACKET),
+            ret(RET_ALLOW),
+            // As the kernel has it: then `ping` tries the sockets that need no capability.
+            deny,
         ],
         Action::Personality => vec![
             (LD_ABS, 0, 0, 16),
@@ -261,7 +301,7 @@ mod tests {
     use super::*;
 
     /// Runs the filter as the kernel would.
-    fn verdict(code: &[Op], arch: u32, nr: u32, arg0: u32) -> u32 {
+    fn verdict(code: &[Op], arch: u32, nr: u32, args: [u32; 2]) -> u32 {
         let (mut at, mut acc) = (0, 0);
         loop {
             let (op, jt, jf, k) = code[at];
@@ -272,10 +312,12 @@ mod tests {
                     acc = match k {
                         0 => nr,
                         4 => arch,
-                        16 => arg0,
+                        16 => args[0],
+                        24 => args[1],
                         _ => panic!("load {k}"),
                     }
                 }
+                AND => acc &= k,
                 JEQ => at += jump(acc == k),
                 JGE => at += jump(acc >= k),
                 JSET => at += jump(acc & k != 0),
@@ -302,8 +344,6 @@ mod tests {
             ("clone plain", native, 56, 17, RET_ALLOW),
             ("clone user namespace", native, 56, 0x1000_0000, deny),
             ("clone3", native, 435, 0, RET_ERRNO | ENOSYS),
-            ("socket unix", native, 41, 1, RET_ALLOW),
-            ("socket vsock", native, 41, AF_VSOCK, deny),
             ("personality query", native, 135, 0xffff_ffff, RET_ALLOW),
             ("personality no-randomize", native, 135, 0x0040_0000, deny),
             ("unknown", native, 5000, 0, RET_ERRNO | ENOSYS),
@@ -313,12 +353,47 @@ mod tests {
             ("foreign architecture", 0x1234, 0, 0, RET_KILL),
         ];
         for (what, arch, nr, arg, want) in cases {
-            assert_eq!(verdict(&code, arch, nr, arg), want, "{what}");
+            assert_eq!(verdict(&code, arch, nr, [arg, 0]), want, "{what}");
         }
         assert!(
             code.len() < 4096,
             "the kernel takes at most 4096 instructions"
         );
+    }
+
+    #[test]
+    #[cfg(target_arch = "x86_64")]
+    fn sockets_of_a_shared_network_see_nothing_of_others() {
+        const SOCK_DGRAM: u32 = 2;
+        const SOCK_CLOEXEC: u32 = 0o2_000_000;
+        let (raw, shared) = (
+            build(CapSet::parse(["NET_RAW"]).unwrap()),
+            build(CapSet::default()),
+        );
+        let (allow, deny) = (RET_ALLOW, RET_ERRNO | EPERM);
+        let unknown = RET_ERRNO | EAFNOSUPPORT;
+        for (family, kind, own, others) in [
+            (AF_UNIX, SOCK_RAW, allow, allow),
+            (AF_NETLINK, SOCK_RAW | SOCK_CLOEXEC, allow, allow),
+            (AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, allow, allow),
+            (AF_INET6, SOCK_DGRAM, allow, allow),
+            (AF_INET, SOCK_RAW, allow, deny),
+            (AF_INET, SOCK_RAW | SOCK_CLOEXEC, allow, deny),
+            (AF_INET, SOCK_PACKET, allow, deny),
+            (AF_INET6, SOCK_RAW, allow, deny),
+            (AF_PACKET, SOCK_DGRAM, allow, deny),
+            // The bus of a vehicle, Bluetooth.
+            (29, SOCK_RAW, allow, unknown),
+            (31, SOCK_RAW, allow, unknown),
+            (AF_ALG, 5, deny, unknown),
+            (AF_VSOCK, 1, deny, unknown),
+        ] {
+            // By either number of `socket`: of 64 and of 32 bits.
+            for (arch, nr) in [(0xc000_003e, 41), (0x4000_0003, 359)] {
+                let found = [&raw, &shared].map(|code| verdict(code, arch, nr, [family, kind]));
+                assert_eq!(found, [own, others], "{family} {kind}");
+            }
+        }
     }
 
     #[test]

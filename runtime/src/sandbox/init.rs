@@ -7,7 +7,7 @@ use std::path::Path;
 
 use kiln_sys::caps::{self, CapSet};
 use kiln_sys::seccomp::{self, Instruction};
-use kiln_sys::{FileKind, FsError, RootDir, fdpass, mount, process, pty};
+use kiln_sys::{FileKind, FsError, RootDir, fdpass, landlock, mount, process, pty};
 use oci_spec::runtime::LinuxNamespaceType;
 
 use super::mounts::{Mounted, mount_all};
@@ -217,6 +217,10 @@ fn drop_privileges(
     caps::limit_bounding(bounding)?;
     if spec.no_new_privileges() == Some(true) {
         seccomp::no_new_privs()?;
+    }
+    if launch.sockets_apart {
+        // What an older kernel cannot do, `docs/sandbox.md` tells of.
+        landlock::leave_abstract_sockets()?;
     }
     if let Some(filter) = &launch.filter {
         let program: Vec<Instruction> = filter

@@ -33,6 +33,8 @@ pub struct Launch {
     pub user: String,
     /// Seccomp filter as (code, jt, jf, k); none means unfiltered.
     pub filter: Option<Vec<(u16, u8, u8, u32)>>,
+    /// Abstract Unix sockets of other processes are out of reach, where the kernel can do that.
+    pub sockets_apart: bool,
     /// Make the working directory if it is missing.
     pub create_cwd: bool,
     /// No device of any mount but `/dev` can be used.

@@ -36,6 +36,19 @@ const KNOWN: &[Known] = &[
         hint: "a secret that the build was not given is not there: `--secret id=NAME,src=FILE`",
     },
     Known {
+        said: &[
+            "ping: operation not permitted",
+            "ping: socket: operation not permitted",
+            "ping: permission denied (are you root?)",
+            "missing cap_net_raw",
+            "lacking privilege for icmp socket",
+            "arping: operation not permitted",
+            "tcpdump: operation not permitted",
+            "don't have permission to capture on that device",
+        ],
+        hint: "steps have no raw packets in the host's network: ping of iputils or Alpine works where net.ipv4.ping_group_range of the host has the step's group, and the program no capability of its own (`setcap -r`)",
+    },
+    Known {
         said: &["no space left on device"],
         hint: "the disk of the store or a tmpfs is full: `kiln system df` shows what takes room",
     },
@@ -81,6 +94,14 @@ mod tests {
             (
                 "cat: can't open '/run/secrets/token': No such file or directory",
                 Some("--secret id="),
+            ),
+            (
+                "sh: ping: Operation not permitted",
+                Some("ping_group_range"),
+            ),
+            (
+                "ping: permission denied (are you root?)",
+                Some("ping_group_range"),
             ),
             (
                 "cp: error writing 'x': No space left on device",
