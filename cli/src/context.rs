@@ -9,14 +9,15 @@ use kiln_executor::{Changed, Context, DirTree};
 use kiln_image::{Compression, read_full};
 use kiln_parser::Ignore;
 use kiln_solver::plan::PathFilter;
-use kiln_sys::RootDir;
+use kiln_sys::{Pipes, RootDir};
 
 use crate::diagnostics::SourceText;
-use crate::encoding::{self, NoText};
 use crate::errors::Failure;
 
-/// The largest Dockerfile and ignore file.
-const MAX_TEXT: u64 = 16 << 20;
+mod dockerfile;
+
+use dockerfile::source;
+pub(crate) use dockerfile::{BuildFile, DockerfileAt, MAX_TEXT, dockerfile, whole};
 
 /// `.dockerignore` as the solver's filter.
 #[derive(Debug)]
@@ -122,111 +123,6 @@ impl Place {
     }
 }
 
-fn read_bytes(root: &RootDir, path: &Path, what: &str) -> Result<Option<Vec<u8>>, Failure> {
-    match root.read(path, MAX_TEXT) {
-        Ok(bytes) => Ok(Some(bytes)),
-        Err(e) if e.is_not_found() => Ok(None),
-        Err(e) => Err(Failure::new(format!(
-            "cannot read {what} `{}`: {}",
-            path.display(),
-            e.source
-        ))),
-    }
-}
-
-fn read_text(root: &RootDir, path: &Path, what: &str) -> Result<Option<String>, Failure> {
-    let Some(bytes) = read_bytes(root, path, what)? else {
-        return Ok(None);
-    };
-    String::from_utf8(bytes)
-        .map(Some)
-        .map_err(|_| Failure::new(format!("{what} `{}` is no UTF-8 text", path.display())))
-}
-
-/// The text of a Dockerfile that is called `name`.
-fn source(name: String, bytes: Vec<u8>) -> Result<SourceText, Failure> {
-    match encoding::dockerfile(bytes) {
-        Ok(text) => Ok(SourceText {
-            name,
-            text,
-            file: None,
-        }),
-        Err(error) => {
-            Err(Failure::new(format!("Dockerfile `{name}`: {error}")).with_hint(NoText::HINT))
-        }
-    }
-}
-
-/// Where the Dockerfile comes from.
-#[derive(Clone, Debug)]
-pub(crate) enum DockerfileAt {
-    /// The default name in the context.
-    Default,
-    /// `-f FILE`.
-    File(PathBuf),
-    /// `-f -`.
-    Stdin,
-}
-
-/// Reads the text of standard input.
-fn stdin_text() -> Result<SourceText, Failure> {
-    let mut bytes = Vec::new();
-    std::io::stdin()
-        .take(MAX_TEXT)
-        .read_to_end(&mut bytes)
-        .map_err(|e| {
-            Failure::new(format!(
-                "cannot read the Dockerfile from standard input: {e}"
-            ))
-        })?;
-    source("<stdin>".into(), bytes)
-}
-
-/// Reads the Dockerfile of a directory. `local` says that `-f` is a path of this machine.
-/// Gives the text, and the path below the context that its own ignore file is named after.
-pub(crate) fn dockerfile(
-    dir: &Path,
-    at: &DockerfileAt,
-    local: bool,
-) -> Result<(SourceText, Option<PathBuf>), Failure> {
-    let root = RootDir::open_trusted(dir)?;
-    let missing = |name: &str| {
-        let place = match local {
-            true => format!("`{}`", dir.display()),
-            false => "the context".into(),
-        };
-        Failure::new(format!("there is no `{name}` in {place}"))
-            .with_hint("name the file with -f FILE")
-    };
-    match at {
-        DockerfileAt::Stdin => Ok((stdin_text()?, None)),
-        DockerfileAt::Default => {
-            for name in ["Dockerfile", "dockerfile", "Containerfile"] {
-                if let Some(bytes) = read_bytes(&root, Path::new(name), "Dockerfile")? {
-                    let mut source = source(name.into(), bytes)?;
-                    source.file = local.then(|| dir.join(name));
-                    return Ok((source, Some(name.into())));
-                }
-            }
-            Err(missing("Dockerfile"))
-        }
-        DockerfileAt::File(path) => {
-            let shown = path.display().to_string();
-            if local {
-                let bytes = std::fs::read(path)
-                    .map_err(|e| Failure::new(format!("cannot read Dockerfile `{shown}`: {e}")))?;
-                let mut source = source(shown, bytes)?;
-                source.file = Some(path.clone());
-                return Ok((source, Some(path.clone())));
-            }
-            match read_bytes(&root, path, "Dockerfile")? {
-                Some(bytes) => Ok((source(shown, bytes)?, Some(path.clone()))),
-                None => Err(missing(&shown)),
-            }
-        }
-    }
-}
-
 /// An ignore file.
 #[derive(Debug)]
 pub(crate) struct IgnoreFile {
@@ -239,38 +135,29 @@ pub(crate) struct IgnoreFile {
 /// The ignore file of a context: the one named after the Dockerfile, else `.dockerignore`.
 pub(crate) fn ignore_file(
     dir: &Path,
-    dockerfile: Option<&Path>,
+    dockerfile: Option<&BuildFile>,
 ) -> Result<Option<IgnoreFile>, Failure> {
     let root = RootDir::open_trusted(dir)?;
-    let mut found = None;
-    if let Some(file) = dockerfile {
-        let own = file.with_file_name(format!(
-            "{}.dockerignore",
-            file.file_name().unwrap_or_default().to_string_lossy()
-        ));
-        let own_text = if own.is_absolute() || own.exists() {
-            std::fs::read_to_string(&own).ok()
-        } else {
-            read_text(&root, &own, "ignore file")?
+    let own = dockerfile.map(|file| file.with_suffix(".dockerignore"));
+    let general = BuildFile::in_context(Path::new(".dockerignore"));
+    for file in own.into_iter().chain([general]) {
+        let Some(bytes) = file.read(&root, Pipes::Refused, "ignore file")? else {
+            continue;
         };
-        found = own_text.map(|text| (text, own.display().to_string()));
+        let name = file.shown();
+        let text = String::from_utf8(bytes)
+            .map_err(|_| Failure::new(format!("ignore file `{name}` is no UTF-8 text")))?;
+        let ignore = Ignore::parse(&text).map_err(|e| Failure::new(format!("`{name}`: {e}")))?;
+        return Ok(Some(IgnoreFile { name, text, ignore }));
     }
-    if found.is_none() {
-        found = read_text(&root, Path::new(".dockerignore"), "ignore file")?
-            .map(|text| (text, ".dockerignore".to_owned()));
-    }
-    let Some((text, name)) = found else {
-        return Ok(None);
-    };
-    let ignore = Ignore::parse(&text).map_err(|e| Failure::new(format!("`{name}`: {e}")))?;
-    Ok(Some(IgnoreFile { name, text, ignore }))
+    Ok(None)
 }
 
 /// Ignore rules, and the name of the file that they are in.
 type Rules = (Arc<dyn PathFilter>, String);
 
 /// The ignore rules of a context.
-fn ignore_rules(dir: &Path, dockerfile: Option<&Path>) -> Result<Option<Rules>, Failure> {
+fn ignore_rules(dir: &Path, dockerfile: Option<&BuildFile>) -> Result<Option<Rules>, Failure> {
     let file = ignore_file(dir, dockerfile)?.filter(|file| !file.ignore.is_empty());
     let Some(IgnoreFile { name, ignore, .. }) = file else {
         return Ok(None);
@@ -291,7 +178,7 @@ fn ignore_rules(dir: &Path, dockerfile: Option<&Path>) -> Result<Option<Rules>, 
 /// A directory of this machine as a context, without the store at `store` if that is in it.
 pub(crate) fn directory(
     dir: &Path,
-    dockerfile: Option<&Path>,
+    dockerfile: Option<&BuildFile>,
     store: &Path,
 ) -> Result<Context, Failure> {
     let path = dir.canonicalize().map_err(|e| {
@@ -348,11 +235,7 @@ pub(crate) fn archive(
     let is_text = !start.contains(&0) && Compression::detect(&start) == Compression::None;
     let whole = std::io::Cursor::new(start).chain(input);
     if is_text {
-        let mut bytes = Vec::new();
-        whole
-            .take(MAX_TEXT)
-            .read_to_end(&mut bytes)
-            .map_err(|e| bad(&e))?;
+        let bytes = dockerfile::whole(whole).map_err(|e| bad(&e))?;
         return Ok(Unpacked::Text(source("<stdin>".into(), bytes)?));
     }
     let scratch = store.scratch()?;
@@ -375,7 +258,7 @@ pub(crate) enum Unpacked {
 pub(crate) fn unpacked(
     scratch: kiln_cache::Scratch,
     changed: Changed,
-    dockerfile: Option<&Path>,
+    dockerfile: Option<&BuildFile>,
 ) -> Result<Context, Failure> {
     let rules = ignore_rules(scratch.path(), dockerfile)?;
     let (ignore, ignore_file) = rules.map_or((None, None), |(f, n)| (Some(f), Some(n)));

@@ -9,8 +9,7 @@ use kiln_solver::lint::Finding;
 use kiln_solver::lower::{LowerError, LowerWarning};
 use kiln_solver::plan::Lines;
 
-use crate::github;
-use crate::ui;
+use crate::{github, printable, ui};
 
 /// A Dockerfile's text with the name that the user knows it by.
 #[derive(Clone, Debug)]
@@ -19,6 +18,25 @@ pub(crate) struct SourceText {
     pub(crate) text: String,
     /// The file, if it is one of this machine.
     pub(crate) file: Option<PathBuf>,
+}
+
+/// A message with the lines that it is about, of a file with this name and text.
+fn about<'a>(
+    (name, text): (&'a str, &'a str),
+    title: Title<'a>,
+    span: Span,
+    help: Option<&'a str>,
+) -> Group<'a> {
+    let end = span.end.min(text.len());
+    let start = span.start.min(end);
+    let snippet = Snippet::source(text)
+        .path(name)
+        .annotation(AnnotationKind::Primary.span(start..end));
+    let group = title.elements([snippet]);
+    match help {
+        Some(help) => group.element(Level::HELP.message(help)),
+        None => group,
+    }
 }
 
 /// For text that goes to `stream`.
@@ -59,28 +77,15 @@ impl SourceText {
             return;
         };
         let level = if error { Level::ERROR } else { Level::WARNING };
-        let group = self.about(&self.text, level.primary_title(message), span, help);
-        ui::note(&renderer(&std::io::stderr()).render(&[group]).to_string());
-    }
-
-    /// A message with the lines that it is about.
-    fn about<'a>(
-        &'a self,
-        text: &'a str,
-        title: Title<'a>,
-        span: Span,
-        help: Option<&'a str>,
-    ) -> Group<'a> {
-        let end = span.end.min(text.len());
-        let start = span.start.min(end);
-        let snippet = Snippet::source(text)
-            .path(&self.name)
-            .annotation(AnnotationKind::Primary.span(start..end));
-        let group = title.elements([snippet]);
-        match help {
-            Some(help) => group.element(Level::HELP.message(help)),
-            None => group,
-        }
+        let message = printable::text(message);
+        let title = level.primary_title(&*message);
+        let (name, text) = (
+            printable::marked(&self.name),
+            printable::in_place(&self.text),
+        );
+        let help = help.map(printable::text);
+        let group = about((&name, &text), title, span, help.as_deref());
+        ui::painted(&renderer(&std::io::stderr()).render(&[group]).to_string());
     }
 
     /// Prints what the parser found, but for what a check reports. Returns whether there was an
@@ -106,11 +111,13 @@ impl SourceText {
 
     /// What a check found, as it is shown on `stream`: the rule, what is wrong, and where.
     pub(crate) fn finding(&self, finding: &Finding, stream: &impl std::io::IsTerminal) -> String {
-        let title = Level::WARNING.primary_title(finding.detail.as_str());
+        let detail = printable::text(&finding.detail);
+        let title = Level::WARNING.primary_title(&*detail);
         let title = title.id(finding.rule.name());
         let url = finding.rule.url();
         let text = self.showable(finding);
-        let group = self.about(&text, title, finding.caret, url.as_deref());
+        let (name, text) = (printable::marked(&self.name), printable::in_place(&text));
+        let group = about((&name, &text), title, finding.caret, url.as_deref());
         renderer(stream).render(&[group]).to_string()
     }
 

@@ -9,6 +9,7 @@ use kiln_image::with_causes;
 use kiln_registry::RegistryConfig;
 use kiln_registry::auth::{Anonymous, CredentialSource, DockerConfig, HelperOutput, HelperRunner};
 use kiln_runtime::Spawner;
+use kiln_sys::{Pipes, read_named};
 
 use crate::errors::Failure;
 use crate::settings::Settings;
@@ -17,6 +18,9 @@ use crate::units::size;
 
 /// How long who only looks waits for a connection.
 const LOOKING_TIMEOUT: Duration = Duration::from_secs(3);
+
+/// The largest file of credentials, in bytes.
+const MAX_CREDENTIALS: u64 = 4 << 20;
 
 /// What commands are given.
 #[derive(Debug)]
@@ -85,13 +89,13 @@ impl App {
             ui::warning(&format!("credentials in `{shown}` are not used: {why}"));
             Arc::new(Anonymous)
         };
-        match std::fs::read(path) {
+        match read_named(path, MAX_CREDENTIALS, Pipes::Refused) {
             Ok(bytes) => match DockerConfig::parse(&bytes) {
                 Ok(config) => Arc::new(config.with_helpers(Arc::new(Helpers))),
                 Err(e) => unused(&with_causes(&e)),
             },
             Err(e) if e.kind() == std::io::ErrorKind::NotFound => Arc::new(Anonymous),
-            Err(e) => unused(&e.to_string()),
+            Err(e) => unused(&e.source.to_string()),
         }
     }
 

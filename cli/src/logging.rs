@@ -8,7 +8,7 @@ use tracing_subscriber::fmt::format::Writer;
 use tracing_subscriber::fmt::{FmtContext, FormatEvent, FormatFields};
 use tracing_subscriber::registry::LookupSpan;
 
-use crate::ui;
+use crate::{printable, ui};
 
 /// `warning: what happened: why (name: value, …)`.
 #[derive(Debug)]
@@ -52,7 +52,7 @@ where
             Some(style) => write!(writer, "{style}{word}{style:#} ")?,
             None => write!(writer, "{word} ")?,
         }
-        writeln!(writer, "{}", fields.line())
+        writeln!(writer, "{}", printable::text(&fields.line()))
     }
 }
 

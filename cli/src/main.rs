@@ -13,6 +13,7 @@ mod github;
 mod interrupt;
 mod logging;
 mod missing;
+mod printable;
 mod progress;
 mod settings;
 mod ssh_agent;

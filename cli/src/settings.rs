@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 
 use kiln_cache::Policy;
 use kiln_registry::{RegistryConfig, TlsConfig};
+use kiln_sys::{Pipes, read_named, read_named_text};
 use serde::Deserialize;
 
 use crate::args::{Global, LogLevel};
@@ -16,6 +17,12 @@ use crate::errors::Failure;
 
 use remotes::CacheFile;
 pub(crate) use remotes::CacheSettings;
+
+/// The largest config file, in bytes.
+const MAX_CONFIG: u64 = 4 << 20;
+
+/// The largest file of certificates and keys, in bytes: all authorities that there are take less than 1 MiB.
+pub(crate) const MAX_PEM: u64 = 16 << 20;
 
 /// What all commands work with.
 #[derive(Debug)]
@@ -161,13 +168,15 @@ fn default_root() -> Result<PathBuf, Failure> {
 }
 
 fn read_file(path: &Path, given: bool) -> Result<File, Failure> {
-    let text = match std::fs::read_to_string(path) {
+    let pipes = if given { Pipes::Taken } else { Pipes::Refused };
+    let text = match read_named_text(path, MAX_CONFIG, pipes) {
         Ok(text) => text,
         Err(e) if e.kind() == std::io::ErrorKind::NotFound && !given => return Ok(File::default()),
         Err(e) => {
             return Err(Failure::new(format!(
-                "cannot read config file `{}`: {e}",
-                path.display()
+                "cannot read config file `{}`: {}",
+                path.display(),
+                e.source
             )));
         }
     };
@@ -210,8 +219,9 @@ fn registries(file: BTreeMap<String, RegistryFile>) -> Result<RegistryConfig, Fa
             config.insecure.insert(name.clone());
         }
         let read = |path: &PathBuf| {
-            std::fs::read(path)
-                .map_err(|e| Failure::new(format!("cannot read `{}`: {e}", path.display())))
+            read_named(path, MAX_PEM, Pipes::Refused).map_err(|e| {
+                Failure::new(format!("cannot read `{}`: {}", path.display(), e.source))
+            })
         };
         let mut tls = TlsConfig::default();
         for path in &entry.ca {

@@ -7,6 +7,7 @@
 use serde_json::Value;
 
 use crate::errors::Failure;
+use crate::printable;
 
 /// A template that has been read.
 #[derive(Debug)]
@@ -244,7 +245,10 @@ fn evaluate(command: &[Word], value: &Value, piped: Option<Value>) -> Result<Val
 
 fn call(name: &str, args: &[Value]) -> Option<Value> {
     match (name, args) {
-        ("json", [v]) => serde_json::to_string(v).ok().map(Value::from),
+        ("json", [v]) => {
+            let json = serde_json::to_string(v).ok()?;
+            Some(printable::json(json).into())
+        }
         ("upper", [v]) => Some(show(v).to_uppercase().into()),
         ("lower", [v]) => Some(show(v).to_lowercase().into()),
         ("title", [v]) => {

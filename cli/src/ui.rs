@@ -9,6 +9,7 @@ use anstyle::{AnsiColor, Style};
 
 use crate::args::LogLevel;
 use crate::logging;
+use crate::printable;
 use crate::settings::Settings;
 
 pub(crate) const RED: Style = AnsiColor::Red.on_default().bold();
@@ -18,8 +19,30 @@ const CYAN: Style = AnsiColor::Cyan.on_default().bold();
 /// Why data is missing on stdout.
 static LOST: OnceLock<std::io::Error> = OnceLock::new();
 
-/// Prints a line of data. A reader that has gone away is no error.
-pub(crate) fn data(line: &str) {
+/// Prints text as data: what a terminal would act on is left out. A reader that has gone away is no error.
+pub(crate) fn data(text: &str) {
+    out(&printable::text(text));
+}
+
+/// Prints JSON as data.
+pub(crate) fn json(json: String) {
+    out(&printable::json(json));
+}
+
+/// Prints a file as data, byte for byte; on a terminal as text.
+pub(crate) fn file(content: &str) {
+    match std::io::IsTerminal::is_terminal(&std::io::stdout()) {
+        true => data(content),
+        false => out(content),
+    }
+}
+
+/// Prints data that kiln has painted itself.
+pub(crate) fn painted_data(text: &str) {
+    out(text);
+}
+
+fn out(line: &str) {
     let mut out = std::io::stdout().lock();
     let printed = out
         .write_all(line.as_bytes())
@@ -75,7 +98,7 @@ pub(crate) fn is_json() -> bool {
 pub(crate) fn event_line(mut value: serde_json::Value) -> String {
     let now = humantime::format_rfc3339_micros(SystemTime::now());
     value["time"] = now.to_string().into();
-    value.to_string()
+    printable::json(value.to_string())
 }
 
 /// Prints an event as JSON.
@@ -98,7 +121,7 @@ pub(crate) fn error(text: &str) {
     if is_json() {
         return event(message("error", text));
     }
-    say(format_args!("{RED}error:{RED:#} {text}"));
+    say(format_args!("{RED}error:{RED:#} {}", printable::text(text)));
 }
 
 /// Says what was given and does nothing here, and why, unless nothing is to be said.
@@ -113,7 +136,10 @@ pub(crate) fn warning(text: &str) {
     if is_json() {
         return event(message("warning", text));
     }
-    say(format_args!("{YELLOW}warning:{YELLOW:#} {text}"));
+    say(format_args!(
+        "{YELLOW}warning:{YELLOW:#} {}",
+        printable::text(text)
+    ));
 }
 
 /// Prints what to do.
@@ -121,7 +147,10 @@ pub(crate) fn hint(text: &str) {
     if is_json() {
         return event(message("hint", text));
     }
-    say(format_args!("{CYAN}hint:{CYAN:#} {text}"));
+    say(format_args!(
+        "{CYAN}hint:{CYAN:#} {}",
+        printable::text(text)
+    ));
 }
 
 /// Prints a line that is neither data nor a problem.
@@ -129,6 +158,11 @@ pub(crate) fn note(text: &str) {
     if is_json() {
         return event(message("info", text));
     }
+    say(format_args!("{}", printable::text(text)));
+}
+
+/// Prints a note that kiln has painted itself.
+pub(crate) fn painted(text: &str) {
     say(format_args!("{text}"));
 }
 

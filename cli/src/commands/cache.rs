@@ -12,8 +12,10 @@ use kiln_cache::{MountRow, Store};
 use kiln_solver::plan::CacheMount;
 use serde_json::{Value, json};
 
+use super::output::begin;
 use crate::engine::App;
 use crate::errors::Failure;
+use crate::printable::row;
 use crate::template::{Template, align};
 use crate::ui;
 use crate::units::{ago, size};
@@ -154,9 +156,7 @@ fn list(store: &Store, args: &Ls) -> Result<(), Failure> {
     }
     let line = |v: &Value| {
         let columns = ["ID", "Number", "Sharing", "Size", "LastUsed"];
-        columns
-            .map(|c| v[c].as_str().unwrap_or_default())
-            .join("\t")
+        row(columns.map(|c| v[c].as_str().unwrap_or_default()))
     };
     let head = "ID\tNUMBER\tSHARING\tSIZE\tLAST USED".to_owned();
     let lines = std::iter::once(head).chain(values.iter().map(line));
@@ -197,7 +197,7 @@ fn inspect(store: &Store, args: &Inspect) -> Result<(), Failure> {
             }));
         }
     }
-    ui::data(&serde_json::to_string_pretty(&values)?);
+    ui::json(serde_json::to_string_pretty(&values)?);
     Ok(())
 }
 
@@ -245,26 +245,14 @@ fn export(store: &Store, args: &Export) -> Result<(), Failure> {
         patiently(&args.id, || store.export_mount(&args.id, std::io::stdout()))?;
         return Ok(());
     };
-    let cannot = |e| Failure::new(format!("cannot write `{}`: {e}", path.display()));
+    let cannot = |e: kiln_sys::FsError| {
+        Failure::new(format!("cannot write `{}`: {}", path.display(), e.source))
+    };
     // Whole or not at all.
-    let part = part_of(path);
-    let written = (|| {
-        let file = File::create(&part).map_err(cannot)?;
-        let clone = || file.try_clone().map_err(|e| io(path, e));
-        patiently(&args.id, || store.export_mount(&args.id, clone()?))?;
-        std::fs::rename(&part, path).map_err(cannot)
-    })();
-    if written.is_err() {
-        // It may not have been made.
-        let _ = std::fs::remove_file(&part);
-    }
-    written
-}
-
-fn part_of(path: &Path) -> PathBuf {
-    let mut name = path.file_name().unwrap_or_default().to_owned();
-    name.push(format!(".part-{}", std::process::id()));
-    path.with_file_name(name)
+    let pending = begin(path).map_err(cannot)?;
+    let clone = || pending.file().try_clone().map_err(|e| io(path, e));
+    patiently(&args.id, || store.export_mount(&args.id, clone()?))?;
+    pending.keep().map_err(cannot)
 }
 
 fn io(path: &Path, source: std::io::Error) -> kiln_cache::Error {

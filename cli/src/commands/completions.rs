@@ -42,7 +42,7 @@ fn name(text: &str) -> Result<String, String> {
 /// Runs the command.
 pub(crate) fn run(args: &Args) -> Result<ExitCode, Failure> {
     let script = completion::script(&args.shell.to_string(), &args.name)?;
-    ui::data(String::from_utf8_lossy(&script).trim_end());
+    ui::file(String::from_utf8_lossy(&script).trim_end());
     Ok(ExitCode::SUCCESS)
 }
 

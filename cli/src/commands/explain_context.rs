@@ -8,7 +8,7 @@ use std::process::ExitCode;
 
 use clap::ValueEnum;
 
-use crate::context::{self, IgnoreFile, Place};
+use crate::context::{self, BuildFile, IgnoreFile, Place};
 use crate::errors::Failure;
 use walk::Context;
 
@@ -67,16 +67,15 @@ pub(crate) fn run(args: &Args) -> Result<ExitCode, Failure> {
         ))
     };
     let root = dir.canonicalize().map_err(missing)?;
-    let dockerfile = args.file.clone().unwrap_or_else(|| "Dockerfile".into());
-    if let Some(file) = &args.file
-        && !root.join(file).is_file()
-        && !Path::new(file).is_file()
-    {
-        return Err(Failure::new(format!(
-            "there is no Dockerfile `{}`",
-            file.display()
-        )));
-    }
+    let dockerfile = match &args.file {
+        None => BuildFile::in_context(Path::new("Dockerfile")),
+        Some(file) if root.join(file).is_file() => BuildFile::named(&root.join(file), &root),
+        Some(file) if file.is_file() => BuildFile::named(file, &root),
+        Some(file) => {
+            let text = format!("there is no Dockerfile `{}`", file.display());
+            return Err(Failure::new(text));
+        }
+    };
     let rules = Rules {
         file: context::ignore_file(&root, Some(&dockerfile))?,
     };

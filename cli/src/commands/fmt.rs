@@ -2,14 +2,15 @@
 
 mod diff;
 
-use std::io::{Read as _, Write as _};
+use std::io::Write as _;
 use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use kiln_parser::{FormatError, format};
+use kiln_sys::{Pipes, read_named};
 
-use crate::context::{self, DockerfileAt};
+use crate::context::{self, DockerfileAt, MAX_TEXT};
 use crate::diagnostics::SourceText;
 use crate::errors::Failure;
 use crate::ui;
@@ -45,9 +46,6 @@ pub(crate) struct Args {
     #[arg(value_name = "FILE")]
     files: Vec<PathBuf>,
 }
-
-/// The largest Dockerfile.
-const MAX_TEXT: u64 = 16 << 20;
 
 /// Runs the command.
 pub(crate) fn run(args: &Args) -> Result<ExitCode, Failure> {
@@ -108,16 +106,16 @@ fn one(args: &Args, file: &Path) -> Result<bool, Failure> {
 }
 
 fn print(text: &str) {
-    ui::data(text.strip_suffix('\n').unwrap_or(text));
+    ui::file(text.strip_suffix('\n').unwrap_or(text));
 }
 
 /// Reads a file that can be written again as it is: also comments must be UTF-8.
 fn read(file: &Path, is_stdin: bool) -> Result<SourceText, Failure> {
     if is_stdin {
-        let mut text = String::new();
-        let bad = |e| Failure::new(format!("cannot read standard input: {e}"));
-        let mut stdin = std::io::stdin().take(MAX_TEXT);
-        stdin.read_to_string(&mut text).map_err(bad)?;
+        let bad =
+            |e: &dyn std::fmt::Display| Failure::new(format!("cannot read standard input: {e}"));
+        let bytes = context::whole(std::io::stdin()).map_err(|e| bad(&e))?;
+        let text = String::from_utf8(bytes).map_err(|_| bad(&"it is no UTF-8 text"))?;
         return Ok(SourceText {
             name: "<stdin>".into(),
             text,
@@ -130,14 +128,9 @@ fn read(file: &Path, is_stdin: bool) -> Result<SourceText, Failure> {
         return read(path.strip_prefix(".").unwrap_or(&path), false);
     }
     let name = file.display().to_string();
-    let bad = |e: std::io::Error| Failure::new(format!("cannot read `{name}`: {e}"));
-    let mut bytes = Vec::new();
-    std::fs::File::open(file)
-        .and_then(|file| file.take(MAX_TEXT + 1).read_to_end(&mut bytes))
-        .map_err(bad)?;
-    if bytes.len() as u64 > MAX_TEXT {
-        return Err(Failure::new(format!("`{name}` is larger than 16 MiB")));
-    }
+    // It is written in place: a pipe has none.
+    let bytes = read_named(file, MAX_TEXT, Pipes::Refused)
+        .map_err(|e| Failure::new(format!("cannot read `{name}`: {}", e.source)))?;
     match String::from_utf8(bytes) {
         Ok(text) => Ok(SourceText {
             name,

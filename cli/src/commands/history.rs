@@ -7,6 +7,7 @@ use serde_json::{Value, json};
 use super::image_filter::created;
 use crate::engine::App;
 use crate::errors::Failure;
+use crate::printable::row;
 use crate::template::{Template, align};
 use crate::ui;
 use crate::units::{ago, size};
@@ -93,12 +94,8 @@ fn print(args: &Args, values: &[Value]) -> Result<(), Failure> {
     let head = "IMAGE\tCREATED\tCREATED BY\tSIZE\tCOMMENT".to_owned();
     let fields = ["ID", "CreatedSince", "CreatedBy", "Size", "Comment"];
     let rows = values.iter().map(|v| {
-        // A here-document's lines and tabs would tear the table apart.
-        fields
-            .iter()
-            .map(|f| text(v, f).replace(['\n', '\t'], " "))
-            .collect::<Vec<_>>()
-            .join("\t")
+        let cells = fields.map(|field| text(v, field));
+        row(cells.iter().map(String::as_str))
     });
     for line in align(&std::iter::once(head).chain(rows).collect::<Vec<_>>()) {
         ui::data(&line);

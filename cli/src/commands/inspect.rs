@@ -49,7 +49,7 @@ pub(crate) fn run(app: &App, args: &Args) -> Result<ExitCode, Failure> {
                 ui::data(&template.render(value)?);
             }
         }
-        None => ui::data(&serde_json::to_string_pretty(&values)?),
+        None => ui::json(serde_json::to_string_pretty(&values)?),
     }
     Ok(ExitCode::from(u8::from(failed)))
 }

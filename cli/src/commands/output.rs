@@ -18,7 +18,7 @@ use crate::errors::Failure;
 use crate::interrupt::Interrupt;
 use crate::ui;
 use annotations::Annotations;
-pub(super) use dest::{Dest, refuse_terminal};
+pub(super) use dest::{Dest, begin, refuse_terminal};
 use spec::{Kind, NO_ENTRY, Output, parse};
 
 /// All of `--output` and `--annotation`.

@@ -10,6 +10,7 @@ use kiln_cache::{Class, Prune, Store};
 use crate::build_options;
 use crate::engine::App;
 use crate::errors::Failure;
+use crate::printable::row;
 use crate::ui;
 use crate::units::size;
 
@@ -161,7 +162,7 @@ pub(super) fn remove(store: &Store, prune: &Prune, verbose: bool) -> Result<u64,
         *sum = (sum.0 + 1, sum.1 + bytes);
         if verbose {
             let title = if title.is_empty() { name } else { title };
-            ui::data(&format!("{}\t{}\t{title}", class.as_str(), size(*bytes)));
+            ui::data(&row([class.as_str(), &size(*bytes), title]));
         }
     }
     for (class, (count, bytes)) in sums {

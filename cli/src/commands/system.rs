@@ -11,6 +11,7 @@ use serde_json::{Value, json};
 use super::prune_images;
 use crate::engine::App;
 use crate::errors::Failure;
+use crate::printable::row;
 use crate::template::{Template, align};
 use crate::ui;
 use crate::units::{ago, size};
@@ -190,7 +191,7 @@ fn describe(item: &Item) -> Value {
             Held::Image => "image",
             Held::Process => "process",
         },
-        "Description": item.title.replace(['\n', '\t'], " "),
+        "Description": item.title,
     })
 }
 
@@ -203,7 +204,7 @@ fn show(args: &Df, values: &[Value], columns: &[&str], head: &str) -> Result<Exi
     }
     let line = |v: &Value| {
         let texts = columns.iter().map(|c| v[*c].as_str().unwrap_or_default());
-        texts.collect::<Vec<_>>().join("\t")
+        row(texts)
     };
     let lines = std::iter::once(head.to_owned()).chain(values.iter().map(line));
     for line in align(&lines.collect::<Vec<_>>()) {

@@ -9,6 +9,7 @@ use kiln_cache::Store;
 use kiln_parser::flags::{MountSpec, MountType, parse_mount};
 use kiln_parser::{Dockerfile, Kind};
 use kiln_solver::lower::targets;
+use kiln_sys::{Pipes, read_named_text};
 
 /// Bytes of a Dockerfile that is read for the sake of a key press.
 const MAX_DOCKERFILE: u64 = 1 << 20;
@@ -184,12 +185,12 @@ fn takes_value(option: &str) -> bool {
     })
 }
 
-/// Candidates that begin with what is typed.
+/// Candidates that begin with what is typed. Names that would do something to a terminal are none.
 fn beginning(typed: &OsStr, all: Vec<String>) -> Vec<CompletionCandidate> {
     let typed = typed.to_str().unwrap_or_default();
     let mut fit: Vec<String> = all
         .into_iter()
-        .filter(|word| word.starts_with(typed))
+        .filter(|word| word.starts_with(typed) && !word.contains(char::is_control))
         .collect();
     fit.sort_unstable();
     fit.dedup();
@@ -227,13 +228,7 @@ struct OfDockerfile {
 impl OfDockerfile {
     fn names(&self) -> Option<Vec<String>> {
         let path = self.file.as_deref()?;
-        let is_small = path
-            .metadata()
-            .is_ok_and(|m| m.is_file() && m.len() <= MAX_DOCKERFILE);
-        if !is_small {
-            return None;
-        }
-        let text = std::fs::read_to_string(path).ok()?;
+        let text = read_named_text(path, MAX_DOCKERFILE, Pipes::Refused).ok()?;
         let dockerfile = kiln_parser::parse(&text).dockerfile;
         Some(match self.part {
             Part::Stages => {

@@ -7,17 +7,18 @@ mod rawjson;
 mod reason;
 mod tty;
 
-use std::sync::mpsc;
+use std::borrow::Cow;
+use std::sync::{Arc, mpsc};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
 use clap::ValueEnum;
-use kiln_solver::event::{Event, Events};
+use kiln_solver::event::{Event, Events, Outcome};
+use kiln_solver::explain::Found;
 
-use crate::ui;
+use crate::{printable, ui};
 
 pub(crate) use model::{Model, bytes};
-pub(crate) use reason::printable;
 
 /// `--progress`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
@@ -154,6 +155,11 @@ impl Display {
             loop {
                 match receive.recv_timeout(view.pace()) {
                     Ok(Some(event)) => {
+                        let event = match mode {
+                            // Its strings are escaped, and mean what they say.
+                            Mode::Rawjson => event,
+                            _ => shown(event),
+                        };
                         model.apply(&event);
                         view.event(&event, &model);
                     }
@@ -181,6 +187,39 @@ impl Display {
         let _ = self.stop.send(None);
         self.thread.join().unwrap_or_default()
     }
+}
+
+/// An event with texts that can be printed. Output is made so by the line, and explanations by the word.
+fn shown(mut event: Event) -> Event {
+    let name = |name: &mut Arc<str>| {
+        if let Cow::Owned(clean) = printable::text(name) {
+            *name = clean.into();
+        }
+    };
+    let text = |text: &mut String| {
+        if let Cow::Owned(clean) = printable::text(text) {
+            *text = clean;
+        }
+    };
+    match &mut event {
+        Event::Planned { name: of, .. } | Event::Skipped { name: of, .. } => name(of),
+        Event::Finished { outcome, error, .. } => {
+            if let Some(error) = error {
+                text(error);
+            }
+            if let Outcome::Cached(Found::Remote(place)) = outcome {
+                *place = printable::marked(place).into();
+            }
+        }
+        Event::Progress { label, .. } => *label = printable::marked(label),
+        Event::Warning { text: of, .. } => text(of),
+        Event::Started { .. }
+        | Event::Began { .. }
+        | Event::Waiting { .. }
+        | Event::Explained { .. }
+        | Event::Log { .. } => {}
+    }
+    event
 }
 
 /// Prints to stderr; a reader that has gone away is no error.

@@ -8,6 +8,8 @@ use kiln_solver::event::{Counts, Event, Outcome};
 use kiln_solver::explain::Reason;
 use kiln_solver::plan::{Lines, VertexId};
 
+use crate::printable;
+
 /// Lines of output that are kept of each step.
 const KEPT_LINES: usize = 200;
 /// Bytes of one line that are kept.
@@ -194,7 +196,7 @@ impl Line {
 
     /// The line as text, none if it is empty.
     pub(super) fn text(&self) -> Option<String> {
-        (!self.bytes.is_empty()).then(|| clean_line(&self.bytes))
+        (!self.bytes.is_empty()).then(|| printable::line(&self.bytes))
     }
 
     /// Takes the line out.
@@ -244,29 +246,6 @@ impl Step {
     }
 }
 
-/// A line of output as text: what follows the last carriage return, without control characters
-/// that would move the cursor.
-pub(crate) fn clean_line(bytes: &[u8]) -> String {
-    let bytes = bytes.strip_suffix(b"\r").unwrap_or(bytes);
-    let last = bytes.rsplit(|b| *b == b'\r').next().unwrap_or(bytes);
-    let text = String::from_utf8_lossy(last);
-    let mut out = String::with_capacity(text.len());
-    let mut chars = text.chars().peekable();
-    while let Some(c) = chars.next() {
-        if c == '\u{1b}' {
-            if chars.next_if_eq(&'[').is_some() {
-                while chars.next_if(|c| !('@'..='~').contains(c)).is_some() {}
-                chars.next();
-            }
-        } else if c == '\t' {
-            out.push_str("    ");
-        } else if !c.is_control() {
-            out.push(c);
-        }
-    }
-    out
-}
-
 /// A number of bytes for people.
 pub(crate) fn bytes(n: u64) -> String {
     match n {
@@ -304,19 +283,5 @@ mod tests {
             long.push(b'a');
         }
         assert_eq!(long.text().unwrap().len(), KEPT_BYTES);
-    }
-
-    #[test]
-    fn lines_lose_what_moves_the_cursor() {
-        let cases: [(&[u8], &str); 5] = [
-            (b"plain", "plain"),
-            (b"10%\r50%\r100%", "100%"),
-            (b"done\r", "done"),
-            (b"\x1b[31mred\x1b[0m\x1b[2K", "red"),
-            (b"a\tb\x07", "a    b"),
-        ];
-        for (bytes, want) in cases {
-            assert_eq!(clean_line(bytes), want);
-        }
     }
 }

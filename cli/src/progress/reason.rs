@@ -5,6 +5,8 @@ use std::time::{Duration, SystemTime};
 use kiln_solver::explain::{Change, Forced, Found, InputKind, Reason};
 use serde_json::{Value, json};
 
+use crate::printable;
+
 /// Changes that are told where not all are asked for.
 const TOLD: usize = 3;
 
@@ -45,7 +47,8 @@ pub(crate) fn line(reason: &Reason, everything: bool) -> Option<String> {
         ),
         Reason::Changed { ran_at, changes } => {
             let shown = if everything { changes.len() } else { TOLD };
-            let mut parts: Vec<String> = changes.iter().take(shown).map(one).collect();
+            let mut parts: Vec<String> =
+                changes.iter().take(shown).map(Change::to_string).collect();
             if changes.len() > shown {
                 parts.push(format!("{} more", changes.len() - shown));
             }
@@ -73,18 +76,7 @@ pub(crate) fn line(reason: &Reason, everything: bool) -> Option<String> {
             | Reason::Early { .. }
             | Reason::Changed { .. }
     );
-    (everything || wondered).then_some(text)
-}
-
-fn one(change: &Change) -> String {
-    printable(&change.to_string())
-}
-
-/// Names of files may hold anything, and must not move the cursor.
-pub(crate) fn printable(text: &str) -> String {
-    text.chars()
-        .map(|c| if c.is_control() { '?' } else { c })
-        .collect()
+    (everything || wondered).then(|| printable::marked(&text))
 }
 
 /// How long ago something was.

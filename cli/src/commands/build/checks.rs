@@ -194,7 +194,7 @@ pub(super) fn tell(findings: &Findings, source: &SourceText, mode: Mode) {
             }
         }
         Mode::Auto | Mode::Tty | Mode::Plain => {
-            show(&found, source, &std::io::stderr(), ui::note);
+            show(&found, source, &std::io::stderr(), ui::painted);
             annotate(&found, source);
             match found.len() {
                 0 => {}

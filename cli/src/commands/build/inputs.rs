@@ -9,6 +9,7 @@ use kiln_solver::key::digest_of;
 use kiln_solver::lower::NamedContext;
 use kiln_solver::plan::SourceKind;
 use kiln_solver::policy::{Policy, PolicyError};
+use kiln_sys::{Pipes, read_named};
 use tokio::runtime::Runtime;
 
 use super::{Args, options};
@@ -17,6 +18,7 @@ use crate::diagnostics::SourceText;
 use crate::engine::App;
 use crate::errors::Failure;
 use crate::interrupt::Interrupt;
+use crate::settings::MAX_PEM;
 
 /// The Dockerfile and its context.
 pub(super) struct Files {
@@ -49,7 +51,7 @@ impl Fetcher<'_> {
                 let store = self.app.settings.root.clone();
                 let blocking = move || -> Result<Files, Failure> {
                     let (dockerfile, path) = context::dockerfile(&dir, &at, true)?;
-                    let context = context::directory(&dir, path.as_deref(), &store)?;
+                    let context = context::directory(&dir, path.as_ref(), &store)?;
                     Ok(Files {
                         dockerfile,
                         context: Some(context),
@@ -213,7 +215,7 @@ fn from_archive(unpacked: Unpacked, at: &DockerfileAt) -> Result<Files, Failure>
         }),
         Unpacked::Tree(scratch, changed) => {
             let (dockerfile, path) = context::dockerfile(scratch.path(), at, false)?;
-            let context = context::unpacked(scratch, changed, path.as_deref())?;
+            let context = context::unpacked(scratch, changed, path.as_ref())?;
             Ok(Files {
                 dockerfile,
                 context: Some(context),
@@ -235,7 +237,8 @@ pub(super) fn authorities(files: &[PathBuf]) -> Result<Vec<u8>, Failure> {
                 "certificate authority `{path}` of the config file: {why}"
             ))
         };
-        let bytes = std::fs::read(path).map_err(|e| wrong(&e.to_string()))?;
+        let bytes = read_named(path, MAX_PEM, Pipes::Refused);
+        let bytes = bytes.map_err(|e| wrong(&e.source.to_string()))?;
         let mark = b"-----BEGIN CERTIFICATE-----";
         if !bytes.windows(mark.len()).any(|part| part == mark) {
             return Err(wrong("there is no certificate in the form of PEM in it"));

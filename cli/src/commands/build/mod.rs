@@ -11,7 +11,6 @@ mod share;
 mod work;
 
 use std::collections::BTreeMap;
-use std::io::Read as _;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
@@ -21,6 +20,7 @@ use kiln_image::{Platform, Reference};
 use kiln_solver::lower::{self, NamedContext, NoCache};
 use kiln_solver::plan::{Network, SourceKind};
 use kiln_solver::policy::Policy;
+use kiln_sys::{Pipes, read_named};
 use tokio::runtime::Runtime;
 
 use super::output::Outputs;
@@ -396,11 +396,10 @@ fn policy(path: Option<&Path>) -> Result<Policy, Failure> {
         return Ok(Policy::default());
     };
     let shown = path.display();
-    let bad =
-        |e: std::io::Error| Failure::usage(format!("cannot read source policy `{shown}`: {e}"));
-    let mut json = Vec::new();
-    let file = std::fs::File::open(path).map_err(bad)?;
-    file.take(MAX_POLICY).read_to_end(&mut json).map_err(bad)?;
+    // A policy that was read in part would allow what the rest denies.
+    let json = read_named(path, MAX_POLICY, Pipes::Taken).map_err(|e| {
+        Failure::usage(format!("cannot read source policy `{shown}`: {}", e.source))
+    })?;
     Policy::parse(&json).map_err(|e| Failure::usage(format!("source policy `{shown}`: {e}")))
 }
 

@@ -18,7 +18,7 @@ use crate::errors::Failure;
 use crate::github;
 use crate::interrupt::Interrupt;
 use crate::progress::{Mode, Model};
-use crate::ui;
+use crate::{printable, ui};
 
 impl BuildError {
     /// Prints what went wrong, where, and what to do.
@@ -124,7 +124,10 @@ pub(super) fn metadata(
     if !all.is_empty() && outputs.have_image() {
         facts["image.name"] = all.join(",").into();
     }
-    write_file(path, &serde_json::to_string_pretty(&facts)?)
+    write_file(
+        path,
+        &printable::json(serde_json::to_string_pretty(&facts)?),
+    )
 }
 
 /// Tells what was built, in files and on the terminal.

@@ -13,8 +13,8 @@ use tokio::runtime::Runtime;
 use super::work::{Build, Solved};
 use crate::errors::Failure;
 use crate::interrupt::Interrupt;
-use crate::progress::{Display, Mode, printable};
-use crate::ui;
+use crate::progress::{Display, Mode};
+use crate::{printable, ui};
 
 /// Carries the plan out again with nothing from the cache, and compares the layers of all steps.
 /// Nothing of the second run stays in the store.
@@ -129,15 +129,21 @@ fn tell(differing: &[(&str, Difference)], mode: Mode) {
     let at = d
         .offset
         .map_or(String::new(), |o| format!(" from byte {o} on"));
-    let path = printable(&d.path);
+    let path = printable::marked(&d.path);
     ui::note(&format!("  {path}: {} differs{at}", d.field));
-    ui::note(&format!("    first build:  {}", printable(&d.first)));
-    ui::note(&format!("    second build: {}", printable(&d.second)));
+    ui::note(&format!(
+        "    first build:  {}",
+        printable::marked(&d.first)
+    ));
+    ui::note(&format!(
+        "    second build: {}",
+        printable::marked(&d.second)
+    ));
     if d.paths > 1 {
         ui::note(&format!("  and {} more paths of this step", d.paths - 1));
     }
     for (step, d) in rest {
-        let path = printable(&d.path);
+        let path = printable::marked(&d.path);
         ui::note(&format!("then also: {step}: {path} ({})", d.field));
     }
 }

@@ -125,8 +125,7 @@ fn rule_json(rules: &Rules, line: Option<usize>) -> Value {
 }
 
 fn print(value: &Value) {
-    let text = serde_json::to_string_pretty(value).unwrap_or_default();
-    ui::data(&text);
+    ui::json(serde_json::to_string_pretty(value).unwrap_or_default());
 }
 
 /// Prints all that was found as JSON.

@@ -5,6 +5,8 @@ use std::io::{IsTerminal as _, Write};
 use std::os::fd::AsFd as _;
 use std::path::{Path, PathBuf};
 
+use kiln_sys::{FsError, PendingFile, RootDir};
+
 use crate::errors::Failure;
 
 /// Where a stream goes.
@@ -62,25 +64,24 @@ impl Dest {
             }
             _ => {}
         }
-        let partial = partial_name(path);
-        let out = File::create(&partial).map_err(bad)?;
-        let done = write(Box::new(out)).and_then(|made| {
-            std::fs::rename(&partial, path).map_err(bad)?;
-            Ok(made)
-        });
-        if done.is_err() {
-            // The first error is the one to tell.
-            let _ = std::fs::remove_file(&partial);
-        }
-        done
+        let failed = |e: FsError| bad(e.source);
+        let pending = begin(path).map_err(failed)?;
+        let out = pending.file().try_clone().map_err(bad)?;
+        let made = write(Box::new(out))?;
+        pending.keep().map_err(failed)?;
+        Ok(made)
     }
 }
 
-fn partial_name(path: &Path) -> PathBuf {
-    let mut name = std::ffi::OsString::from(".");
-    name.push(path.file_name().unwrap_or_default());
-    name.push(format!(".{}.partial", std::process::id()));
-    path.with_file_name(name)
+/// Begins a file that the user named: it appears under its name when it is complete.
+///
+/// # Errors
+/// Nothing can be made in its directory.
+pub(in crate::commands) fn begin(path: &Path) -> kiln_sys::Result<PendingFile> {
+    let above = path.parent().filter(|dir| !dir.as_os_str().is_empty());
+    let dir = RootDir::open_trusted(above.unwrap_or(Path::new(".")))?;
+    let name = path.file_name().unwrap_or_default();
+    dir.pending_file(Path::new(name), 0o666)
 }
 
 #[cfg(test)]

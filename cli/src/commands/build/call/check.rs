@@ -25,8 +25,8 @@ pub(super) fn answer(
         });
     }
     match format {
-        Format::Json => ui::data(&json::check(&found, source, errors.first())),
-        Format::Sarif => ui::data(&sarif::check(&found, findings.options(), source, &errors)),
+        Format::Json => ui::json(json::check(&found, source, errors.first())),
+        Format::Sarif => ui::json(sarif::check(&found, findings.options(), source, &errors)),
         Format::Text => text(&found, source, &errors),
     }
     if !errors.is_empty() || !findings.broken().is_empty() {
@@ -36,7 +36,7 @@ pub(super) fn answer(
 }
 
 fn text(found: &[Finding], source: &SourceText, errors: &[LowerError]) {
-    checks::show(found, source, &std::io::stdout(), ui::data);
+    checks::show(found, source, &std::io::stdout(), ui::painted_data);
     checks::annotate(found, source);
     for error in errors {
         source.lower_error(error);

@@ -4,23 +4,19 @@ use std::io::Write as _;
 
 use kiln_solver::lower::{Outline, OutlineMount, Target};
 
+use crate::printable::row;
+
 /// Rows in columns.
-fn columns(rows: &[Vec<String>]) -> String {
+fn columns(rows: &[String]) -> String {
     let mut writer = tabwriter::TabWriter::new(Vec::new()).padding(3);
     for row in rows {
         // Writing to memory does not fail.
-        let _ = writeln!(writer, "{}", row.join("\t"));
+        let _ = writeln!(writer, "{row}");
     }
     let bytes = writer.into_inner().unwrap_or_default();
     let text = String::from_utf8_lossy(&bytes);
     let lines = text.lines().map(str::trim_end);
     lines.collect::<Vec<_>>().join("\n")
-}
-
-fn row<const N: usize>(cells: [&str; N]) -> Vec<String> {
-    // A tab or line end in a value would begin another cell.
-    let clean = |cell: &str| cell.replace(['\t', '\n', '\r'], " ");
-    cells.into_iter().map(clean).collect()
 }
 
 /// The stages.
@@ -73,7 +69,7 @@ pub(super) fn outline(outline: &Outline) -> String {
         .join("\n\n")
 }
 
-fn mounts(head: [&str; 2], list: &[OutlineMount]) -> Vec<Vec<String>> {
+fn mounts(head: [&str; 2], list: &[OutlineMount]) -> Vec<String> {
     if list.is_empty() {
         return Vec::new();
     }

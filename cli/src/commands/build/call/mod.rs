@@ -183,10 +183,10 @@ impl Call {
             }
             (Method::Targets, true) => {
                 let list = targets(&parsed.dockerfile);
-                ui::data(&match self.format {
-                    Format::Json | Format::Sarif => json::targets(&list, source),
-                    Format::Text => facts::targets(&list),
-                });
+                match self.format {
+                    Format::Json | Format::Sarif => ui::json(json::targets(&list, source)),
+                    Format::Text => ui::data(&facts::targets(&list)),
+                }
                 Some(Ok(()))
             }
             (Method::Check | Method::Outline, true) => None,
@@ -213,10 +213,12 @@ impl Call {
                 Err(Failure::silent(1))
             }
             (_, Ok(lowered)) => {
-                ui::data(&match self.format {
-                    Format::Json | Format::Sarif => json::outline(&lowered.outline, source),
-                    Format::Text => facts::outline(&lowered.outline),
-                });
+                match self.format {
+                    Format::Json | Format::Sarif => {
+                        ui::json(json::outline(&lowered.outline, source));
+                    }
+                    Format::Text => ui::data(&facts::outline(&lowered.outline)),
+                }
                 // Triggers of a base image may take something, too.
                 for error in &lowered.without {
                     source.lower_error(error);
