@@ -63,7 +63,7 @@ impl SourceText {
         if error && github::is_here() {
             let lines = span.map(|span| self.lines_of(span));
             let lines = lines.map(|lines| (lines.first, lines.last));
-            ui::note(&github::annotation("error", self, lines, message));
+            ui::painted(&github::annotation("error", self, lines, message));
         }
         let Some(span) = span else {
             if error {

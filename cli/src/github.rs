@@ -1,8 +1,10 @@
 //! Annotations that workflows of GitHub show beside the lines that they are about.
 
+use std::borrow::Cow;
 use std::path::{Path, PathBuf};
 
 use crate::diagnostics::SourceText;
+use crate::printable;
 
 /// An annotation of a workflow of GitHub, an `error` or a `warning`: `::error file=…,line=…::…`.
 pub(crate) fn annotation(
@@ -40,9 +42,35 @@ fn command(level: &str, file: &str, lines: Option<(usize, usize)>, text: &str) -
 
 /// Text as workflow commands take it.
 fn data(text: &str) -> String {
+    let text = printable::text(text).replace("##[", "## [");
     text.replace('%', "%25")
         .replace('\r', "%0D")
         .replace('\n', "%0A")
+}
+
+/// Text of others where workflow commands are read: a line that would be one (`::add-mask::…`, `##[…]…`)
+/// is marked, and none any more.
+pub(crate) fn inert(text: &str) -> Cow<'_, str> {
+    match is_here() && is_command(text) {
+        true => without_commands(text).into(),
+        false => text.into(),
+    }
+}
+
+fn is_command(text: &str) -> bool {
+    text.contains("##[") || text.lines().any(|line| line.trim_start().starts_with("::"))
+}
+
+fn without_commands(text: &str) -> String {
+    let lines = text.split('\n').map(|line| {
+        let mark = if line.trim_start().starts_with("::") {
+            "| "
+        } else {
+            ""
+        };
+        format!("{mark}{}", line.replace("##[", "## ["))
+    });
+    lines.collect::<Vec<_>>().join("\n")
 }
 
 /// Whether annotations are read here.
@@ -53,6 +81,19 @@ pub(crate) fn is_here() -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn text_of_others_is_no_command() {
+        for (text, want) in [
+            ("a\nb ::c\n", None),
+            ("::add-mask::x", Some("| ::add-mask::x")),
+            ("a\n  ::error::x\nb", Some("a\n|   ::error::x\nb")),
+            ("#5 0.1 ##[add-mask]x", Some("#5 0.1 ## [add-mask]x")),
+        ] {
+            assert_eq!(is_command(text), want.is_some(), "{text}");
+            assert_eq!(without_commands(text), want.unwrap_or(text));
+        }
+    }
 
     #[test]
     fn annotations_hold_any_text() {

@@ -1,5 +1,6 @@
 //! Everything that is printed goes through here: data to stdout, the rest to stderr.
 
+use std::borrow::Cow;
 use std::io::Write as _;
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -8,9 +9,8 @@ use std::time::SystemTime;
 use anstyle::{AnsiColor, Style};
 
 use crate::args::LogLevel;
-use crate::logging;
-use crate::printable;
 use crate::settings::Settings;
+use crate::{github, logging, printable};
 
 pub(crate) const RED: Style = AnsiColor::Red.on_default().bold();
 pub(crate) const YELLOW: Style = AnsiColor::Yellow.on_default().bold();
@@ -19,14 +19,32 @@ const CYAN: Style = AnsiColor::Cyan.on_default().bold();
 /// Why data is missing on stdout.
 static LOST: OnceLock<std::io::Error> = OnceLock::new();
 
+/// Text of others as it can be printed.
+pub(crate) fn plain(text: &str) -> Cow<'_, str> {
+    match printable::text(text) {
+        Cow::Borrowed(text) => github::inert(text),
+        Cow::Owned(text) => github::inert(&text).into_owned().into(),
+    }
+}
+
+/// JSON as it can be printed.
+fn json_text(json: String) -> String {
+    let json = printable::json(json);
+    match github::is_here() {
+        // Such a mark is read as a workflow command wherever it stands.
+        true => json.replace("##[", "##\\u005b"),
+        false => json,
+    }
+}
+
 /// Prints text as data: what a terminal would act on is left out. A reader that has gone away is no error.
 pub(crate) fn data(text: &str) {
-    out(&printable::text(text));
+    out(&plain(text));
 }
 
 /// Prints JSON as data.
 pub(crate) fn json(json: String) {
-    out(&printable::json(json));
+    out(&json_text(json));
 }
 
 /// Prints a file as data, byte for byte; on a terminal as text.
@@ -98,7 +116,7 @@ pub(crate) fn is_json() -> bool {
 pub(crate) fn event_line(mut value: serde_json::Value) -> String {
     let now = humantime::format_rfc3339_micros(SystemTime::now());
     value["time"] = now.to_string().into();
-    printable::json(value.to_string())
+    json_text(value.to_string())
 }
 
 /// Prints an event as JSON.
@@ -121,7 +139,7 @@ pub(crate) fn error(text: &str) {
     if is_json() {
         return event(message("error", text));
     }
-    say(format_args!("{RED}error:{RED:#} {}", printable::text(text)));
+    say(format_args!("{RED}error:{RED:#} {}", plain(text)));
 }
 
 /// Says what was given and does nothing here, and why, unless nothing is to be said.
@@ -136,10 +154,7 @@ pub(crate) fn warning(text: &str) {
     if is_json() {
         return event(message("warning", text));
     }
-    say(format_args!(
-        "{YELLOW}warning:{YELLOW:#} {}",
-        printable::text(text)
-    ));
+    say(format_args!("{YELLOW}warning:{YELLOW:#} {}", plain(text)));
 }
 
 /// Prints what to do.
@@ -147,10 +162,7 @@ pub(crate) fn hint(text: &str) {
     if is_json() {
         return event(message("hint", text));
     }
-    say(format_args!(
-        "{CYAN}hint:{CYAN:#} {}",
-        printable::text(text)
-    ));
+    say(format_args!("{CYAN}hint:{CYAN:#} {}", plain(text)));
 }
 
 /// Prints a line that is neither data nor a problem.
@@ -158,7 +170,7 @@ pub(crate) fn note(text: &str) {
     if is_json() {
         return event(message("info", text));
     }
-    say(format_args!("{}", printable::text(text)));
+    say(format_args!("{}", plain(text)));
 }
 
 /// Prints a note that kiln has painted itself.

@@ -178,7 +178,12 @@ fn files_that_options_name_end() {
                 "environment",
             ),
         ] {
-            refuses(kiln, &canary, &format!("{of} {what}"));
+            let said = refuses(kiln, &canary, &format!("{of} {what}"));
+            let why = ["not a regular file", "larger than"];
+            assert!(
+                why.iter().any(|why| said.contains(why)),
+                "{of} {what}: {said}"
+            );
         }
     }
     // A pipe is what some of them may be.

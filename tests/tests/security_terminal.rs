@@ -183,3 +183,25 @@ fn a_formatted_file_keeps_its_bytes() {
     let out = lab.kiln(["fmt", "-"]).stdin(text).output().ok();
     assert_eq!(String::from_utf8(out.out).unwrap(), text);
 }
+
+#[test]
+fn output_is_no_command_of_a_workflow() {
+    let lab = Lab::new();
+    let context = lab.dockerfile(
+        "FROM busybox\nLABEL l=\"::add-mask::x\"\nRUN <<E\necho ::add-mask::x\necho '  ::add-mask::x'\n\
+         ::add-mask::x\necho '##[add-mask]x'\nexit 1\nE\n",
+    );
+    for progress in ["plain", "quiet"] {
+        let build = lab.kiln(["build", "--progress", progress]);
+        let build = build.last(context.path()).env("GITHUB_ACTIONS", "true");
+        let out = build.fails();
+        let is_command =
+            |line: &str| line.trim_start().starts_with("::add-mask") || line.contains("##[");
+        assert!(!out.err.lines().any(is_command), "{out}");
+        // kiln's own are there.
+        assert!(
+            out.err.lines().any(|l| l.starts_with("::error file=")),
+            "{out}"
+        );
+    }
+}

@@ -279,6 +279,14 @@ mod tests {
     use super::*;
 
     #[test]
+    fn what_would_do_something_to_a_terminal_is_not_offered() {
+        let all = ["abc", "ab\u{1b}[2J", "ab\u{9b}", "ab\n", "xyz"].map(str::to_owned);
+        let found = beginning(OsStr::new("a"), all.to_vec());
+        let found: Vec<_> = found.iter().map(|c| c.get_value().to_owned()).collect();
+        assert_eq!(found, ["abc"]);
+    }
+
+    #[test]
     fn the_dockerfile_is_that_of_the_line() {
         let dir = tempfile::tempdir().unwrap();
         let at = dir.path().to_str().unwrap();

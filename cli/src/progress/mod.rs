@@ -192,12 +192,12 @@ impl Display {
 /// An event with texts that can be printed. Output is made so by the line, and explanations by the word.
 fn shown(mut event: Event) -> Event {
     let name = |name: &mut Arc<str>| {
-        if let Cow::Owned(clean) = printable::text(name) {
+        if let Cow::Owned(clean) = ui::plain(name) {
             *name = clean.into();
         }
     };
     let text = |text: &mut String| {
-        if let Cow::Owned(clean) = printable::text(text) {
+        if let Cow::Owned(clean) = ui::plain(text) {
             *text = clean;
         }
     };

@@ -127,7 +127,7 @@ impl Plain {
         let number = self.name(vertex, model, out);
         let seconds = took.as_secs_f64();
         if let Some(rest) = self.open.remove(&vertex).and_then(|mut line| line.take()) {
-            let _ = writeln!(out, "#{number} {seconds:.3} {rest}");
+            let _ = writeln!(out, "#{number} {seconds:.3} {}", github::inert(&rest));
         }
         let _ = match outcome {
             Outcome::Cached(Found::Remote(name)) => writeln!(out, "#{number} CACHED from {name}"),
@@ -206,7 +206,7 @@ impl View for Plain {
                         None => *number.insert(self.name(*vertex, model, &mut out)),
                     };
                     let at = began.map_or(0.0, |b| b.elapsed().as_secs_f64());
-                    let _ = writeln!(out, "#{number} {at:.3} {line}");
+                    let _ = writeln!(out, "#{number} {at:.3} {}", github::inert(&line));
                 }
             }
             Event::Progress {

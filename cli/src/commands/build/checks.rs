@@ -174,7 +174,7 @@ pub(super) fn annotate(found: &[Finding], source: &SourceText) {
         let lines = source.lines_of(finding.about);
         let text = format!("{}: {}", finding.rule.name(), finding.detail);
         let lines = Some((lines.first, lines.last));
-        ui::note(&github::annotation("warning", source, lines, &text));
+        ui::painted(&github::annotation("warning", source, lines, &text));
     }
 }
 

@@ -36,7 +36,7 @@ impl BuildError {
                 if github::is_here() && !ui::is_json() {
                     let lines = step.and_then(|step| step.lines);
                     let lines = lines.map(|lines| (lines.first, lines.last));
-                    ui::note(&github::annotation("error", source, lines, &error.message));
+                    ui::painted(&github::annotation("error", source, lines, &error.message));
                 }
                 // What a step needs fails without the step.
                 if let Some(step) = step.filter(|_| !error.of_inputs)
