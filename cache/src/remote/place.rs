@@ -129,7 +129,10 @@ impl Place {
             },
             Self::Directory(root) => {
                 let stat = in_directory(root, path, |root, path| if_there(root.stat(path)));
-                Ok(stat.await?.filter(|st| st.is_file()).map(|st| st.size))
+                Ok(stat
+                    .await?
+                    .filter(kiln_sys::Stat::is_file)
+                    .map(|st| st.size))
             }
         }
     }

@@ -81,6 +81,7 @@ impl std::fmt::Debug for ArchiveTarget {
 }
 
 /// Either writer.
+#[expect(clippy::large_enum_variant, reason = "one exists per archive")]
 enum Writer {
     Tar(OciTarWriter<Box<dyn Write + Send>>),
     Directory(OciDirWriter),
