@@ -48,9 +48,10 @@ pub fn times_of(file: impl AsFd) -> Times {
     }
 }
 
-#[expect(
+#[allow(
     clippy::unnecessary_cast,
-    reason = "the field's type differs between architectures"
+    clippy::cast_possible_wrap,
+    reason = "the field's type differs between C libraries"
 )]
 fn magic_of(file: impl AsFd) -> Option<i64> {
     Some(rustix::fs::fstatfs(file).ok()?.f_type as i64)
@@ -60,7 +61,7 @@ fn magic_of(file: impl AsFd) -> Option<i64> {
 /// shows. Who writes to that is not seen through overlayfs.
 fn times_of_overlay(file: impl AsFd) -> Times {
     let upper = mount_of(file)
-        .and_then(|mount| upper_of(mount))
+        .and_then(upper_of)
         .and_then(|dir| File::open(dir).ok());
     match upper.and_then(|dir| magic_of(&dir)) {
         Some(TMPFS | RAMFS | HUGETLBFS | OVERLAYFS) | None => Times::Silent,
