@@ -1,6 +1,6 @@
 //! Any text as a word with variables. The first byte chooses the escape character.
 
-use kiln_parser::{Expanded, expand_raw, expand_word, expand_words};
+use kiln_parser::{Expanded, Fuel, expand_raw, expand_word, expand_words};
 
 /// What one expansion can write at most: it may handle 64 MiB, and its own text comes on top.
 const LARGEST: usize = 65 << 20;
@@ -21,8 +21,8 @@ pub(crate) fn check(data: &[u8]) {
         "d" => Some("ab/".repeat(3000)),
         _ => None,
     };
-    let word = expand_word(text, escape, &env);
-    for expanded in [&word, &expand_raw(text, escape, &env)]
+    let word = expand_word(text, escape, &env, &mut Fuel::default());
+    for expanded in [&word, &expand_raw(text, escape, &env, &mut Fuel::default())]
         .into_iter()
         .flatten()
     {
@@ -32,7 +32,7 @@ pub(crate) fn check(data: &[u8]) {
     if !text.contains(['$', '\'', '"', escape]) {
         assert_eq!(word.map(|e| e.text).as_deref(), Ok(text), "plain text");
     }
-    if let Ok(words) = expand_words(text, escape, &env) {
+    if let Ok(words) = expand_words(text, escape, &env, &mut Fuel::default()) {
         assert!(words.iter().all(|word| !word.is_empty()));
     }
 }

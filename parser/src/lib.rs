@@ -22,7 +22,7 @@ mod words;
 
 pub use ast::*;
 pub use diagnostic::{Diagnostic, Severity};
-pub use expand::{ExpandError, Expanded, Lookup, expand_raw, expand_word, expand_words};
+pub use expand::{ExpandError, Expanded, Fuel, Lookup, expand_raw, expand_word, expand_words};
 pub use format::{FormatError, format};
 pub use ignore::{Ignore, IgnoreError, RuleMatch, Verdict};
 pub use span::{LineIndex, Span, Spanned, Text};

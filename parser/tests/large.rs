@@ -9,7 +9,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use inputs::{DOCKERFILES, IGNORES, Input, WORDS};
-use kiln_parser::{Ignore, expand_raw, expand_words, format, parse};
+use kiln_parser::{Fuel, Ignore, expand_raw, expand_words, format, parse};
 
 /// A quadratic step would take minutes.
 const SIZE: usize = 1 << 18;
@@ -56,8 +56,8 @@ fn words() {
     ]
     .into();
     each(WORDS, |text| {
-        let _ = expand_words(text, '\\', &env);
-        let _ = expand_raw(text, '\\', &env);
+        let _ = expand_words(text, '\\', &env, &mut Fuel::default());
+        let _ = expand_raw(text, '\\', &env, &mut Fuel::default());
     });
 }
 

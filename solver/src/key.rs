@@ -110,6 +110,11 @@ impl Encoder {
         self.hasher.update(&number.to_le_bytes());
     }
 
+    /// How many bytes were encoded so far.
+    pub(crate) fn len(&self) -> u64 {
+        self.hasher.count()
+    }
+
     /// The hash of all that was encoded.
     pub fn finish(self) -> blake3::Hash {
         self.hasher.finalize()

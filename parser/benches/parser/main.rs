@@ -18,7 +18,7 @@ use std::hint::black_box;
 use std::time::{Duration, Instant};
 
 use inputs::{DOCKERFILES, IGNORES, Input, WORDS};
-use kiln_parser::{Ignore, expand_raw, expand_word, expand_words, parse};
+use kiln_parser::{Fuel, Ignore, expand_raw, expand_word, expand_words, parse};
 use rustix::time::{ClockId, clock_gettime};
 
 const MEGABYTE: usize = 1 << 20;
@@ -103,13 +103,13 @@ fn main() {
     .into();
     report.group("Dockerfile", DOCKERFILES, &|text| once(|| parse(text)));
     report.group("word", WORDS, &|text| {
-        once(|| expand_word(text, '\\', &env))
+        once(|| expand_word(text, '\\', &env, &mut Fuel::default()))
     });
     report.group("words", WORDS, &|text| {
-        once(|| expand_words(text, '\\', &env))
+        once(|| expand_words(text, '\\', &env, &mut Fuel::default()))
     });
     report.group("heredoc", WORDS, &|text| {
-        once(|| expand_raw(text, '\\', &env))
+        once(|| expand_raw(text, '\\', &env, &mut Fuel::default()))
     });
     report.group("ignore file", IGNORES, &|text| once(|| Ignore::parse(text)));
     let path = "a/b".repeat(20);

@@ -31,6 +31,17 @@ pub(super) fn run(
     escape: char,
     env: &dyn Lookup,
     mode: Mode,
+    fuel: &mut Fuel,
+) -> Result<(Expanded, Vec<String>), ExpandError> {
+    fuel.for_one_word(|fuel| expand(text, escape, env, mode, fuel))
+}
+
+fn expand(
+    text: &str,
+    escape: char,
+    env: &dyn Lookup,
+    mode: Mode,
+    fuel: &mut Fuel,
 ) -> Result<(Expanded, Vec<String>), ExpandError> {
     let mut lexer = Lexer {
         source: text,
@@ -39,7 +50,7 @@ pub(super) fn run(
         env,
         mode,
         depth: 0,
-        fuel: Fuel::default(),
+        fuel,
         names: Names::default(),
     };
     let (text, words) = lexer.until(None, mode.keep_escapes)?;
@@ -60,7 +71,7 @@ struct Lexer<'a> {
     env: &'a dyn Lookup,
     mode: Mode,
     depth: usize,
-    fuel: Fuel,
+    fuel: &'a mut Fuel,
     names: Names<'a>,
 }
 
@@ -366,7 +377,7 @@ impl<'a> Lexer<'a> {
                 } else {
                     pattern::cut_suffix
                 };
-                cut(pattern, &value, longest, &mut self.fuel)
+                cut(pattern, &value, longest, self.fuel)
                     .map_err(|error| bad_pattern(name, pattern, error))
             }
         }
@@ -386,7 +397,7 @@ impl<'a> Lexer<'a> {
         }
         Pattern::new(&pattern)
             .and_then(|compiled| {
-                compiled.replace(&value.unwrap_or_default(), &with, all, &mut self.fuel)
+                compiled.replace(&value.unwrap_or_default(), &with, all, self.fuel)
             })
             .map_err(|error| bad_pattern(name, &pattern, error))
     }

@@ -8,6 +8,7 @@ mod tests;
 
 use std::collections::BTreeMap;
 
+pub use fuel::Fuel;
 use lexer::Mode;
 
 /// Where values of variables come from.
@@ -94,8 +95,8 @@ pub enum ExpandError {
         /// What is wrong.
         reason: String,
     },
-    /// Values and patterns make more of the word than can be handled.
-    #[error("the substitutions in the word handle more than {limit} MiB")]
+    /// Values and patterns make more of the word, or of all words, than can be handled.
+    #[error("the substitutions handle more than {limit} MiB")]
     TooLarge {
         /// The limit in MiB.
         limit: usize,
@@ -111,9 +112,15 @@ pub enum ExpandError {
 /// Expands one word and removes its quotes.
 ///
 /// # Errors
-/// On a malformed substitution, an unmatched quote, or a required variable that is unset.
-pub fn expand_word(text: &str, escape: char, env: &dyn Lookup) -> Result<Expanded, ExpandError> {
-    Ok(lexer::run(text, escape, env, Mode::default())?.0)
+/// On a malformed substitution, an unmatched quote, a required variable that is unset, or more work than
+/// there is fuel for.
+pub fn expand_word(
+    text: &str,
+    escape: char,
+    env: &dyn Lookup,
+    fuel: &mut Fuel,
+) -> Result<Expanded, ExpandError> {
+    Ok(lexer::run(text, escape, env, Mode::default(), fuel)?.0)
 }
 
 /// Expands a word and splits it at unquoted white space, also at such that came from a variable.
@@ -124,17 +131,13 @@ pub fn expand_words(
     text: &str,
     escape: char,
     env: &dyn Lookup,
+    fuel: &mut Fuel,
 ) -> Result<Vec<String>, ExpandError> {
-    Ok(lexer::run(
-        text,
-        escape,
-        env,
-        Mode {
-            split: true,
-            ..Mode::default()
-        },
-    )?
-    .1)
+    let mode = Mode {
+        split: true,
+        ..Mode::default()
+    };
+    Ok(lexer::run(text, escape, env, mode, fuel)?.1)
 }
 
 /// Expands the content of a heredoc: quotes are ordinary characters and stay; the escape goes and
@@ -144,17 +147,17 @@ pub fn expand_words(
 ///
 /// # Errors
 /// As [`expand_word`], without unmatched quotes.
-pub fn expand_raw(text: &str, escape: char, env: &dyn Lookup) -> Result<Expanded, ExpandError> {
-    Ok(lexer::run(
-        text,
-        escape,
-        env,
-        Mode {
-            plain_quotes: true,
-            ..Mode::default()
-        },
-    )?
-    .0)
+pub fn expand_raw(
+    text: &str,
+    escape: char,
+    env: &dyn Lookup,
+    fuel: &mut Fuel,
+) -> Result<Expanded, ExpandError> {
+    let mode = Mode {
+        plain_quotes: true,
+        ..Mode::default()
+    };
+    Ok(lexer::run(text, escape, env, mode, fuel)?.0)
 }
 
 /// Splits a line at unquoted white space and changes nothing in the words.
@@ -166,7 +169,7 @@ pub(crate) fn split_raw(text: &str) -> Result<Vec<String>, ExpandError> {
         keep_unset: true,
         ..Mode::default()
     };
-    Ok(lexer::run(text, '\\', &|_: &str| None, mode)?.1)
+    Ok(lexer::run(text, '\\', &|_: &str| None, mode, &mut Fuel::default())?.1)
 }
 
 /// Removes quotes and escapes, leaves variables as they are, and splits.
@@ -177,5 +180,5 @@ pub(crate) fn unquote_words(text: &str, keep_quotes: bool) -> Result<Vec<String>
         keep_unset: true,
         ..Mode::default()
     };
-    Ok(lexer::run(text, '\\', &|_: &str| None, mode)?.1)
+    Ok(lexer::run(text, '\\', &|_: &str| None, mode, &mut Fuel::default())?.1)
 }

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use proptest::prelude::*;
 
-use super::{ExpandError, Lookup, expand_raw, expand_word, expand_words, split_raw};
+use super::{ExpandError, Fuel, Lookup, expand_raw, expand_word, expand_words, split_raw};
 
 fn env() -> BTreeMap<String, String> {
     [
@@ -21,7 +21,7 @@ fn env() -> BTreeMap<String, String> {
 }
 
 fn word(text: &str) -> Result<String, ExpandError> {
-    expand_word(text, '\\', &env()).map(|e| e.text)
+    expand_word(text, '\\', &env(), &mut Fuel::default()).map(|e| e.text)
 }
 
 #[test]
@@ -142,7 +142,9 @@ fn the_escape_can_be_a_backtick() {
         ("C:\\a", "C:\\a"),
     ] {
         assert_eq!(
-            expand_word(text, '`', &env()).map(|e| e.text).as_deref(),
+            expand_word(text, '`', &env(), &mut Fuel::default())
+                .map(|e| e.text)
+                .as_deref(),
             Ok(want),
             "{text}"
         );
@@ -164,7 +166,7 @@ fn words_split_after_expansion() {
         ("", &[]),
     ];
     for (text, want) in cases {
-        let found = expand_words(text, '\\', &env()).expect("well formed");
+        let found = expand_words(text, '\\', &env(), &mut Fuel::default()).expect("well formed");
         assert_eq!(found, want, "{text}");
     }
 }
@@ -178,7 +180,9 @@ fn raw_text_keeps_quotes() {
         ("${u:-\"d\"}", "\"d\""),
     ] {
         assert_eq!(
-            expand_raw(text, '\\', &env()).map(|e| e.text).as_deref(),
+            expand_raw(text, '\\', &env(), &mut Fuel::default())
+                .map(|e| e.text)
+                .as_deref(),
             Ok(want),
             "{text}"
         );
@@ -187,7 +191,13 @@ fn raw_text_keeps_quotes() {
 
 #[test]
 fn names_are_reported() {
-    let found = expand_word("$x ${u} ${v:-d} $x $u ${w+a}", '\\', &env()).expect("well formed");
+    let found = expand_word(
+        "$x ${u} ${v:-d} $x $u ${w+a}",
+        '\\',
+        &env(),
+        &mut Fuel::default(),
+    )
+    .expect("well formed");
     assert_eq!(found.used, ["x", "u", "v", "w"]);
     assert_eq!(found.unmatched, ["u"]);
 }
@@ -227,14 +237,14 @@ proptest! {
     #[test]
     fn plain_text_is_kept(text in "[^$'\"\\\\]*") {
         prop_assert_eq!(word(&text), Ok(text.clone()));
-        prop_assert_eq!(expand_raw(&text, '\\', &env()).map(|e| e.text), Ok(text));
+        prop_assert_eq!(expand_raw(&text, '\\', &env(), &mut Fuel::default()).map(|e| e.text), Ok(text));
     }
 
     #[test]
     fn nothing_panics(text in "[$@{}:/#%+?'\"\\\\`\\-a-c*. \u{e9}]{0,40}", backtick in any::<bool>()) {
         let escape = if backtick { '`' } else { '\\' };
-        let _ = expand_word(&text, escape, &env());
-        let _ = expand_words(&text, escape, &env());
-        let _ = expand_raw(&text, escape, &env());
+        let _ = expand_word(&text, escape, &env(), &mut Fuel::default());
+        let _ = expand_words(&text, escape, &env(), &mut Fuel::default());
+        let _ = expand_raw(&text, escape, &env(), &mut Fuel::default());
     }
 }

@@ -23,7 +23,8 @@ mod tests;
 mod text;
 pub(crate) mod variables;
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::collections::{BTreeSet, HashSet};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use kiln_parser::Span;
 
@@ -65,7 +66,7 @@ impl Spot {
 }
 
 /// What a rule has found.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Finding {
     /// The rule.
     pub rule: Rule,
@@ -79,12 +80,29 @@ pub struct Finding {
     pub confidential: bool,
 }
 
+/// Bytes of a detail at most: it may cite a value, which may be of any length.
+const MAX_DETAIL: usize = 4 << 10;
+
+/// Findings in the order in which they came, each once.
+#[derive(Debug, Default)]
+struct List {
+    findings: Vec<Finding>,
+    known: HashSet<Finding>,
+    /// How many more were found than are kept.
+    beyond: usize,
+    /// The rules of all.
+    rules: BTreeSet<Rule>,
+}
+
+/// Findings that are kept at most; those beyond are counted.
+const MAX_FINDINGS: usize = 1000;
+
 /// Collects what rules find. Rules that are off report in vain.
 #[derive(Debug, Default)]
 pub struct Findings {
     options: Options,
     context: Option<Arc<dyn ContextFiles>>,
-    list: Mutex<Vec<Finding>>,
+    list: Mutex<List>,
 }
 
 impl Findings {
@@ -112,7 +130,7 @@ impl Findings {
     pub(crate) fn report(&self, rule: Rule, at: At, detail: impl Into<String>) {
         self.add(Finding {
             rule,
-            detail: detail.into(),
+            detail: shortened(detail.into(), MAX_DETAIL),
             about: at.about,
             caret: at.caret,
             confidential: false,
@@ -124,17 +142,34 @@ impl Findings {
         if !self.options.reports(finding.rule) {
             return;
         }
-        let mut list = self.list.lock().unwrap_or_else(PoisonError::into_inner);
-        if !list.contains(&finding) {
-            list.push(finding);
+        let mut list = self.list();
+        list.rules.insert(finding.rule);
+        if list.findings.len() >= MAX_FINDINGS && !list.known.contains(&finding) {
+            list.beyond += 1;
+        } else if list.known.insert(finding.clone()) {
+            list.findings.push(finding);
         }
     }
 
-    /// All findings in the order of the text.
+    /// How many more were found than are kept.
+    #[must_use]
+    pub fn beyond(&self) -> usize {
+        self.list().beyond
+    }
+
+    /// Whether what is found from now on is only counted: its details need no thought.
+    pub(crate) fn is_full(&self) -> bool {
+        self.list().findings.len() >= MAX_FINDINGS
+    }
+
+    fn list(&self) -> MutexGuard<'_, List> {
+        self.list.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The findings that are kept, in the order of the text.
     #[must_use]
     pub fn sorted(&self) -> Vec<Finding> {
-        let list = self.list.lock().unwrap_or_else(PoisonError::into_inner);
-        let mut list = list.clone();
+        let mut list = self.list().findings.clone();
         list.sort_by_key(|f| (f.about.start, f.caret.start, f.rule));
         list
     }
@@ -142,10 +177,17 @@ impl Findings {
     /// Rules that were broken and that count, each once.
     #[must_use]
     pub fn broken(&self) -> Vec<Rule> {
-        let list = self.list.lock().unwrap_or_else(PoisonError::into_inner);
-        let rules = list.iter().map(|f| f.rule);
-        let rules: std::collections::BTreeSet<Rule> =
-            rules.filter(|r| self.options.weighs(*r)).collect();
-        rules.into_iter().collect()
+        let list = self.list();
+        let rules = list.rules.iter().copied();
+        rules.filter(|rule| self.options.weighs(*rule)).collect()
     }
+}
+
+/// A text cut off behind so many bytes, and so marked.
+pub(crate) fn shortened(mut text: String, bytes: usize) -> String {
+    if text.len() > bytes {
+        text.truncate(text.floor_char_boundary(bytes));
+        text.push('…');
+    }
+    text
 }

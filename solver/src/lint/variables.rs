@@ -9,11 +9,11 @@ const INVISIBLE: [&str; 2] = ["BUILDKIT_SBOM_SCAN_CONTEXT", "BUILDKIT_SBOM_SCAN_
 
 /// Reports names that a word uses and that were unset when it was expanded. `declared` are those
 /// that may be unset, `visible` those that have a value.
-pub(crate) fn check(
+pub(crate) fn check<'a>(
     text: &Text,
     unset: &[&str],
     declared: impl Fn(&str) -> bool,
-    visible: &[&str],
+    visible: impl Fn() -> Vec<&'a str>,
     spot: Spot,
     findings: &Findings,
 ) {
@@ -21,10 +21,11 @@ pub(crate) fn check(
         if declared(name) || INVISIBLE.contains(name) {
             continue;
         }
-        let advice = match nearest(name, visible) {
-            Some(near) => format!("; did you mean `${near}`?"),
-            None => String::new(),
+        let near = match findings.is_full() {
+            true => None,
+            false => nearest(name, &visible()),
         };
+        let advice = near.map_or_else(String::new, |near| format!("; did you mean `${near}`?"));
         let detail = format!("variable `${name}` is not set here{advice}");
         findings.report(Rule::UndefinedVar, spot.at(place_of(text, name)), detail);
     }

@@ -3,9 +3,10 @@
 use std::collections::BTreeMap;
 
 use kiln_image::Platform;
-use kiln_parser::{Kind, Lookup, Span, expand_word};
+use kiln_parser::{Kind, Lookup, Span};
 
 use super::Request;
+use super::budget::Budget;
 use super::error::LowerError;
 use crate::lint::description;
 
@@ -77,6 +78,7 @@ impl Globals {
     pub(super) fn collect(
         request: &Request<'_>,
         given: &BTreeMap<String, String>,
+        budget: &Budget,
     ) -> Result<Self, LowerError> {
         let mut predefined = BTreeMap::new();
         platform_args("BUILD", &request.build_platform, &mut predefined);
@@ -110,8 +112,8 @@ impl Globals {
                         let value = match (given.get(&name), &arg.default) {
                             (Some(given), _) => Some(given.clone()),
                             (None, Some(default)) => {
-                                let expanded = expand_word(&default.value, escape, &globals)
-                                    .map_err(|e| LowerError::expand(&e, default.span))?;
+                                let expanded =
+                                    budget.word(&default.value, escape, &globals, default.span)?;
                                 uses = expanded.used;
                                 Some(expanded.text)
                             }

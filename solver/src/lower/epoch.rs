@@ -4,9 +4,10 @@
 use std::collections::BTreeMap;
 
 use kiln_parser::flags::parse_bool_flag;
-use kiln_parser::{Instruction, Kind, Lookup, SourceArg, Span, Transfer, expand_word, nearest};
+use kiln_parser::{Instruction, Kind, Lookup, SourceArg, Span, Transfer, nearest};
 
 use super::args::Globals;
+use super::budget::Budget;
 use super::error::{LowerError, LowerWarning};
 use super::flags::{find, flag_error};
 use super::stages::{SCRATCH, named_context};
@@ -31,6 +32,7 @@ const LATEST: u64 = 253_402_207_200;
 pub(super) async fn resolve(
     request: &Request<'_>,
     globals: &Globals,
+    budget: &Budget,
     resolver: &impl Resolver,
 ) -> Result<Option<u64>, LowerError> {
     let given = request.build_args.get(NAME).cloned();
@@ -58,7 +60,7 @@ pub(super) async fn resolve(
             NamedContext::Image(_) => None,
         }
     } else {
-        let source = source_of_stage(request, globals, &text, span)?;
+        let source = source_of_stage(request, globals, budget, &text, span)?;
         let allowed = request.policy.source(source);
         Some(allowed.map_err(|e| LowerError::somewhere(e.to_string(), span))?)
     };
@@ -109,6 +111,7 @@ pub(super) fn settle<'a>(
 fn source_of_stage(
     request: &Request<'_>,
     globals: &Globals,
+    budget: &Budget,
     name: &str,
     span: Option<Span>,
 ) -> Result<SourceKind, LowerError> {
@@ -147,8 +150,7 @@ fn source_of_stage(
     };
     let mut seen = Seen(BTreeMap::new());
     if let Kind::From { image, .. } = &from.kind {
-        let base = expand_word(&image.value, escape, globals);
-        let base = base.map_err(|e| LowerError::expand(&e, image.span))?;
+        let base = budget.word(&image.value, escape, globals, image.span)?;
         if base.text != SCRATCH {
             return Err(wrong("which does not start from `scratch`", image.span));
         }
@@ -161,12 +163,7 @@ fn source_of_stage(
                     let value = match (request.build_args.get(&arg.name.value), &arg.default) {
                         (Some(given), _) => Some(given.clone()),
                         (None, Some(text)) => {
-                            let expanded = expand_word(&text.value, escape, &seen);
-                            Some(
-                                expanded
-                                    .map_err(|e| LowerError::expand(&e, text.span))?
-                                    .text,
-                            )
+                            Some(budget.word(&text.value, escape, &seen, text.span)?.text)
                         }
                         (None, None) => globals.get(&arg.name.value),
                     };
@@ -176,7 +173,7 @@ fn source_of_stage(
                 }
             }
             Kind::Add(transfer) if found.is_none() => {
-                let source = address(instruction, transfer, escape, &seen)?;
+                let source = address(instruction, transfer, escape, &seen, budget)?;
                 let none = || wrong("whose ADD has no address", instruction.span);
                 found = Some(source.ok_or_else(none)?);
             }
@@ -195,14 +192,12 @@ fn address(
     transfer: &Transfer,
     escape: char,
     seen: &Seen,
+    budget: &Budget,
 ) -> Result<Option<SourceKind>, LowerError> {
     let [SourceArg::Path(path)] = transfer.sources.as_slice() else {
         return Ok(None);
     };
-    let word = |text: &str, span| {
-        let expanded = expand_word(text, escape, seen);
-        Ok(expanded.map_err(|e| LowerError::expand(&e, span))?.text)
-    };
+    let word = |text: &str, span| Ok(budget.word(text, escape, seen, span)?.text);
     let url = word(&path.value, path.span)?;
     let checksum = find(instruction, "checksum").and_then(|flag| flag.value.as_ref());
     let checksum = checksum

@@ -2,7 +2,11 @@
 
 use kiln_parser::{ExpandError, Span};
 
+use crate::lint::shortened;
 use crate::ports::PortError;
+
+/// Bytes of a message at most: it may cite a value, which may be of any length.
+const MAX_MESSAGE: usize = 4 << 10;
 
 /// Something in the Dockerfile that makes no sense.
 #[derive(Clone, Debug, thiserror::Error)]
@@ -19,7 +23,7 @@ pub struct LowerError {
 impl LowerError {
     pub(super) fn new(message: impl Into<String>, span: Span) -> Self {
         Self {
-            message: message.into(),
+            message: shortened(message.into(), MAX_MESSAGE),
             span: Some(span),
             help: None,
         }
@@ -27,7 +31,7 @@ impl LowerError {
 
     pub(super) fn nowhere(message: impl Into<String>) -> Self {
         Self {
-            message: message.into(),
+            message: shortened(message.into(), MAX_MESSAGE),
             span: None,
             help: None,
         }
@@ -35,7 +39,7 @@ impl LowerError {
 
     pub(super) fn somewhere(message: impl Into<String>, span: Option<Span>) -> Self {
         Self {
-            message: message.into(),
+            message: shortened(message.into(), MAX_MESSAGE),
             span,
             help: None,
         }

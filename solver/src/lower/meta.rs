@@ -4,7 +4,7 @@ use kiln_image::Healthcheck as HealthcheckConfig;
 use kiln_parser::flags::parse_duration;
 use kiln_parser::{ArgDecl, Command, Form, Healthcheck, Instruction, KeyValue, Kind, Text};
 
-use super::HistoryLine;
+use super::budget::{ENTRY, of_list};
 use super::error::LowerError;
 use super::flags::{find, flag_error};
 use super::ports::Parts;
@@ -34,7 +34,9 @@ impl Build<'_> {
                 for pair in pairs {
                     let (key, value) =
                         (self.word(&pair.key, state)?, self.word(&pair.value, state)?);
-                    shown.push(format!("{key}={value}"));
+                    let line = format!("{key}={value}");
+                    self.budget.take(line.len() + 2 * ENTRY, pair.key.span)?;
+                    shown.push(line);
                     state.config.config.labels.insert(key, value);
                 }
                 format!("LABEL {}", shown.join(" "))
@@ -112,11 +114,7 @@ impl Build<'_> {
             }
             Kind::Healthcheck(check) => self.healthcheck(instruction, check, state)?,
         };
-        state.history.push(HistoryLine {
-            created_by: line,
-            empty: true,
-        });
-        Ok(())
+        self.tell(state, line)
     }
 
     fn command(&self, command: &Command, state: &State) -> Vec<String> {
@@ -139,7 +137,12 @@ impl Build<'_> {
             new.push((key, value));
         }
         for (key, value) in new {
-            set_env(&mut state.config.config.env, &key, &value);
+            // In the config, in what steps see, and by its name in both.
+            self.budget.take(
+                2 * (2 * key.len() + value.len() + 2 * ENTRY),
+                state.spot.about,
+            )?;
+            state.set_env(&key, &value);
             state.set(&key, &value);
         }
         Ok(format!("ENV {}", shown.join(" ")))
@@ -171,7 +174,10 @@ impl Build<'_> {
         let shown = value
             .as_ref()
             .map_or_else(|| name.clone(), |v| format!("{name}={v}"));
-        state.declare(name, value);
+        // In what steps see, among the arguments, and in the line of history.
+        self.budget
+            .take(3 * shown.len() + 4 * ENTRY, arg.name.span)?;
+        state.declare(&name, value);
         Ok(shown)
     }
 
@@ -190,7 +196,9 @@ impl Build<'_> {
                     LowerError::new(format!("`{word}` is no port: {e}"), text.span)
                         .with_help(Some("write 80, 80/udp or 8000-8010"))
                 })?;
-                all.extend(ports.all());
+                let ports: Vec<String> = ports.all().collect();
+                self.budget.take(of_list(&ports), text.span)?;
+                all.extend(ports);
             }
         }
         let line = format!("EXPOSE [{}]", all.join(" "));
@@ -214,11 +222,7 @@ impl Build<'_> {
         state.config.config.working_dir.clone_from(kept);
         let created_by = format!("WORKDIR {kept}");
         if dir == "/" {
-            state.history.push(HistoryLine {
-                created_by,
-                empty: true,
-            });
-            return Ok(());
+            return self.tell(state, created_by);
         }
         let user = Some(state.config.config.user.clone()).filter(|u| !u.is_empty());
         let mkdir = Mkdir {
@@ -231,9 +235,8 @@ impl Build<'_> {
             on_base: state.tip.is_some(),
             epoch: self.epoch,
         });
-        state.tip = Some(self.add(place, instruction, op, state.tip.into_iter().collect()));
-        state.add_layer(created_by);
-        Ok(())
+        state.tip = Some(self.add(place, instruction, op, state.tip.into_iter().collect())?);
+        self.tell_layer(state, created_by)
     }
 
     fn healthcheck(
@@ -303,14 +306,6 @@ impl Build<'_> {
         );
         state.config.config.healthcheck = Some(config);
         Ok(line)
-    }
-}
-
-fn set_env(env: &mut Vec<String>, name: &str, value: &str) {
-    let entry = format!("{name}={value}");
-    match env.iter_mut().find(|e| e.split('=').next() == Some(name)) {
-        Some(old) => *old = entry,
-        None => env.push(entry),
     }
 }
 

@@ -5,6 +5,7 @@
 //! vertices, all others fold into the image config.
 
 mod args;
+mod budget;
 mod epoch;
 mod error;
 mod flags;
@@ -20,11 +21,15 @@ mod targets;
 #[cfg(test)]
 mod tests;
 mod transfer;
+mod variables;
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 use kiln_image::{ImageConfig, Platform};
 use kiln_parser::{Dockerfile, LineIndex, Span};
+
+use budget::Budget;
 
 pub use args::PROXY_ARGS;
 pub use error::{LowerError, LowerWarning};
@@ -140,20 +145,21 @@ pub async fn lower(
     findings: &Findings,
 ) -> Result<Lowered, LowerError> {
     let lines = LineIndex::new(request.source);
-    let mut globals = args::Globals::collect(request, &request.build_args)?;
-    let epoch = epoch::resolve(request, &globals, resolver).await?;
+    let budget = Budget::default();
+    let mut globals = args::Globals::collect(request, &request.build_args, &budget)?;
+    let epoch = epoch::resolve(request, &globals, &budget, resolver).await?;
     let timeless = epoch::warning(request, epoch);
     // From here on its name stands for the number.
     let settled = epoch::settle(request, &mut globals, epoch);
     let request = settled.as_ref().unwrap_or(request);
-    let mut found = stages::split(request, &globals, findings)?;
+    let mut found = stages::split(request, &globals, &budget, findings)?;
     let target = stages::target(&found, request)?;
-    let mut images: BTreeMap<(String, String), ResolvedImage> = BTreeMap::new();
+    let mut images: BTreeMap<(String, String), Arc<ResolvedImage>> = BTreeMap::new();
     let (mut unknown, mut without) = (BTreeSet::new(), Vec::new());
     let needed = loop {
-        let needed = stages::reachable(&found, target, request)?;
+        let needed = stages::reachable(&found, target, request, &budget)?;
         // Triggers may need further stages and images.
-        if stages::add_triggers(&mut found, &needed.stages, &images, request)? {
+        if stages::add_triggers(&mut found, &needed.stages, &images, request, &budget)? {
             continue;
         }
         let missing: Vec<(String, Platform)> = needed
@@ -186,19 +192,20 @@ pub async fn lower(
                 }
                 Err(error) => return Err(error),
             };
-            images.insert(key, image);
+            images.insert(key, Arc::new(image));
         }
     };
     stages::check_platforms(&found, &images, findings);
-    let mut build = stage::Build::new(request, &globals, &lines, images, findings);
+    let mut build = stage::Build::new(request, &globals, &lines, images, &budget, findings);
     build.epoch = epoch;
     build.unknown = unknown;
+    build.count_uses(&found, &needed.stages, target);
     for index in 0..found.len() {
         if needed.stages.contains(&index) {
             build.stage(&found, index)?;
             check_order_of_copies(found[index].own(), findings);
         } else {
-            build.skip(&found, index);
+            build.skip(&found, index)?;
         }
     }
     build.check_no_cache(&found)?;

@@ -3,10 +3,11 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use kiln_parser::flags::{MountSpec, MountType};
-use kiln_parser::{ArgDecl, Instruction, Kind, Lookup, Span, expand_word};
+use kiln_parser::{ArgDecl, Instruction, Kind, Lookup, Span};
 
 use super::stage::{Build, Place};
 use super::stages::Stage;
+use super::variables::Variables;
 use crate::lint::description;
 use crate::plan::MountKind;
 
@@ -58,16 +59,22 @@ pub(super) struct Intake {
     args: BTreeMap<String, OutlineArg>,
     /// Arguments that stand before the first stage.
     globals: BTreeSet<String>,
-    secrets: Vec<OutlineMount>,
-    ssh: Vec<OutlineMount>,
-    caches: Vec<OutlineMount>,
+    secrets: Mounts,
+    ssh: Mounts,
+    caches: Mounts,
 }
 
+/// Mounts by their ids.
+type Mounts = Variables<OutlineMount>;
+
 /// Adds a mount, or makes a known one required.
-fn add(list: &mut Vec<OutlineMount>, mount: OutlineMount) {
-    match list.iter_mut().find(|m| m.id == mount.id) {
+fn add(mounts: &mut Mounts, mount: OutlineMount) {
+    match mounts.get_mut(&mount.id) {
         Some(known) => known.required |= mount.required,
-        None => list.push(mount),
+        None => {
+            let id = mount.id.clone();
+            mounts.set(&id, mount);
+        }
     }
 }
 
@@ -83,7 +90,8 @@ impl Build<'_> {
         let mut used = Vec::new();
         for word in words {
             // What cannot be expanded has been reported.
-            if let Ok(expanded) = expand_word(word, self.escape(), self.globals) {
+            let from = stage.from.span;
+            if let Ok(expanded) = self.budget.word(word, self.escape(), self.globals, from) {
                 let set = |name: &String| self.globals.get(name).is_some();
                 used.extend(expanded.used.into_iter().filter(set));
             }
@@ -153,9 +161,11 @@ impl Build<'_> {
         }
         // A stage comes behind the one that it is built on, whose declarations it may repeat.
         let others = self.intake.keys().rev();
-        let others = others.filter(|index| !chain.contains(index));
+        let of_chain: BTreeSet<usize> = chain.iter().copied().collect();
+        let others = others.filter(|index| !of_chain.contains(index));
         let order: Vec<&usize> = chain.iter().chain(others).collect();
         let mut args: BTreeMap<&str, OutlineArg> = BTreeMap::new();
+        let mut mounts: [Mounts; 3] = Default::default();
         for intake in order.iter().filter_map(|index| self.intake.get(index)) {
             for (name, arg) in &intake.args {
                 args.entry(name).or_insert_with(|| arg.clone());
@@ -163,20 +173,20 @@ impl Build<'_> {
             for name in &intake.globals {
                 self.add_global(name, &mut args);
             }
-            let lists = [
-                (&mut outline.secrets, &intake.secrets),
-                (&mut outline.ssh, &intake.ssh),
-                (&mut outline.caches, &intake.caches),
-            ];
-            for (to, from) in lists {
-                from.iter().for_each(|mount| add(to, mount.clone()));
+            let lists = [&intake.secrets, &intake.ssh, &intake.caches];
+            for (to, from) in mounts.iter_mut().zip(lists) {
+                let all = from.in_order().into_iter();
+                all.for_each(|(_, mount)| add(to, mount.clone()));
             }
         }
         outline.args = args.into_values().collect();
         outline.args.sort_by_key(|arg| arg.about.start);
-        for list in [&mut outline.secrets, &mut outline.ssh, &mut outline.caches] {
+        [outline.secrets, outline.ssh, outline.caches] = mounts.map(|mounts| {
+            let all = mounts.in_order().into_iter();
+            let mut list: Vec<OutlineMount> = all.map(|(_, mount)| mount.clone()).collect();
             list.sort_by_key(|mount| mount.about.start);
-        }
+            list
+        });
         outline
     }
 

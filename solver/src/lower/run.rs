@@ -1,7 +1,7 @@
 //! RUN.
 
 use kiln_parser::flags::{MountSpec, MountType, Sharing as SpecSharing, parse_device, parse_mount};
-use kiln_parser::{Command, Form, Heredoc, Instruction, Lookup as _, Text};
+use kiln_parser::{Command, Form, Heredoc, Instruction, Text};
 
 use super::Request;
 use super::args::PROXY_ARGS;
@@ -86,7 +86,7 @@ impl Build<'_> {
             (_, Some(doc)) if doc.content.value.starts_with("#!") => {
                 // The shell executes the script, by the interpreter that it names.
                 let target = format!("/dev/pipes/{}", doc.name);
-                let script = self.script_vertex(place, instruction, doc);
+                let script = self.script_vertex(place, instruction, doc)?;
                 inputs.push(script);
                 mounts.push(ExecMount {
                     target: target.clone(),
@@ -143,7 +143,10 @@ impl Build<'_> {
                 _ => {}
             }
         }
-        let env = state.scope.clone();
+        let env = state.scope.in_order().into_iter();
+        let env = env
+            .map(|(name, value)| (name.to_owned(), value.clone()))
+            .collect();
         let proxy_env = self.proxy_env();
         let hostname = self.request.build_args.get("BUILDKIT_SANDBOX_HOSTNAME");
         let exec = Exec {
@@ -167,9 +170,8 @@ impl Build<'_> {
             epoch: self.epoch,
         };
         let line = created_by(state, &argv);
-        state.tip = Some(self.add_as(place, instruction, origin, Op::Exec(exec), inputs));
-        state.add_layer(line);
-        Ok(())
+        state.tip = Some(self.add_as(place, instruction, origin, Op::Exec(exec), inputs)?);
+        self.tell_layer(state, line)
     }
 
     fn security(&self, value: &Text) -> Result<Security, LowerError> {
@@ -305,6 +307,7 @@ impl Build<'_> {
             }
             _ => target.unwrap_or_default(),
         };
+        self.budget.take(target.len(), value.span)?;
         Ok(ExecMount {
             target,
             kind,
@@ -373,10 +376,11 @@ fn clean_path(path: &str) -> String {
 fn created_by(state: &State, argv: &[String]) -> String {
     let given: Vec<String> = state
         .args
-        .iter()
+        .in_order()
+        .into_iter()
         .map(|(name, value)| {
-            let seen = state.get(name).or_else(|| value.clone());
-            format!("{name}={}", seen.unwrap_or_default())
+            let seen = state.scope.get(name).or(value.as_ref());
+            format!("{name}={}", seen.map_or("", String::as_str))
         })
         .collect();
     let args = if given.is_empty() {

@@ -1,22 +1,21 @@
 //! The state of a stage while its instructions are lowered, and the plan that grows from all.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 use kiln_image::{History, ImageConfig, Platform};
-use kiln_parser::{
-    Expanded, Instruction, Kind, LineIndex, Lookup, Span, Text, expand_raw, expand_word,
-    expand_words, nearest,
-};
+use kiln_parser::{Expanded, Instruction, Kind, LineIndex, Span, Text, nearest};
 
 use super::args::{BUILTIN_ARGS, Globals, PROXY_ARGS};
+use super::budget::{Budget, ENTRY, of_config, of_list};
 use super::epoch;
 use super::error::{LowerError, LowerWarning};
 use super::outline::Intake;
 use super::run::lone_heredoc;
 use super::stages::{self, Base, Stage};
-use super::state::{DEFAULT_PATH, State, env_value};
+use super::state::{Chronicle, DEFAULT_PATH, State};
 use super::transfer::without_credentials;
-use super::{HistoryLine, Lowered, NamedContext, Request};
+use super::{Lowered, NamedContext, Request};
 use crate::explain::Origin;
 use crate::key::digest_of;
 use crate::lint::{self, Findings, Spot};
@@ -33,9 +32,16 @@ pub(super) struct Build<'a> {
     pub(super) request: &'a Request<'a>,
     pub(super) globals: &'a Globals,
     pub(super) lines: &'a LineIndex<'a>,
-    pub(super) images: BTreeMap<(String, String), ResolvedImage>,
+    pub(super) images: BTreeMap<(String, String), Arc<ResolvedImage>>,
+    pub(super) budget: &'a Budget,
     pub(super) plan: Plan,
-    pub(super) states: BTreeMap<usize, State>,
+    /// Those of stages that others will start from, and of the target.
+    states: BTreeMap<usize, State>,
+    /// How often those of stages will be asked for.
+    uses: BTreeMap<usize, usize>,
+    /// The results of stages.
+    tips: BTreeMap<usize, Option<VertexId>>,
+    chronicle: Chronicle,
     pub(super) warnings: Vec<LowerWarning>,
     pub(super) used_args: BTreeSet<String>,
     pub(super) findings: &'a Findings,
@@ -65,7 +71,8 @@ impl<'a> Build<'a> {
         request: &'a Request<'a>,
         globals: &'a Globals,
         lines: &'a LineIndex<'a>,
-        images: BTreeMap<(String, String), ResolvedImage>,
+        images: BTreeMap<(String, String), Arc<ResolvedImage>>,
+        budget: &'a Budget,
         findings: &'a Findings,
     ) -> Self {
         Self {
@@ -73,8 +80,12 @@ impl<'a> Build<'a> {
             globals,
             lines,
             images,
+            budget,
             plan: Plan::default(),
             states: BTreeMap::new(),
+            uses: BTreeMap::new(),
+            tips: BTreeMap::new(),
+            chronicle: Chronicle::default(),
             warnings: Vec::new(),
             used_args: BTreeSet::new(),
             findings,
@@ -92,22 +103,22 @@ impl<'a> Build<'a> {
 
     /// Expands a word in the environment of a stage.
     pub(super) fn word(&self, text: &Text, state: &State) -> Result<String, LowerError> {
-        let expanded = expand_word(&text.value, self.escape(), state)
-            .map_err(|e| LowerError::expand(&e, text.span))?;
+        let expanded = self
+            .budget
+            .word(&text.value, self.escape(), state, text.span)?;
         self.check_variables(text, &expanded, state);
         Ok(expanded.text)
     }
 
     /// Expands a word that may become several.
     pub(super) fn words(&self, text: &Text, state: &State) -> Result<Vec<String>, LowerError> {
-        expand_words(&text.value, self.escape(), state)
-            .map_err(|e| LowerError::expand(&e, text.span))
+        self.budget
+            .words(&text.value, self.escape(), state, text.span)
     }
 
     /// Expands variables in a here-document and keeps quotes. Its escape is a backslash whatever the file's is.
     pub(super) fn document(&self, text: &Text, state: &State) -> Result<String, LowerError> {
-        let expanded =
-            expand_raw(&text.value, '\\', state).map_err(|e| LowerError::expand(&e, text.span))?;
+        let expanded = self.budget.raw(&text.value, '\\', state, text.span)?;
         self.check_variables(text, &expanded, state);
         Ok(expanded.text)
     }
@@ -119,17 +130,13 @@ impl<'a> Build<'a> {
         }
         // A default in the word does not help: nothing can ever take its place.
         let names = expanded.used.iter().map(String::as_str);
-        let unset: Vec<&str> = names.filter(|n| state.get(n).is_none()).collect();
+        let unset: Vec<&str> = names.filter(|n| !state.scope.contains(n)).collect();
         if unset.is_empty() {
             return;
         }
-        let declared = |name: &str| state.args.iter().any(|(n, _)| n == name);
-        let env = state.config.config.env.iter();
-        let visible: Vec<&str> = env
-            .map(|entry| entry.split('=').next().unwrap_or_default())
-            .chain(state.args.iter().map(|(name, _)| name.as_str()))
-            .collect();
-        lint::variables::check(text, &unset, declared, &visible, state.spot, self.findings);
+        let declared = |name: &str| state.args.contains(name);
+        let visible = || state.names();
+        lint::variables::check(text, &unset, declared, visible, state.spot, self.findings);
     }
 
     pub(super) fn lines_of(&self, span: Span) -> Lines {
@@ -160,7 +167,7 @@ impl<'a> Build<'a> {
         instruction: &Instruction,
         op: Op,
         inputs: Vec<VertexId>,
-    ) -> VertexId {
+    ) -> Result<VertexId, LowerError> {
         let origin = self.origin(place, instruction);
         self.add_as(place, instruction, origin, op, inputs)
     }
@@ -173,17 +180,60 @@ impl<'a> Build<'a> {
         origin: Origin,
         op: Op,
         inputs: Vec<VertexId>,
-    ) -> VertexId {
+    ) -> Result<VertexId, LowerError> {
         let lines = self.lines_of(instruction.span);
         let ignore_cache = self.ignore_cache(place, Some(lines));
-        self.plan.add(Vertex {
+        let vertex = Vertex {
             op,
             inputs,
             name: Self::name(place, &title(instruction)),
             lines: Some(lines),
             ignore_cache,
             origin,
-        })
+        };
+        self.add_vertex(vertex, instruction.span)
+    }
+
+    /// Adds a vertex for what stands at `span`.
+    pub(super) fn add_vertex(
+        &mut self,
+        vertex: Vertex,
+        span: Span,
+    ) -> Result<VertexId, LowerError> {
+        let origin = &vertex.origin;
+        let names = [&vertex.name, &origin.step, &origin.instruction];
+        let lists = of_list(names) + of_list(&origin.arguments);
+        let env = match &vertex.op {
+            Op::Exec(exec) => exec.env.len() * ENTRY,
+            _ => 0,
+        };
+        let before = self.plan.encoded();
+        let id = self.plan.add(vertex);
+        let encoded = usize::try_from(self.plan.encoded() - before).unwrap_or(usize::MAX);
+        self.budget
+            .take(encoded.saturating_add(lists + env), span)?;
+        Ok(id)
+    }
+
+    /// The history of a stage goes on.
+    pub(super) fn tell(&mut self, state: &mut State, line: String) -> Result<(), LowerError> {
+        self.tell_of(state, line, None)
+    }
+
+    /// The history of a stage goes on with a layer.
+    pub(super) fn tell_layer(&mut self, state: &mut State, line: String) -> Result<(), LowerError> {
+        self.tell_of(state, line, Some(state.spot.about))
+    }
+
+    fn tell_of(
+        &mut self,
+        state: &mut State,
+        line: String,
+        layer: Option<Span>,
+    ) -> Result<(), LowerError> {
+        self.budget.take(line.len() + ENTRY, state.spot.about)?;
+        state.history = Some(self.chronicle.add(state.history, line, layer));
+        Ok(())
     }
 
     /// Where an instruction stands, for explanations.
@@ -201,7 +251,7 @@ impl<'a> Build<'a> {
     }
 
     /// Notes the steps of a stage that is not needed.
-    pub(super) fn skip(&mut self, stages: &[Stage], index: usize) {
+    pub(super) fn skip(&mut self, stages: &[Stage], index: usize) -> Result<(), LowerError> {
         let steps = stages[index].own().iter().filter(|i| makes_layer(&i.kind));
         let steps: Vec<&Instruction> = steps.collect();
         for (number, instruction) in steps.iter().enumerate() {
@@ -212,8 +262,37 @@ impl<'a> Build<'a> {
                 total: steps.len() + 1,
             };
             let name = Self::name(place, &title(instruction));
+            self.budget.take(name.len() + ENTRY, instruction.span)?;
             self.skipped.push((name, self.lines_of(instruction.span)));
         }
+        Ok(())
+    }
+
+    /// Counts how many stages start from each of those that are `needed`, so that a state goes to the last
+    /// of them without a copy.
+    pub(super) fn count_uses(&mut self, stages: &[Stage], needed: &BTreeSet<usize>, target: usize) {
+        let bases = needed
+            .iter()
+            .filter_map(|index| match stages.get(*index)?.base {
+                Base::Stage(base) => Some(base),
+                _ => None,
+            });
+        for used in bases.chain([target]) {
+            *self.uses.entry(used).or_default() += 1;
+        }
+    }
+
+    /// The state of a stage, from which the one at `span` starts.
+    fn state_of(&mut self, index: usize, span: Span) -> Result<State, LowerError> {
+        let missing = || LowerError::new("the base stage was not lowered", span);
+        let uses = self.uses.entry(index).or_default();
+        *uses = uses.saturating_sub(1);
+        if *uses == 0 {
+            return self.states.remove(&index).ok_or_else(missing);
+        }
+        let state = self.states.get(&index).ok_or_else(missing)?;
+        self.budget.take(state.size(), span)?;
+        Ok(state.clone())
     }
 
     pub(super) fn stage(&mut self, stages: &[Stage], index: usize) -> Result<(), LowerError> {
@@ -242,7 +321,10 @@ impl<'a> Build<'a> {
             state.seen.instruction(instruction, spot, shell, findings);
             self.instruction(place, instruction, &mut state)?;
         }
-        self.states.insert(index, state);
+        self.tips.insert(index, state.tip);
+        if self.uses.get(&index).is_some_and(|uses| *uses > 0) {
+            self.states.insert(index, state);
+        }
         Ok(())
     }
 
@@ -254,9 +336,7 @@ impl<'a> Build<'a> {
         };
         let mut state = match &stage.base {
             Base::Stage(index) => {
-                let mut state = self.states.get(index).cloned().ok_or_else(|| {
-                    LowerError::new("the base stage was not lowered", stage.from.span)
-                })?;
+                let mut state = self.state_of(*index, stage.from.span)?;
                 state.own_cmd = false;
                 state.seen = state.seen.of_child();
                 state
@@ -264,15 +344,10 @@ impl<'a> Build<'a> {
             Base::Scratch => State::new(stage, scratch(&stage.platform)),
             Base::Context(name) => {
                 let context = self.context_vertex(name, place);
-                State {
-                    tip: Some(self.tree_as_layer(context, stage, place)),
-                    history: vec![HistoryLine {
-                        created_by: format!("FROM {name}"),
-                        empty: false,
-                    }],
-                    layers: vec![stage.from.span],
-                    ..State::new(stage, scratch(&stage.platform))
-                }
+                let mut state = State::new(stage, scratch(&stage.platform));
+                state.tip = Some(self.tree_as_layer(context, stage, place)?);
+                self.tell_layer(&mut state, format!("FROM {name}"))?;
+                state
             }
             Base::Image(reference) => {
                 let tip = self.image_vertex(reference, &stage.platform, place, stage.from.span)?;
@@ -280,19 +355,26 @@ impl<'a> Build<'a> {
                 let image = self.images.get(&key).cloned().ok_or_else(|| {
                     LowerError::new(format!("`{reference}` was not resolved"), stage.from.span)
                 })?;
-                State {
-                    tip: Some(tip),
-                    base: Some(image.clone()),
-                    base_unknown: self.unknown.contains(&key),
-                    ..State::new(stage, image.config)
-                }
+                // Its own history is taken from the image in the end.
+                let mut config = image.config.clone();
+                config.history.clear();
+                config.rootfs.diff_ids.clear();
+                self.budget
+                    .take(of_config(&image.config), stage.from.span)?;
+                let mut state = State::new(stage, config);
+                state.tip = Some(tip);
+                state.base = Some(image);
+                state.base_unknown = self.unknown.contains(&key);
+                state
             }
         };
-        if env_value(&state.config.config.env, "PATH").is_none() {
-            state.config.config.env.push(DEFAULT_PATH.into());
+        if !state.has_env("PATH") {
+            state.set_env("PATH", DEFAULT_PATH);
         }
         // The image's environment counts anew, also over arguments of the stage that it is from.
-        for entry in state.config.config.env.clone() {
+        let env = state.config.config.env.clone();
+        self.budget.take(of_list(&env), stage.from.span)?;
+        for entry in env {
             let (name, value) = entry.split_once('=').unwrap_or((&entry, ""));
             state.set(name, value);
         }
@@ -300,7 +382,12 @@ impl<'a> Build<'a> {
     }
 
     /// A directory as the lowest layer of a stage.
-    fn tree_as_layer(&mut self, tree: VertexId, stage: &Stage, place: Place<'_>) -> VertexId {
+    fn tree_as_layer(
+        &mut self,
+        tree: VertexId,
+        stage: &Stage,
+        place: Place<'_>,
+    ) -> Result<VertexId, LowerError> {
         let copy = Copy {
             input: 0,
             sources: vec!["/".into()],
@@ -345,7 +432,7 @@ impl<'a> Build<'a> {
             Place { number: 1, ..place },
             &format!("FROM {}", image.reference),
         );
-        Ok(self.plan.add(Vertex {
+        let vertex = Vertex {
             op: Op::Source(Source {
                 kind,
                 platform: BuildPlatform(platform.clone()),
@@ -355,7 +442,8 @@ impl<'a> Build<'a> {
             lines: Some(self.lines_of(span)),
             ignore_cache: None,
             origin: Origin::default(),
-        }))
+        };
+        self.add_vertex(vertex, span)
     }
 
     /// The vertex of a context; an empty name is the main one.
@@ -390,14 +478,14 @@ impl<'a> Build<'a> {
         place: Place<'_>,
         span: Span,
     ) -> Result<Option<VertexId>, LowerError> {
+        self.budget.look_at(place.stages.len(), span)?;
         match stages::from_of(text, place.stages, place.stage, self.request, span)? {
             Base::Scratch => Ok(None),
-            Base::Stage(index) => {
-                let state = self.states.get(&index).ok_or_else(|| {
-                    LowerError::new(format!("stage `{text}` was not lowered"), span)
-                })?;
-                Ok(state.tip)
-            }
+            Base::Stage(index) => self
+                .tips
+                .get(&index)
+                .copied()
+                .ok_or_else(|| LowerError::new(format!("stage `{text}` was not lowered"), span)),
             Base::Context(name) => Ok(Some(self.context_vertex(&name, place))),
             Base::Image(reference) => {
                 let platform = self.request.platform.clone();
@@ -414,8 +502,9 @@ impl<'a> Build<'a> {
         place: Place<'_>,
         span: Span,
     ) -> Result<String, LowerError> {
+        self.budget.look_at(place.stages.len(), span)?;
         let base = stages::from_of(text, place.stages, place.stage, self.request, span)?;
-        Ok(match base {
+        let words = match base {
             Base::Scratch => "an empty tree".into(),
             Base::Stage(index) => match place.stages.get(index).and_then(|s| s.name.as_ref()) {
                 Some(name) => format!("stage `{name}`"),
@@ -423,7 +512,9 @@ impl<'a> Build<'a> {
             },
             Base::Context(name) => format!("context `{name}`"),
             Base::Image(reference) => format!("image `{reference}`"),
-        })
+        };
+        self.budget.take(words.len() + ENTRY, span)?;
+        Ok(words)
     }
 
     /// What may have been meant by an argument that nothing uses, as the end of a sentence.
@@ -480,6 +571,7 @@ impl<'a> Build<'a> {
                 });
             }
         }
+        let (history, layers) = self.chronicle.until(state.history);
         let mut config = state.config;
         if self.request.platform_given {
             config.set_platform(&self.request.platform);
@@ -493,9 +585,9 @@ impl<'a> Build<'a> {
             plan: self.plan,
             target: state.tip,
             config,
-            base: state.base,
-            history: state.history,
-            layers: state.layers,
+            base: state.base.map(Arc::unwrap_or_clone),
+            history,
+            layers,
             outline,
             skipped: self.skipped,
             warnings: self.warnings,

@@ -1,20 +1,23 @@
 //! The stages of a Dockerfile, which of them a target needs, and which images they need.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 use kiln_image::Platform;
 use kiln_parser::flags::{MountType, parse_mount};
-use kiln_parser::{
-    Instruction, Kind, Lookup, Severity, Span, expand_word, nearest, parse_instruction,
-};
+use kiln_parser::{Instruction, Kind, Lookup, Severity, Span, nearest, parse_instruction};
 
 use super::args::Globals;
+use super::budget::{Budget, of_list};
 use super::error::LowerError;
 use super::run::as_written;
 use super::{NamedContext, Request};
 use crate::lint::from::{FromWords, check_base_platform};
 use crate::lint::{At, Findings};
 use crate::ports::{PortError, ResolvedImage};
+
+/// What an instruction takes beside its text.
+const INSTRUCTION: usize = 2 << 10;
 
 /// The name of the empty image.
 pub(super) const SCRATCH: &str = "scratch";
@@ -52,13 +55,14 @@ impl Stage {
 pub(super) fn split(
     request: &Request<'_>,
     globals: &Globals,
+    budget: &Budget,
     findings: &Findings,
 ) -> Result<Vec<Stage>, LowerError> {
     let mut stages: Vec<Stage> = Vec::new();
     let escape = request.dockerfile.directives.escape;
     let names = globals.names();
     // What cannot be collected without values is reported when it is collected with them.
-    let defaults = Globals::collect(request, &BTreeMap::new()).ok();
+    let defaults = Globals::collect(request, &BTreeMap::new(), budget).ok();
     for instruction in &request.dockerfile.instructions {
         match (&instruction.kind, stages.last_mut()) {
             (Kind::From { image, alias, .. }, _) => {
@@ -71,12 +75,12 @@ pub(super) fn split(
                     target: target.as_deref(),
                 };
                 if let Some(defaults) = &defaults
-                    && let Ok(plain) = expand_word(&image.value, escape, defaults)
+                    && let Ok(plain) = budget.word(&image.value, escape, defaults, image.span)
                 {
                     from.default_name(image, &plain.text, findings);
                 }
-                let expanded = expand_word(&image.value, escape, globals)
-                    .map_err(|e| LowerError::expand(&e, image.span))?;
+                let expanded = budget.word(&image.value, escape, globals, image.span)?;
+                budget.look_at(stages.len(), instruction.span)?;
                 let set = |name: &str| globals.get(name).is_some();
                 from.word(image, &expanded, set, findings);
                 let text = expanded.text;
@@ -89,7 +93,8 @@ pub(super) fn split(
                     .with_help(Some(help)));
                 }
                 let base = base_of(&text, &stages, request);
-                let mut platform = platform_of(instruction, request, globals, &from, findings)?;
+                let mut platform =
+                    platform_of(instruction, request, globals, budget, &from, findings)?;
                 // As BuildKit: nothing is for any platform, so that it is for that of the build.
                 if text == SCRATCH && base == Base::Scratch {
                     platform = request.platform.clone();
@@ -161,6 +166,7 @@ fn platform_of(
     from: &Instruction,
     request: &Request<'_>,
     globals: &Globals,
+    budget: &Budget,
     checks: &FromWords<'_>,
     findings: &Findings,
 ) -> Result<Platform, LowerError> {
@@ -171,8 +177,7 @@ fn platform_of(
         return Ok(request.platform.clone());
     };
     let escape = request.dockerfile.directives.escape;
-    let expanded = expand_word(&value.value, escape, globals)
-        .map_err(|e| LowerError::expand(&e, flag.span))?;
+    let expanded = budget.word(&value.value, escape, globals, flag.span)?;
     let set = |name: &str| globals.get(name).is_some();
     checks.platform(value, &expanded, set, findings);
     let text = expanded.text;
@@ -288,7 +293,7 @@ pub(super) fn bases(stages: &[Stage], target: usize) -> Vec<usize> {
 /// Checks that the images which stages start from are for the platforms of the stages.
 pub(super) fn check_platforms(
     stages: &[Stage],
-    images: &BTreeMap<(String, String), ResolvedImage>,
+    images: &BTreeMap<(String, String), Arc<ResolvedImage>>,
     findings: &Findings,
 ) {
     for stage in stages {
@@ -322,6 +327,7 @@ pub(super) fn reachable(
     stages: &[Stage],
     target: usize,
     request: &Request<'_>,
+    budget: &Budget,
 ) -> Result<Needed, LowerError> {
     let mut needed = Needed::default();
     let mut open = if request.every_stage {
@@ -334,9 +340,11 @@ pub(super) fn reachable(
             continue;
         }
         let stage = &stages[index];
+        budget.look_at(stage.body.len() + 1, stage.from.span)?;
         let mut bases = vec![(stage.base.clone(), stage.platform.clone())];
         for instruction in &stage.body {
             for (text, span) in froms(instruction) {
+                budget.look_at(stages.len(), span)?;
                 let base = from_of(&text, stages, index, request, span)?;
                 bases.push((base, request.platform.clone()));
             }
@@ -383,8 +391,9 @@ fn froms(instruction: &Instruction) -> Vec<(String, Span)> {
 pub(super) fn add_triggers(
     stages: &mut [Stage],
     needed: &BTreeSet<usize>,
-    images: &BTreeMap<(String, String), ResolvedImage>,
+    images: &BTreeMap<(String, String), Arc<ResolvedImage>>,
     request: &Request<'_>,
+    budget: &Budget,
 ) -> Result<bool, LowerError> {
     let mut any = false;
     for index in needed {
@@ -412,6 +421,9 @@ pub(super) fn add_triggers(
             }),
             Base::Scratch | Base::Context(_) => Vec::new(),
         };
+        // Each stage gets its own, with all that the parser makes of them.
+        let parsed = texts.len().saturating_mul(INSTRUCTION);
+        budget.take(of_list(&texts).saturating_add(parsed), stage.from.span)?;
         let triggers = triggers(&texts, request, stage.from.span)?;
         any |= !triggers.is_empty();
         if let Some(stage) = stages.get_mut(*index) {

@@ -562,3 +562,86 @@ fn the_epoch_is_a_number_or_what_was_last_changed_then() {
         }
     }
 }
+
+/// A value of `2^doublings` times 32 bytes, and 40 lines after it.
+fn grown(doublings: usize, line: impl Fn(usize) -> String) -> String {
+    let mut text = String::from("FROM scratch AS s\nENV a=0123456789abcdef0123456789abcdef\n");
+    text.push_str(&"ENV a=$a$a\n".repeat(doublings));
+    text.extend((0..40).map(line));
+    text
+}
+
+#[test]
+fn what_a_file_makes_of_its_text_is_bounded() {
+    type Line = fn(usize) -> String;
+    let lines: [(&str, Line); 9] = [
+        ("variables", |n| format!("ENV v{n}=$a\n")),
+        ("arguments", |n| format!("ARG v{n}=$a\n")),
+        ("labels", |n| format!("LABEL v{n}=$a\n")),
+        ("documents", |n| format!("COPY <<E /{n}\n$a\nE\n")),
+        ("stages", |n| format!("FROM s\nENV v{n}=1\n")),
+        ("commands", |n| format!("RUN {n}\n")),
+        ("directories", |_| "WORKDIR $a\n".into()),
+        ("sources", |n| format!("COPY $a /{n}\n")),
+        ("mounts", |n| format!("RUN --mount=target=/$a {n}\n")),
+    ];
+    for (what, line) in lines {
+        // A few kilobytes are nobody's concern.
+        let small = build(&grown(5, line), |r| r.every_stage = true);
+        assert!(small.is_ok(), "{what}: {small:?}");
+        let error = build(&grown(17, line), |r| r.every_stage = true).unwrap_err();
+        assert!(
+            error.message.contains("take more than 128 MiB"),
+            "{what}: {error}"
+        );
+        assert!(error.span.is_some() && error.help.is_some(), "{what}");
+    }
+    // Before the first stage, in the triggers of one, and in its name.
+    let globals = grown(17, |n| format!("ARG v{n}=$a\n"));
+    let (_, globals) = globals.split_once('\n').unwrap();
+    let globals = globals.replace("ENV", "ARG") + "FROM scratch\n";
+    let body = "x".repeat(100 << 10);
+    let triggers = format!(
+        "FROM scratch AS s\nONBUILD RUN {body}\n{}",
+        "FROM s\n".repeat(2000)
+    );
+    let name = format!("FROM scratch AS {body}\n{}", "RUN x\n".repeat(2000));
+    for text in [globals, triggers, name] {
+        let error = build(&text, |r| r.every_stage = true).unwrap_err();
+        assert!(error.message.contains("take more than 128 MiB"), "{error}");
+    }
+}
+
+/// Each of these takes a step for each pair of its lines.
+#[test]
+fn the_work_of_a_file_is_bounded() {
+    let searched = grown(17, |_| String::new()) + &"ENV b=${a#*x*y}\n".repeat(1000);
+    let stages = "FROM scratch\n".repeat(30_000);
+    for text in [searched, stages] {
+        let error = build(&text, |_| {}).unwrap_err();
+        let is_told = ["handle more than 1024 MiB", "take more than 128 MiB"];
+        assert!(
+            is_told.iter().any(|told| error.message.contains(told)),
+            "{error}"
+        );
+    }
+}
+
+#[test]
+fn a_long_chain_of_stages_shares_what_they_have_in_common() {
+    let last = 3000;
+    let mut text = String::from("FROM base AS s0\nENV A=1\n");
+    for n in 0..last {
+        text.push_str(&format!("FROM s{n} AS s{}\nLABEL l{n}=1\nRUN {n}\n", n + 1));
+    }
+    let lowered = build(&text, |_| {}).unwrap();
+    assert_eq!(lowered.config.config.labels.len(), last);
+    assert_eq!(lowered.history.len(), 2 * last + 1);
+    assert_eq!(lowered.layers.len(), last);
+    assert_eq!(lowered.history[2].created_by, "RUN /bin/sh -c 0 # buildkit");
+    // What starts from the same stage does not see what others make of it.
+    let text = "FROM base AS s\nENV A=1\nFROM s AS x\nENV A=2 B=2\nFROM s AS y\nRUN y\nFROM s\nCOPY --from=x / /\nRUN z\n";
+    let lowered = build(text, |_| {}).unwrap();
+    assert_eq!(env(&lowered).last(), Some(&("A".into(), "1".into())));
+    assert_eq!(lowered.history.len(), 3);
+}

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use kiln_parser::{Heredoc, Ignore, Instruction, SourceArg, Span, Transfer};
 use percent_encoding::percent_decode_str;
 
+use super::budget::ENTRY;
 use super::error::LowerError;
 use super::run::{cwd, resolve_path};
 use super::stage::{BUILD_CONTEXT, Build, Place};
@@ -166,12 +167,17 @@ impl Build<'_> {
                 actions.push(manner.copy_of_nothing(&paths, instruction.span)?);
             }
         }
+        let same = manner.dest.len() + manner.chown.as_ref().map_or(0, String::len) + ENTRY;
+        self.budget.take(
+            same.saturating_mul(remote.len() + written.len()),
+            instruction.span,
+        )?;
         for (kind, address, span) in remote {
             let (kind, name) = self.remote(instruction, kind, &address, state, span)?;
             let kind = self.request.policy.source(kind);
             let kind = kind.map_err(|e| LowerError::new(e.to_string(), span))?;
             let is_http = matches!(kind, SourceKind::Http { .. });
-            inputs.push(self.source_vertex(place, instruction, kind, &address));
+            inputs.push(self.source_vertex(place, instruction, kind, &address)?);
             let source = match is_http {
                 true => format!("/{DOWNLOADED}"),
                 false => "/".into(),
@@ -202,11 +208,10 @@ impl Build<'_> {
         let is_number = |c: &String| c.bytes().all(|b| b.is_ascii_digit() || b == b':');
         let alone = link && manner.chown.as_ref().is_none_or(is_number);
         state.tip = Some(match (alone, state.tip) {
-            (true, Some(below)) => self.linked(place, instruction, below, file, &inputs),
-            _ => self.add(place, instruction, Op::File(file), inputs),
+            (true, Some(below)) => self.linked(place, instruction, below, file, &inputs)?,
+            _ => self.add(place, instruction, Op::File(file), inputs)?,
         });
-        state.add_layer(line);
-        Ok(())
+        self.tell_layer(state, line)
     }
 
     /// `--link`: a layer of its own, which need not be made again when what is below changes.
@@ -217,7 +222,7 @@ impl Build<'_> {
         below: VertexId,
         file: File,
         inputs: &[VertexId],
-    ) -> VertexId {
+    ) -> Result<VertexId, LowerError> {
         let sources = inputs.get(1..).unwrap_or_default();
         let mut alone = file.clone();
         alone.on_base = false;
@@ -226,7 +231,7 @@ impl Build<'_> {
                 copy.input -= 1;
             }
         }
-        let vertex = self.add(place, instruction, Op::File(alone), sources.to_vec());
+        let vertex = self.add(place, instruction, Op::File(alone), sources.to_vec())?;
         let merge = Vertex {
             op: Op::Merge(Merge { otherwise: file }),
             inputs: [&[below, vertex], sources].concat(),
@@ -235,7 +240,7 @@ impl Build<'_> {
             ignore_cache: None,
             origin: self.origin_of_part(place, instruction, "link"),
         };
-        self.plan.add(merge)
+        self.add_vertex(merge, instruction.span)
     }
 
     fn manner(
@@ -357,10 +362,10 @@ impl Build<'_> {
         instruction: &Instruction,
         kind: SourceKind,
         address: &str,
-    ) -> VertexId {
+    ) -> Result<VertexId, LowerError> {
         let lines = self.lines_of(instruction.span);
         let ignore_cache = self.ignore_cache(place, Some(lines));
-        self.plan.add(Vertex {
+        let vertex = Vertex {
             op: Op::Source(Source {
                 kind,
                 platform: BuildPlatform(self.request.build_platform.clone()),
@@ -370,7 +375,8 @@ impl Build<'_> {
             lines: Some(lines),
             ignore_cache,
             origin: Origin::default(),
-        })
+        };
+        self.add_vertex(vertex, instruction.span)
     }
 
     /// A tree that holds one executable file: the text of a here-document.
@@ -379,7 +385,7 @@ impl Build<'_> {
         place: Place<'_>,
         instruction: &Instruction,
         doc: &Heredoc,
-    ) -> VertexId {
+    ) -> Result<VertexId, LowerError> {
         let write = WriteFile {
             dest: format!("/{}", doc.name),
             name: doc.name.clone(),
@@ -398,14 +404,15 @@ impl Build<'_> {
         let lines = self.lines_of(instruction.span);
         let ignore_cache = self.ignore_cache(place, Some(lines));
         let origin = self.origin_of_part(place, instruction, &doc.name);
-        self.plan.add(Vertex {
+        let vertex = Vertex {
             op,
             inputs: vec![],
             name: format!("[internal] script {}", doc.name),
             lines: Some(lines),
             ignore_cache,
             origin,
-        })
+        };
+        self.add_vertex(vertex, instruction.span)
     }
 
     /// Where one of several steps of an instruction stands.

@@ -60,6 +60,7 @@ pub struct Vertex {
 pub struct Plan {
     graph: DiGraph<Vertex, usize, u32>,
     known: HashMap<[u8; 32], VertexId>,
+    encoded: u64,
 }
 
 impl Plan {
@@ -72,6 +73,7 @@ impl Plan {
         for input in &vertex.inputs {
             to.number(input.index() as u64);
         }
+        self.encoded = self.encoded.saturating_add(to.len());
         let hash = *to.finish().as_bytes();
         if let Some(known) = self.known.get(&hash) {
             return *known;
@@ -88,6 +90,11 @@ impl Plan {
     /// A vertex of this plan.
     pub fn vertex(&self, id: VertexId) -> &Vertex {
         &self.graph[id]
+    }
+
+    /// Bytes of the encodings of all ops that were added, also of those that were known.
+    pub(crate) fn encoded(&self) -> u64 {
+        self.encoded
     }
 
     /// Number of vertices.

@@ -196,7 +196,7 @@ pub(super) fn tell(findings: &Findings, source: &SourceText, mode: Mode) {
         Mode::Auto | Mode::Tty | Mode::Plain => {
             show(&found, source, &std::io::stderr(), ui::painted);
             annotate(&found, source);
-            match found.len() {
+            match found.len() + findings.beyond() {
                 0 => {}
                 1 => ui::note("1 warning from build checks"),
                 n => ui::note(&format!("{n} warnings from build checks")),

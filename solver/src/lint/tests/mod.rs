@@ -231,3 +231,22 @@ fn details_name_the_facts() {
         assert_eq!(details, [want], "{text}");
     }
 }
+
+#[test]
+fn findings_beyond_a_thousand_are_counted() {
+    let findings = Findings::default();
+    for n in 0..1500 {
+        let at = At {
+            about: Span::new(n, n + 1),
+            caret: Span::new(n, n + 1),
+        };
+        for _ in 0..2 {
+            findings.report(Rule::UndefinedVar, at, "x".repeat(10_000));
+        }
+    }
+    let found = findings.sorted();
+    assert_eq!(found.len(), 1000);
+    assert!(found.iter().all(|f| f.detail.len() < 5000));
+    assert!(findings.beyond() >= 500);
+    assert_eq!(findings.broken(), [Rule::UndefinedVar]);
+}

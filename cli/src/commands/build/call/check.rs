@@ -27,7 +27,7 @@ pub(super) fn answer(
     match format {
         Format::Json => ui::json(json::check(&found, source, errors.first())),
         Format::Sarif => ui::json(sarif::check(&found, findings.options(), source, &errors)),
-        Format::Text => text(&found, source, &errors),
+        Format::Text => text(&found, findings.beyond(), source, &errors),
     }
     if !errors.is_empty() || !findings.broken().is_empty() {
         return Err(Failure::silent(1));
@@ -35,13 +35,16 @@ pub(super) fn answer(
     Ok(())
 }
 
-fn text(found: &[Finding], source: &SourceText, errors: &[LowerError]) {
+fn text(found: &[Finding], beyond: usize, source: &SourceText, errors: &[LowerError]) {
     checks::show(found, source, &std::io::stdout(), ui::painted_data);
     checks::annotate(found, source);
     for error in errors {
         source.lower_error(error);
     }
-    let warnings = count(found.len(), "warning");
+    let mut warnings = count(found.len() + beyond, "warning");
+    if beyond > 0 {
+        warnings.push_str(&format!(", the last {beyond} not shown"));
+    }
     ui::note(&match errors.len() {
         0 => format!("Check complete: {warnings}"),
         n => format!("Check incomplete: {}, {warnings}", count(n, "error")),
