@@ -1,5 +1,6 @@
 //! Images: names, configs, manifests.
 
+use std::collections::{BTreeSet, HashMap};
 use std::path::Path;
 use std::time::SystemTime;
 
@@ -314,16 +315,45 @@ impl Store {
             return Ok(None);
         }
         let db = self.db();
-        let mut query = db.prepare(
-            "SELECT name, config, manifest, created FROM images WHERE config LIKE ?1
-             ORDER BY name IS NULL, name",
+        let mut query = db.prepare_cached(
+            "SELECT DISTINCT config FROM images WHERE config >= ?1 AND config < ?2 LIMIT 2",
         )?;
-        let rows = query.query_map([format!("sha256:{hex}%")], to_row)?;
-        let found: Vec<ImageRow> = rows.filter_map(|r| r.ok().flatten()).collect();
-        if found.iter().any(|r| r.config != found[0].config) {
-            return Err(Error::Ambiguous(text.to_owned()));
+        // No digit comes after `f`.
+        let range = [format!("sha256:{hex}"), format!("sha256:{hex}g")];
+        let ids = query.query_map(range, |r| r.get(0))?;
+        let ids: Vec<String> = ids.collect::<rusqlite::Result<_>>()?;
+        let id = match ids.as_slice() {
+            [] => return Ok(None),
+            [id] => id,
+            _ => return Err(Error::Ambiguous(text.to_owned())),
+        };
+        let mut query = db.prepare_cached(
+            "SELECT name, config, manifest, created FROM images WHERE config = ?1
+             ORDER BY name IS NULL, name LIMIT 1",
+        )?;
+        Ok(query.query_row([id], to_row).optional()?.flatten())
+    }
+
+    /// The config of each of these images, once for all its names; that of an image whose config is gone is
+    /// not among them.
+    ///
+    /// # Errors
+    /// A config cannot be read.
+    pub fn configs_of(&self, rows: &[ImageRow]) -> Result<HashMap<Digest, ImageConfig>> {
+        let ids: BTreeSet<&Digest> = rows.iter().map(|row| &row.config).collect();
+        let mut configs = HashMap::new();
+        for id in ids {
+            let raw = match self.read_blob(id) {
+                Ok(raw) => raw,
+                // Without its config an image is as good as gone.
+                Err(Error::BlobMissing(_)) => continue,
+                Err(e) => return Err(e),
+            };
+            let config =
+                ImageConfig::parse(&raw).map_err(|_| Error::Damaged(format!("config of {id}")))?;
+            configs.insert(id.clone(), config);
         }
-        Ok(found.into_iter().next())
+        Ok(configs)
     }
 
     /// All names of an image.

@@ -89,7 +89,8 @@ impl Store {
         let mut seen = |inode: u64| *removed.entry(inode / GROUP).or_default() += 1;
         let done = RootDir::open_trusted(parent)?.remove_all_seen(Path::new(name), &mut seen);
         self.note_removed(&removed);
-        Ok(done?)
+        done?;
+        Ok(())
     }
 
     fn note_removed(&self, removed: &BTreeMap<u64, u32>) {

@@ -5,6 +5,7 @@
 
 mod content;
 mod links;
+mod near;
 mod removal;
 
 use std::io::Read;
@@ -20,6 +21,7 @@ use crate::error::{Error, Result};
 use crate::pack::{DEFAULT_ACL, is_image_xattr};
 use crate::tree::TarTree;
 use crate::unpack::content::Writer;
+use crate::unpack::near::Near;
 use crate::unpack::removal::Removals;
 
 /// How an archive is unpacked.
@@ -90,7 +92,7 @@ pub fn unpack(input: impl Read, root: &RootDir, options: &UnpackOptions<'_>) -> 
         directories: Vec::new(),
         writer: &writer,
         acl_bytes: 0,
-        around: None,
+        near: Near::default(),
         tree: options.tree.then(TarTree::new),
         removals: Removals::default(),
     };
@@ -155,17 +157,6 @@ fn image_xattrs(entry: &Entry) -> impl Iterator<Item = &(Vec<u8>, Vec<u8>)> {
     entry.xattrs.iter().filter(|(name, _)| is_image_xattr(name))
 }
 
-/// A new file, whatever an earlier entry has made there.
-fn new_file(dir: &RootDir, name: &Path, mode: u32) -> Result<NewFile> {
-    match dir.new_file(name, mode) {
-        Err(e) if e.kind() == std::io::ErrorKind::AlreadyExists => {
-            dir.remove_all(name)?;
-            Ok(dir.new_file(name, mode)?)
-        }
-        other => Ok(other?),
-    }
-}
-
 struct Target<'a> {
     root: &'a RootDir,
     options: &'a UnpackOptions<'a>,
@@ -174,9 +165,7 @@ struct Target<'a> {
     writer: &'a Writer,
     /// Bytes of the default ACLs among them.
     acl_bytes: usize,
-    /// The directory of the last entry: the next is mostly in it too. It is there as long as only its
-    /// own entries come.
-    around: Option<(PathBuf, RootDir)>,
+    near: Near,
     tree: Option<TarTree>,
     removals: Removals,
 }
@@ -249,12 +238,13 @@ impl Target<'_> {
             return Ok(None);
         }
         if entry.is_removal() {
+            self.near.forget();
             self.remove(path, &entry.kind)?;
             return Ok(None);
         }
         self.removals.is_there(&entry.path);
-        let (dir, name) = self.around(path)?;
-        let name = Path::new(&name);
+        let dir = self.parent(&entry.path)?;
+        let name = Path::new(path.file_name().unwrap_or_default());
         match &entry.kind {
             EntryKind::Directory => {
                 let inside = self.make_directory(&dir, path, name)?;
@@ -263,7 +253,7 @@ impl Target<'_> {
             }
             EntryKind::File { .. } => content = self.make_file(&dir, name, entry, data)?,
             EntryKind::Hardlink { target } => {
-                dir.remove_all(name)?;
+                self.clear(&dir, name)?;
                 self.hard_link(entry, target)?;
                 // What its own header says is said of the file, and the last header counts.
                 let link = dir.open_path_nofollow(name)?;
@@ -272,7 +262,7 @@ impl Target<'_> {
             }
             _ => {
                 // A later entry replaces an earlier one of any kind.
-                dir.remove_all(name)?;
+                self.clear(&dir, name)?;
                 self.make(&dir, name, entry)?;
                 self.attributes(&dir, name, entry)?;
                 dir.set_mtime(name, (entry.mtime.secs, entry.mtime.nanos))?;
@@ -281,56 +271,86 @@ impl Target<'_> {
         Ok(content)
     }
 
-    /// The directory that an entry goes into, and the entry's name there.
-    fn around<'p>(&mut self, path: &'p Path) -> Result<(RootDir, &'p std::ffi::OsStr)> {
-        if let Some((around, dir)) = &self.around
-            && path.parent() == Some(around)
-            && let Some(name) = path.file_name()
-        {
-            return Ok((dir.try_clone()?, name));
+    /// Makes room for an entry.
+    fn clear(&mut self, dir: &RootDir, name: &Path) -> Result<()> {
+        if dir.remove_all(name)? {
+            self.near.forget();
         }
-        self.around = None;
-        let (dir, name) = self.parent(path)?;
-        if let Some(parent) = path.parent() {
-            self.around = Some((parent.to_path_buf(), dir.try_clone()?));
-        }
-        Ok((dir, name))
+        Ok(())
     }
 
-    /// The directory that an entry goes into, made where the archive left it out.
-    fn parent<'p>(&mut self, path: &'p Path) -> Result<(RootDir, &'p std::ffi::OsStr)> {
-        let bytes = path.as_os_str().as_bytes();
-        let name = path
-            .file_name()
-            .ok_or_else(|| wrong(bytes, "has no name"))?;
-        let parent = path.parent().unwrap_or(Path::new(""));
-        if self.options.into_tree {
-            return Ok((
-                self.root.mkdir_all(parent, 0o755, &mut |_, _| Ok(()))?,
-                name,
-            ));
-        }
-        let mut here = self.root.try_clone()?;
-        let mut so_far = PathBuf::new();
-        for part in parent.components() {
-            let part = Path::new(part.as_os_str());
-            so_far.push(part);
-            match here.try_lstat(part)? {
-                Some(st) if st.is_dir() => {}
-                Some(st) if st.kind == FileKind::Symlink => {
-                    return Ok((self.behind_link(parent, bytes)?, name));
-                }
-                Some(st) if st.is_overlay_whiteout() => {
-                    here.unlink(part)?;
-                    here.mkdir(part, 0o755)?;
-                }
-                Some(_) => return Err(wrong(bytes, "lies below something that is no directory")),
-                None => here.mkdir(part, 0o755)?,
+    /// A new file, whatever an earlier entry has made there.
+    fn new_file(&mut self, dir: &RootDir, name: &Path, mode: u32) -> Result<NewFile> {
+        match dir.new_file(name, mode) {
+            Err(e) if e.kind() == std::io::ErrorKind::AlreadyExists => {
+                self.clear(dir, name)?;
+                Ok(dir.new_file(name, mode)?)
             }
-            here = here.sub_dir(part)?;
-            self.hide_below(&here, &so_far)?;
+            other => Ok(other?),
         }
-        Ok((here, name))
+    }
+
+    /// The directory that the entry at `path` goes into, made where the archive left it out. Of the way
+    /// there only what the last entry had not is walked.
+    fn parent(&mut self, path: &[u8]) -> Result<RootDir> {
+        let end = path.iter().rposition(|b| *b == b'/').unwrap_or(0);
+        let parent = path.get(..end).unwrap_or_default();
+        let (mut at, mut here) = match self.near.closest(parent) {
+            Some((length, dir)) => (length, dir.try_clone()?),
+            None => (0, self.root.try_clone()?),
+        };
+        while at < parent.len() {
+            // Behind the slash, if this is not the first.
+            let start = if at == 0 { 0 } else { at + 1 };
+            let rest = parent.get(start..).unwrap_or_default();
+            let length = rest.iter().position(|b| *b == b'/').unwrap_or(rest.len());
+            let name = as_path(rest.get(..length).unwrap_or_default());
+            at = start + length;
+            let so_far = parent.get(..at).unwrap_or_default();
+            here = match self.options.into_tree {
+                true => self.into_existing(&here, name, so_far)?,
+                false => match self.into_new(&here, name, so_far, path)? {
+                    Some(dir) => dir,
+                    None => return self.behind_link(as_path(parent), path),
+                },
+            };
+            self.near.keep(so_far, here.try_clone()?);
+        }
+        Ok(here)
+    }
+
+    /// The directory `name` of a tree, in which links are followed.
+    fn into_existing(&self, here: &RootDir, name: &Path, so_far: &[u8]) -> Result<RootDir> {
+        match here.own_dir(name) {
+            Ok(Some(dir)) => Ok(dir),
+            Err(e) if e.is_not_found() => Ok(here.mkdir_all(name, 0o755, &mut |_, _| Ok(()))?),
+            // Where a link leads is up to the whole tree.
+            Ok(None) => Ok((self.root).mkdir_all(as_path(so_far), 0o755, &mut |_, _| Ok(()))?),
+            Err(e) => Err(e.into()),
+        }
+    }
+
+    /// The directory `name` of what is unpacked; none if a link is there.
+    fn into_new(
+        &mut self,
+        here: &RootDir,
+        name: &Path,
+        so_far: &[u8],
+        entry: &[u8],
+    ) -> Result<Option<RootDir>> {
+        match here.try_lstat(name)? {
+            Some(st) if st.is_dir() => {}
+            Some(st) if st.kind == FileKind::Symlink => return Ok(None),
+            Some(st) if st.is_overlay_whiteout() => {
+                self.clear(here, name)?;
+                here.mkdir(name, 0o755)?;
+            }
+            Some(_) => return Err(wrong(entry, "lies below something that is no directory")),
+            None => here.mkdir(name, 0o755)?,
+        }
+        let inside = here.sub_dir(name)?;
+        self.hide_below(&inside, as_path(so_far))?;
+        Ok(Some(inside))
     }
 
     /// The directory that links of the archive lead to. They are followed inside of the root, as a
@@ -362,11 +382,11 @@ impl Target<'_> {
                 if let Ok(inside) = dir.sub_dir(name) {
                     return Ok(inside);
                 }
-                dir.unlink(name)?;
+                self.clear(dir, name)?;
                 dir.mkdir(name, 0o755)?;
             }
             Some(st) => {
-                dir.remove_all(name)?;
+                self.clear(dir, name)?;
                 dir.mkdir(name, 0o755)?;
                 if !st.is_overlay_whiteout() {
                     // What the layer had there has taken the place of what is below.
@@ -399,7 +419,7 @@ impl Target<'_> {
         data: &mut dyn FileData,
     ) -> Result<Option<blake3::Hash>> {
         let attributes = self.own_attributes(entry);
-        let file = new_file(dir, name, entry.mode)?;
+        let file = self.new_file(dir, name, entry.mode)?;
         self.writer
             .write(file, attributes, data, self.tree.is_some())
     }

@@ -127,6 +127,7 @@ impl App {
         let store = self.store()?;
         let logs = store.logs()?;
         let registry = kiln_registry::Client::new(registries, self.credentials());
+        let max_download = inputs.max_download.unwrap_or(self.settings.max_download);
         Ok(Engine::new(kiln_executor::Settings {
             store,
             spawner: self.spawner.clone(),
@@ -135,9 +136,10 @@ impl App {
             always_pull,
             lists_images: true,
             resolv_conf: std::fs::read_to_string("/etc/resolv.conf").unwrap_or_default(),
-            logs: StepLogs::new(logs),
+            logs: StepLogs::new(logs, self.settings.max_step_log),
             device_dirs: self.settings.device_dirs.clone(),
             own_mounts: None,
+            max_download,
             gc: self.settings.gc,
             share: None,
         }))

@@ -37,6 +37,10 @@ pub(crate) struct Settings {
     pub(crate) docker_config: Option<PathBuf>,
     /// Steps at once.
     pub(crate) parallelism: usize,
+    /// Bytes of one download at most.
+    pub(crate) max_download: u64,
+    /// Bytes that are kept of one step's output.
+    pub(crate) max_step_log: u64,
     /// Files with certificates of authorities that steps are to trust.
     pub(crate) authorities: Vec<PathBuf>,
     /// How much the store may hold.
@@ -127,6 +131,27 @@ struct BuildFile {
     parallelism: Option<usize>,
     #[serde(default)]
     certificate_authorities: Vec<PathBuf>,
+    #[serde(default)]
+    max_download: Option<String>,
+    #[serde(default)]
+    max_step_log: Option<String>,
+}
+
+/// Bytes of one download at most, where nothing else is said: more than any release of a program, toolchain or
+/// data set that is put into an image has, and less than most disks.
+const MAX_DOWNLOAD: u64 = 20 << 30;
+
+/// Bytes that are kept of one step's output, where nothing else is said: what nobody reads to its end.
+const MAX_STEP_LOG: u64 = 64 << 20;
+
+impl BuildFile {
+    fn size(name: &str, text: Option<&String>, usual: u64) -> Result<u64, Failure> {
+        let Some(text) = text else { return Ok(usual) };
+        build_options::size(name, text).map_err(|_| {
+            let why = format!("config file: build.{name} = \"{text}\": write 20GB");
+            Failure::new(why)
+        })
+    }
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -300,6 +325,16 @@ pub(crate) fn resolve(global: &Global) -> Result<Settings, Failure> {
             .cdi
             .spec_dirs
             .unwrap_or_else(|| kiln_runtime::cdi::DIRS.map(PathBuf::from).to_vec()),
+        max_download: BuildFile::size(
+            "max-download",
+            file.build.max_download.as_ref(),
+            MAX_DOWNLOAD,
+        )?,
+        max_step_log: BuildFile::size(
+            "max-step-log",
+            file.build.max_step_log.as_ref(),
+            MAX_STEP_LOG,
+        )?,
         authorities: file.build.certificate_authorities,
         parallelism: match file.build.parallelism {
             Some(0) => {

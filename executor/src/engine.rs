@@ -66,6 +66,8 @@ pub struct BuildInputs {
     pub devices: AllowedDevices,
     /// Certificates, as PEM, of authorities that programs of steps are to trust; empty for none.
     pub authorities: Vec<u8>,
+    /// Bytes of one download at most, where another number counts than that of the settings.
+    pub max_download: Option<u64>,
     /// Memory and processors that each step may use. As with BuildKit they are in no key.
     pub limits: CgroupLimits,
 }
@@ -116,6 +118,8 @@ pub struct Settings {
     pub device_dirs: Vec<PathBuf>,
     /// Cache mounts are made here, and not taken from the store.
     pub own_mounts: Option<Arc<Scratch>>,
+    /// Bytes of a file from the web, or of what is fetched of a repository, at most.
+    pub max_download: u64,
     /// How much the store may hold.
     pub gc: Policy,
     /// Remote caches, if there are any.

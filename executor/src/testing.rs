@@ -20,7 +20,8 @@ pub(crate) fn engine() -> (Engine, tempfile::TempDir) {
         resolv_conf: String::new(),
         device_dirs: Vec::new(),
         own_mounts: None,
-        logs: StepLogs::new(dir.path().join("logs")),
+        logs: StepLogs::new(dir.path().join("logs"), 1 << 20),
+        max_download: 1 << 30,
         gc: kiln_cache::Policy::default(),
         share: None,
     });

@@ -11,6 +11,7 @@ use serde::Deserialize;
 use url::Url;
 
 use crate::auth::CredentialError;
+use crate::pace::TooSlow;
 
 /// One error of a registry's answer (distribution specification, "Error Codes").
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
@@ -78,6 +79,24 @@ pub enum RegistryError {
         url: String,
         /// How long.
         after: Duration,
+    },
+    /// A server that gives tokens says nothing.
+    #[error("{url}, which gives the tokens for this, said nothing for {} s", .after.as_secs())]
+    Silent {
+        /// The server's address, redacted.
+        url: String,
+        /// How long.
+        after: Duration,
+    },
+    /// It sends so little that it would never end.
+    #[error("{method} {url} failed: {source}")]
+    Drips {
+        /// The request's method.
+        method: String,
+        /// The request's address, redacted.
+        url: String,
+        /// How little.
+        source: TooSlow,
     },
     /// The registry wants credentials that there are none of, or does not take them.
     #[error("access to {registry} is denied: {reason}")]

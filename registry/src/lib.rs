@@ -12,6 +12,7 @@ mod endpoint;
 mod error;
 mod io;
 mod list;
+pub mod pace;
 mod pull;
 mod push;
 mod referrers;

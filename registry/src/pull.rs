@@ -16,6 +16,7 @@ use crate::client::Client;
 use crate::endpoint::Endpoint;
 use crate::error::{RegistryError, redact};
 use crate::io::BlobSink;
+use crate::pace::{Pace, TooSlow};
 use crate::transport::{Backoff, Call, expect, read_bounded, status_error};
 
 /// The digest that a registry says its answer has.
@@ -124,6 +125,7 @@ impl Client {
             hasher,
             present,
             progress,
+            pace: Pace::default(),
         };
         if pull.present > descriptor.size {
             pull.restart().await?;
@@ -234,6 +236,7 @@ impl Client {
         let url = blob_url(endpoint, reference, &pull.descriptor.digest)?;
         let mut backoff = Backoff::new(self.inner.config.retry);
         let mut wrong = 0;
+        pull.pace = Pace::default();
         loop {
             let before = pull.present;
             // Errors before the first byte have been tried again already.
@@ -255,7 +258,8 @@ impl Client {
             if pull.present > before {
                 backoff.reset();
             }
-            if !backoff.wait(None).await {
+            let paused = pull.pace.wait(backoff.wait(None)).await;
+            if !paused.map_err(|source| drips(&url, source))? {
                 return Err(error);
             }
             tracing::debug!(url = redact(&url), offset = pull.present, "resuming");
@@ -320,6 +324,8 @@ struct Pull<'a, S> {
     hasher: Hasher,
     present: u64,
     progress: &'a (dyn Fn(u64) + Send + Sync),
+    /// Of one server, in all requests: one that breaks off after each byte is no faster.
+    pace: Pace,
 }
 
 impl<S: BlobSink> Pull<'_, S> {
@@ -341,7 +347,9 @@ impl<S: BlobSink> Pull<'_, S> {
         url: &Url,
     ) -> Result<Result<(), RegistryError>, RegistryError> {
         loop {
-            let chunk = match answer.chunk().await {
+            let chunk = self.pace.wait(answer.chunk()).await;
+            let chunk = chunk.map_err(|source| drips(url, source))?;
+            let chunk = match chunk {
                 Ok(Some(chunk)) => chunk,
                 Ok(None) => break,
                 Err(source) => {
@@ -353,6 +361,7 @@ impl<S: BlobSink> Pull<'_, S> {
                     }));
                 }
             };
+            self.pace.came(chunk.len());
             let total = self.present + chunk.len() as u64;
             if total > self.descriptor.size {
                 self.restart().await?;
@@ -401,6 +410,14 @@ impl<S: BlobSink> Pull<'_, S> {
             .await
             .map_err(|error| stored(self.descriptor, error))?;
         Ok(Ok(()))
+    }
+}
+
+fn drips(url: &Url, source: TooSlow) -> RegistryError {
+    RegistryError::Drips {
+        method: "GET".into(),
+        url: redact(url),
+        source,
     }
 }
 

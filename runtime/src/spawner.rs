@@ -7,7 +7,7 @@
 mod helper;
 
 use std::collections::HashMap;
-use std::io::Read as _;
+use std::io::{Read as _, Seek as _};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::Path;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -77,12 +77,47 @@ const EXITED: u8 = b'X';
 const STARVED: u8 = b'M';
 const FAILED: u8 = b'F';
 
+/// Bytes of a child's reports at most. A mount point whose path is as long as the kernel takes makes four
+/// million, if nothing of it was there.
+const MAX_REPORTS: u64 = 256 << 20;
+
 fn message(kind: u8, id: u64, value: i32) -> [u8; 13] {
     let mut out = [0; 13];
     out[0] = kind;
     out[1..9].copy_from_slice(&id.to_le_bytes());
     out[9..].copy_from_slice(&value.to_le_bytes());
     out
+}
+
+/// A file in memory for what a child reports, and the handle for the child. A pipe would hold only so much,
+/// and nobody empties it before the child has ended.
+fn report_file() -> Result<(OwnedFd, OwnedFd)> {
+    let ours = fdpass::memory_file(&[])?;
+    let theirs = ours.try_clone();
+    let theirs = theirs.map_err(|e| FsError::new("duplicate", "memory file", e))?;
+    Ok((ours, theirs))
+}
+
+/// What a child that is gone has reported.
+fn read_reports(file: OwnedFd) -> Result<Vec<Report>> {
+    let mut file = std::fs::File::from(file);
+    let failed = |e| Error::System(FsError::new("read", "report", e));
+    file.rewind().map_err(failed)?;
+    let mut text = Vec::new();
+    file.take(MAX_REPORTS + 1)
+        .read_to_end(&mut text)
+        .map_err(failed)?;
+    if text.len() as u64 > MAX_REPORTS {
+        // Half of it would leave mount points in the layer.
+        let limit = MAX_REPORTS >> 20;
+        return Err(Error::Spec(format!(
+            "the sandbox reported more than {limit} MiB"
+        )));
+    }
+    let lines = text.split(|b| *b == b'\n');
+    Ok(lines
+        .filter_map(|line| serde_json::from_slice(line).ok())
+        .collect())
 }
 
 fn parse(bytes: &[u8]) -> Option<(u8, u64, i32)> {
@@ -137,18 +172,17 @@ impl Spawner {
     ) -> Result<u64> {
         let bytes = serde_json::to_vec(launch).map_err(|e| Error::Spec(e.to_string()))?;
         let spec = fdpass::memory_file(&bytes)?;
-        let (report_out, report_in) = rustix::pipe::pipe_with(rustix::pipe::PipeFlags::CLOEXEC)
-            .map_err(|e| FsError::new("make", "pipe", e))?;
+        let (reports, theirs) = report_file()?;
         let id = self.shared.next.fetch_add(1, Ordering::Relaxed);
         let mut fds: Vec<BorrowedFd<'_>> = vec![
             spec.as_fd(),
-            report_in.as_fd(),
+            theirs.as_fd(),
             stdio.stdin.as_fd(),
             stdio.stdout.as_fd(),
             stdio.stderr.as_fd(),
         ];
         fds.extend(stdio.console.as_ref().map(AsFd::as_fd));
-        self.waiting().insert(id, (report_out, Box::new(done)));
+        self.waiting().insert(id, (reports, Box::new(done)));
         if let Err(e) = fdpass::send(&self.shared.socket, &message(LAUNCH, id, 0), &fds) {
             self.waiting().remove(&id);
             return Err(e.into());
@@ -171,14 +205,13 @@ impl Spawner {
         let dir = mount::open_trusted(dir)?;
         let bytes = serde_json::to_vec(&owner).map_err(|e| Error::Spec(e.to_string()))?;
         let text = fdpass::memory_file(&bytes)?;
-        let (report_out, report_in) = rustix::pipe::pipe_with(rustix::pipe::PipeFlags::CLOEXEC)
-            .map_err(|e| FsError::new("make", "pipe", e))?;
+        let (reports, theirs) = report_file()?;
         let id = self.shared.next.fetch_add(1, Ordering::Relaxed);
-        let fds = [text.as_fd(), report_in.as_fd(), dir.as_fd()];
+        let fds = [text.as_fd(), theirs.as_fd(), dir.as_fd()];
         let done = |answer: Result<Event>| {
             done(answer.is_ok_and(|event| matches!(event.exit, Exit::Code(0))));
         };
-        self.waiting().insert(id, (report_out, Box::new(done)));
+        self.waiting().insert(id, (reports, Box::new(done)));
         if let Err(e) = fdpass::send(&self.shared.socket, &message(PROBE, id, 0), &fds) {
             self.waiting().remove(&id);
             return Err(e.into());
@@ -240,15 +273,11 @@ impl Spawner {
         let Some((reports, waiter)) = self.waiting().remove(&id) else {
             return;
         };
-        let mut text = Vec::new();
-        // The write end is closed by now: the child is gone, and exec closed it before.
-        let _ = std::fs::File::from(reports)
-            .take(1 << 20)
-            .read_to_end(&mut text);
-        let reports = text
-            .split(|b| *b == b'\n')
-            .filter_map(|line| serde_json::from_slice(line).ok())
-            .collect();
+        // Nothing writes to it any more: the child is gone, and exec closed it before.
+        let reports = match read_reports(reports) {
+            Ok(reports) => reports,
+            Err(error) => return waiter(Err(error)),
+        };
         let exit = if value < 0 {
             Exit::Signal(-value)
         } else {

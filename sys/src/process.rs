@@ -67,6 +67,19 @@ pub fn end_with_parent(command: &mut std::process::Command) {
     unsafe { command.pre_exec(die) };
 }
 
+/// Has writes of a program fail that would make a file larger than so many bytes.
+pub fn limit_file_size(command: &mut std::process::Command, bytes: u64) {
+    use std::os::unix::process::CommandExt as _;
+    let limit = move || {
+        // SAFETY: SIG_IGN is a valid disposition for this signal, which would end the program without a word.
+        unsafe { libc::signal(libc::SIGXFSZ, libc::SIG_IGN) };
+        set_rlimit(libc::RLIMIT_FSIZE, bytes, bytes).map_err(|e| e.source)
+    };
+    // SAFETY: between fork and exec the closure makes two system calls and allocates nothing unless the
+    // last fails, when the child ends.
+    unsafe { command.pre_exec(limit) };
+}
+
 /// How a process ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Exit {

@@ -81,6 +81,16 @@ impl RootDir {
         })
     }
 
+    /// The directory `name` of this one; none if something else has that name, such as a link to a directory.
+    pub fn own_dir(&self, name: &Path) -> Result<Option<Self>> {
+        let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::NOFOLLOW;
+        match self.open_at(name, flags, 0, "open directory") {
+            Ok(fd) => Ok(Some(Self { fd })),
+            Err(e) if e.kind() == std::io::ErrorKind::NotADirectory || e.is_loop() => Ok(None),
+            Err(e) => Err(e),
+        }
+    }
+
     fn open_at(&self, path: &Path, flags: OFlags, mode: u32, op: &'static str) -> Result<OwnedFd> {
         let mode = Mode::from_raw_mode(mode);
         loop {
@@ -267,47 +277,63 @@ impl RootDir {
         made: &mut dyn FnMut(&RootDir, &Path) -> Result<()>,
     ) -> Result<RootDir> {
         let mut so_far = PathBuf::new();
-        let mut names = path.components().peekable();
         let mut here = self.try_clone()?;
-        while let Some(part) = names.next() {
-            match part {
-                Component::Normal(name) => so_far.push(name),
-                Component::ParentDir => so_far.push(".."),
+        for part in path.components() {
+            // Each step goes from the last directory: walking from the root would take as many steps again.
+            let own = match part {
+                Component::Normal(name) => {
+                    so_far.push(name);
+                    here.own_dir(Path::new(name))
+                }
+                Component::ParentDir => {
+                    so_far.push("..");
+                    Ok(None)
+                }
                 _ => continue,
-            }
-            match self.sub_dir(&so_far) {
-                Ok(dir) => here = dir,
-                Err(e) if e.kind() == std::io::ErrorKind::NotFound => {
-                    let target = self.dangling_target(&so_far, 0)?;
-                    match target {
+            };
+            here = match own {
+                Ok(Some(dir)) => dir,
+                // Where a link leads, only the root tells.
+                Ok(None) => match self.sub_dir(&so_far) {
+                    Ok(dir) => dir,
+                    Err(e) if e.kind() == std::io::ErrorKind::NotFound => {
                         // A link whose target is missing: make the target, as `mkdir -p` on the
                         // resolved path would.
-                        Some(target) => {
-                            here = self.mkdir_all(&target, mode, made)?;
-                        }
-                        None => {
-                            let name = Path::new(so_far.file_name().unwrap_or_default());
-                            match here.mkdir(name, mode) {
-                                Ok(()) => {
-                                    here = here.sub_dir(name)?;
-                                    chmod_fd(&here.fd, mode).ctx("set mode of", &so_far)?;
-                                    made(&here, &so_far)?;
-                                }
-                                Err(e) if e.kind() == std::io::ErrorKind::AlreadyExists => {
-                                    here = self.sub_dir(&so_far)?;
-                                }
-                                Err(e) => return Err(e),
-                            }
+                        match self.dangling_target(&so_far, 0)? {
+                            Some(target) => self.mkdir_all(&target, mode, made)?,
+                            None => self.make_next(&here, &so_far, mode, made)?,
                         }
                     }
+                    Err(e) => return Err(e),
+                },
+                Err(e) if e.kind() == std::io::ErrorKind::NotFound => {
+                    self.make_next(&here, &so_far, mode, made)?
                 }
                 Err(e) => return Err(e),
-            }
-            if names.peek().is_none() {
-                break;
-            }
+            };
         }
         Ok(here)
+    }
+
+    /// Makes the last directory of a path, in the one before it.
+    fn make_next(
+        &self,
+        here: &RootDir,
+        so_far: &Path,
+        mode: u32,
+        made: &mut dyn FnMut(&RootDir, &Path) -> Result<()>,
+    ) -> Result<RootDir> {
+        let name = Path::new(so_far.file_name().unwrap_or_default());
+        match here.mkdir(name, mode) {
+            Ok(()) => {
+                let new = here.sub_dir(name)?;
+                chmod_fd(&new.fd, mode).ctx("set mode of", so_far)?;
+                made(&new, so_far)?;
+                Ok(new)
+            }
+            Err(e) if e.kind() == std::io::ErrorKind::AlreadyExists => self.sub_dir(so_far),
+            Err(e) => Err(e),
+        }
     }
 
     /// Where a dangling link at `path` points in the end, as a path below this root: what is to be

@@ -89,7 +89,6 @@ impl Target<'_> {
             Some(st) if st.is_dir() && is_whiteout && self.removals.implied.contains(bytes) => {
                 // There is no such directory: only more of what is gone with it was told.
                 dir.remove_all(name)?;
-                self.around = None;
                 dir.mknod(name, FileKind::CharDevice, 0, (0, 0))?;
                 self.removals.marks = true;
                 // Itself, and what is below it: names that go on with a slash stand together.

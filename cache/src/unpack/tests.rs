@@ -372,3 +372,67 @@ proptest! {
         prop_assert_ne!(digest(&owned), before);
     }
 }
+
+/// What is kept open from entry to entry must not outlive what it stands for.
+#[test]
+fn a_directory_that_was_replaced_is_not_written_to() {
+    let dir = |path: &str| entry(path, EntryKind::Directory);
+    let (old, new) = (file("a/b/c/old", "old"), file("a/b/c/new", "new"));
+    let cases: Vec<(&str, Vec<(Entry, Vec<u8>)>)> = vec![
+        (
+            "by a file and a directory",
+            vec![file("a/b", "x"), dir("a/b")],
+        ),
+        ("by a link", vec![dir("z/c"), symlink("a/b", "../z")]),
+        (
+            "through a link",
+            vec![symlink("l", "a"), file("l/b", "x"), dir("l/b")],
+        ),
+        (
+            "by a hard link",
+            vec![file("f", "x"), hardlink("a/b", "f"), dir("a/b")],
+        ),
+        ("above", vec![file("a", "x"), dir("a"), dir("a/b/c")]),
+    ];
+    for (how, between) in cases {
+        for into_tree in [false, true] {
+            let place = place();
+            let mut all = vec![old.clone()];
+            all.extend(between.clone());
+            all.push(new.clone());
+            let options = UnpackOptions {
+                into_tree,
+                ..UnpackOptions::default()
+            };
+            unpack(tar(&all).as_slice(), &place.root, &options).expect(how);
+            let read = |path: &str| place.root.read(Path::new(path), 10).ok();
+            assert_eq!(
+                read("a/b/c/new").as_deref(),
+                Some(b"new".as_slice()),
+                "{how}"
+            );
+            assert_eq!(read("a/b/c/old"), None, "{how}");
+        }
+    }
+}
+
+/// With a walk from the root for each directory on the way of each entry this takes minutes.
+#[test]
+fn a_deep_tree_is_unpacked() {
+    let levels = 1500;
+    let paths = (1..=levels).map(|depth| vec!["d"; depth].join("/"));
+    let mut all: Vec<(Entry, Vec<u8>)> = paths.map(|p| entry(&p, EntryKind::Directory)).collect();
+    let deepest = vec!["d"; levels].join("/");
+    all.push(file(&format!("{deepest}/f"), "x"));
+    all.push(file(&format!("d/{}", "e/".repeat(levels) + "f"), "y"));
+    for into_tree in [false, true] {
+        let place = place();
+        let options = UnpackOptions {
+            into_tree,
+            ..UnpackOptions::default()
+        };
+        unpack(tar(&all).as_slice(), &place.root, &options).unwrap();
+        let read = place.root.read(Path::new(&format!("{deepest}/f")), 10);
+        assert_eq!(read.unwrap(), b"x");
+    }
+}

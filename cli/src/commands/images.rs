@@ -1,9 +1,10 @@
 //! `kiln images`.
 
+use std::collections::HashMap;
 use std::process::ExitCode;
 
 use kiln_cache::{ImageRow, Store};
-use kiln_image::{ImageConfig, Reference};
+use kiln_image::{Digest, ImageConfig, Reference};
 use serde_json::{Value, json};
 
 use super::image_filter::{ImageFilter, created, names_match};
@@ -63,21 +64,30 @@ pub(crate) fn run(app: &App, args: &Args) -> Result<ExitCode, Failure> {
     let store = app.store()?;
     let filters = ImageFilter::all(&args.filter, FILTERS)?;
     let mut found = Vec::new();
-    for row in store.images()? {
+    let rows = store.images()?;
+    // An image may have thousands of names: what is the same for all of them is looked up once.
+    let configs = store.configs_of(&rows)?;
+    let mut sizes: HashMap<&Digest, u64> = HashMap::new();
+    for row in &rows {
         if args
             .name
             .as_deref()
-            .is_some_and(|wanted| !names_match(&row, wanted))
+            .is_some_and(|wanted| !names_match(row, wanted))
         {
             continue;
         }
         // A row whose config is gone is no image any more.
-        let Some(image) = store.try_image(row.config.as_str())? else {
+        let Some(config) = configs.get(&row.config) else {
             continue;
         };
-        if filters.iter().all(|f| f.fits(&row, &image.config)) {
-            let made = created(&image.config, &row);
-            found.push((made, describe(&store, args, &row, &image.config)?));
+        if filters.iter().all(|f| f.fits(row, config)) {
+            let bytes = match sizes.get(&row.config) {
+                Some(bytes) => *bytes,
+                None => image_size(&store, config)?,
+            };
+            sizes.insert(&row.config, bytes);
+            let made = created(config, row);
+            found.push((made, describe(args, row, config, bytes)));
         }
     }
     // The youngest first, as docker has it; those of one moment by name.
@@ -90,12 +100,7 @@ pub(crate) fn run(app: &App, args: &Args) -> Result<ExitCode, Failure> {
     Ok(ExitCode::SUCCESS)
 }
 
-fn describe(
-    store: &Store,
-    args: &Args,
-    row: &ImageRow,
-    config: &ImageConfig,
-) -> Result<Value, Failure> {
+fn describe(args: &Args, row: &ImageRow, config: &ImageConfig, bytes: u64) -> Value {
     let reference = row.name.as_deref().and_then(|n| Reference::parse(n).ok());
     let none = || "<none>".to_owned();
     let made = created(config, row);
@@ -104,15 +109,15 @@ fn describe(
     } else {
         row.config.hex()[..12].to_owned()
     };
-    Ok(json!({
+    json!({
         "Repository": reference.as_ref().map_or_else(none, Reference::familiar_name),
         "Tag": reference.as_ref().and_then(Reference::tag).map_or_else(none, str::to_owned),
         "Digest": row.manifest.as_ref().map_or_else(none, ToString::to_string),
         "ID": id,
         "CreatedSince": ago(made),
         "CreatedAt": jiff::Timestamp::try_from(made).map_or_else(|_| none(), |t| t.to_string()),
-        "Size": size(image_size(store, config)?),
-    }))
+        "Size": size(bytes),
+    })
 }
 
 fn print(args: &Args, values: &[Value]) -> Result<(), Failure> {

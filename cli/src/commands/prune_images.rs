@@ -64,15 +64,17 @@ pub(crate) struct SystemArgs {
 fn choose(app: &App, all: bool, filters: &[ImageFilter]) -> Result<Vec<ImageRow>, Failure> {
     let store = app.store_to_remove()?;
     let mut chosen = Vec::new();
-    for row in store.images()? {
+    let rows = store.images()?;
+    let configs = store.configs_of(&rows)?;
+    for row in rows {
         if !all && row.name.is_some() {
             continue;
         }
         // A row whose config is gone is no image any more.
-        let Some(image) = store.try_image(row.config.as_str())? else {
+        let Some(config) = configs.get(&row.config) else {
             continue;
         };
-        if filters.iter().all(|f| f.fits(&row, &image.config)) {
+        if filters.iter().all(|f| f.fits(&row, config)) {
             chosen.push(row);
         }
     }

@@ -1,6 +1,5 @@
 //! Output of steps: to whoever watches, and in full to a file.
 
-use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
@@ -8,18 +7,21 @@ use std::sync::{Arc, Mutex};
 use kiln_solver::event::Event;
 use kiln_solver::ports::Step;
 
+use super::capped_file::CappedFile;
 use super::streams::Streams;
 
 /// Where the output of a build's steps is kept: one file a step, made when it first writes.
 #[derive(Clone, Debug)]
 pub struct StepLogs {
     dir: PathBuf,
+    /// Bytes of one step's output at most.
+    limit: u64,
 }
 
 impl StepLogs {
-    /// Keeps output below `dir`.
-    pub fn new(dir: PathBuf) -> Self {
-        Self { dir }
+    /// Keeps output below `dir`: of each step so many bytes, from its beginning and its end.
+    pub fn new(dir: PathBuf, limit: u64) -> Self {
+        Self { dir, limit }
     }
 
     /// The file of a step, by the number of its vertex.
@@ -30,6 +32,7 @@ impl StepLogs {
     pub(crate) fn for_step(&self, vertex: usize) -> StepLog {
         StepLog {
             path: self.path(vertex).into(),
+            limit: self.limit,
             file: Arc::default(),
             broken: Arc::default(),
         }
@@ -39,7 +42,8 @@ impl StepLogs {
 #[derive(Clone, Debug)]
 pub(crate) struct StepLog {
     path: Arc<Path>,
-    file: Arc<Mutex<Option<std::fs::File>>>,
+    limit: u64,
+    file: Arc<Mutex<Option<CappedFile>>>,
     /// It could not be written.
     broken: Arc<AtomicBool>,
 }
@@ -54,7 +58,7 @@ impl StepLog {
             if let Some(dir) = self.path.parent() {
                 let _ = std::fs::create_dir_all(dir);
             }
-            *file = std::fs::File::create(&self.path).ok();
+            *file = CappedFile::create(&self.path, self.limit).ok();
         }
         if self.broken.load(Ordering::Relaxed) {
             return;
@@ -66,6 +70,19 @@ impl StepLog {
             // What is cut off is not taken for the whole, and takes no room.
             self.broken.store(true, Ordering::Relaxed);
             *file = None;
+            let _ = std::fs::remove_file(&self.path);
+        }
+    }
+
+    /// The step has ended.
+    fn finish(&self) {
+        let Ok(mut file) = self.file.lock() else {
+            return;
+        };
+        if let Some(log) = file.take()
+            && let Err(error) = log.finish()
+        {
+            tracing::warn!(path = %self.path.display(), %error, "output of a step is not kept");
             let _ = std::fs::remove_file(&self.path);
         }
     }
@@ -85,4 +102,5 @@ pub(super) fn pump(streams: Streams, step: &Step, log: &StepLog) {
     if let Err(error) = streams.read(take) {
         tracing::warn!(%error, "output of a step cannot be read");
     }
+    log.finish();
 }

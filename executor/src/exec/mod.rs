@@ -1,6 +1,7 @@
 //! RUN: a command in a sandbox on top of layers; what it wrote becomes a layer.
 
 mod authorities;
+mod capped_file;
 mod common;
 mod devices;
 mod logs;

@@ -7,6 +7,7 @@ use std::time::{Duration, SystemTime};
 
 use kiln_cache::{Download, Scratch};
 use kiln_image::{Algorithm, Compression, Digest, Hasher, compression, with_causes};
+use kiln_registry::pace::{Pace, WINDOW};
 use kiln_solver::plan::DOWNLOADED;
 use kiln_sys::RootDir;
 use reqwest::header::{
@@ -19,8 +20,8 @@ use super::git::without_login;
 use crate::error::{Error, Result, blocking};
 use crate::output::Watch;
 
-/// The largest file that is downloaded.
-const MAX_SIZE: u64 = 64 << 30;
+/// How long a connection may take.
+const CONNECT: Duration = Duration::from_secs(20);
 
 /// The pauses before further tries.
 const PAUSES: [Duration; 2] = [Duration::from_millis(300), Duration::from_secs(1)];
@@ -68,11 +69,12 @@ pub(super) async fn download(
     scratch: &Scratch,
     wanted: Option<&Digest>,
     known: Option<&Download>,
+    limit: u64,
     watch: &Watch,
 ) -> Result<Answer> {
     let mut pauses = PAUSES.into_iter();
     loop {
-        match attempt(url, scratch, wanted, known, watch).await {
+        match attempt(url, scratch, wanted, known, limit, watch).await {
             Ok(answer) => return Ok(answer),
             Err(Trouble::Lasting(error)) => return Err(error),
             Err(Trouble::Passing(error, asked)) => {
@@ -123,11 +125,13 @@ async fn attempt(
     scratch: &Scratch,
     wanted: Option<&Digest>,
     known: Option<&Download>,
+    limit: u64,
     watch: &Watch,
 ) -> Result<Answer, Trouble> {
     let client = reqwest::Client::builder()
         .user_agent(concat!("kiln/", env!("CARGO_PKG_VERSION")))
-        .read_timeout(Duration::from_secs(60))
+        .connect_timeout(CONNECT)
+        .read_timeout(WINDOW)
         .build()
         .map_err(|e| failed(url, e))?;
     let mut request = client.get(url).header(ACCEPT_ENCODING, "identity");
@@ -163,10 +167,23 @@ async fn attempt(
     let mut hasher = Hasher::new(algorithm);
     let mut size = 0;
     let shown = without_login(url);
-    while let Some(chunk) = answer.chunk().await.map_err(|e| trouble(url, e))? {
+    // What the server says of the size may be wrong; where it is right, nothing is fetched in vain.
+    if total.is_some_and(|total| total > limit) {
+        return Err(too_large(url, limit).into());
+    }
+    let mut pace = Pace::default();
+    loop {
+        let chunk = pace.wait(answer.chunk()).await;
+        let chunk = chunk.map_err(|slow| failed(url, slow))?;
+        let Some(chunk) = chunk.map_err(|e| trouble(url, e))? else {
+            break;
+        };
+        pace.came(chunk.len());
         size += chunk.len() as u64;
-        if size > MAX_SIZE {
-            return Err(too_large(url).into());
+        if size > limit {
+            // What is there is of no use to anybody.
+            root.remove_all(name).map_err(Error::from)?;
+            return Err(too_large(url, limit).into());
         }
         hasher.update(&chunk);
         file.write_all(&chunk)
@@ -176,7 +193,7 @@ async fn attempt(
     let mut found = hasher.finish();
     if is_encoded {
         let (url, dir) = (url.to_owned(), scratch.path().to_path_buf());
-        let decoded = blocking(move || decode(&url, &dir, algorithm)).await?;
+        let decoded = blocking(move || decode(&url, &dir, algorithm, limit)).await?;
         found = decoded.unwrap_or(found);
     }
     if let Some(wanted) = wanted
@@ -197,8 +214,12 @@ async fn attempt(
     Ok(Answer::Fetched(download, modified))
 }
 
-fn too_large(url: &str) -> Error {
-    failed(url, "it is larger than kiln downloads")
+fn too_large(url: &str, limit: u64) -> Error {
+    let url = without_login(url);
+    Error::Missing {
+        text: format!("cannot download `{url}`: it has more than {limit} bytes"),
+        hint: "give --max-download SIZE, or set max-download in [build] of the config file".into(),
+    }
 }
 
 /// Whether an address asks for something that is compressed itself.
@@ -213,7 +234,7 @@ fn asks_for_gzip(url: &str) -> bool {
 /// Undoes the compression that a server used on the way, which was not asked for. Gives the digest of
 /// the content; none if the file is what was asked for as it came. Many servers call archives encoded
 /// that only are what they are.
-fn decode(url: &str, dir: &Path, algorithm: Algorithm) -> Result<Option<Digest>> {
+fn decode(url: &str, dir: &Path, algorithm: Algorithm, limit: u64) -> Result<Option<Digest>> {
     let root = RootDir::open_trusted(dir)?;
     let (from, to) = (Path::new(DOWNLOADED), Path::new("decoded"));
     let bad = |e: std::io::Error| match e.raw_os_error() {
@@ -243,8 +264,8 @@ fn decode(url: &str, dir: &Path, algorithm: Algorithm) -> Result<Option<Digest>>
             break;
         }
         size += filled as u64;
-        if size > MAX_SIZE {
-            return Err(too_large(url));
+        if size > limit {
+            return Err(too_large(url, limit));
         }
         hasher.update(bytes);
         out.write_all(bytes).map_err(bad)?;

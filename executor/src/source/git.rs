@@ -126,7 +126,7 @@ impl Engine {
         };
         let scratch = self.s.store.scratch()?;
         let path = scratch.path().join("checkout");
-        let git = Git::new(&url, &path, cancel);
+        let git = Git::new(&url, &path, self.s.max_download, cancel);
         let resolved = resolve(&git, &url).await?;
         if let Some(wanted) = &wanted
             && !resolved.commit.starts_with(wanted)
@@ -364,7 +364,7 @@ fn settle(dir: &RootDir, time: i64) -> Result<()> {
             }
             FileKind::Symlink => {}
             // git makes no other kinds.
-            _ => dir.remove_all(name)?,
+            _ => drop(dir.remove_all(name)?),
         }
         if dir.try_lstat(name)?.is_some() {
             dir.set_mtime(name, (time, 0))?;

@@ -40,7 +40,8 @@ impl Engine {
             vertex: VertexId::default(),
             over: tokio_util::sync::CancellationToken::new(),
         };
-        let modified = match download(url, &scratch, wanted.as_ref(), None, &watch).await? {
+        let limit = self.s.max_download;
+        let modified = match download(url, &scratch, wanted.as_ref(), None, limit, &watch).await? {
             Answer::Fetched(_, modified) => modified,
             Answer::Unchanged(_) | Answer::Here(_) => None,
         };
@@ -70,7 +71,9 @@ impl Engine {
         {
             known = None;
         }
-        let mut answer = download(url, &scratch, wanted.as_ref(), known.as_ref(), watch).await?;
+        let limit = self.s.max_download;
+        let mut answer =
+            download(url, &scratch, wanted.as_ref(), known.as_ref(), limit, watch).await?;
         if let Answer::Unchanged(modified) = answer {
             let to = scratch.path().join(DOWNLOADED);
             let (store, digest) = (self.s.store.clone(), known.map(|k| k.digest));
@@ -83,7 +86,7 @@ impl Engine {
             });
             answer = match linked.await? {
                 Some(digest) => Answer::Here(digest),
-                None => download(url, &scratch, wanted.as_ref(), None, watch).await?,
+                None => download(url, &scratch, wanted.as_ref(), None, limit, watch).await?,
             };
         }
         let (digest, fetched) = match answer {

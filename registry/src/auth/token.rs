@@ -289,14 +289,18 @@ impl Ask<'_> {
     async fn fetch(&self) -> Result<Token, RegistryError> {
         // The request that needs the token is repeated, so this one is not.
         let (method, request) = self.request()?;
-        let answer = request
-            .send()
-            .await
-            .map_err(|source| RegistryError::Transport {
+        let answer = request.send().await.map_err(|source| match source {
+            // One that says nothing is asked once: all that wait for a token wait for it one by one.
+            silent if silent.is_timeout() && !silent.is_connect() => RegistryError::Silent {
+                url: redact(&self.realm),
+                after: self.http.config.read_timeout,
+            },
+            source => RegistryError::Transport {
                 method: method.to_string(),
                 url: redact(&self.realm),
                 source: source.without_url(),
-            })?;
+            },
+        })?;
         match answer.status().as_u16() {
             200 => {}
             401 | 403 => {

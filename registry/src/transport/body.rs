@@ -7,6 +7,7 @@ use serde::Deserialize;
 
 use super::retry::retry_after;
 use crate::error::{ApiError, RegistryError, redact};
+use crate::pace::Pace;
 
 /// How much of an error's body is read.
 const MAX_ERROR: u64 = 64 << 10;
@@ -34,10 +35,15 @@ pub(crate) async fn read_bounded(
         return Err(too_large());
     }
     let mut bytes = Vec::new();
+    let mut pace = Pace::default();
     loop {
-        let chunk = answer
-            .chunk()
-            .await
+        let chunk = pace.wait(answer.chunk()).await;
+        let chunk = chunk
+            .map_err(|source| RegistryError::Drips {
+                method: "reading".into(),
+                url: redact(&url),
+                source,
+            })?
             .map_err(|source| RegistryError::Transport {
                 method: "reading".into(),
                 url: redact(&url),
@@ -47,6 +53,7 @@ pub(crate) async fn read_bounded(
         if (bytes.len() + chunk.len()) as u64 > limit {
             return Err(too_large());
         }
+        pace.came(chunk.len());
         bytes.extend_from_slice(&chunk);
     }
 }

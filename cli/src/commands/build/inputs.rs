@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
-use kiln_executor::{BuildInputs, Changed, Context};
+use kiln_executor::{BuildInputs, Changed, Context, Engine};
 use kiln_image::Reference;
 use kiln_solver::key::digest_of;
 use kiln_solver::lower::NamedContext;
@@ -33,6 +33,8 @@ pub(super) struct Fetcher<'a> {
     pub(super) interrupt: &'a Interrupt,
     /// What may be brought.
     pub(super) policy: &'a Policy,
+    /// `--max-download` in bytes.
+    pub(super) max_download: Option<u64>,
 }
 
 impl Fetcher<'_> {
@@ -147,10 +149,18 @@ impl Fetcher<'_> {
         else {
             return Err(Failure::new("a repository has become something else"));
         };
-        let engine = self.app.engine(BuildInputs::default(), false)?;
+        let engine = self.engine()?;
         let checkout = engine.git_checkout(&url, keep_git_dir, checksum.as_deref());
         let (tree, time) = self.interrupt.wait(self.runtime, checkout)??;
         Ok((tree, Changed::At(time)))
+    }
+
+    fn engine(&self) -> Result<Engine, Failure> {
+        let inputs = BuildInputs {
+            max_download: self.max_download,
+            ..BuildInputs::default()
+        };
+        self.app.engine(inputs, false)
     }
 
     fn http(&self, url: String) -> Result<Unpacked, Failure> {
@@ -163,7 +173,7 @@ impl Fetcher<'_> {
         else {
             return Err(Failure::new("a web file has become something else"));
         };
-        let engine = self.app.engine(BuildInputs::default(), false)?;
+        let engine = self.engine()?;
         let download = engine.download_file(&url, checksum.as_deref());
         let file = self.interrupt.wait(self.runtime, download)??;
         Ok(match (self.unpack(file.file, url)?, file.modified) {

@@ -98,6 +98,10 @@ pub(crate) struct Args {
     /// Look base images up in their registries even if they are here
     #[arg(long)]
     pull: bool,
+    /// Bytes of one file from the web, or of one that git fetches, at most; [build] max-download of the
+    /// config file otherwise [default: 20GB]
+    #[arg(long, value_name = "SIZE")]
+    max_download: Option<String>,
     /// Network of RUN steps that do not choose one
     #[arg(long, value_enum, default_value_t)]
     network: NetworkArg,
@@ -244,6 +248,10 @@ fn build(app: &App, args: &Args, runtime: &Runtime, interrupt: &Interrupt) -> Re
     let mut inputs = BuildInputs {
         limits: args.limits.limits()?,
         authorities: inputs::authorities(&app.settings.authorities)?,
+        max_download: match &args.max_download {
+            Some(text) => Some(options::size("--max-download", text)?),
+            None => None,
+        },
         ..BuildInputs::default()
     };
     for text in &args.secret {
@@ -264,6 +272,7 @@ fn build(app: &App, args: &Args, runtime: &Runtime, interrupt: &Interrupt) -> Re
         runtime,
         interrupt,
         policy: &policy,
+        max_download: inputs.max_download,
     };
     let files = fetcher.files(args)?;
     let source = &files.dockerfile;

@@ -12,7 +12,7 @@ use crate::error::{Error, Result};
 const PROTOCOLS: &str = "https:http:ssh:git";
 
 /// Settings that keep a repository from running or reading anything, in every call.
-const SETTINGS: [&str; 13] = [
+const SETTINGS: [&str; 15] = [
     "core.hooksPath=/dev/null",
     "core.fsmonitor=false",
     "core.autocrlf=false",
@@ -26,6 +26,9 @@ const SETTINGS: [&str; 13] = [
     "gc.auto=0",
     "maintenance.auto=false",
     "protocol.file.allow=never",
+    // As `SLOWEST` and `WINDOW` of `kiln_registry::pace`: a server that drips or is silent is given up.
+    "http.lowSpeedLimit=4000",
+    "http.lowSpeedTime=60",
 ];
 
 /// Variables by which a caller's git would lead ours elsewhere: kiln may run in a hook.
@@ -67,14 +70,22 @@ pub(super) struct Git<'a> {
     url: &'a GitUrl,
     /// The working tree.
     pub(super) path: String,
+    /// Bytes of a file that it writes, at most.
+    limit: u64,
     cancel: &'a CancellationToken,
 }
 
 impl<'a> Git<'a> {
-    pub(super) fn new(url: &'a GitUrl, path: &Path, cancel: &'a CancellationToken) -> Self {
+    pub(super) fn new(
+        url: &'a GitUrl,
+        path: &Path,
+        limit: u64,
+        cancel: &'a CancellationToken,
+    ) -> Self {
         Self {
             url,
             path: path.to_string_lossy().into_owned(),
+            limit,
             cancel,
         }
     }
@@ -119,6 +130,8 @@ impl<'a> Git<'a> {
         let ceiling = Path::new(&self.path).parent().unwrap_or(Path::new("/"));
         command.env("GIT_CEILING_DIRECTORIES", ceiling);
         command.current_dir(directory.map_or(ceiling, Path::new));
+        // A pack has no size that its server would have to tell.
+        kiln_sys::process::limit_file_size(command.as_std_mut(), self.limit);
         if let Some(login) = &self.url.login {
             // In the environment, which only this user sees, not on the command line.
             command
@@ -195,7 +208,9 @@ fn complaint(said: &str) -> String {
 
 fn hint(said: &str) -> &'static str {
     let has = |part: &str| said.contains(part);
-    if has("terminal prompts disabled") || has("Authentication failed") {
+    if has("File too large") {
+        "give --max-download SIZE, or set max-download in [build] of the config file"
+    } else if has("terminal prompts disabled") || has("Authentication failed") {
         "a private repository needs a user and token in its address, or an SSH key"
     } else if has("Permission denied (") || has("Host key verification failed") {
         "load a key with ssh-add, and make the host known with ssh-keyscan HOST >> ~/.ssh/known_hosts"
