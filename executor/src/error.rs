@@ -82,6 +82,14 @@ pub enum Error {
         /// What to do.
         hint: String,
     },
+    /// What a server sends is larger than it may be.
+    #[error("{what}: it has more than {limit} bytes")]
+    DownloadTooLarge {
+        /// What cannot be had.
+        what: String,
+        /// Bytes at most.
+        limit: u64,
+    },
     /// A remote cache promised a layer and cannot give it. The same build works without it.
     #[error("cache {remote}: {why}")]
     Lost {
@@ -155,6 +163,11 @@ impl From<Error> for PortError {
             Error::Cancelled => out.cancelled = true,
             Error::Lost { .. } => out.lost = true,
             Error::Missing { hint, .. } => out.hint = Some(hint),
+            Error::DownloadTooLarge { .. } => {
+                let hint =
+                    "give --max-download SIZE, or set max-download in [build] of the config file";
+                out.hint = Some(hint.into());
+            }
             Error::SourceNotFound { hint, .. } => out.hint = hint,
             _ => {}
         }

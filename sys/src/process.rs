@@ -67,16 +67,18 @@ pub fn end_with_parent(command: &mut std::process::Command) {
     unsafe { command.pre_exec(die) };
 }
 
-/// Has writes of a program fail that would make a file larger than so many bytes.
+/// Has the kernel end a program, by `SIGXFSZ`, that makes a file larger than so many bytes, without a dump of
+/// its memory.
 pub fn limit_file_size(command: &mut std::process::Command, bytes: u64) {
     use std::os::unix::process::CommandExt as _;
     let limit = move || {
-        // SAFETY: SIG_IGN is a valid disposition for this signal, which would end the program without a word.
-        unsafe { libc::signal(libc::SIGXFSZ, libc::SIG_IGN) };
+        // SAFETY: SIG_DFL is a valid disposition. Whoever started this process may have ignored the signal.
+        unsafe { libc::signal(libc::SIGXFSZ, libc::SIG_DFL) };
+        set_rlimit(libc::RLIMIT_CORE, 0, 0).map_err(|e| e.source)?;
         set_rlimit(libc::RLIMIT_FSIZE, bytes, bytes).map_err(|e| e.source)
     };
-    // SAFETY: between fork and exec the closure makes two system calls and allocates nothing unless the
-    // last fails, when the child ends.
+    // SAFETY: between fork and exec the closure makes three system calls and allocates nothing unless one
+    // fails, when the child ends.
     unsafe { command.pre_exec(limit) };
 }
 

@@ -63,7 +63,7 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let root = RootDir::open_trusted(dir.path()).unwrap();
         let mut near = Near::default();
-        let mut keep = |near: &mut Near, paths: &[&str]| {
+        let keep = |near: &mut Near, paths: &[&str]| {
             for path in paths {
                 let made = root.mkdir_all(Path::new(path), 0o755, &mut |_, _| Ok(()));
                 near.keep(path.as_bytes(), made.unwrap());

@@ -3,6 +3,7 @@
 //! Every access is below the directory's own descriptor, and a mount point whose parents have
 //! become links since is left alone.
 
+use std::collections::HashSet;
 use std::path::{Path, PathBuf};
 
 use kiln_cache::{LayerId, Store};
@@ -23,6 +24,7 @@ pub(super) fn clean(
     }
     let root = RootDir::open_trusted(upper)?;
     let view = store.view(below)?;
+    let made: HashSet<&Path> = stubs.iter().map(PathBuf::as_path).collect();
     // Deeper ones first: they were made after those that hold them.
     for stub in stubs.iter().rev() {
         let Some(parent) = plain_parent(&root, stub)? else {
@@ -38,7 +40,8 @@ pub(super) fn clean(
         let mut above = stub.as_path();
         while let Some(dir) = above.parent().filter(|d| !d.as_os_str().is_empty()) {
             above = dir;
-            if !remove_if_unchanged(&root, view.root(), dir)? {
+            // A mount point that was made comes by itself.
+            if made.contains(dir) || !remove_if_unchanged(&root, view.root(), dir)? {
                 break;
             }
         }

@@ -216,9 +216,9 @@ async fn attempt(
 
 fn too_large(url: &str, limit: u64) -> Error {
     let url = without_login(url);
-    Error::Missing {
-        text: format!("cannot download `{url}`: it has more than {limit} bytes"),
-        hint: "give --max-download SIZE, or set max-download in [build] of the config file".into(),
+    Error::DownloadTooLarge {
+        what: format!("cannot download `{url}`"),
+        limit,
     }
 }
 

@@ -258,8 +258,10 @@ async fn fetch(git: &Git<'_>, url: &GitUrl, resolved: &Resolved) -> Result<()> {
         &url.remote,
         commit,
     ];
-    if let Err(Error::Cancelled) = git.run("fetch the commit", &one).await {
-        return Err(Error::Cancelled);
+    match git.run("fetch the commit", &one).await {
+        Err(e @ (Error::Cancelled | Error::DownloadTooLarge { .. })) => return Err(e),
+        // Not every server gives a single commit.
+        Ok(_) | Err(_) => {}
     }
     let object = format!("{commit}^{{commit}}");
     let has = ["cat-file", "-e", &object];

@@ -326,3 +326,48 @@ async fn token_servers_may_misbehave() -> Result<()> {
     }
     Ok(())
 }
+
+/// A token server that takes connections and never answers. It counts them.
+async fn silent() -> Result<(String, Arc<std::sync::atomic::AtomicUsize>)> {
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await?;
+    let url = format!("http://{}/token", listener.local_addr()?);
+    let asked = Arc::new(std::sync::atomic::AtomicUsize::new(0));
+    let counted = Arc::clone(&asked);
+    tokio::spawn(async move {
+        let mut open = Vec::new();
+        while let Ok((stream, _)) = listener.accept().await {
+            counted.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+            open.push(stream);
+        }
+    });
+    Ok((url, asked))
+}
+
+#[tokio::test]
+async fn a_token_server_that_says_nothing_is_asked_once() -> Result<()> {
+    let (url, asked) = silent().await?;
+    let challenge = format!("Bearer realm=\"{url}\",service=\"s\"");
+    let server = FaultServer::start(None, move |_| {
+        Verdict::Reply(Reply::new(401, "").header("WWW-Authenticate", challenge.as_str()))
+    })
+    .await?;
+    let config = kiln_registry::RegistryConfig {
+        read_timeout: std::time::Duration::from_millis(300),
+        ..config()
+    };
+    let client = Client::new(config, Arc::new(Fixed(None)));
+    let reference: Reference = format!("{}/app:1", server.host()).parse()?;
+    let result = client.fetch_manifest(&reference, &ACCEPT_MANIFESTS).await;
+    // It is told who kept us waiting.
+    let error = result
+        .map(drop)
+        .err()
+        .map(|e| e.to_string())
+        .unwrap_or_default();
+    assert!(
+        error.contains(&url) && error.contains("said nothing"),
+        "{error}"
+    );
+    assert_eq!(asked.load(std::sync::atomic::Ordering::Relaxed), 1);
+    Ok(())
+}

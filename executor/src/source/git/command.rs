@@ -1,5 +1,6 @@
 //! Runs `git`, away from the configuration of the machine and of the user.
 
+use std::os::unix::process::ExitStatusExt as _;
 use std::path::Path;
 use std::process::Stdio;
 
@@ -7,6 +8,11 @@ use tokio_util::sync::CancellationToken;
 
 use super::url::GitUrl;
 use crate::error::{Error, Result};
+
+/// SIGXFSZ, which ends what makes a file that is too large.
+const TOO_LARGE: i32 = 25;
+/// What git says of a helper that it ended.
+const TOO_LARGE_TEXT: &str = "died of signal 25";
 
 /// Protocols that repositories and their submodules are fetched by.
 const PROTOCOLS: &str = "https:http:ssh:git";
@@ -163,8 +169,15 @@ impl<'a> Git<'a> {
             return Ok(String::from_utf8_lossy(&output.stdout).into_owned());
         }
         let said = self.without_secrets(&String::from_utf8_lossy(&output.stderr));
-        let why = complaint(&said);
         let shown = &self.url.remote;
+        // It, or one of its helpers, of which it tells.
+        if output.status.signal() == Some(TOO_LARGE) || said.contains(TOO_LARGE_TEXT) {
+            return Err(Error::DownloadTooLarge {
+                what: format!("git repository `{shown}`: cannot {what}"),
+                limit: self.limit,
+            });
+        }
+        let why = complaint(&said);
         Err(Error::Missing {
             text: format!("git repository `{shown}`: cannot {what}: {why}"),
             hint: hint(&said).into(),
@@ -208,9 +221,7 @@ fn complaint(said: &str) -> String {
 
 fn hint(said: &str) -> &'static str {
     let has = |part: &str| said.contains(part);
-    if has("File too large") {
-        "give --max-download SIZE, or set max-download in [build] of the config file"
-    } else if has("terminal prompts disabled") || has("Authentication failed") {
+    if has("terminal prompts disabled") || has("Authentication failed") {
         "a private repository needs a user and token in its address, or an SSH key"
     } else if has("Permission denied (") || has("Host key verification failed") {
         "load a key with ssh-add, and make the host known with ssh-keyscan HOST >> ~/.ssh/known_hosts"
