@@ -273,3 +273,30 @@ fn decode(url: &str, dir: &Path, algorithm: Algorithm, limit: u64) -> Result<Opt
     std::fs::rename(dir.join(to), dir.join(from)).map_err(bad)?;
     Ok(Some(hasher.finish()))
 }
+
+#[cfg(test)]
+mod tests {
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+
+    #[tokio::test(start_paused = true)]
+    async fn a_file_that_drips_is_given_up() {
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let url = format!("http://{}/file", listener.local_addr().unwrap());
+        tokio::spawn(async move {
+            let (mut stream, _) = listener.accept().await.unwrap();
+            stream.read_exact(&mut [0; 16]).await.unwrap();
+            let head = b"HTTP/1.1 200 OK\r\nConnection: close\r\n\r\n";
+            stream.write_all(head).await.unwrap();
+            while stream.write_all(b"x").await.is_ok() {
+                tokio::time::sleep(std::time::Duration::from_secs(1)).await;
+            }
+        });
+        let (engine, _dir) = crate::testing::engine();
+        let error = engine.download_file(&url, None).await.unwrap_err();
+        let text = error.to_string();
+        assert!(
+            text.contains("is given up") && text.contains(&url),
+            "{text}"
+        );
+    }
+}

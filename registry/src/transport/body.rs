@@ -122,4 +122,26 @@ mod tests {
         let error = status_error("GET", answer.unwrap()).await;
         assert!(matches!(error, RegistryError::Status { status: 500, .. }));
     }
+
+    /// A server that sends a byte in each second, all of which its client sees.
+    #[tokio::test(start_paused = true)]
+    async fn an_answer_that_drips_is_given_up() {
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let url = format!("http://{}/", listener.local_addr().unwrap());
+        tokio::spawn(async move {
+            let (mut stream, _) = listener.accept().await.unwrap();
+            stream.read_exact(&mut [0; 16]).await.unwrap();
+            let head = b"HTTP/1.1 200 OK\r\nContent-Length: 1000000\r\n\r\n";
+            stream.write_all(head).await.unwrap();
+            while stream.write_all(b"x").await.is_ok() {
+                tokio::time::sleep(Duration::from_secs(1)).await;
+            }
+        });
+        let client = reqwest::Client::builder().no_proxy().build().unwrap();
+        let answer = client.get(url).send().await.unwrap();
+        let begun = tokio::time::Instant::now();
+        let error = read_bounded(answer, 1 << 20).await.unwrap_err();
+        assert!(matches!(error, RegistryError::Drips { .. }), "{error}");
+        assert_eq!(begun.elapsed().as_secs(), crate::pace::WINDOW.as_secs());
+    }
 }

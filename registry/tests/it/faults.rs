@@ -415,3 +415,66 @@ async fn broken_uploads_go_on_where_they_ended() -> Result<()> {
     assert_eq!(put, format!("state={}&digest={digest}", data.len()));
     Ok(())
 }
+
+/// A server of a blob that sends a byte in each second. It `breaks` off after each, or goes on.
+async fn dripping(size: u64, breaks: bool) -> Result<Reference> {
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await?;
+    let reference = format!("{}/app:1", listener.local_addr()?).parse()?;
+    tokio::spawn(async move {
+        while let Ok((mut stream, _)) = listener.accept().await {
+            let mut request = vec![0; 16 << 10];
+            let length = stream.read(&mut request).await.unwrap_or(0);
+            let text = String::from_utf8_lossy(&request[..length]).to_lowercase();
+            let from = text
+                .split_once("range: bytes=")
+                .map_or("0", |(_, rest)| rest);
+            let from: u64 = from
+                .split('-')
+                .next()
+                .unwrap_or_default()
+                .parse()
+                .unwrap_or(0);
+            let head = format!(
+                "HTTP/1.1 {}\r\nContent-Range: bytes {from}-{}/{size}\r\nContent-Length: {}\r\n\r\n",
+                if from > 0 { "206 Part" } else { "200 OK" },
+                size - 1,
+                size - from,
+            );
+            let _ = stream.write_all(head.as_bytes()).await;
+            while stream.write_all(b"x").await.is_ok() && !breaks {
+                tokio::time::sleep(std::time::Duration::from_secs(1)).await;
+            }
+        }
+    });
+    Ok(reference)
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_blob_that_drips_is_given_up() -> Result<()> {
+    let size = 1_000_000;
+    let digest = Digest::of(b"what is never there");
+    let descriptor = Descriptor::new(media_type::OCI_LAYER, digest, size);
+    for breaks in [false, true] {
+        let reference = dripping(size, breaks).await?;
+        let retry = kiln_registry::RetryPolicy {
+            pause: std::time::Duration::from_millis(500),
+            ..super::config().retry
+        };
+        let config = kiln_registry::RegistryConfig {
+            retry,
+            ..super::config()
+        };
+        let mut sink = MemorySink::default();
+        let client = kiln_registry::Client::anonymous(config);
+        let pulled = client.fetch_blob(&reference, &descriptor, &mut sink, &|_| {});
+        let error = pulled.await.err();
+        assert!(
+            matches!(error, Some(RegistryError::Drips { .. })),
+            "{breaks}: {error:?}"
+        );
+        // It was not given up at once.
+        assert!(sink.into_bytes().len() > 30, "{breaks}");
+    }
+    Ok(())
+}
