@@ -84,13 +84,13 @@ pub struct Watch {
 }
 
 impl Watch {
-    /// Tells how far a transfer is.
-    pub fn progress(&self, label: &str, current: u64, total: u64) {
+    /// Tells how far a transfer is. It is over when `current` is `total`; of some nobody knows the size.
+    pub fn progress(&self, label: &str, current: u64, total: impl Into<Option<u64>>) {
         self.events.send(Event::Progress {
             vertex: self.vertex,
             label: label.to_owned(),
             current,
-            total: Some(total),
+            total: total.into(),
         });
     }
 }

@@ -36,8 +36,28 @@ pub(crate) struct Step {
     partial: Line,
     /// When it last wrote.
     pub(crate) heard: Instant,
-    /// Bytes moved: now, in all.
-    pub(crate) moved: BTreeMap<String, (u64, u64)>,
+    /// What is moved for it.
+    pub(crate) moved: BTreeMap<String, Moved>,
+}
+
+/// Something on its way.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Moved {
+    /// Bytes so far.
+    pub(crate) bytes: u64,
+    /// Bytes in all, if known.
+    pub(crate) total: Option<u64>,
+}
+
+impl Moved {
+    /// Bytes in all, as far as that is known.
+    pub(crate) fn expected(self) -> u64 {
+        self.total.unwrap_or(self.bytes)
+    }
+
+    pub(crate) fn is_over(self) -> bool {
+        self.total == Some(self.bytes)
+    }
 }
 
 /// All steps.
@@ -147,8 +167,11 @@ impl Model {
                     if std::mem::take(&mut step.waits) {
                         step.started = Some(now);
                     }
-                    step.moved
-                        .insert(label.clone(), (*current, total.unwrap_or(*current)));
+                    let moved = Moved {
+                        bytes: *current,
+                        total: *total,
+                    };
+                    step.moved.insert(label.clone(), moved);
                 }
             }
             Event::Explained { vertex, reason } => {

@@ -17,6 +17,9 @@ use super::{View, print, reason};
 /// How long a step may say nothing before it is said that it still runs.
 const HEARTBEAT: Duration = Duration::from_secs(60);
 
+/// Transfers that are named then.
+const NAMED: usize = 3;
+
 /// The CI system that shows the lines, as far as it can fold them.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) enum Folds {
@@ -171,7 +174,18 @@ impl Plain {
             self.beats.insert(*vertex, now);
             let number = self.name(*vertex, model, &mut out);
             let seconds = now.saturating_duration_since(started).as_secs();
-            let _ = writeln!(out, "#{number} still running, {seconds} s");
+            let _ = write!(out, "#{number} still running, {seconds} s");
+            // Whoever sends nothing is named.
+            let open = step.moved.iter().filter(|(_, moved)| !moved.is_over());
+            for (n, (label, moved)) in open.take(NAMED).enumerate() {
+                let before = if n == 0 { ": waiting for" } else { "," };
+                let so_far = bytes(moved.bytes);
+                let _ = match moved.total {
+                    Some(total) => write!(out, "{before} {label} ({so_far} of {})", bytes(total)),
+                    None => write!(out, "{before} {label} ({so_far} so far)"),
+                };
+            }
+            out.push('\n');
         }
         out
     }
@@ -298,6 +312,23 @@ mod tests {
         assert_eq!(plain.beat(&model, at(61)), "#1 still running, 61 s\n");
         assert_eq!(plain.beat(&model, at(90)), "");
         assert_eq!(plain.beat(&model, at(122)), "#1 still running, 122 s\n");
+        // It is told who is waited for, and no more of what is here.
+        for (label, current, total) in [
+            ("http://a/b", 2000, None),
+            ("c", 1000, Some(4000)),
+            ("d", 9, Some(9)),
+        ] {
+            model.apply(&Event::Progress {
+                vertex: ids[0],
+                label: label.into(),
+                current,
+                total,
+            });
+        }
+        assert_eq!(
+            plain.beat(&model, at(200)),
+            "#1 still running, 200 s: waiting for c (1.0kB of 4.0kB), http://a/b (2.0kB so far)\n"
+        );
         model.apply(&Event::Finished {
             vertex: ids[0],
             outcome: Outcome::Ran,

@@ -191,7 +191,7 @@ fn step_lines(step: &Step, explain: bool, width: usize, palette: &Palette) -> Ve
     let moved = step
         .moved
         .values()
-        .fold((0, 0), |(a, b), (x, y)| (a + x, b + y));
+        .fold((0, 0), |(a, b), m| (a + m.bytes, b + m.expected()));
     if moved.1 > 0 {
         left = format!("{left}  {} / {}", bytes(moved.0), bytes(moved.1));
     }

@@ -140,6 +140,9 @@ async fn attempt(
     } else if let Some(time) = known.and_then(|k| k.last_modified.as_deref()) {
         request = request.header(IF_MODIFIED_SINCE, time);
     }
+    let shown = without_login(url);
+    // So that it can be told who is waited for.
+    watch.progress(&shown, 0, None);
     let sent = request.send().await.map_err(|e| trouble(url, e))?;
     let mut answer = refused(url, sent)?;
     let total = answer.content_length();
@@ -166,7 +169,6 @@ async fn attempt(
     let algorithm = wanted.map_or(Algorithm::Sha256, Digest::algorithm);
     let mut hasher = Hasher::new(algorithm);
     let mut size = 0;
-    let shown = without_login(url);
     // What the server says of the size may be wrong; where it is right, nothing is fetched in vain.
     if total.is_some_and(|total| total > limit) {
         return Err(too_large(url, limit).into());
@@ -188,8 +190,9 @@ async fn attempt(
         hasher.update(&chunk);
         file.write_all(&chunk)
             .map_err(|e| Error::io("write download", e))?;
-        watch.progress(&shown, size, total.unwrap_or(size));
+        watch.progress(&shown, size, total);
     }
+    watch.progress(&shown, size, size);
     let mut found = hasher.finish();
     if is_encoded {
         let (url, dir) = (url.to_owned(), scratch.path().to_path_buf());
