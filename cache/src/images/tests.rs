@@ -1,3 +1,5 @@
+use std::collections::BTreeMap;
+
 use kiln_image::{Descriptor, ImageConfig, ImageIndex, ImageManifest, Platform};
 
 use super::*;
@@ -158,4 +160,60 @@ fn a_check_finds_nothing_wrong_while_images_come_and_go() {
     });
     let store = Store::open(dir.path()).unwrap();
     assert_eq!(store.check(false, &|_, _| {}).unwrap().findings, []);
+}
+
+#[test]
+fn an_image_of_many_names_is_read_once() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = Store::open(dir.path()).unwrap();
+    let put = |platform: &Platform| {
+        let raw = ImageConfig::for_platform(platform).to_json().unwrap();
+        store.put_blob(&raw).unwrap()
+    };
+    let (one, gone) = (
+        put(&Platform::host()),
+        put(&Platform::new("linux", "s390x", None)),
+    );
+    for n in 0..50 {
+        let name = Reference::parse(&format!("many:{n}")).unwrap();
+        store.put_image(Some(&name), &one, None).unwrap();
+    }
+    store.put_image(None, &gone, None).unwrap();
+    store.remove_blob(&gone).unwrap();
+    let rows = store.images().unwrap();
+    assert_eq!(rows.len(), 51);
+    let configs = store.configs_of(&rows).unwrap();
+    assert_eq!(configs.keys().collect::<Vec<_>>(), [&one]);
+}
+
+#[test]
+fn an_image_is_found_by_the_start_of_its_id() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = Store::open(dir.path()).unwrap();
+    // Until two of them begin with the same four digits.
+    let mut known: BTreeMap<String, Digest> = BTreeMap::new();
+    let mut number = 0;
+    let (first, second) = loop {
+        let mut config = ImageConfig::for_platform(&Platform::host());
+        config.author = Some(number.to_string());
+        number += 1;
+        let id = store.put_blob(&config.to_json().unwrap()).unwrap();
+        if let Some(other) = known.insert(id.hex()[..4].to_owned(), id.clone()) {
+            break (other, id);
+        }
+    };
+    let found = |text: &str| store.try_image(text).map(|i| i.map(|i| i.row.config));
+    store.put_image(None, &first, None).unwrap();
+    for text in [
+        &first.hex()[..4],
+        &first.hex()[..12],
+        first.hex(),
+        first.as_str(),
+    ] {
+        assert_eq!(found(text).unwrap(), Some(first.clone()), "{text}");
+    }
+    assert_eq!(found(second.hex()).unwrap(), None);
+    store.put_image(None, &second, None).unwrap();
+    assert!(matches!(found(&first.hex()[..4]), Err(Error::Ambiguous(_))));
+    assert_eq!(found(second.as_str()).unwrap(), Some(second));
 }
