@@ -308,8 +308,8 @@ impl Target<'_> {
             at = start + length;
             let so_far = parent.get(..at).unwrap_or_default();
             here = match self.options.into_tree {
-                true => self.into_existing(&here, name, so_far)?,
-                false => match self.into_new(&here, name, so_far, path)? {
+                true => self.dir_of_tree(&here, name, so_far)?,
+                false => match self.own_dir(&here, name, so_far, path)? {
                     Some(dir) => dir,
                     None => return self.behind_link(as_path(parent), path),
                 },
@@ -320,7 +320,7 @@ impl Target<'_> {
     }
 
     /// The directory `name` of a tree, in which links are followed.
-    fn into_existing(&self, here: &RootDir, name: &Path, so_far: &[u8]) -> Result<RootDir> {
+    fn dir_of_tree(&self, here: &RootDir, name: &Path, so_far: &[u8]) -> Result<RootDir> {
         match here.own_dir(name) {
             Ok(Some(dir)) => Ok(dir),
             Err(e) if e.is_not_found() => Ok(here.mkdir_all(name, 0o755, &mut |_, _| Ok(()))?),
@@ -331,7 +331,7 @@ impl Target<'_> {
     }
 
     /// The directory `name` of what is unpacked; none if a link is there.
-    fn into_new(
+    fn own_dir(
         &mut self,
         here: &RootDir,
         name: &Path,

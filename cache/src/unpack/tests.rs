@@ -378,7 +378,8 @@ proptest! {
 fn a_directory_that_was_replaced_is_not_written_to() {
     let dir = |path: &str| entry(path, EntryKind::Directory);
     let (old, new) = (file("a/b/c/old", "old"), file("a/b/c/new", "new"));
-    let cases: Vec<(&str, Vec<(Entry, Vec<u8>)>)> = vec![
+    type Entries = Vec<(Entry, Vec<u8>)>;
+    let cases: Vec<(&str, Entries)> = vec![
         (
             "by a file and a directory",
             vec![file("a/b", "x"), dir("a/b")],

@@ -258,10 +258,11 @@ async fn fetch(git: &Git<'_>, url: &GitUrl, resolved: &Resolved) -> Result<()> {
         &url.remote,
         commit,
     ];
-    match git.run("fetch the commit", &one).await {
-        Err(e @ (Error::Cancelled | Error::DownloadTooLarge { .. })) => return Err(e),
-        // Not every server gives a single commit.
-        Ok(_) | Err(_) => {}
+    // Not every server gives a single commit.
+    if let Err(e @ (Error::Cancelled | Error::DownloadTooLarge { .. })) =
+        git.run("fetch the commit", &one).await
+    {
+        return Err(e);
     }
     let object = format!("{commit}^{{commit}}");
     let has = ["cat-file", "-e", &object];
