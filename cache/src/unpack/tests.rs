@@ -437,3 +437,23 @@ fn a_deep_tree_is_unpacked() {
         assert_eq!(read.unwrap(), b"x");
     }
 }
+
+/// A link on the way may be replaced through itself, by an entry that lies behind it.
+#[test]
+fn a_link_that_was_replaced_leads_nowhere() {
+    let place = place();
+    let all = [
+        entry("a", EntryKind::Directory),
+        symlink("a/l", "."),
+        file("a/l/one", "1"),
+        file("a/l/l", "no link any more"),
+        file("a/l/two", "2"),
+    ];
+    let options = UnpackOptions {
+        into_tree: true,
+        ..UnpackOptions::default()
+    };
+    assert!(unpack(tar(&all).as_slice(), &place.root, &options).is_err());
+    let there = |path: &str| place.root.try_lstat(Path::new(path)).unwrap().is_some();
+    assert!(there("a/one") && !there("a/two"));
+}
