@@ -1,16 +1,20 @@
 //! A copy of the database, from which a damaged one is made again.
 //!
 //! Everything that the database says can be fetched or made again, but for the names of images; and the
-//! work is lost. So upkeep leaves a copy of it beside it. What has changed since is a miss.
+//! work is lost. So upkeep leaves a copy of it beside it. What was made since is a miss; a name that has gone
+//! to another image since means the old one again, and that is said.
 
+use std::collections::HashSet;
+use std::io::Read as _;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant, SystemTime};
 
+use kiln_image::{Algorithm, Digest, Hasher};
 use kiln_sys::{RootDir, lock};
 use rusqlite::types::ValueRef;
 use rusqlite::{Connection, OpenFlags};
 
-use crate::db;
+use crate::db::{self, Database};
 use crate::error::{Error, Result};
 use crate::store::Store;
 
@@ -27,8 +31,11 @@ const MAX_VERSION: i64 = 1000;
 /// The byte of the lock file that whoever replaces a database holds.
 const REPLACING: u64 = u64::MAX - 2;
 
-/// The files of a database, by what their names end with.
-const SUFFIXES: [&str; 3] = ["", "-wal", "-shm"];
+/// The files beside a database, by what their names end with.
+const SUFFIXES: [&str; 3] = ["-wal", "-shm", "-journal"];
+
+/// A database that is being made, and with suffixes the files beside it.
+const NEW: &str = "meta-v1.new";
 
 impl Store {
     /// Copies the database, if it has changed since the last copy and is in order.
@@ -69,39 +76,130 @@ impl Store {
     }
 }
 
-/// A new database in the place of a damaged one.
-pub(crate) fn replace(root: &Path) -> Result<Connection> {
+/// Whether the store at `root` has a copy.
+pub(crate) fn is_there(root: &Path) -> bool {
+    root.join(FILE).is_file()
+}
+
+/// A new database in the place of one that is damaged or gone. It is made aside, so that whoever opens the
+/// database meanwhile finds the old one or the whole new one.
+pub(crate) fn replace(root: &Path) -> Result<Database> {
     let _alone = wait_for_lock(root)?;
     let path = root.join(db::FILE);
-    if let Ok(db) = db::open(&path)
-        && matches!(problem_of(&db), Ok(None))
-    {
-        return Ok(db);
-    }
-    let random = {
-        let mut bytes = [0_u8; 8];
-        kiln_sys::system::random(&mut bytes)?;
-        u64::from_le_bytes(bytes)
-    };
-    for suffix in SUFFIXES {
-        let to = root.join(format!("trash/damaged-{random:x}{suffix}"));
-        match std::fs::rename(beside(&path, suffix), to) {
-            Err(e) if e.kind() != std::io::ErrorKind::NotFound => {
-                return Err(Error::io("put the damaged database aside", e));
-            }
-            _ => {}
+    if path.is_file() {
+        match db::open(&path) {
+            Ok(db) if problem_of(&db)?.is_none() => return Ok(db),
+            Ok(_) => {}
+            Err(e) if e.is_damaged_database() => {}
+            Err(e) => return Err(e),
         }
     }
-    let copy = root.join(FILE);
-    if let Some(copy) = intact(&copy)? {
-        copy.execute("VACUUM INTO ?1", [path.to_string_lossy()])?;
+    let failed = |e| Error::io("replace the database", e);
+    for entry in RootDir::open_trusted(root)?.read_dir(Path::new(""))? {
+        if entry.name.to_string_lossy().starts_with(NEW) {
+            // Of one who was killed.
+            std::fs::remove_file(root.join(&entry.name)).map_err(failed)?;
+        }
     }
-    let mut db = db::open(&path)?;
+    let new = root.join(NEW);
+    make(root, &new)?;
+    std::fs::File::open(&new)
+        .and_then(|file| file.sync_all())
+        .map_err(failed)?;
+    let mut random = [0_u8; 8];
+    kiln_sys::system::random(&mut random)?;
+    let aside = root.join(format!("trash/damaged-{:x}", u64::from_le_bytes(random)));
+    let is_gone = |done: std::io::Result<()>| match done {
+        Err(e) if e.kind() != std::io::ErrorKind::NotFound => Err(failed(e)),
+        _ => Ok(()),
+    };
+    is_gone(std::fs::hard_link(&path, &aside))?;
+    for suffix in SUFFIXES {
+        is_gone(std::fs::rename(
+            beside(&path, suffix),
+            beside(&aside, suffix),
+        ))?;
+    }
+    std::fs::rename(&new, &path).map_err(failed)?;
+    db::open(&path)
+}
+
+/// Makes a database at `new` of the copy, as far as what it says is there, and of the blobs that are there.
+fn make(root: &Path, new: &Path) -> Result<()> {
+    let copy = root.join(FILE);
+    match intact(&copy)? {
+        Some(copy) => {
+            let when = std::fs::metadata(root.join(FILE)).and_then(|meta| meta.modified());
+            let age = when
+                .ok()
+                .and_then(|when| when.elapsed().ok())
+                .unwrap_or_default();
+            tracing::warn!(
+                "images and results are those of {} s ago: names that went to other images since mean \
+                 the old ones",
+                age.as_secs()
+            );
+            copy.execute("VACUUM INTO ?1", [new.to_string_lossy()])?;
+        }
+        None => tracing::warn!("there is no copy of it: names of images are lost"),
+    }
+    let mut db = db::connect(new, true)?;
+    let boot = kiln_sys::system::boot_id()?;
+    let blobs = unlisted_blobs(&db, root)?;
     db::write(&mut db, |tx| {
-        db::adopt_contents(tx, root)?;
+        for (digest, size) in &blobs {
+            let now = db::nanos(SystemTime::now());
+            let sql = "INSERT OR IGNORE INTO contents (digest, size, created, boot) VALUES (?1, ?2, ?3, ?4)";
+            tx.execute(sql, (digest.as_str(), size.cast_signed(), now, &boot))?;
+        }
         forget_what_is_gone(tx, root)
-    })?;
-    Ok(db)
+    })
+}
+
+/// Blobs without a row, whose bytes are what their names say: what was written before a power cut may not be.
+fn unlisted_blobs(db: &Connection, root: &Path) -> Result<Vec<(Digest, u64)>> {
+    let known: HashSet<String> = {
+        let mut query = db.prepare("SELECT digest FROM contents")?;
+        let rows = query.query_map([], |row| row.get(0))?;
+        rows.collect::<rusqlite::Result<_>>()?
+    };
+    let mut blobs = Vec::new();
+    for algorithm in ["sha256", "sha512"] {
+        let folder = root.join("content-v1").join(algorithm);
+        // A store that never held a blob of this algorithm has no such folder.
+        let Ok(entries) =
+            RootDir::open_trusted(&folder).and_then(|dir| dir.read_dir(Path::new("")))
+        else {
+            continue;
+        };
+        for entry in entries {
+            let name = format!("{algorithm}:{}", entry.name.to_string_lossy());
+            let Ok(digest) = name.parse::<Digest>() else {
+                continue;
+            };
+            // What cannot be read is fetched or made again.
+            if !known.contains(&name)
+                && let Ok((found, size)) = digest_of(&folder.join(&entry.name), digest.algorithm())
+                && found == digest
+            {
+                blobs.push((digest, size));
+            }
+        }
+    }
+    Ok(blobs)
+}
+
+fn digest_of(path: &Path, algorithm: Algorithm) -> std::io::Result<(Digest, u64)> {
+    let mut file = std::fs::File::open(path)?;
+    let (mut hasher, mut buffer, mut size) = (Hasher::new(algorithm), vec![0; 256 << 10], 0);
+    loop {
+        let n = file.read(&mut buffer)?;
+        if n == 0 {
+            return Ok((hasher.finish(), size));
+        }
+        size += n as u64;
+        hasher.update(&buffer[..n]);
+    }
 }
 
 fn wait_for_lock(root: &Path) -> Result<lock::RangeLock> {

@@ -1,6 +1,6 @@
 //! The database: one connection a process, short transactions, nothing waits while it holds one.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use rusqlite::{Connection, OpenFlags, Transaction, TransactionBehavior};
@@ -177,20 +177,91 @@ fn use_wal(db: &Connection) -> Result<()> {
     }
 }
 
+/// The database that a path stands for, also after another process has put it aside for a new one.
+#[derive(Debug)]
+pub(crate) struct Database {
+    connection: Connection,
+    path: PathBuf,
+    /// Device and inode of the file that is open.
+    file: (u64, u64),
+}
+
+impl std::ops::Deref for Database {
+    type Target = Connection;
+    fn deref(&self) -> &Connection {
+        &self.connection
+    }
+}
+
+impl std::ops::DerefMut for Database {
+    fn deref_mut(&mut self) -> &mut Connection {
+        &mut self.connection
+    }
+}
+
+impl Database {
+    /// Opens the file anew if it has been replaced.
+    ///
+    /// # Errors
+    /// The new one cannot be opened.
+    pub(crate) fn follow(&mut self) -> Result<()> {
+        // Where there is none, it is being replaced, and this one is as good as any.
+        if file_of(&self.path).is_some_and(|file| file != self.file) {
+            *self = open(&self.path)?;
+        }
+        Ok(())
+    }
+}
+
+fn file_of(path: &Path) -> Option<(u64, u64)> {
+    use std::os::unix::fs::MetadataExt as _;
+    let meta = std::fs::metadata(path).ok()?;
+    Some((meta.dev(), meta.ino()))
+}
+
 /// Opens the database and makes its tables.
-pub(crate) fn open(path: &Path) -> Result<Connection> {
+pub(crate) fn open(path: &Path) -> Result<Database> {
+    loop {
+        let before = file_of(path);
+        let connection = connect(path, true)?;
+        let after = file_of(path);
+        // One that is replaced meanwhile may be any of the two.
+        if let Some(file) = after.filter(|_| before.is_none() || before == after) {
+            return Ok(Database {
+                connection,
+                path: path.to_owned(),
+                file,
+            });
+        }
+    }
+}
+
+/// The same; none if there is no database and none `may_be_made`.
+pub(crate) fn open_known(path: &Path, may_be_made: bool) -> Result<Option<Database>> {
+    if !may_be_made && file_of(path).is_none() {
+        return Ok(None);
+    }
+    open(path).map(Some)
+}
+
+/// A connection to it.
+pub(crate) fn connect(path: &Path, may_be_made: bool) -> Result<Connection> {
     if rusqlite::version_number() < MIN_SQLITE {
         return Err(Error::SqliteTooOld(rusqlite::version().to_owned()));
     }
-    let flags = OpenFlags::SQLITE_OPEN_READ_WRITE
-        | OpenFlags::SQLITE_OPEN_CREATE
-        | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+    let mut flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+    if may_be_made {
+        flags |= OpenFlags::SQLITE_OPEN_CREATE;
+    }
     let mut db = Connection::open_with_flags(path, flags)?;
     db.busy_timeout(PATIENCE)?;
     let version: i64 = db.query_row("PRAGMA user_version", [], |row| row.get(0))?;
     if version == 0 {
         // Only in time before there is anything in it.
         db.pragma_update(None, "auto_vacuum", INCREMENTAL.cast_signed())?;
+    }
+    let mode: String = db.query_row("PRAGMA journal_mode", [], |row| row.get(0))?;
+    if mode != "wal" {
         use_wal(&db)?;
     }
     db.execute_batch("PRAGMA synchronous = NORMAL; PRAGMA journal_size_limit = 4194304;")?;
@@ -247,7 +318,7 @@ fn migrate(db: &mut Connection, root: &Path) -> Result<()> {
 }
 
 /// Enters the blobs that are there.
-pub(crate) fn adopt_contents(tx: &Transaction<'_>, root: &Path) -> Result<()> {
+fn adopt_contents(tx: &Transaction<'_>, root: &Path) -> Result<()> {
     let mut insert = tx.prepare(
         "INSERT OR IGNORE INTO contents (digest, size, created, boot) VALUES (?1, ?2, ?3, NULL)",
     )?;
@@ -278,6 +349,14 @@ pub(crate) fn write<T>(
     let value = f(&tx)?;
     tx.commit()?;
     Ok(value)
+}
+
+/// Rows, but for those of which a value makes no sense: they are as good as gone, and `fsck` finds them.
+pub(crate) fn readable<T>(
+    rows: impl Iterator<Item = rusqlite::Result<Option<T>>>,
+) -> Result<Vec<T>> {
+    let rows = rows.collect::<rusqlite::Result<Vec<Option<T>>>>()?;
+    Ok(rows.into_iter().flatten().collect())
 }
 
 /// Seconds and nanoseconds since 1970 as one number; dates before are 0.

@@ -125,7 +125,7 @@ impl Store {
             "SELECT name, config, manifest, created FROM images ORDER BY created DESC, name",
         )?;
         let rows = query.query_map([], to_row)?;
-        Ok(rows.filter_map(|r| r.ok().flatten()).collect())
+        db::readable(rows)
     }
 
     /// The names of images in the store at `root`. Nothing is made there or waited for, and the store is
@@ -241,7 +241,7 @@ impl Store {
             let name = row.name.as_deref().and_then(|n| Reference::parse(n).ok());
             name.is_some_and(|n| n.name() == from.name())
         };
-        let rows: Vec<ImageRow> = rows.filter_map(|r| r.ok().flatten()).collect();
+        let rows: Vec<ImageRow> = db::readable(rows)?;
         drop(query);
         drop(db);
         for row in rows.into_iter().filter(is_from) {
@@ -374,7 +374,8 @@ impl Store {
     /// # Errors
     /// The database refused.
     pub fn remove_name(&self, name: &Reference, config: &Digest) -> Result<bool> {
-        self.remove_rows("name = ?1", &name.to_string(), config)
+        // It may have gone to another image since it was looked up.
+        self.remove_rows("name = ?1 AND config = ?2", &name.to_string(), config)
     }
 
     /// Deletes these rows, and the config of an image that is left without any; whoever is about to give
@@ -382,7 +383,8 @@ impl Store {
     fn remove_rows(&self, which: &str, value: &str, config: &Digest) -> Result<bool> {
         self.behind_gate_of_others(|leased| {
             let (last, has_config_gone) = self.write(|tx| {
-                tx.execute(&format!("DELETE FROM images WHERE {which}"), [value])?;
+                let sql = format!("DELETE FROM images WHERE {which}");
+                tx.execute(&sql, [value, config.as_str()])?;
                 let sql = "SELECT NOT EXISTS (SELECT 1 FROM images WHERE config = ?1)";
                 let last: bool = tx.query_row(sql, [config.as_str()], |r| r.get(0))?;
                 let goes = last && !leased(config.as_str())?;
@@ -444,7 +446,7 @@ impl Store {
     /// # Errors
     /// The database refused, or the config cannot be removed.
     pub fn remove_image(&self, config: &Digest) -> Result<()> {
-        self.remove_rows("config = ?1", config.as_str(), config)?;
+        self.remove_rows("?1 = ?2 AND config = ?2", config.as_str(), config)?;
         Ok(())
     }
 }

@@ -7,7 +7,7 @@ use kiln_image::{Descriptor, DiffId, Digest, Reference};
 use kiln_solver::key::TreeDigest;
 use rusqlite::OptionalExtension as _;
 
-use crate::db::{nanos, time};
+use crate::db::{self, nanos, time};
 use crate::error::{Error, Result};
 use crate::pack::Packed;
 use crate::store::Store;
@@ -223,7 +223,7 @@ impl Store {
             let mut query =
                 db.prepare_cached(&format!("SELECT {COLUMNS} FROM layers WHERE diff_id = ?1"))?;
             let rows = query.query_map([diff_id.to_string()], row_to_layer)?;
-            rows.filter_map(|r| r.ok().flatten()).collect()
+            db::readable(rows)?
         };
         for layer in found {
             if let Some(layer) = self.layer(layer.id.as_str())? {
@@ -357,7 +357,7 @@ impl Store {
             let from: String = row.get(3)?;
             Ok(to_descriptor(row)?.and_then(|d| Some((from.parse().ok()?, d))))
         })?;
-        Ok(rows.filter_map(|r| r.ok().flatten()).collect())
+        db::readable(rows)
     }
 
     /// Remembers that a repository has been sent the blob of a layer.
@@ -416,7 +416,7 @@ impl Store {
                 "SELECT digest, media_type, size FROM blobs WHERE diff_id = ?1 ORDER BY digest",
             )?;
             let rows = query.query_map([diff_id.to_string()], to_descriptor)?;
-            rows.filter_map(|r| r.ok().flatten()).collect()
+            db::readable(rows)?
         };
         Ok(all
             .into_iter()

@@ -5,7 +5,6 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use kiln_sys::{RootDir, system};
-use rusqlite::Connection;
 
 use crate::error::{Error, Result};
 use crate::lease::{self, Leases};
@@ -37,7 +36,7 @@ struct Inner {
     root: PathBuf,
     boot: String,
     owner: String,
-    db: Mutex<Connection>,
+    db: Mutex<db::Database>,
     leases: Leases,
 }
 
@@ -65,11 +64,10 @@ impl Store {
         if whole.to_str().is_none() {
             return Err(fail("its path is not UTF-8".into()));
         }
-        let is_new = match std::fs::File::options()
-            .write(true)
-            .open(root.join(db::FILE))
-        {
-            Ok(_) => false,
+        // Not by opening it: to close a descriptor of it drops the locks that this process has there,
+        // those of another store among them (sqlite.org/howtocorrupt.html, 2.2).
+        let is_new = match system::check_writable(&root.join(db::FILE)) {
+            Ok(()) => false,
             Err(e) if e.kind() == std::io::ErrorKind::NotFound => true,
             // SQLite would not say that a file system is read-only.
             Err(e) => return Err(fail(e.to_string())),
@@ -87,9 +85,11 @@ impl Store {
         }
         let root = root.canonicalize().map_err(|e| fail(e.to_string()))?;
         let boot = system::boot_id()?;
-        let db = match db::open(&root.join(db::FILE)) {
+        let db = match db::open_known(&root.join(db::FILE), !backup::is_there(&root)) {
             Err(e) if e.is_damaged_database() => replaced(&root)?,
-            other => other?,
+            Ok(None) => replaced(&root)?,
+            Ok(Some(db)) => db,
+            Err(e) => return Err(e),
         };
         let leases = Leases::open(&root.join(lease::FILE))?;
         let owner = scratch::new_owner()?;
@@ -109,7 +109,8 @@ impl Store {
         }
         match store.forget_other_boots() {
             Err(e) if e.is_damaged_database() => {
-                *store.db() = replaced(store.root())?;
+                let replaced = replaced(store.root())?;
+                *store.db() = replaced;
                 store.forget_other_boots()?;
             }
             other => other?,
@@ -146,7 +147,7 @@ impl Store {
         NEXT_NUMBER.fetch_add(1, Ordering::Relaxed)
     }
 
-    pub(crate) fn db(&self) -> MutexGuard<'_, Connection> {
+    pub(crate) fn db(&self) -> MutexGuard<'_, db::Database> {
         self.inner.db.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -154,7 +155,10 @@ impl Store {
         &self,
         f: impl FnOnce(&rusqlite::Transaction<'_>) -> Result<T>,
     ) -> Result<T> {
-        db::write(&mut self.db(), f)
+        let mut db = self.db();
+        // What a repair has put aside nobody will read.
+        db.follow()?;
+        db::write(&mut db, f)
     }
 
     /// Drops rows whose files may have been lost when the machine went down.
@@ -264,7 +268,7 @@ impl Store {
 }
 
 /// A database in the place of a damaged one.
-fn replaced(root: &Path) -> Result<Connection> {
+fn replaced(root: &Path) -> Result<db::Database> {
     tracing::warn!(
         path = %root.join(db::FILE).display(),
         "the database is damaged; another one is made of its last copy"

@@ -11,6 +11,7 @@ use kiln_registry::auth::{Anonymous, CredentialSource, DockerConfig, HelperOutpu
 use kiln_runtime::Spawner;
 use kiln_sys::{Pipes, read_named};
 
+use crate::asynchronous;
 use crate::errors::Failure;
 use crate::settings::Settings;
 use crate::ui;
@@ -267,11 +268,6 @@ impl App {
 
     /// The runtime that asynchronous work is done on.
     pub(crate) fn runtime(&self) -> Result<tokio::runtime::Runtime, Failure> {
-        let cores = std::thread::available_parallelism().map_or(2, std::num::NonZero::get);
-        tokio::runtime::Builder::new_multi_thread()
-            .worker_threads(cores.clamp(1, 8))
-            .enable_all()
-            .build()
-            .map_err(|e| Failure::new(format!("cannot start threads: {e}")))
+        asynchronous::start()
     }
 }

@@ -6,6 +6,9 @@ use kiln_image::with_causes;
 
 use crate::ui;
 
+/// The exit code of a command that a signal ended: what shells use for SIGINT.
+pub(crate) const INTERRUPTED: u8 = 130;
+
 /// A command that did not succeed: what to print, and the exit code.
 #[derive(Debug)]
 pub(crate) struct Failure {
@@ -43,6 +46,11 @@ impl Failure {
         }
     }
 
+    /// What is said of work that a signal ended.
+    pub(crate) fn interrupted(what: &str) -> Self {
+        Self::new(format!("the {what} was interrupted")).with_code(INTERRUPTED)
+    }
+
     pub(crate) fn with_hint(mut self, hint: impl Into<String>) -> Self {
         self.hint = Some(hint.into());
         self
@@ -76,6 +84,9 @@ impl From<kiln_executor::Error> for Failure {
     fn from(error: kiln_executor::Error) -> Self {
         let message = with_causes(&error);
         let port = kiln_solver::ports::PortError::from(error);
+        if port.cancelled {
+            return Self::interrupted("command");
+        }
         Self {
             hint: port.hint,
             no_space: port.no_space,

@@ -6,11 +6,8 @@ use tokio::runtime::Runtime;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 
-use crate::errors::Failure;
+use crate::errors::{Failure, INTERRUPTED};
 use crate::progress;
-
-/// The exit code of a command that a signal ended: what shells use for SIGINT.
-const CODE: u8 = 130;
 
 /// The signals by which a user ends a command, but for those that are ignored on purpose.
 pub(crate) struct Signals([Option<Signal>; 3]);
@@ -65,7 +62,7 @@ impl Interrupt {
                 signals.next().await;
                 if cancel.is_cancelled() {
                     progress::leave_terminal();
-                    std::process::exit(CODE.into());
+                    std::process::exit(INTERRUPTED.into());
                 }
                 cancel.cancel();
             }
@@ -80,7 +77,7 @@ impl Interrupt {
 
     /// What is said of a build that a signal ended.
     pub(crate) fn failure() -> Failure {
-        interrupted("build")
+        Failure::interrupted("build")
     }
 
     /// Waits for `work`, or drops it when a signal comes.
@@ -91,8 +88,10 @@ impl Interrupt {
     ) -> Result<T, Failure> {
         runtime.block_on(async {
             tokio::select! {
-                done = work => Ok(done),
+                // Work that notices the signal itself ends with an error of its own.
+                biased;
                 () = self.0.cancelled() => Err(Self::failure()),
+                done = work => Ok(done),
             }
         })
     }
@@ -107,9 +106,4 @@ impl Interrupt {
         let done = self.wait(runtime, async { tokio::task::spawn_blocking(work).await })?;
         done.map_err(|e| Failure::new(format!("a thread of kiln ended early: {e}")))
     }
-}
-
-/// What is said of work that a signal ended.
-pub(crate) fn interrupted(what: &str) -> Failure {
-    Failure::new(format!("the {what} was interrupted")).with_code(CODE)
 }

@@ -1,6 +1,7 @@
 //! The `kiln` command.
 
 mod args;
+mod asynchronous;
 mod build_options;
 mod commands;
 mod completion;
@@ -70,6 +71,22 @@ fn main() -> ExitCode {
     }
 }
 
+/// Ends the process where a library panics, as some do where no thread can be started: what waits for the
+/// thread that panicked would wait for ever.
+fn end_after_panic(info: &std::panic::PanicHookInfo<'_>) {
+    progress::leave_terminal();
+    let why = info.payload_as_str().unwrap_or("a thread ended early");
+    let at = info
+        .location()
+        .map_or_else(String::new, |at| format!(" ({at})"));
+    let failure = Failure::new(format!("kiln cannot go on: {why}{at}")).with_hint(
+        "if threads or files cannot be had, `ulimit -a` and pids.max of the cgroup tell; else this is a \
+         fault of kiln",
+    );
+    let _ = failure.report();
+    kiln_sys::process::exit_now(1);
+}
+
 fn start(cli: Cli) -> Result<ExitCode, Failure> {
     cli.command.begin_progress();
     if !std::path::Path::new("/proc/self/mountinfo").exists() {
@@ -82,6 +99,8 @@ fn start(cli: Cli) -> Result<ExitCode, Failure> {
         .needs_sandbox()
         .then(engine::start_spawner)
         .transpose()?;
+    // From here on: the helper has its own way to end.
+    std::panic::set_hook(Box::new(end_after_panic));
     let settings = settings::resolve(&cli.global)?;
     ui::start_logging(&settings);
     // Steps side by side have many files open. What is started for them gets limits of its own.

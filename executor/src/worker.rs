@@ -340,13 +340,14 @@ impl Engine {
             Ok(reading)
         })
         .await?;
-        let Some((identity, selection)) = &memo else {
-            return Ok(reading);
-        };
-        if let Some(share) = &self.s.share {
+        if let (Some((identity, selection)), Some(share)) = (&memo, &self.s.share) {
             share.leave_fingerprint(identity, selection, reading.fingerprint);
         }
-        Ok(Reading::unchanging(reading.fingerprint))
+        Ok(match &input.output {
+            Output::Dir(dir) if dir.scratch.is_none() => reading,
+            // Nobody writes to layers, whether or not it is known what they are, and to kiln's own files.
+            Output::Dir(_) | Output::Layers(_) => Reading::unchanging(reading.fingerprint),
+        })
     }
 
     pub(crate) async fn take_flight(&self, definition: Key, step: &Step) -> Result<Flight> {

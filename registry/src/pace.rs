@@ -50,15 +50,16 @@ impl Pace {
             let left = WINDOW.saturating_sub(self.waited);
             let done = tokio::time::timeout(left, &mut work).await;
             self.waited += begun.elapsed();
+            // What is there counts, though it came at the last moment; too little of it is told the next time.
+            if let Ok(done) = done {
+                return Ok(done);
+            }
             if self.waited >= WINDOW {
                 let bytes = std::mem::take(&mut self.bytes);
                 if bytes < SLOWEST * self.waited.as_secs() {
                     return Err(TooSlow { bytes });
                 }
                 self.waited = Duration::ZERO;
-            }
-            if let Ok(done) = done {
-                return Ok(done);
             }
         }
     }

@@ -10,7 +10,9 @@ const TICK: Duration = Duration::from_millis(20);
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct FilesVersion {
     /// The sum of a digest of each, so that their order does not matter.
-    sum: u128,
+    files: u128,
+    /// The same of directories: theirs also tell of what has come and gone.
+    directories: u128,
     /// When the last one was changed, in nanoseconds since 1970.
     newest: i128,
 }
@@ -29,14 +31,31 @@ impl FilesVersion {
         let mut low = [0; 16];
         low.copy_from_slice(&hasher.finalize().as_bytes()[..16]);
         Self {
-            sum: u128::from_le_bytes(low),
+            files: u128::from_le_bytes(low),
+            directories: 0,
             newest: i128::from(changed.0) * 1_000_000_000 + i128::from(changed.1),
         }
     }
 
+    /// The same of a directory.
+    pub fn of_directory(numbers: &[u64], changed: (i64, u32)) -> Self {
+        let of_file = Self::of(numbers, changed);
+        Self {
+            files: 0,
+            directories: of_file.files,
+            ..of_file
+        }
+    }
+
+    /// Whether no file was written to, whatever has come and gone beside them.
+    pub fn has_same_files(&self, other: &Self) -> bool {
+        self.files == other.files
+    }
+
     /// That of these and those files together.
     pub fn add(&mut self, other: Self) {
-        self.sum = self.sum.wrapping_add(other.sum);
+        self.files = self.files.wrapping_add(other.files);
+        self.directories = self.directories.wrapping_add(other.directories);
         self.newest = self.newest.max(other.newest);
     }
 
@@ -78,7 +97,12 @@ mod tests {
             all(&[file(1, 2), file(2, 3), file(2, 3)]),
         ] {
             assert_ne!(other, all(&[file(1, 2), file(2, 3)]));
+            assert!(!other.has_same_files(&all(&[file(1, 2), file(2, 3)])));
         }
+        let directory = |changed| FilesVersion::of_directory(&[1, 9], (changed, 0));
+        let (before, after) = ([file(1, 2), directory(3)], [file(1, 2), directory(4)]);
+        assert_ne!(all(&before), all(&after));
+        assert!(all(&before).has_same_files(&all(&after)));
     }
 
     #[test]

@@ -25,9 +25,14 @@ pub enum Pipes {
 /// It is something else, or cannot be read.
 pub fn open_named(path: &Path, pipes: Pipes) -> Result<File> {
     let seen = fs::open(path, OFlags::PATH | OFlags::CLOEXEC, Mode::empty()).ctx("open", path)?;
-    match Stat::from(fs::fstat(&seen).ctx("stat", path)?).kind {
+    let stat = Stat::from(fs::fstat(&seen).ctx("stat", path)?);
+    match stat.kind {
         FileKind::File => reopen(&seen, OFlags::NONBLOCK).ctx("open", path),
         FileKind::Fifo if pipes == Pipes::Taken => reopen(&seen, OFlags::empty()).ctx("open", path),
+        // What /dev/null is, which has an end.
+        FileKind::CharDevice if stat.rdev == (1, 3) => {
+            reopen(&seen, OFlags::empty()).ctx("open", path)
+        }
         _ => Err(not_regular(path)),
     }
 }
@@ -65,12 +70,14 @@ mod tests {
         std::fs::write(at("file"), "text").unwrap();
         symlink(at("file"), at("link")).unwrap();
         symlink("/dev/zero", at("endless")).unwrap();
+        symlink("/dev/null", at("null")).unwrap();
         fs::mknodat(fs::CWD, at("pipe"), fs::FileType::Fifo, Mode::RUSR, 0).unwrap();
         std::os::unix::net::UnixListener::bind(at("socket")).unwrap();
         for (name, want) in [
             ("file", Ok("text")),
             ("link", Ok("text")),
             ("endless", Err(ErrorKind::InvalidInput)),
+            ("null", Ok("")),
             ("pipe", Err(ErrorKind::InvalidInput)),
             ("socket", Err(ErrorKind::InvalidInput)),
             (".", Err(ErrorKind::InvalidInput)),

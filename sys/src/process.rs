@@ -232,29 +232,14 @@ pub fn reset_signals() {
 /// What a user ignores on purpose stays ignored (`nohup`, `&` in scripts): see [`is_ignored`]. A file
 /// that grows beyond its limit is an error of the write.
 pub fn begin_with_usual_signals() {
-    for number in 1..=64 {
-        let keeps = [
-            libc::SIGKILL,
-            libc::SIGSTOP,
-            libc::SIGHUP,
-            libc::SIGINT,
-            libc::SIGQUIT,
-            // Ignored by the standard library, and stopped by whoever stops a job.
-            libc::SIGPIPE,
-            libc::SIGTSTP,
-            libc::SIGTTIN,
-            libc::SIGTTOU,
-        ];
-        if keeps.contains(&number) {
-            continue;
-        }
-        let action = match number {
-            libc::SIGXFSZ => libc::SIG_IGN,
-            _ => libc::SIG_DFL,
-        };
-        // SAFETY: both are valid dispositions; invalid numbers are refused by the kernel.
-        unsafe { libc::signal(number, action) };
+    // What a user ignores on purpose, and what the standard library ignores.
+    let keeps = [libc::SIGHUP, libc::SIGINT, libc::SIGQUIT, libc::SIGPIPE];
+    for number in (1..=64).filter(|number| !keeps.contains(number) && is_ignored(*number)) {
+        // SAFETY: SIG_DFL is a valid disposition.
+        unsafe { libc::signal(number, libc::SIG_DFL) };
     }
+    // SAFETY: SIG_IGN is a valid disposition for this signal.
+    unsafe { libc::signal(libc::SIGXFSZ, libc::SIG_IGN) };
     unblock_signals();
 }
 

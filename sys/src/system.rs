@@ -88,6 +88,16 @@ pub fn process_start(pid: u32) -> Option<u64> {
         .ok()
 }
 
+/// Whether this process may write to a file, without opening it.
+///
+/// # Errors
+/// It is not there, may not be written to, or is on a file system that is read-only.
+pub fn check_writable(path: &Path) -> std::io::Result<()> {
+    let access = fs::Access::WRITE_OK;
+    fs::accessat(fs::CWD, path, access, fs::AtFlags::EACCESS)?;
+    Ok(())
+}
+
 /// Free bytes of the file system that holds `path`.
 pub fn free_bytes(path: &Path) -> Result<u64> {
     let st = rustix::fs::statvfs(path).ctx("stat file system of", path)?;

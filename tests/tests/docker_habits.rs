@@ -283,7 +283,7 @@ fn a_key_file_is_as_good_as_an_agent() {
     bad.says(&["--ssh: the key"]);
     build("default=/nowhere".into())
         .fails()
-        .says(&["neither the socket of an agent nor a private key"]);
+        .says(&["there is no file"]);
 }
 
 #[test]

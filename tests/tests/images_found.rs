@@ -353,3 +353,33 @@ fn a_broken_config_file_of_docker_stops_nothing() {
         );
     }
 }
+
+/// Nobody can give an image a name by which another one would be asked for.
+#[test]
+fn no_name_poses_as_an_id() {
+    let lab = Lab::new();
+    let id = lab
+        .build(&lab.dockerfile("FROM busybox\nRUN echo right > /which\n"))
+        .tag("good")
+        .built()
+        .image;
+    let other = lab.dockerfile("FROM busybox\nRUN echo wrong > /which\n");
+    lab.build(&other).tag("evil").built();
+    let hex = id.strip_prefix("sha256:").unwrap();
+    for name in [id.as_str(), hex, "sha256:abc", "sha512"] {
+        lab.kiln(["tag", "evil", name]).fails();
+        lab.build(&other).tag(name).fails();
+        lab.build(&other)
+            .args(["-o", &format!("type=image,name={name}")])
+            .fails();
+    }
+    // A name of so many digits is one like others, but for whoever has an image with such an id.
+    let short = &hex[..12];
+    lab.kiln(["tag", "evil", short]).output().ok();
+    for text in [id.as_str(), hex, short] {
+        assert_eq!(lab.run(text, &["cat", "/which"]), "right", "{text}");
+    }
+    let from = lab.dockerfile(&format!("FROM {id}\nRUN cat /which > /copy\n"));
+    lab.build(&from).tag("x").built();
+    assert_eq!(lab.run("x", &["cat", "/copy"]), "right");
+}

@@ -181,7 +181,10 @@ pub fn version_of(st: &Stat) -> FilesVersion {
         seconds.cast_unsigned(),
         nanos.into(),
     ];
-    FilesVersion::of(&numbers, st.ctime)
+    match st.kind {
+        FileKind::Directory => FilesVersion::of_directory(&numbers, st.ctime),
+        _ => FilesVersion::of(&numbers, st.ctime),
+    }
 }
 
 fn kind_name(kind: FileKind) -> &'static str {

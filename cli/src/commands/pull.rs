@@ -14,7 +14,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::engine::App;
 use crate::errors::Failure;
-use crate::interrupt::{Signals, interrupted};
+use crate::interrupt::Signals;
 use crate::progress::{Display, Mode, ProgressArgs};
 use crate::ui;
 
@@ -119,7 +119,7 @@ pub(super) fn fetch(
         key: None,
     });
     display.finish();
-    let pulled = pulled.ok_or_else(|| interrupted("pull"))?;
+    let pulled = pulled.ok_or_else(|| Failure::interrupted("pull"))?;
     let pulled = pulled?;
     if mode != Mode::Quiet {
         ui::note(&format!("Digest: {}", pulled.digest));

@@ -2,7 +2,7 @@
 
 use std::process::ExitCode;
 
-use kiln_cache::Store;
+use kiln_cache::{Store, StoredImage};
 use kiln_image::{Reference, with_causes};
 
 use crate::engine::App;
@@ -31,20 +31,19 @@ pub(crate) fn run(app: &App, args: &Args) -> Result<ExitCode, Failure> {
     let store = app.store_to_remove()?;
     let mut failed = false;
     for image in &args.images {
-        match remove(&store, image, args.force) {
-            Ok(()) => {}
-            Err(failure) if args.force && failure.message.starts_with("no image") => {}
-            Err(failure) => {
-                failed = true;
-                failure.report();
-            }
+        let found = match store.find_image(image) {
+            Err(kiln_cache::Error::NoImage { .. }) if args.force => continue,
+            other => other.map_err(Failure::from),
+        };
+        if let Err(failure) = found.and_then(|found| remove(&store, image, &found, args.force)) {
+            failed = true;
+            failure.report();
         }
     }
     Ok(ExitCode::from(u8::from(failed)))
 }
 
-fn remove(store: &Store, text: &str, force: bool) -> Result<(), Failure> {
-    let image = store.find_image(text)?;
+fn remove(store: &Store, text: &str, image: &StoredImage, force: bool) -> Result<(), Failure> {
     let id = &image.row.config;
     let names = store.names_of(id)?;
     let by_name = Reference::parse(text)

@@ -338,6 +338,10 @@ fn start(app: &App, args: &Args) -> Result<Exit, Failure> {
             let _ = kiln_sys::system::random(&mut random);
             random.iter().map(|b| format!("{b:02x}")).collect()
         });
+        if let Some(dir) = args.workdir.as_deref().filter(|dir| !dir.starts_with('/')) {
+            let text = format!("--workdir `{dir}`: the working directory is an absolute path");
+            return Err(Failure::usage(text));
+        }
         let request = RunRequest {
             config: image.config,
             layers,

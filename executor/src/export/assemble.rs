@@ -40,8 +40,9 @@ pub struct Assembled {
 pub(crate) fn timestamp(time: SystemTime, epoch: Option<u64>) -> Option<Timestamp> {
     let nanos = time.duration_since(UNIX_EPOCH).ok()?.as_nanos();
     let time = Timestamp::from_nanosecond(nanos.cast_signed()).ok()?;
-    let clamp = epoch.and_then(|e| Timestamp::from_second(e.cast_signed()).ok());
-    Some(clamp.map_or(time, |c| time.min(c)))
+    // Also where the clock is before it: no time of the build is in an image then.
+    let epoch = epoch.and_then(|e| Timestamp::from_second(e.cast_signed()).ok());
+    Some(epoch.unwrap_or(time))
 }
 
 impl Engine {

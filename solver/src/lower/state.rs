@@ -171,7 +171,10 @@ impl State {
     /// Names of variables that have a value or may get one.
     pub(super) fn names(&self) -> Vec<&str> {
         let env = self.env.keys().map(String::as_str);
-        env.chain(self.args.names()).collect()
+        let mut names: Vec<&str> = env.chain(self.args.names()).collect();
+        // Of names that are equally near, the same one is suggested each time.
+        names.sort_unstable();
+        names
     }
 
     /// Variables that are arguments, and not part of the image.

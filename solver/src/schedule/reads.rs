@@ -5,6 +5,7 @@
 //! only their times tell. The identity of the tree below may
 //! be known only later; it does not change.
 
+use std::hash::{BuildHasher as _, Hasher as _, RandomState};
 use std::time::{Duration, SystemTime};
 
 use crate::FilesVersion;
@@ -19,6 +20,19 @@ pub(super) struct Reads {
     fingerprints: Vec<Fingerprint>,
     labels: Vec<LabelledInput>,
     versions: Vec<FilesVersion>,
+    /// Part of a key that nobody else has.
+    salt: Option<u64>,
+}
+
+/// What has happened to files between two looks at them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Since {
+    /// Nothing.
+    Nothing,
+    /// Something has come and gone beside them, or may have.
+    ComeAndGone,
+    /// They have been written to.
+    Written,
 }
 
 /// The tree that an op works on.
@@ -88,9 +102,24 @@ impl Reads {
         self.fingerprints.is_empty()
     }
 
-    /// Whether the same was read, and nothing was written to between the two looks.
-    pub(super) fn same_as(&self, other: &Self) -> bool {
-        self.fingerprints == other.fingerprints && self.versions == other.versions
+    /// What has happened since another look.
+    pub(super) fn since(&self, before: &Self) -> Since {
+        let mut versions = self.versions.iter().zip(&before.versions);
+        if self.fingerprints != before.fingerprints || self.versions.len() != before.versions.len()
+        {
+            Since::Written
+        } else if self.versions == before.versions {
+            Since::Nothing
+        } else if versions.all(|(now, before)| now.has_same_files(before)) {
+            Since::ComeAndGone
+        } else {
+            Since::Written
+        }
+    }
+
+    /// Has the step's key be one that nobody looks for.
+    pub(super) fn keep_for_nobody(&mut self) {
+        self.salt = Some(RandomState::new().build_hasher().finish());
     }
 
     /// How long it takes until a later look would tell of each change since this one.
@@ -105,6 +134,9 @@ impl Reads {
         vertex.op.encode(&mut to);
         base.encode(&mut to);
         self.fingerprints.encode(&mut to);
+        if let Some(salt) = self.salt {
+            to.number(salt);
+        }
         Key::from(to.finish())
     }
 

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant, SystemTime};
 
 use tokio::sync::oneshot;
 
-use super::reads::{Reads, base_of};
+use super::reads::{Reads, Since, base_of};
 use super::{Done, Inputs, Later, Run};
 use crate::event::Outcome;
 use crate::explain::Reason;
@@ -17,6 +17,9 @@ use crate::ports::{
 
 /// How long a step waits for the hash of the layer below before it starts without.
 pub(super) const SMALL_LAYER: Duration = Duration::from_millis(25);
+
+/// How often it is waited for files to be still.
+const MAX_WAITS: usize = 5;
 
 /// How often a step is carried out again because a context changed meanwhile.
 const MAX_CHANGES: usize = 3;
@@ -90,9 +93,12 @@ impl<W: Worker> Run<W> {
             self.begin_story(step.vertex, vertex, inputs, &reads, miss);
         }
         let (made, started, took) = loop {
-            let unsettled = reads.unsettled(SystemTime::now());
-            if !unsettled.is_zero() {
-                // A change in the same tick as the last one could not be told from it.
+            // A change in the same tick as the last one could not be told from it.
+            for _ in 0..MAX_WAITS {
+                let unsettled = reads.unsettled(SystemTime::now());
+                if unsettled.is_zero() {
+                    break;
+                }
                 tokio::time::sleep(unsettled).await;
                 reads = Reads::of(&*self.worker, &self.plan, vertex, inputs, false).await?;
                 key = key_of(&reads);
@@ -108,11 +114,28 @@ impl<W: Worker> Run<W> {
                 break (made, started, took);
             }
             let after = Reads::of(&*self.worker, &self.plan, vertex, inputs, true).await?;
-            if after.same_as(&reads) {
-                break (made, started, took);
+            let since = after.since(&reads);
+            reads = after;
+            // A command may run for long, and what comes and goes meanwhile is seldom what it reads; a copy
+            // is soon made again.
+            let is_enough = is_command || tries >= MAX_CHANGES;
+            match since {
+                Since::Nothing => {
+                    key = key_of(&reads);
+                    break (made, started, took);
+                }
+                Since::ComeAndGone if is_enough => {
+                    tracing::warn!(
+                        step = &*step.name,
+                        "files came and went in the context while it was read: the result is not used again"
+                    );
+                    reads.keep_for_nobody();
+                    key = key_of(&reads);
+                    break (made, started, took);
+                }
+                Since::ComeAndGone | Since::Written => {}
             }
             self.worker.discard(made)?;
-            reads = after;
             key = key_of(&reads);
             tries += 1;
             if tries > MAX_CHANGES {

@@ -19,6 +19,9 @@ pub const FOLDER: &str = "/run/kiln/cgroups";
 /// The byte of a list that its owner has locked.
 const OWNER: u64 = 0;
 
+/// How the names of lists begin that are not locked yet.
+const BEGUN: &str = ".";
+
 /// Bytes of a list that are read at most: what there is beyond them, nobody made.
 const MAX_BYTES: u64 = 4 << 20;
 
@@ -40,22 +43,23 @@ impl GroupList {
         let mut random = [0; 8];
         crate::system::random(&mut random)?;
         let path = folder.join(format!("{:016x}", u64::from_le_bytes(random)));
+        // Under a name that nobody sweeps until it is locked.
+        let begun = folder.join(format!("{BEGUN}{:016x}", u64::from_le_bytes(random)));
         let file = File::options()
             .append(true)
             .create_new(true)
-            .open(&path)
-            .ctx("make", &path)?;
-        match try_lock(&path, OWNER, false)? {
-            Some(lock) => Ok(Self {
-                path,
-                file,
-                _lock: lock,
-            }),
-            None => {
-                let error = std::io::Error::from(std::io::ErrorKind::WouldBlock);
-                Err(FsError::new("lock", &path, error))
-            }
-        }
+            .open(&begun)
+            .ctx("make", &begun)?;
+        let Some(lock) = try_lock(&begun, OWNER, false)? else {
+            let error = std::io::Error::from(std::io::ErrorKind::WouldBlock);
+            return Err(FsError::new("lock", &begun, error));
+        };
+        std::fs::rename(&begun, &path).ctx("name", &path)?;
+        Ok(Self {
+            path,
+            file,
+            _lock: lock,
+        })
     }
 
     /// Writes a group down that will be made.
@@ -78,7 +82,8 @@ pub fn sweep(folder: &Path) {
     let Ok(lists) = std::fs::read_dir(folder) else {
         return;
     };
-    for list in lists.flatten() {
+    let is_begun = |name: &std::ffi::OsStr| name.as_bytes().starts_with(BEGUN.as_bytes());
+    for list in lists.flatten().filter(|list| !is_begun(&list.file_name())) {
         // Errors leave a list to the next one who sweeps.
         if let Ok(Some(_lock)) = try_lock(&list.path(), OWNER, false) {
             let _ = sweep_list(&list.path());

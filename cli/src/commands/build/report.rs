@@ -71,6 +71,9 @@ impl BuildError {
 }
 
 fn failed_to_build(error: PortError) -> Failure {
+    if error.cancelled {
+        return Interrupt::failure();
+    }
     let failure = Failure {
         no_space: error.no_space,
         ..Failure::new(format!("failed to build: {}", error.message))

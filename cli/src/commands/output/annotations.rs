@@ -31,15 +31,10 @@ impl Annotations {
     /// `[PLACE:]NAME=VALUE`.
     pub(super) fn option(&mut self, text: &str) -> Result<(), String> {
         let (key, value) = text.split_once('=').ok_or("write NAME=VALUE")?;
+        // As buildx tells a place from a part of a name (util/buildflags/annotations.go): by its letters.
         let place = key.split_once(':').filter(|(place, _)| {
             let place = place.split('[').next().unwrap_or_default();
-            [
-                "manifest",
-                "manifest-descriptor",
-                "index",
-                "index-descriptor",
-            ]
-            .contains(&place)
+            !place.is_empty() && place.bytes().all(|b| b.is_ascii_lowercase() || b == b'-')
         });
         match place {
             Some((place, key)) => self.add(place, key, value),

@@ -346,6 +346,7 @@ mod tests {
             ("manifest-descriptor:e=f", true),
             ("example.com:8080/x=y", true),
             ("index:a=b", false),
+            ("foo:a=b", false),
             ("a", false),
             ("=b", false),
         ] {

@@ -32,9 +32,10 @@ const SETTINGS: [&str; 15] = [
     "gc.auto=0",
     "maintenance.auto=false",
     "protocol.file.allow=never",
-    // As `SLOWEST` and `WINDOW` of `kiln_registry::pace`: a server that drips or is silent is given up.
+    // A server that drips or is silent is given up; it may prepare a large repository for minutes, and says
+    // little meanwhile.
     "http.lowSpeedLimit=4000",
-    "http.lowSpeedTime=60",
+    "http.lowSpeedTime=600",
 ];
 
 /// Variables by which a caller's git would lead ours elsewhere: kiln may run in a hook.
