@@ -3,21 +3,25 @@
 use std::ffi::{OsStr, OsString};
 use std::fs::File;
 use std::io;
+use std::os::fd::AsRawFd as _;
 use std::path::Path;
 
-use crate::error::{FsError, Result};
+use rustix::fs::{self, AtFlags, OFlags};
+
+use crate::error::{Context as _, FsError, Result};
 use crate::root_dir::RootDir;
 use crate::system;
 
 /// Names that are tried: each is one of 2^64.
 const TRIES: usize = 8;
 
-/// A file beside the place that it is meant for, under a name that nobody can have prepared. Unless it
-/// is kept it goes when dropped.
+/// A file beside the place that it is meant for, without a name where the file system has such files, else
+/// under one that nobody can have prepared. Unless it is kept it goes when dropped; without a name it goes
+/// with the process, however that ends.
 #[derive(Debug)]
 pub struct PendingFile {
     dir: RootDir,
-    /// What it is called now; none when it has its name.
+    /// What it is called now; none when it has no name, or has its own.
     partial: Option<OsString>,
     name: OsString,
     file: File,
@@ -39,6 +43,16 @@ impl RootDir {
             }
         }
         let (dir, name) = self.parent_of(path)?;
+        let flags = OFlags::TMPFILE | OFlags::WRONLY | OFlags::CLOEXEC;
+        // Any error: what is wrong with the place is told when the file gets a name.
+        if let Ok(file) = fs::openat(&dir, ".", flags, fs::Mode::from_raw_mode(mode)) {
+            return Ok(PendingFile {
+                dir,
+                partial: None,
+                name,
+                file: file.into(),
+            });
+        }
         let mut tries = 0..TRIES;
         loop {
             let mut random = [0; 8];
@@ -78,6 +92,18 @@ impl PendingFile {
     /// # Errors
     /// A directory has the name.
     pub fn keep(mut self) -> Result<()> {
+        // A link replaces nothing, and a rename does.
+        let mut tries = 0..TRIES;
+        while self.partial.is_none() {
+            let mut random = [0; 8];
+            system::random(&mut random)?;
+            let partial = partial_name(&self.name, u64::from_ne_bytes(random));
+            match self.link(&partial) {
+                Ok(()) => self.partial = Some(partial),
+                Err(e) if e.kind() == io::ErrorKind::AlreadyExists && tries.next().is_some() => {}
+                Err(e) => return Err(e),
+            }
+        }
         if let Some(partial) = &self.partial {
             self.dir.rename(Path::new(partial), Path::new(&self.name))?;
         }
@@ -85,18 +111,23 @@ impl PendingFile {
         Ok(())
     }
 
+    /// Gives a file that has no name this one, unless something has it.
+    fn link(&self, name: &OsStr) -> Result<()> {
+        let file = format!("/proc/self/fd/{}", self.file.as_raw_fd());
+        let done = fs::linkat(fs::CWD, file, &self.dir, name, AtFlags::SYMLINK_FOLLOW);
+        done.ctx("name", Path::new(name))
+    }
+
     /// Gives it its name unless something has that; whether it has it now.
     ///
     /// # Errors
     /// The file system has no hard links.
     pub fn keep_new(self) -> Result<bool> {
-        let Some(partial) = &self.partial else {
-            return Ok(false);
+        let linked = match &self.partial {
+            None => self.link(&self.name),
+            Some(partial) => (self.dir).hard_link(Path::new(partial), Path::new(&self.name)),
         };
-        match self
-            .dir
-            .hard_link(Path::new(partial), Path::new(&self.name))
-        {
+        match linked {
             Ok(()) => Ok(true),
             Err(e) if e.kind() == io::ErrorKind::AlreadyExists => Ok(false),
             Err(e) => Err(e),
@@ -121,7 +152,9 @@ mod tests {
 
     #[test]
     fn a_file_has_its_name_when_it_is_kept() {
-        let temp = tempfile::tempdir().unwrap();
+        // Where tests are built is a disk, and a temporary directory may be none.
+        let tests = std::env::current_exe().unwrap();
+        let temp = tempfile::tempdir_in(tests.parent().unwrap()).unwrap();
         let (inside, outside) = (temp.path().join("root"), temp.path().join("outside"));
         std::fs::create_dir(&inside).unwrap();
         std::fs::write(&outside, "old").unwrap();
@@ -133,7 +166,9 @@ mod tests {
             pending
         };
         let names = || std::fs::read_dir(&inside).unwrap().count();
-        drop(begin("gone"));
+        let gone = begin("gone");
+        assert_eq!(names(), 1, "nothing is left if the process is killed now");
+        drop(gone);
         assert_eq!(names(), 1);
         for name in ["file", "link", "file"] {
             begin(name).keep().unwrap();
