@@ -7,10 +7,10 @@
 use std::collections::HashSet;
 use std::io::Read as _;
 use std::path::{Path, PathBuf};
-use std::time::{Duration, Instant, SystemTime};
+use std::time::{Duration, SystemTime};
 
 use kiln_image::{Algorithm, Digest, Hasher};
-use kiln_sys::{RootDir, lock};
+use kiln_sys::RootDir;
 use rusqlite::types::ValueRef;
 use rusqlite::{Connection, OpenFlags};
 
@@ -19,7 +19,7 @@ use crate::error::{Error, Result};
 use crate::store::Store;
 
 /// Its name in the store.
-const FILE: &str = "meta-v1.backup";
+const FILE: &str = db::COPY;
 
 /// A database of so many bytes is copied by each upkeep, a larger one every so often.
 const SMALL_BYTES: u64 = 8 << 20;
@@ -27,9 +27,6 @@ const INTERVAL: Duration = Duration::from_secs(10 * 60);
 
 /// No kiln has or will soon have such a version of the tables; a newer one is no damage.
 const MAX_VERSION: i64 = 1000;
-
-/// The byte of the lock file that whoever replaces a database holds.
-const REPLACING: u64 = u64::MAX - 2;
 
 /// The files beside a database, by what their names end with.
 const SUFFIXES: [&str; 3] = ["-wal", "-shm", "-journal"];
@@ -76,18 +73,13 @@ impl Store {
     }
 }
 
-/// Whether the store at `root` has a copy.
-pub(crate) fn is_there(root: &Path) -> bool {
-    root.join(FILE).is_file()
-}
-
 /// A new database in the place of one that is damaged or gone. It is made aside, so that whoever opens the
 /// database meanwhile finds the old one or the whole new one.
 pub(crate) fn replace(root: &Path) -> Result<Database> {
-    let _alone = wait_for_lock(root)?;
+    let _alone = db::wait_for_lock(root, false)?;
     let path = root.join(db::FILE);
     if path.is_file() {
-        match db::open(&path) {
+        match db::open_locked(&path) {
             Ok(db) if problem_of(&db)?.is_none() => return Ok(db),
             Ok(_) => {}
             Err(e) if e.is_damaged_database() => {}
@@ -121,7 +113,7 @@ pub(crate) fn replace(root: &Path) -> Result<Database> {
         ))?;
     }
     std::fs::rename(&new, &path).map_err(failed)?;
-    db::open(&path)
+    db::open_locked(&path)
 }
 
 /// Makes a database at `new` of the copy, as far as what it says is there, and of the blobs that are there.
@@ -143,7 +135,7 @@ fn make(root: &Path, new: &Path) -> Result<()> {
         }
         None => tracing::warn!("there is no copy of it: names of images are lost"),
     }
-    let mut db = db::connect(new, true)?;
+    let mut db = db::create(new)?;
     let boot = kiln_sys::system::boot_id()?;
     let blobs = unlisted_blobs(&db, root)?;
     db::write(&mut db, |tx| {
@@ -153,7 +145,16 @@ fn make(root: &Path, new: &Path) -> Result<()> {
             tx.execute(sql, (digest.as_str(), size.cast_signed(), now, &boot))?;
         }
         forget_what_is_gone(tx, root)
-    })
+    })?;
+    // Only its main file takes the name.
+    let is_busy: bool = db.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |row| row.get(0))?;
+    db.close().map_err(|(_, error)| error)?;
+    if is_busy || beside(new, "-wal").exists() {
+        return Err(Error::Damaged(
+            "database, and the one that is made cannot be finished".into(),
+        ));
+    }
+    Ok(())
 }
 
 /// Blobs without a row, whose bytes are what their names say: what was written before a power cut may not be.
@@ -199,21 +200,6 @@ fn digest_of(path: &Path, algorithm: Algorithm) -> std::io::Result<(Digest, u64)
         }
         size += n as u64;
         hasher.update(&buffer[..n]);
-    }
-}
-
-fn wait_for_lock(root: &Path) -> Result<lock::RangeLock> {
-    let begun = Instant::now();
-    loop {
-        if let Some(held) = lock::try_lock(&root.join("locks"), REPLACING, false)? {
-            return Ok(held);
-        }
-        if begun.elapsed() > db::PATIENCE {
-            return Err(Error::Damaged(
-                "database, which another process has been replacing for long".into(),
-            ));
-        }
-        std::thread::sleep(Duration::from_millis(10));
     }
 }
 

@@ -3,6 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
+use kiln_sys::lock::{self, RangeLock};
 use rusqlite::{Connection, OpenFlags, Transaction, TransactionBehavior};
 
 use crate::error::{Error, Result};
@@ -200,16 +201,21 @@ impl std::ops::DerefMut for Database {
 }
 
 impl Database {
-    /// Opens the file anew if it has been replaced.
+    /// Opens the file anew if it has been replaced; whether it was.
     ///
     /// # Errors
     /// The new one cannot be opened.
-    pub(crate) fn follow(&mut self) -> Result<()> {
-        // Where there is none, it is being replaced, and this one is as good as any.
-        if file_of(&self.path).is_some_and(|file| file != self.file) {
+    pub(crate) fn follow(&mut self) -> Result<bool> {
+        let is_other = file_of(&self.path).is_some_and(|file| file != self.file);
+        if is_other {
             *self = open(&self.path)?;
         }
-        Ok(())
+        Ok(is_other)
+    }
+
+    /// Whether this is not the file of that name any more.
+    pub(crate) fn is_replaced(&self) -> bool {
+        file_of(&self.path) != Some(self.file)
     }
 }
 
@@ -219,41 +225,78 @@ fn file_of(path: &Path) -> Option<(u64, u64)> {
     Some((meta.dev(), meta.ino()))
 }
 
+/// The byte of the file `locks` that whoever replaces a database holds alone, and who opens one with others.
+const REPLACING: u64 = u64::MAX - 2;
+
+/// Waits until nobody replaces the database of the store at `root`, or, not `shared`, opens it.
+pub(crate) fn wait_for_lock(root: &Path, shared: bool) -> Result<RangeLock> {
+    let begun = Instant::now();
+    let mut is_told = false;
+    loop {
+        // Its holder's end is its own.
+        if let Some(held) = lock::try_lock(&root.join("locks"), REPLACING, shared)? {
+            return Ok(held);
+        }
+        if !is_told && begun.elapsed() > Duration::from_secs(1) {
+            tracing::warn!("another process makes the store's database anew: waiting for it");
+            is_told = true;
+        }
+        std::thread::sleep(Duration::from_millis(10));
+    }
+}
+
 /// Opens the database and makes its tables.
 pub(crate) fn open(path: &Path) -> Result<Database> {
-    loop {
-        let before = file_of(path);
-        let connection = connect(path, true)?;
-        let after = file_of(path);
-        // One that is replaced meanwhile may be any of the two.
-        if let Some(file) = after.filter(|_| before.is_none() || before == after) {
-            return Ok(Database {
-                connection,
-                path: path.to_owned(),
-                file,
-            });
-        }
-    }
+    let _shared = wait_for_lock(path.parent().unwrap_or(Path::new("")), true)?;
+    open_locked(path)
 }
 
-/// The same; none if there is no database and none `may_be_made`.
-pub(crate) fn open_known(path: &Path, may_be_made: bool) -> Result<Option<Database>> {
-    if !may_be_made && file_of(path).is_none() {
-        return Ok(None);
-    }
-    open(path).map(Some)
+/// The same for who holds the lock.
+pub(crate) fn open_locked(path: &Path) -> Result<Database> {
+    let connection = connect(path)?;
+    let file = file_of(path).ok_or_else(|| Error::Damaged("database, which is gone".into()))?;
+    Ok(Database {
+        connection,
+        path: path.to_owned(),
+        file,
+    })
 }
 
-/// A connection to it.
-pub(crate) fn connect(path: &Path, may_be_made: bool) -> Result<Connection> {
+/// A copy of the database beside it.
+pub(crate) const COPY: &str = "meta-v1.backup";
+
+/// A connection to it, with all tables.
+fn connect(path: &Path) -> Result<Connection> {
+    let mut db = connect_bare(path)?;
+    let version: i64 = db.query_row("PRAGMA user_version", [], |row| row.get(0))?;
+    let root = path.parent().unwrap_or(Path::new(""));
+    if version == 0 && root.join(COPY).is_file() {
+        // There has been a database, and this file is empty: to make tables in it would lose what there was.
+        let error = rusqlite::ffi::Error::new(rusqlite::ffi::SQLITE_NOTADB);
+        let why = Some("it is empty, and has a copy".to_owned());
+        return Err(rusqlite::Error::SqliteFailure(error, why).into());
+    }
+    if (0..VERSION).contains(&version) {
+        migrate(&mut db, Some(root))?;
+    }
+    Ok(db)
+}
+
+/// A connection to a new database, or to a copy, with all tables.
+pub(crate) fn create(path: &Path) -> Result<Connection> {
+    let mut db = connect_bare(path)?;
+    migrate(&mut db, None)?;
+    Ok(db)
+}
+
+fn connect_bare(path: &Path) -> Result<Connection> {
     if rusqlite::version_number() < MIN_SQLITE {
         return Err(Error::SqliteTooOld(rusqlite::version().to_owned()));
     }
-    let mut flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
-    if may_be_made {
-        flags |= OpenFlags::SQLITE_OPEN_CREATE;
-    }
-    let mut db = Connection::open_with_flags(path, flags)?;
+    let flags = OpenFlags::SQLITE_OPEN_READ_WRITE
+        | OpenFlags::SQLITE_OPEN_CREATE
+        | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+    let db = Connection::open_with_flags(path, flags)?;
     db.busy_timeout(PATIENCE)?;
     let version: i64 = db.query_row("PRAGMA user_version", [], |row| row.get(0))?;
     if version == 0 {
@@ -265,9 +308,6 @@ pub(crate) fn connect(path: &Path, may_be_made: bool) -> Result<Connection> {
         use_wal(&db)?;
     }
     db.execute_batch("PRAGMA synchronous = NORMAL; PRAGMA journal_size_limit = 4194304;")?;
-    if (0..VERSION).contains(&version) {
-        migrate(&mut db, path.parent().unwrap_or(Path::new("")))?;
-    }
     Ok(db)
 }
 
@@ -284,7 +324,7 @@ pub(crate) fn open_to_look(path: &Path) -> Result<Connection> {
 /// which could not explain, version 5, for which every file of `content-v1` was a blob, version 6,
 /// whose records were all made here, version 7, which forgot where it had sent layers, and version 8,
 /// which forgot what it had removed.
-fn migrate(db: &mut Connection, root: &Path) -> Result<()> {
+fn migrate(db: &mut Connection, root: Option<&Path>) -> Result<()> {
     write(db, |tx| {
         // Another process may have been faster.
         let version: i64 = tx.query_row("PRAGMA user_version", [], |row| row.get(0))?;
@@ -299,7 +339,9 @@ fn migrate(db: &mut Connection, root: &Path) -> Result<()> {
         }
         if version < 6 {
             tx.execute_batch(&accounts())?;
-            adopt_contents(tx, root)?;
+            if let Some(root) = root {
+                adopt_contents(tx, root)?;
+            }
         }
         if version < 7 {
             tx.execute_batch(SHARED)?;
@@ -355,8 +397,23 @@ pub(crate) fn write<T>(
 pub(crate) fn readable<T>(
     rows: impl Iterator<Item = rusqlite::Result<Option<T>>>,
 ) -> Result<Vec<T>> {
-    let rows = rows.collect::<rusqlite::Result<Vec<Option<T>>>>()?;
-    Ok(rows.into_iter().flatten().collect())
+    use rusqlite::Error::{
+        FromSqlConversionFailure, IntegralValueOutOfRange, InvalidColumnType, Utf8Error,
+    };
+    let mut out = Vec::new();
+    for row in rows {
+        match row {
+            Ok(row) => out.extend(row),
+            Err(
+                FromSqlConversionFailure(..)
+                | IntegralValueOutOfRange(..)
+                | InvalidColumnType(..)
+                | Utf8Error(..),
+            ) => {}
+            Err(e) => return Err(e.into()),
+        }
+    }
+    Ok(out)
 }
 
 /// Seconds and nanoseconds since 1970 as one number; dates before are 0.

@@ -73,6 +73,11 @@ pub enum Error {
     /// An id prefix stands for several images.
     #[error("`{0}` is the start of more than one image id")]
     Ambiguous(String),
+    /// Another process has made the database anew, without what this one has written.
+    #[error(
+        "the store's database was damaged, and another process has made it anew meanwhile: run the command again"
+    )]
+    Replaced,
     /// Stored data does not make sense.
     #[error("the store holds a damaged {0}")]
     Damaged(String),

@@ -85,11 +85,9 @@ impl Store {
         }
         let root = root.canonicalize().map_err(|e| fail(e.to_string()))?;
         let boot = system::boot_id()?;
-        let db = match db::open_known(&root.join(db::FILE), !backup::is_there(&root)) {
+        let db = match db::open(&root.join(db::FILE)) {
             Err(e) if e.is_damaged_database() => replaced(&root)?,
-            Ok(None) => replaced(&root)?,
-            Ok(Some(db)) => db,
-            Err(e) => return Err(e),
+            other => other?,
         };
         let leases = Leases::open(&root.join(lease::FILE))?;
         let owner = scratch::new_owner()?;
@@ -156,9 +154,15 @@ impl Store {
         f: impl FnOnce(&rusqlite::Transaction<'_>) -> Result<T>,
     ) -> Result<T> {
         let mut db = self.db();
-        // What a repair has put aside nobody will read.
-        db.follow()?;
-        db::write(&mut db, f)
+        // What a repair has put aside nobody reads any more, and what was written there is lost.
+        if db.follow()? {
+            return Err(Error::Replaced);
+        }
+        let written = db::write(&mut db, f)?;
+        if db.is_replaced() {
+            return Err(Error::Replaced);
+        }
+        Ok(written)
     }
 
     /// Drops rows whose files may have been lost when the machine went down.

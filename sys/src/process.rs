@@ -233,7 +233,15 @@ pub fn reset_signals() {
 /// that grows beyond its limit is an error of the write.
 pub fn begin_with_usual_signals() {
     // What a user ignores on purpose, and what the standard library ignores.
-    let keeps = [libc::SIGHUP, libc::SIGINT, libc::SIGQUIT, libc::SIGPIPE];
+    let keeps = [
+        libc::SIGHUP,
+        libc::SIGINT,
+        libc::SIGQUIT,
+        libc::SIGPIPE,
+        libc::SIGTSTP,
+        libc::SIGTTIN,
+        libc::SIGTTOU,
+    ];
     for number in (1..=64).filter(|number| !keeps.contains(number) && is_ignored(*number)) {
         // SAFETY: SIG_DFL is a valid disposition.
         unsafe { libc::signal(number, libc::SIG_DFL) };

@@ -135,6 +135,44 @@ fn every_page_of_the_database_may_be_damaged() {
     );
 }
 
+/// What is missing or empty has been there before.
+#[test]
+fn a_database_that_is_gone_or_empty_is_made_of_its_copy() {
+    let kept = Kept::new();
+    let before = kept.images();
+    for what in ["gone", "empty"] {
+        kept.restore();
+        let database = kept.lab.store().join(DATABASE);
+        std::fs::remove_file(&database).unwrap();
+        if what == "empty" {
+            std::fs::write(&database, "").unwrap();
+        }
+        assert_eq!(kept.images(), before, "{what}");
+        kept.lab.kiln(["fsck"]).output().ok();
+        // Whoever writes and reads at once needs that.
+        let mode = std::fs::read(&database).unwrap()[18];
+        assert_eq!(mode, 2, "it is in WAL mode");
+    }
+}
+
+/// A build goes on while its database is replaced, and does not say that it is done.
+#[test]
+fn who_writes_to_a_database_that_was_put_aside_is_told() {
+    let kept = Kept::new();
+    let slow = kept.lab.context("slow", &[]);
+    slow.dockerfile("FROM busybox\nRUN sleep 3; echo done > /done\n");
+    let build = kept.lab.build(&slow).tag("slow").start();
+    std::thread::sleep(std::time::Duration::from_secs(1));
+    kept.damage(&mut Random::new(), DATABASE, 0, 9000);
+    kept.lab.kiln(["images"]).output().ok();
+    let built = build.wait();
+    assert_eq!(built.code(), Some(1), "{built}");
+    built.says(&["run the command again"]);
+    kept.lab.build(&slow).tag("slow").built();
+    assert_eq!(kept.lab.run("slow", &["cat", "/done"]), "done");
+    kept.lab.kiln(["fsck"]).output().ok();
+}
+
 #[test]
 fn without_a_copy_all_is_made_again() {
     let kept = Kept::new();

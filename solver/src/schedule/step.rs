@@ -86,6 +86,8 @@ impl<W: Worker> Run<W> {
             slot = self.slots.acquire() => slot.map_err(|_| PortError::cancelled())?,
             () = step.cancel.cancelled() => return Err(PortError::cancelled()),
         };
+        // Without a key nothing was looked up.
+        let was_early = key.is_none();
         let mut tries = 0;
         let is_command = matches!(vertex.op, Op::Exec(_));
         let mut miss = Some(miss);
@@ -94,9 +96,11 @@ impl<W: Worker> Run<W> {
         }
         let (made, started, took) = loop {
             // A change in the same tick as the last one could not be told from it.
+            let mut is_still = false;
             for _ in 0..MAX_WAITS {
                 let unsettled = reads.unsettled(SystemTime::now());
-                if unsettled.is_zero() {
+                is_still = unsettled.is_zero();
+                if is_still {
                     break;
                 }
                 tokio::time::sleep(unsettled).await;
@@ -121,6 +125,10 @@ impl<W: Worker> Run<W> {
             let is_enough = is_command || tries >= MAX_CHANGES;
             match since {
                 Since::Nothing => {
+                    if !is_still {
+                        // A change may have been missed.
+                        reads.keep_for_nobody();
+                    }
                     key = key_of(&reads);
                     break (made, started, took);
                 }
@@ -149,7 +157,7 @@ impl<W: Worker> Run<W> {
             self.begin_story(step.vertex, vertex, inputs, &reads, miss);
         }
         // Without a key nothing was found to be too old, though it may be.
-        let expired = expired.is_some() || key.is_none() && self.options.ttl.is_some();
+        let expired = expired.is_some() || was_early && self.options.ttl.is_some();
         let replaceable = vertex.ignore_cache.is_some() || expired;
         let done = self
             .commit(
