@@ -4,6 +4,7 @@ use std::collections::HashMap;
 use std::io::{Read as _, Write as _};
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::Path;
+use std::time::Duration;
 
 use kiln_sys::cgroup::{self, CgroupLimits, Group, GroupList, Hierarchies, Limited};
 use kiln_sys::devices::{DeviceFilter, DeviceRule};
@@ -39,7 +40,13 @@ pub(super) struct Helper {
     maps: IdMaps,
     /// Groups whose processes are on their way out: the next step does not wait for them.
     emptying: Vec<Group>,
+    /// The parent cannot be told anything any more.
+    is_cut_off: bool,
 }
+
+/// How often, and how long one after the other, the parent is told something that it has not heard.
+const TELLS: usize = 20;
+const TELL_INTERVAL: Duration = Duration::from_millis(10);
 
 impl Helper {
     pub(super) fn new(socket: OwnedFd) -> Self {
@@ -62,12 +69,13 @@ impl Helper {
             filter: None,
             maps: IdMaps::new(),
             emptying: Vec::new(),
+            is_cut_off: false,
         }
     }
 
     pub(super) fn serve(mut self) {
         let mut buffer = [0_u8; 64];
-        loop {
+        while !self.is_cut_off {
             self.emptying.retain(|group| !group.try_remove());
             let (asked, ended) = self.poll();
             for id in ended {
@@ -90,6 +98,18 @@ impl Helper {
             let _ = process::wait(&running.child);
             drop(running);
         }
+    }
+
+    /// Tells the parent something. What it does not hear it would wait for for ever: where memory is short it
+    /// is told a little later, and else all ends here, which it does notice.
+    fn tell(&mut self, message: &[u8]) {
+        for _ in 0..TELLS {
+            match fdpass::send(&self.socket, message, &[]) {
+                Ok(()) => return,
+                Err(_) => std::thread::sleep(TELL_INTERVAL),
+            }
+        }
+        self.is_cut_off = true;
     }
 
     /// Waits for a request or for the end of children.
@@ -137,11 +157,11 @@ impl Helper {
                     true => STARVED,
                     false => EXITED,
                 };
-                let _ = fdpass::send(&self.socket, &message(kind, id, value), &[]);
+                self.tell(&message(kind, id, value));
             }
             Err(e) => {
                 let errno = e.source.raw_os_error().unwrap_or(0);
-                let _ = fdpass::send(&self.socket, &message(FAILED, id, errno), &[]);
+                self.tell(&message(FAILED, id, errno));
             }
         }
         self.emptying.extend(running.group);
@@ -156,7 +176,7 @@ impl Helper {
                         Error::System(e) => e.source.raw_os_error().unwrap_or(0),
                         _ => 0,
                     };
-                    let _ = fdpass::send(&self.socket, &message(FAILED, id, errno), &[]);
+                    self.tell(&message(FAILED, id, errno));
                 }
             }
             Some((PROBE, id, _)) => {
@@ -164,7 +184,7 @@ impl Helper {
                     Ok(()) => message(EXITED, id, 0),
                     Err(_) => message(EXITED, id, 1),
                 };
-                let _ = fdpass::send(&self.socket, &answer, &[]);
+                self.tell(&answer);
             }
             Some((SIGNAL, id, signal)) => {
                 if let Some(running) = self.children.get(&id) {
