@@ -160,9 +160,20 @@ fn a_database_that_is_gone_or_empty_is_made_of_its_copy() {
 fn who_writes_to_a_database_that_was_put_aside_is_told() {
     let kept = Kept::new();
     let slow = kept.lab.context("slow", &[]);
-    slow.dockerfile("FROM busybox\nRUN sleep 3; echo done > /done\n");
+    slow.dockerfile("FROM busybox\nRUN echo begun; sleep 3; echo done > /done\n");
     let build = kept.lab.build(&slow).tag("slow").start();
-    std::thread::sleep(std::time::Duration::from_secs(1));
+    let logs = kept.lab.store().join("logs-v1");
+    let has_begun = || {
+        let builds = std::fs::read_dir(&logs).unwrap().flatten();
+        let steps = builds.flat_map(|build| std::fs::read_dir(build.path()).into_iter().flatten());
+        let mut texts = steps
+            .flatten()
+            .map(|log| std::fs::read_to_string(log.path()));
+        texts.any(|text| text.is_ok_and(|text| text.contains("begun")))
+    };
+    while !has_begun() {
+        std::thread::sleep(std::time::Duration::from_millis(10));
+    }
     kept.damage(&mut Random::new(), DATABASE, 0, 9000);
     kept.lab.kiln(["images"]).output().ok();
     let built = build.wait();
