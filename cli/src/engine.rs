@@ -11,7 +11,6 @@ use kiln_registry::auth::{Anonymous, CredentialSource, DockerConfig, HelperOutpu
 use kiln_runtime::Spawner;
 use kiln_sys::{Pipes, read_named};
 
-use crate::asynchronous;
 use crate::errors::Failure;
 use crate::settings::Settings;
 use crate::ui;
@@ -268,6 +267,11 @@ impl App {
 
     /// The runtime that asynchronous work is done on.
     pub(crate) fn runtime(&self) -> Result<tokio::runtime::Runtime, Failure> {
-        asynchronous::start()
+        let cores = std::thread::available_parallelism().map_or(2, std::num::NonZero::get);
+        tokio::runtime::Builder::new_multi_thread()
+            .worker_threads(cores.clamp(1, 8))
+            .enable_all()
+            .build()
+            .map_err(|e| Failure::new(format!("cannot start threads: {e}")))
     }
 }

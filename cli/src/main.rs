@@ -1,7 +1,6 @@
 //! The `kiln` command.
 
 mod args;
-mod asynchronous;
 mod build_options;
 mod commands;
 mod completion;
@@ -76,9 +75,14 @@ fn main() -> ExitCode {
 fn end_after_panic(info: &std::panic::PanicHookInfo<'_>) {
     progress::leave_terminal();
     let why = info.payload_as_str().unwrap_or("a thread ended early");
-    let at = info
-        .location()
-        .map_or_else(String::new, |at| format!(" ({at})"));
+    // Not where it was built.
+    let place = |file: &str| {
+        let parts: Vec<&str> = file.rsplit('/').take(4).collect();
+        parts.into_iter().rev().collect::<Vec<_>>().join("/")
+    };
+    let at = info.location().map_or_else(String::new, |at| {
+        format!(" ({}:{})", place(at.file()), at.line())
+    });
     let failure = Failure::new(format!("kiln cannot go on: {why}{at}")).with_hint(
         "if threads or files cannot be had, `ulimit -a` and pids.max of the cgroup tell; else this is a \
          fault of kiln",

@@ -120,3 +120,25 @@ fn an_image_of_too_many_layers_is_named_as_one() {
     build(499).built();
     assert_eq!(lab.run("x", &["cat", "/498"]), "file");
 }
+
+/// With too few descriptors a command ends and says so, wherever they run out, or does its work.
+#[test]
+fn few_descriptors_end_a_command_in_order() {
+    let lab = Lab::new();
+    lab.kiln(["pull", "busybox"]).output().ok();
+    let mut ended = 0;
+    for descriptors in 6..=24 {
+        let run = lab
+            .kiln(["run", "--rm", "--network", "none", "busybox", "true"])
+            .after(&format!("ulimit -n {descriptors}"))
+            .output();
+        assert!(!run.err.contains("panicked"), "{descriptors}: {run}");
+        let is_orderly = matches!(run.code(), Some(0 | 1 | 125));
+        assert!(is_orderly, "{descriptors}: {run}");
+        if !run.succeeded() {
+            ended += 1;
+            assert!(run.err.contains("error: "), "{descriptors}: {run}");
+        }
+    }
+    assert!(ended > 5, "{ended}");
+}

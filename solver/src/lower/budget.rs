@@ -95,6 +95,17 @@ impl Budget {
         }
     }
 
+    /// What a word was expanded to, if there is room for it.
+    fn paid(
+        &self,
+        expanded: Result<Expanded, ExpandError>,
+        span: Span,
+    ) -> Result<Expanded, LowerError> {
+        let expanded = expanded.map_err(|e| Self::failed(&e, span))?;
+        self.take(expanded.text.len(), span)?;
+        Ok(expanded)
+    }
+
     /// Expands a word.
     pub(super) fn word(
         &self,
@@ -103,10 +114,10 @@ impl Budget {
         env: &dyn Lookup,
         span: Span,
     ) -> Result<Expanded, LowerError> {
-        let expanded = expand_word(text, escape, env, &mut self.fuel.borrow_mut());
-        let expanded = expanded.map_err(|e| Self::failed(&e, span))?;
-        self.take(expanded.text.len(), span)?;
-        Ok(expanded)
+        self.paid(
+            expand_word(text, escape, env, &mut self.fuel.borrow_mut()),
+            span,
+        )
     }
 
     /// Expands a word that may become several.
@@ -131,10 +142,10 @@ impl Budget {
         env: &dyn Lookup,
         span: Span,
     ) -> Result<Expanded, LowerError> {
-        let expanded = expand_raw(text, escape, env, &mut self.fuel.borrow_mut());
-        let expanded = expanded.map_err(|e| Self::failed(&e, span))?;
-        self.take(expanded.text.len(), span)?;
-        Ok(expanded)
+        self.paid(
+            expand_raw(text, escape, env, &mut self.fuel.borrow_mut()),
+            span,
+        )
     }
 }
 
