@@ -5,6 +5,7 @@
 //! vertices, all others fold into the image config.
 
 mod args;
+mod base;
 mod budget;
 mod epoch;
 mod error;
