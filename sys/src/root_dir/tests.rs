@@ -120,6 +120,35 @@ fn reading_is_bounded_and_never_waits() {
     assert!(f.root.read(Path::new("a/f"), 5).is_err());
 }
 
+/// A tree with more levels than a stack of 256 KiB has room for, with names that its removal would use.
+#[test]
+fn a_tree_of_any_depth_is_removed() {
+    let f = fixture();
+    let mut here = f.root.sub_dir(Path::new("a/b")).unwrap();
+    for level in 0..20_000 {
+        here.mkdir(Path::new("d"), 0o755).unwrap();
+        if level % 90 == 0 {
+            drop(here.create_new(Path::new("file"), 0o644).unwrap());
+        }
+        here = here.sub_dir(Path::new("d")).unwrap();
+    }
+    drop(here);
+    for n in [0, 1, 2, 7] {
+        let name = format!("a/.kiln-removed-{n}");
+        f.root.mkdir(Path::new(&name), 0o755).unwrap();
+        drop(
+            f.root
+                .create_new(&Path::new(&name).join("f"), 0o644)
+                .unwrap(),
+        );
+    }
+    let small = std::thread::Builder::new().stack_size(256 << 10);
+    let root = f.root;
+    let removal = small.spawn(move || root.remove_all(Path::new("a")).unwrap());
+    assert!(removal.unwrap().join().unwrap());
+    assert!(!f.inside.join("a").exists() && f.inside.join("abs").is_symlink());
+}
+
 proptest! {
     #![proptest_config(ProptestConfig { cases: 300, ..ProptestConfig::default() })]
 
