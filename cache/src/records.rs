@@ -2,8 +2,9 @@
 
 use std::time::{Duration, SystemTime};
 
-use kiln_solver::explain::Origin;
-use kiln_solver::key::{Key, LabelledInput};
+use kiln_solver::explain::LabelledInput;
+use kiln_solver::key::Key;
+use kiln_solver::plan::Origin;
 use rusqlite::OptionalExtension as _;
 
 use crate::db::{nanos, time};

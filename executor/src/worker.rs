@@ -5,9 +5,9 @@ use std::time::{Duration, SystemTime};
 
 use kiln_cache::{Flight, LayerId, NewRecord, Packed, Store, pack};
 use kiln_image::Compression;
-use kiln_solver::explain::{Earlier, Found, Listing, Origin};
-use kiln_solver::key::{Fingerprint, Identity, Key, LabelledInput, TreeDigest};
-use kiln_solver::plan::{Copy, Exec, File, Source};
+use kiln_solver::explain::{Earlier, Found, LabelledInput, Listing};
+use kiln_solver::key::{Fingerprint, Identity, Key, TreeDigest};
+use kiln_solver::plan::{Copy, Exec, File, Origin, Source};
 use kiln_solver::ports::{
     Committed, Hit, Lookup, Made, Pending, PortError, Reading, Record, Solved, Sourced, Step,
     Unused, Worker,
@@ -125,11 +125,18 @@ impl Worker for Engine {
         if not_before.is_some_and(|t| ran_at < t) {
             return Ok(Lookup::Expired { ran_at });
         }
-        self.leave(key, &record.layer.id, false, None);
         let layer = LayerRef::of_step(record.layer.id, record.made, key);
         let ran = (ran_at, record.took);
         let hit = on_top(base, layer, record.layer.tree, ran, Found::Local).await?;
         Ok(Lookup::Hit(hit))
+    }
+
+    fn used(&self, key: Key, output: &Output) {
+        if let Output::Layers(layers) = output
+            && let Some(id) = layers.last().and_then(LayerRef::id)
+        {
+            self.leave(key, id, false, None);
+        }
     }
 
     async fn lookup_shared(

@@ -1,6 +1,6 @@
 //! Any text as the address of a git repository.
 
-use super::{GitUrl, without_login};
+use super::GitUrl;
 
 /// Checks what holds for any text: nothing reaches `git` that it would take for an option, a
 /// helper program or a way out.
@@ -8,7 +8,6 @@ pub(crate) fn check(data: &[u8]) {
     let Ok(text) = std::str::from_utf8(data) else {
         return;
     };
-    let _ = without_login(text);
     let Ok(url) = GitUrl::parse(text) else {
         return;
     };

@@ -5,7 +5,7 @@
 #[path = "../../executor/src/source/git/url.rs"]
 mod source;
 
-use source::{GitUrl, without_login};
+use source::GitUrl;
 
 #[path = "../checks/git_url.rs"]
 mod git_url;

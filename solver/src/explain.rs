@@ -5,6 +5,7 @@
 //! shown: they may be secret.
 
 mod compare;
+mod input;
 mod labels;
 #[cfg(test)]
 mod tests;
@@ -14,36 +15,13 @@ use std::time::{Duration, SystemTime};
 
 use serde::{Deserialize, Serialize};
 
-use crate::key::{Key, LabelledInput};
+use crate::key::Key;
+use crate::plan::Forced;
+
+pub use input::{InputKind, LabelledInput};
 
 pub(crate) use compare::{Nearest, compare, nearest};
 pub(crate) use labels::{base_label, labels_of, read_label};
-
-/// Where a step stands, and what a person calls its parts. No part of any key.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Origin {
-    /// Names the source text among all that were ever built here; empty if that has no name.
-    pub project: String,
-    /// The place in the text: stage, and number of the step in it.
-    pub step: String,
-    /// Digest of the instruction's text.
-    pub instruction: String,
-    /// Variables of the command that are build arguments; all others are part of the image.
-    pub arguments: Vec<String>,
-    /// How many words of the command are the shell that it is given to.
-    pub shell: usize,
-}
-
-/// Why the cache is not asked for a step.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Forced {
-    /// For no step.
-    NoCache,
-    /// For no step of this stage.
-    Stage(String),
-    /// For this step, which was named in this way.
-    Step(String),
-}
 
 /// Where a result came from.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -97,62 +75,6 @@ pub enum Reason {
     },
     /// No earlier run of it is known.
     New,
-}
-
-/// What kind of thing an input is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum InputKind {
-    /// A path that was read.
-    Files,
-    /// The command itself.
-    Command,
-    /// The shell that the command is given to.
-    Shell,
-    /// A build argument.
-    Arg,
-    /// A variable of the image.
-    Env,
-    /// The order of variables.
-    EnvOrder,
-    /// The working directory.
-    WorkingDirectory,
-    /// The user.
-    User,
-    /// The network.
-    Network,
-    /// How confined the command is.
-    Security,
-    /// A device.
-    Device,
-    /// The host name.
-    HostName,
-    /// Additional lines of /etc/hosts.
-    Hosts,
-    /// The platform.
-    Platform,
-    /// The clamp of file times.
-    Epoch,
-    /// A mount of the command.
-    Mount,
-    /// A flag of a copy.
-    Flag,
-    /// Paths that are copied, as written.
-    Sources,
-    /// Where files go.
-    Destination,
-    /// A file whose text is part of the step.
-    HereDocument,
-    /// A directory that is made.
-    Directory,
-    /// The order or kind of what a step does.
-    Actions,
-    /// The base image.
-    BaseImage,
-    /// The result of another step that this one starts from.
-    Step,
-    /// The encoding of keys.
-    Encoding,
 }
 
 /// One difference.

@@ -4,10 +4,6 @@
 //! this machine, no clocks. Types encode themselves by [`ContentKey`]; [`content_key!`] takes
 //! them apart field by field, so a field that is added without being encoded does not compile.
 
-use serde::{Deserialize, Serialize};
-
-use crate::explain::InputKind;
-
 /// Version of the encoding. Raised whenever the same op would be encoded differently, or the
 /// result of an op changes.
 pub const VERSION: u32 = 7;
@@ -199,19 +195,6 @@ macro_rules! content_key {
     };
 }
 pub(crate) use content_key;
-
-/// One input of a key, for explaining a miss.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct LabelledInput {
-    /// What kind of thing it is.
-    pub kind: InputKind,
-    /// Which: the name of a variable, the target of a mount, the line of a step.
-    pub name: String,
-    /// Which part of it.
-    pub field: String,
-    /// A digest of its value, in hexadecimal. Values themselves may be secret.
-    pub digest: String,
-}
 
 /// A digest of any encodable value, in hexadecimal.
 pub fn digest_of(value: &(impl ContentKey + ?Sized)) -> String {

@@ -8,7 +8,7 @@ mod tests;
 
 use std::collections::BTreeMap;
 
-use kiln_image::Reference;
+use kiln_image::{Reference, SafeUrl};
 use regex::Regex;
 use serde::Deserialize;
 
@@ -314,7 +314,7 @@ impl Policy {
         match denied {
             None => Ok(None),
             Some(number) => Err(PolicyError::Denied {
-                identifier: without_login(&source.identifier),
+                identifier: SafeUrl::of(&source.identifier).into(),
                 number,
             }),
         }
@@ -324,8 +324,8 @@ impl Policy {
 impl Named {
     fn cannot_be(&self, other: &Self) -> PolicyError {
         PolicyError::OtherKind {
-            from: without_login(&self.identifier),
-            to: without_login(&other.identifier),
+            from: SafeUrl::of(&self.identifier).into(),
+            to: SafeUrl::of(&other.identifier).into(),
         }
     }
 
@@ -337,7 +337,7 @@ impl Named {
         match set {
             None => Ok(()),
             Some(attribute) => Err(PolicyError::Attribute {
-                identifier: without_login(&self.identifier),
+                identifier: SafeUrl::of(&self.identifier).into(),
                 attribute: attribute.clone(),
             }),
         }
@@ -384,18 +384,5 @@ impl Rule {
             .attributes
             .extend(self.attributes.iter().map(|(k, v)| (k.clone(), v.clone())));
         changed
-    }
-}
-
-/// An identifier without user and password.
-fn without_login(identifier: &str) -> String {
-    let Some((scheme, rest)) = identifier.split_once("://") else {
-        return identifier.to_owned();
-    };
-    let end = rest.find(['/', '?', '#']).unwrap_or(rest.len());
-    let (host, path) = rest.split_at(end);
-    match host.rsplit_once('@') {
-        Some((_, host)) if scheme.starts_with("http") => format!("{scheme}://{host}{path}"),
-        _ => identifier.to_owned(),
     }
 }

@@ -12,9 +12,9 @@ use tokio_util::sync::CancellationToken;
 use crate::FilesVersion;
 pub use crate::arrival::{Arrival, Arrived, Arriving};
 use crate::event::{Event, Events};
-use crate::explain::{Earlier, Found, Listing, Origin};
-use crate::key::{Fingerprint, Identity, Key, LabelledInput};
-use crate::plan::{Copy, Exec, File, Source, SourceKind, VertexId};
+use crate::explain::{Earlier, Found, LabelledInput, Listing};
+use crate::key::{Fingerprint, Identity, Key};
+use crate::plan::{Copy, Exec, File, Origin, Source, SourceKind, VertexId};
 
 /// An error of a port: a message for people, with what led to it.
 #[derive(Debug, Clone, thiserror::Error)]
@@ -315,6 +315,9 @@ pub trait Worker: Send + Sync + 'static {
         base: Option<&Solved<Self::Output>>,
         not_before: Option<SystemTime>,
     ) -> impl Future<Output = Result<Lookup<Self::Output>, PortError>> + Send;
+
+    /// A result of this host that was found under `key` is used: what shares results may send it.
+    fn used(&self, key: Key, output: &Self::Output);
 
     /// A result under `key` that another host has shared. Asked after [`Worker::lookup`] found
     /// nothing.

@@ -207,7 +207,8 @@ fn cve_2023_26054_credentials_in_addresses_are_nowhere() {
     let git = with(server.url("/repo.git"));
     let mut shown = String::new();
     let context = lab.dockerfile(&format!(
-        "FROM busybox\nADD --keep-git-dir=true {git} /kept\nADD {} /f\n",
+        "FROM busybox\nADD --keep-git-dir=true {git} /kept\nADD {0} /f\n\
+         ADD {0}?version=3&X-Amz-Signature={secret} /g\nADD [\"{0}?{secret}-{secret}\", \"/h\"]\n",
         with(files.url("/f"))
     ));
     // The Dockerfile itself has it; everything that kiln writes must not.
@@ -218,8 +219,18 @@ fn cve_2023_26054_credentials_in_addresses_are_nowhere() {
         .output()
         .ok();
     shown.push_str(&build.err);
+    assert!(
+        build.err.contains("?version=3&X-Amz-Signature=…"),
+        "{build}"
+    );
     let build = lab.kiln(["build", "-t", "y", &git]).output().ok();
     shown.push_str(&build.err);
+    let missing = format!(
+        "FROM busybox\nADD {}?sig={secret} /f\n",
+        files.url("/absent")
+    );
+    let build = lab.build(&lab.context("missing", &[("Dockerfile", &missing)]));
+    shown.push_str(&build.fails().err);
     shown.push_str(
         lab.kiln(["build", &with(server.url("/absent.git"))])
             .fails()

@@ -3,7 +3,8 @@
 use std::time::{Duration, SystemTime};
 
 use kiln_image::{Descriptor, DiffId};
-use kiln_solver::key::{Key, LabelledInput, TreeDigest};
+use kiln_solver::explain::LabelledInput;
+use kiln_solver::key::{Key, TreeDigest};
 use serde::{Deserialize, Serialize};
 
 use crate::db::{nanos, time};

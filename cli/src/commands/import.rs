@@ -7,7 +7,7 @@ use std::process::ExitCode;
 
 use kiln_executor::source::Import;
 use kiln_executor::{BuildInputs, Engine};
-use kiln_image::{ImageConfig, Platform, Reference};
+use kiln_image::{ImageConfig, Platform, Reference, SafeUrl};
 use kiln_solver::lint::Findings;
 use kiln_solver::lower::{self, NoCache};
 use kiln_solver::plan::{Network, SourceKind};
@@ -124,7 +124,7 @@ fn open(
     }
     if source.starts_with("http://") || source.starts_with("https://") {
         let file = runtime.block_on(engine.download_file(source, None))?.file;
-        return Ok((Box::new(file), without_login(source)));
+        return Ok((Box::new(file), SafeUrl::of(source).into()));
     }
     let file =
         File::open(source).map_err(|e| Failure::new(format!("cannot read `{source}`: {e}")))?;
@@ -132,18 +132,6 @@ fn open(
         Box::new(file),
         source.rsplit('/').next().unwrap_or(source).to_owned(),
     ))
-}
-
-/// An address as it may stand in the image's history.
-fn without_login(address: &str) -> String {
-    let Some((scheme, rest)) = address.split_once("://") else {
-        return address.to_owned();
-    };
-    let end = rest.find(['/', '?', '#']).unwrap_or(rest.len());
-    let (host, path) = rest.split_at(end);
-    let host = host.rsplit_once('@').map_or(host, |(_, host)| host);
-    let path = path.split(['?', '#']).next().unwrap_or_default();
-    format!("{scheme}://{host}{path}")
 }
 
 /// The config that instructions make on top of nothing.
@@ -207,21 +195,6 @@ fn config(
         Err(error) => {
             source.lower_error(&error);
             Err(Failure::silent(2))
-        }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn histories_hold_no_logins() {
-        for (address, shown) in [
-            ("https://u:p@h/a.tar?token=x", "https://h/a.tar"),
-            ("http://h:1/a@b.tar", "http://h:1/a@b.tar"),
-        ] {
-            assert_eq!(without_login(address), shown);
         }
     }
 }

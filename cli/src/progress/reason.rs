@@ -2,7 +2,8 @@
 
 use std::time::{Duration, SystemTime};
 
-use kiln_solver::explain::{Change, Forced, Found, InputKind, Reason};
+use kiln_solver::explain::{Change, Found, InputKind, Reason};
+use kiln_solver::plan::Forced;
 use serde_json::{Value, json};
 
 use crate::printable;

@@ -9,8 +9,8 @@ use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
 use kiln_cache::{LayerId, NewRecord, Store, View, pack};
-use kiln_solver::explain::Origin;
 use kiln_solver::key::{Encoder, Key};
+use kiln_solver::plan::Origin;
 use kiln_sys::{FileKind, RootDir, Stat, xattr};
 
 use super::files::{copy_attributes, make_object};

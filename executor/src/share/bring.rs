@@ -2,8 +2,8 @@
 
 use kiln_cache::remote::{RemoteError, RemoteRecord};
 use kiln_cache::{LayerId, NewRecord, Store, pack};
-use kiln_solver::explain::Origin;
 use kiln_solver::key::TreeDigest;
+use kiln_solver::plan::Origin;
 
 use super::SharedLayer;
 use crate::engine::Engine;

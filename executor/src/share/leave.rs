@@ -8,8 +8,8 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use kiln_cache::remote::{Anew, Held, Mode, RemoteRecord};
 use kiln_cache::{LayerId, StoredResult};
 use kiln_image::Compression;
-use kiln_solver::explain::InputKind;
-use kiln_solver::key::{Fingerprint, Key, LabelledInput};
+use kiln_solver::explain::{InputKind, LabelledInput};
+use kiln_solver::key::{Fingerprint, Key};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::task::JoinSet;
 

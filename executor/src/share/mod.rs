@@ -20,8 +20,8 @@ use std::collections::HashSet;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use kiln_cache::remote::{InlineCache, Mode, Remote, RemoteError, RemoteRecord, RemoteSpec};
-use kiln_solver::explain::Origin;
 use kiln_solver::key::{Fingerprint, Key};
+use kiln_solver::plan::Origin;
 use tokio_util::sync::CancellationToken;
 
 pub use flight::StepFlight;

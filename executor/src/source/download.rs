@@ -6,7 +6,7 @@ use std::path::Path;
 use std::time::{Duration, SystemTime};
 
 use kiln_cache::{Download, Scratch};
-use kiln_image::{Algorithm, Compression, Digest, Hasher, compression, with_causes};
+use kiln_image::{Algorithm, Compression, Digest, Hasher, SafeUrl, compression, with_causes};
 use kiln_registry::pace::{Pace, WINDOW};
 use kiln_solver::plan::DOWNLOADED;
 use kiln_sys::RootDir;
@@ -16,7 +16,6 @@ use reqwest::header::{
 };
 use reqwest::{Response, StatusCode};
 
-use super::git::without_login;
 use crate::error::{Error, Result, blocking};
 use crate::output::Watch;
 
@@ -55,7 +54,7 @@ impl From<Error> for Trouble {
 }
 
 pub(super) fn failed(url: &str, why: impl std::fmt::Display) -> Error {
-    let url = without_login(url);
+    let url = SafeUrl::of(url);
     Error::Missing {
         text: format!("cannot download `{url}`: {why}"),
         hint: "check the address, the checksum and that this machine can reach it".into(),
@@ -140,7 +139,7 @@ async fn attempt(
     } else if let Some(time) = known.and_then(|k| k.last_modified.as_deref()) {
         request = request.header(IF_MODIFIED_SINCE, time);
     }
-    let shown = without_login(url);
+    let shown = SafeUrl::of(url).to_string();
     // So that it can be told who is waited for.
     watch.progress(&shown, 0, None);
     let sent = request.send().await.map_err(|e| trouble(url, e))?;
@@ -218,7 +217,7 @@ async fn attempt(
 }
 
 fn too_large(url: &str, limit: u64) -> Error {
-    let url = without_login(url);
+    let url = SafeUrl::of(url);
     Error::DownloadTooLarge {
         what: format!("cannot download `{url}`"),
         limit,

@@ -3,8 +3,9 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::SystemTime;
 
-use super::{Change, Earlier, InputKind, Listing, Origin, PathFacts};
-use crate::key::{Key, LabelledInput};
+use super::{Change, Earlier, InputKind, LabelledInput, Listing, PathFacts};
+use crate::key::Key;
+use crate::plan::Origin;
 
 /// What earlier runs say of a step that was not in the cache.
 #[derive(Clone, Debug)]

@@ -1,8 +1,8 @@
 //! The inputs of a key, with labels.
 
-use super::{InputKind, Origin};
-use crate::key::{ContentKey, Fingerprint, Identity, LabelledInput, VERSION, digest_of};
-use crate::plan::{Action, Copy, Exec, File, MountKind, Op, SourceKind, Vertex};
+use super::{InputKind, LabelledInput};
+use crate::key::{ContentKey, Fingerprint, Identity, VERSION, digest_of};
+use crate::plan::{Action, Copy, Exec, File, MountKind, Op, Origin, SourceKind, Vertex};
 
 fn label(kind: InputKind, name: &str, field: &str, digest: String) -> LabelledInput {
     LabelledInput {

@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 use std::time::{Duration, SystemTime};
 
 use super::*;
+use crate::plan::Origin;
 
 fn input(kind: InputKind, name: &str, field: &str, digest: &str) -> LabelledInput {
     LabelledInput {

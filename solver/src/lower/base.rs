@@ -9,8 +9,9 @@ use super::error::LowerError;
 use super::stage::{Build, Place};
 use super::stages::{self, Base, Stage};
 use super::state::{DEFAULT_PATH, State};
-use crate::explain::Origin;
-use crate::plan::{Action, BuildPlatform, Copy, File, Op, Source, SourceKind, Vertex, VertexId};
+use crate::plan::{
+    Action, BuildPlatform, Copy, File, Op, Origin, Source, SourceKind, Vertex, VertexId,
+};
 
 impl Build<'_> {
     /// What a stage begins with.

@@ -7,8 +7,7 @@ use kiln_parser::nearest;
 use super::error::{LowerError, LowerWarning};
 use super::stage::{Build, Place};
 use super::stages::Stage;
-use crate::explain::Forced;
-use crate::plan::Lines;
+use crate::plan::{Forced, Lines};
 
 /// Which steps ignore results of earlier builds.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use kiln_image::History;
+use kiln_image::{History, SafeUrl};
 use kiln_parser::{Expanded, Instruction, Kind, LineIndex, Span, Text, nearest};
 
 use super::args::{BUILTIN_ARGS, Globals, PROXY_ARGS};
@@ -14,12 +14,10 @@ use super::outline::Intake;
 use super::run::lone_heredoc;
 use super::stages::{Base, Stage};
 use super::state::{Chronicle, State};
-use super::transfer::without_credentials;
 use super::{Lowered, Request};
-use crate::explain::Origin;
 use crate::key::digest_of;
 use crate::lint::{self, Findings, Spot};
-use crate::plan::{Lines, Op, Plan, Vertex, VertexId};
+use crate::plan::{Lines, Op, Origin, Plan, Vertex, VertexId};
 use crate::ports::ResolvedImage;
 
 /// The main context, in words for messages.
@@ -153,8 +151,7 @@ impl<'a> Build<'a> {
             None => String::new(),
         };
         // Names are shown and stored: a token in an address is not.
-        let words = text.split_whitespace().map(without_credentials);
-        let text = words.collect::<Vec<_>>().join(" ");
+        let text = SafeUrl::of_words(text);
         format!("[{stage}{}/{}] {text}", place.number, place.total)
     }
 

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use kiln_image::SafeUrl;
 use kiln_parser::{Heredoc, Ignore, Instruction, SourceArg, Span, Transfer};
 use percent_encoding::percent_decode_str;
 
@@ -10,11 +11,10 @@ use super::error::LowerError;
 use super::run::{cwd, resolve_path};
 use super::stage::{BUILD_CONTEXT, Build, Place};
 use super::state::State;
-use crate::explain::Origin;
 use crate::lint::files::check_source;
 use crate::plan::{
-    Action, BuildPlatform, Copy, DOWNLOADED, File, Glob, Merge, Mkdir, ModeChange, Op, PathFilter,
-    Source, SourceKind, Vertex, VertexId, WriteFile,
+    Action, BuildPlatform, Copy, DOWNLOADED, File, Glob, Merge, Mkdir, ModeChange, Op, Origin,
+    PathFilter, Source, SourceKind, Vertex, VertexId, WriteFile,
 };
 
 /// `--exclude` patterns.
@@ -185,7 +185,7 @@ impl Build<'_> {
             let mut copy = manner.copy(inputs.len() - 1, vec![source], unpack.unwrap_or(false));
             copy.rename_to = is_http.then_some(name);
             copy.reset_owner = true;
-            copy.place = format!("`{}`", without_credentials(&address));
+            copy.place = format!("`{}`", SafeUrl::of(&address));
             actions.push(Action::Copy(copy));
         }
         for (name, content) in written {
@@ -371,7 +371,7 @@ impl Build<'_> {
                 platform: BuildPlatform(self.request.build_platform.clone()),
             }),
             inputs: vec![],
-            name: format!("fetch {}", without_credentials(address)),
+            name: format!("fetch {}", SafeUrl::of(address)),
             lines: Some(lines),
             ignore_cache,
             origin: Origin::default(),
@@ -464,20 +464,6 @@ fn file_name(address: &str) -> String {
     path.rsplit('/').next().unwrap_or_default().to_owned()
 }
 
-/// An address without user and password.
-pub(super) fn without_credentials(address: &str) -> String {
-    match address.split_once("://") {
-        Some((scheme, rest)) => {
-            let host = rest.split(['/', '?', '#']).next().unwrap_or_default();
-            match host.rsplit_once('@') {
-                Some((login, _)) => format!("{scheme}://{}", &rest[login.len() + 1..]),
-                None => address.to_owned(),
-            }
-        }
-        None => address.to_owned(),
-    }
-}
-
 /// The line of the history, as BuildKit writes it.
 fn created_by(is_add: bool, manner: &Manner, sources: &[String], dest: &str) -> String {
     let mut line = String::from(if is_add { "ADD" } else { "COPY" });
@@ -492,7 +478,7 @@ fn created_by(is_add: bool, manner: &Manner, sources: &[String], dest: &str) -> 
     }
     for source in sources {
         line.push(' ');
-        line.push_str(&without_credentials(source));
+        line.push_str(SafeUrl::of(source).as_str());
     }
     format!("{line} {dest} # buildkit")
 }

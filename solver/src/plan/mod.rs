@@ -6,6 +6,7 @@ mod exec;
 mod file;
 mod glob;
 mod op;
+mod origin;
 #[cfg(test)]
 mod tests;
 
@@ -22,8 +23,8 @@ pub use exec::{
 pub use file::{Action, Copy, File, Merge, Mkdir, ModeChange, ModeFunction, PathFilter, WriteFile};
 pub use glob::{Glob, has_wildcard};
 pub use op::{BuildPlatform, DOWNLOADED, Op, Source, SourceKind};
+pub use origin::{Forced, Origin};
 
-use crate::explain::{Forced, Origin};
 use crate::key::{ContentKey, Encoder};
 
 /// A vertex of a plan.

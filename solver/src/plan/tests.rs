@@ -3,8 +3,9 @@
 use std::sync::Arc;
 
 use super::*;
-use crate::explain::{Origin, labels_of};
+use crate::explain::labels_of;
 use crate::key::{ContentKey, Fingerprint, digest_of};
+use crate::plan::Origin;
 
 fn exec() -> Exec {
     Exec {
@@ -237,7 +238,7 @@ fn the_same_op_on_the_same_inputs_is_one_vertex() {
         name: "n".into(),
         lines: None,
         ignore_cache: None,
-        origin: crate::explain::Origin::default(),
+        origin: crate::plan::Origin::default(),
     };
     let mut plan = Plan::default();
     let a = plan.add(vertex(Op::Exec(exec()), vec![]));

@@ -9,8 +9,8 @@ use std::hash::{BuildHasher as _, Hasher as _, RandomState};
 use std::time::{Duration, SystemTime};
 
 use crate::FilesVersion;
-use crate::explain::{base_label, labels_of, read_label};
-use crate::key::{ContentKey as _, Encoder, Fingerprint, Identity, Key, LabelledInput};
+use crate::explain::{LabelledInput, base_label, labels_of, read_label};
+use crate::key::{ContentKey as _, Encoder, Fingerprint, Identity, Key};
 use crate::plan::{Action, MountKind, Op, Plan, Vertex};
 use crate::ports::{PortError, Reading, Solved, Worker};
 

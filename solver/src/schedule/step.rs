@@ -207,7 +207,10 @@ impl<W: Worker> Run<W> {
             "looked a step up"
         );
         match found {
-            Lookup::Hit(hit) => Ok(Some(self.found(hit, key, definition, step).await?)),
+            Lookup::Hit(hit) => {
+                self.worker.used(key, &hit.solved.output);
+                Ok(Some(self.found(hit, key, definition, step).await?))
+            }
             Lookup::Expired { ran_at } => {
                 *expired = Some(ran_at);
                 Ok(None)

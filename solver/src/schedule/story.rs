@@ -9,9 +9,9 @@ use tokio::sync::oneshot;
 use super::Run;
 use super::reads::{Reads, base_of};
 use crate::event::Event;
-use crate::explain::{Earlier, Forced, Listing, Nearest, Reason, compare, nearest};
-use crate::key::{Fingerprint, LabelledInput};
-use crate::plan::{Op, Vertex, VertexId};
+use crate::explain::{Earlier, LabelledInput, Listing, Nearest, Reason, compare, nearest};
+use crate::key::Fingerprint;
+use crate::plan::{Forced, Op, Vertex, VertexId};
 use crate::ports::{PortError, Solved, Worker};
 
 /// How long the end of a step is held back for its explanation.

@@ -8,10 +8,11 @@ use super::step::SMALL_LAYER;
 use super::*;
 use crate::FilesVersion;
 use crate::explain::Reason;
-use crate::explain::{Change, Earlier, Forced, Listing, Origin};
+use crate::explain::{Change, Earlier, Listing};
 use crate::key::{Fingerprint, Identity, TreeDigest};
 use crate::plan::{
-    BuildPlatform, Copy, Exec, ExecMount, File, Merge, Network, Security, Source, SourceKind,
+    BuildPlatform, Copy, Exec, ExecMount, File, Forced, Merge, Network, Origin, Security, Source,
+    SourceKind,
 };
 use crate::ports::{Arriving, Hit, Lookup, Made, Reading, Record, Unused};
 
@@ -43,6 +44,8 @@ struct Memory {
     arriving: Mutex<Option<Arriving>>,
     /// Of mounted files at each look at them, the next one first; then nobody writes to them.
     versions: Mutex<VecDeque<FilesVersion>>,
+    /// Keys of results that were found and used.
+    used: Mutex<Vec<Key>>,
     /// How long a layer takes to be hashed.
     slow_hash: Option<Duration>,
 }
@@ -140,6 +143,10 @@ impl Worker for Arc<Memory> {
             ran_at,
             found: Found::Local,
         }))
+    }
+
+    fn used(&self, key: Key, _: &Tree) {
+        self.used.lock().unwrap().push(key);
     }
 
     async fn lookup_shared(
@@ -449,8 +456,14 @@ async fn a_second_solve_runs_nothing_and_gives_the_same() {
     let first = go(&memory, graph, target).await.unwrap();
     assert_eq!(ran(&memory), ["a", "b", "c"]);
     assert_eq!(first.results[0].output, ["a", "b", "c"]);
+    assert!(memory.used.lock().unwrap().is_empty());
     let (graph, target) = chain();
     let second = go(&memory, graph, target).await.unwrap();
+    // What was found is told to be used, each result once.
+    let mut used = std::mem::take(&mut *memory.used.lock().unwrap());
+    used.sort_unstable();
+    let kept: Vec<Key> = memory.records.lock().unwrap().keys().copied().collect();
+    assert_eq!(used, kept);
     assert_eq!(ran(&memory), Vec::<String>::new());
     assert_eq!(second.results[0].identity, first.results[0].identity);
     assert_eq!(
