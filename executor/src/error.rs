@@ -90,6 +90,14 @@ pub enum Error {
         /// Bytes at most.
         limit: u64,
     },
+    /// A command that fetches something gets too little of it.
+    #[error("{what}: nothing to speak of came from the server in {seconds} s")]
+    Stalled {
+        /// What cannot be had.
+        what: String,
+        /// For how long it was waited for.
+        seconds: u64,
+    },
     /// A remote cache promised a layer and cannot give it. The same build works without it.
     #[error("cache {remote}: {why}")]
     Lost {
@@ -141,6 +149,16 @@ impl Error {
 
 /// Result of the executor.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
+
+impl Error {
+    /// Whether another way to fetch the same thing would end like this.
+    pub(crate) fn ends_all_tries(&self) -> bool {
+        matches!(
+            self,
+            Self::Cancelled | Self::DownloadTooLarge { .. } | Self::Stalled { .. }
+        )
+    }
+}
 
 impl From<Error> for PortError {
     fn from(error: Error) -> Self {

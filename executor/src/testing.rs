@@ -8,9 +8,14 @@ use crate::exec::StepLogs;
 
 /// An engine that runs nothing, and the directory of its store, which goes with it.
 pub(crate) fn engine() -> (Engine, tempfile::TempDir) {
+    engine_with(|_| ())
+}
+
+/// The same, after `change` of its settings.
+pub(crate) fn engine_with(change: impl FnOnce(&mut Settings)) -> (Engine, tempfile::TempDir) {
     let dir = tempfile::tempdir().unwrap();
     let store = Store::open(&dir.path().join("store")).unwrap();
-    let engine = Engine::new(Settings {
+    let mut settings = Settings {
         store,
         spawner: None,
         registry: Client::anonymous(RegistryConfig::default()),
@@ -24,8 +29,9 @@ pub(crate) fn engine() -> (Engine, tempfile::TempDir) {
         max_download: 1 << 30,
         gc: kiln_cache::Policy::default(),
         share: None,
-    });
-    (engine, dir)
+    };
+    change(&mut settings);
+    (Engine::new(settings), dir)
 }
 
 /// A runtime for asynchronous calls.

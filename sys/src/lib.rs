@@ -22,6 +22,7 @@ mod new_file;
 pub mod overlay;
 mod pending_file;
 pub mod process;
+pub mod process_tree;
 pub mod pty;
 mod root_dir;
 pub mod seccomp;

@@ -4,12 +4,14 @@
 //! no hooks, no filters, no helper programs, and submodules only over the same few protocols.
 
 mod command;
+mod progress;
 mod url;
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use kiln_cache::Scratch;
+use kiln_image::SafeUrl;
 use kiln_solver::key::Encoder;
 use kiln_solver::ports::{Pending, Solved, Step};
 use kiln_sys::{FileKind, RootDir};
@@ -17,7 +19,6 @@ use tokio_util::sync::CancellationToken;
 
 use self::command::Git;
 use self::url::GitUrl;
-pub(super) use self::url::without_login;
 use crate::engine::Engine;
 use crate::error::{Error, Result, blocking};
 use crate::file::real_path;
@@ -113,12 +114,8 @@ impl Engine {
         wanted: Option<&str>,
         cancel: &CancellationToken,
     ) -> Result<Checkout> {
-        let bad = |why: String| {
-            Error::Other(format!(
-                "git repository `{}`: {why}",
-                without_login(address)
-            ))
-        };
+        let bad =
+            |why: String| Error::Other(format!("git repository `{}`: {why}", SafeUrl::of(address)));
         let url = GitUrl::parse(address).map_err(bad)?;
         let wanted = match wanted {
             Some(text) => Some(self::url::checksum(text).map_err(bad)?),
@@ -259,8 +256,8 @@ async fn fetch(git: &Git<'_>, url: &GitUrl, resolved: &Resolved) -> Result<()> {
         commit,
     ];
     // Not every server gives a single commit.
-    if let Err(e @ (Error::Cancelled | Error::DownloadTooLarge { .. })) =
-        git.run("fetch the commit", &one).await
+    if let Err(e) = git.run("fetch the commit", &one).await
+        && e.ends_all_tries()
     {
         return Err(e);
     }
@@ -311,7 +308,7 @@ async fn fetch(git: &Git<'_>, url: &GitUrl, resolved: &Resolved) -> Result<()> {
     let shallow = [&update[..], &["--depth=1"]].concat();
     match git.run("fetch submodules", &shallow).await {
         Ok(_) => Ok(()),
-        Err(Error::Cancelled) => Err(Error::Cancelled),
+        Err(e) if e.ends_all_tries() => Err(e),
         Err(_) => git.run("fetch submodules", &update).await.map(drop),
     }
 }

@@ -2,10 +2,13 @@
 
 use std::os::unix::process::ExitStatusExt as _;
 use std::path::Path;
+use std::pin::pin;
 use std::process::Stdio;
+use std::time::Duration;
 
 use tokio_util::sync::CancellationToken;
 
+use super::progress::{Family, WINDOW};
 use super::url::GitUrl;
 use crate::error::{Error, Result};
 
@@ -14,11 +17,15 @@ const TOO_LARGE: i32 = 25;
 /// What git says of a helper that it ended.
 const TOO_LARGE_TEXT: &str = "died of signal 25";
 
+/// How often a byte of a repository is written at most, more or less: to a pipe, to a pack, and unpacked
+/// to files. A small pack can hold a tree of any size.
+const COPIES: u64 = 4;
+
 /// Protocols that repositories and their submodules are fetched by.
 const PROTOCOLS: &str = "https:http:ssh:git";
 
 /// Settings that keep a repository from running or reading anything, in every call.
-const SETTINGS: [&str; 15] = [
+const SETTINGS: [&str; 13] = [
     "core.hooksPath=/dev/null",
     "core.fsmonitor=false",
     "core.autocrlf=false",
@@ -32,10 +39,6 @@ const SETTINGS: [&str; 15] = [
     "gc.auto=0",
     "maintenance.auto=false",
     "protocol.file.allow=never",
-    // A server that drips or is silent is given up; it may prepare a large repository for minutes, and says
-    // little meanwhile.
-    "http.lowSpeedLimit=4000",
-    "http.lowSpeedTime=600",
 ];
 
 /// Variables by which a caller's git would lead ours elsewhere: kiln may run in a hook.
@@ -79,6 +82,8 @@ pub(super) struct Git<'a> {
     pub(super) path: String,
     /// Bytes of a file that it writes, at most.
     limit: u64,
+    /// How long it may make no progress.
+    window: Duration,
     cancel: &'a CancellationToken,
 }
 
@@ -93,8 +98,15 @@ impl<'a> Git<'a> {
             url,
             path: path.to_string_lossy().into_owned(),
             limit,
+            window: WINDOW,
             cancel,
         }
+    }
+
+    /// The same with another bound on how long it may make no progress.
+    #[cfg(test)]
+    pub(super) fn patient_for(self, window: Duration) -> Self {
+        Self { window, ..self }
     }
 
     /// Runs `git` in the working tree, if it is there yet. Gives its output; `what` is the part of
@@ -132,6 +144,7 @@ impl<'a> Git<'a> {
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())
+            .process_group(0)
             .kill_on_drop(true);
         // Beside the working tree, nothing above the scratch directory is a repository of ours.
         let ceiling = Path::new(&self.path).parent().unwrap_or(Path::new("/"));
@@ -161,26 +174,38 @@ impl<'a> Git<'a> {
                 },
                 _ => Error::io("start git", e),
             })?;
+        let shown = &self.url.remote;
+        let at = || format!("git repository `{shown}`: cannot {what}");
+        let too_large = || Error::DownloadTooLarge {
+            what: at(),
+            limit: self.limit,
+        };
+        let family = child.id();
+        let mut output = pin!(child.wait_with_output());
+        // Dropped before the child is, so that its number is still that of the group.
+        let mut family = Family::of(family);
         let output = tokio::select! {
-            output = child.wait_with_output() => output.map_err(|e| Error::io("run git", e))?,
-            // Dropping the child ends it, and its helpers at the end of their streams.
+            output = &mut output => {
+                family.has_ended();
+                output.map_err(|e| Error::io("run git", e))?
+            }
             () = self.cancel.cancelled() => return Err(Error::Cancelled),
+            () = family.writes_more_than(self.limit.saturating_mul(COPIES)) => return Err(too_large()),
+            () = family.stalls(self.window) => {
+                return Err(Error::Stalled { what: at(), seconds: self.window.as_secs() });
+            }
         };
         if output.status.success() {
             return Ok(String::from_utf8_lossy(&output.stdout).into_owned());
         }
         let said = self.without_secrets(&String::from_utf8_lossy(&output.stderr));
-        let shown = &self.url.remote;
         // It, or one of its helpers, of which it tells.
         if output.status.signal() == Some(TOO_LARGE) || said.contains(TOO_LARGE_TEXT) {
-            return Err(Error::DownloadTooLarge {
-                what: format!("git repository `{shown}`: cannot {what}"),
-                limit: self.limit,
-            });
+            return Err(too_large());
         }
         let why = complaint(&said);
         Err(Error::Missing {
-            text: format!("git repository `{shown}`: cannot {what}: {why}"),
+            text: format!("{}: {why}", at()),
             hint: hint(&said).into(),
         })
     }

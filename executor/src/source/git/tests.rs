@@ -1,3 +1,4 @@
+use std::io::{Read as _, Write as _};
 use std::net::{TcpListener, TcpStream};
 use std::os::unix::fs::{MetadataExt as _, symlink};
 use std::process::{Child, Command, Stdio};
@@ -339,6 +340,86 @@ fn the_full_name_wins_then_branches_then_tags() {
     ] {
         assert_eq!(pick(&list, name), want, "{name}");
     }
+}
+
+/// Whatever way git fetches: no server keeps a build waiting for ever, and no process stays behind.
+#[test]
+fn servers_that_are_silent_or_drip_are_given_up() {
+    let runtime = testing::runtime();
+    let dir = tempfile::tempdir().unwrap();
+    for (drips, scheme) in [
+        (false, "git"),
+        (true, "git"),
+        (false, "http"),
+        (true, "http"),
+    ] {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let port = listener.local_addr().unwrap().port();
+        let server = std::thread::spawn(move || {
+            let (mut connection, _) = listener.accept().unwrap();
+            if scheme == "http" {
+                let head = "HTTP/1.1 200 OK\r\ncontent-type: application/x-git-upload-pack-advertisement\r\n\r\n";
+                let _ = connection.write_all(head.as_bytes());
+            }
+            // The packet that it begins is one of 65,516 bytes. It ends when the other side is gone.
+            for byte in b"ffec".iter().chain(std::iter::repeat(&b'x')) {
+                if drips && connection.write_all(&[*byte]).is_err() {
+                    return;
+                }
+                let wait = Some(Duration::from_millis(20));
+                connection.set_read_timeout(wait).unwrap();
+                if connection.read(&mut [0; 1000]).is_ok_and(|n| n == 0) {
+                    return;
+                }
+            }
+        });
+        let address = format!("{scheme}://127.0.0.1:{port}/r.git");
+        let url = GitUrl::parse(&address).unwrap();
+        let cancel = CancellationToken::new();
+        let git = Git::new(&url, &dir.path().join("checkout"), u64::MAX, &cancel);
+        let git = git.patient_for(Duration::from_secs(1));
+        let error = runtime.block_on(resolve(&git, &url)).err().unwrap();
+        assert!(matches!(error, Error::Stalled { .. }), "{address}: {error}");
+        let text = error.to_string();
+        assert!(
+            text.contains(&url.remote) && text.contains("look up the reference"),
+            "{text}"
+        );
+        server.join().unwrap();
+    }
+}
+
+/// A repository of a few kilobytes whose files would fill any disk.
+#[test]
+fn what_a_repository_unpacks_to_is_bounded() {
+    let (engine, _store) = testing::engine_with(|settings| settings.max_download = 100_000);
+    let runtime = testing::runtime();
+    let server = Server::start();
+    let repo = server.repo("bomb.git");
+    std::fs::write(repo.join("zeros"), vec![0; 90_000]).unwrap();
+    git(&repo, &["add", "-A"]);
+    let mut tree = git(&repo, &["write-tree"]);
+    for _ in 0..5 {
+        let list: String = (0..10)
+            .map(|n| format!("040000 tree {tree}\t{n}\n"))
+            .collect();
+        std::fs::write(repo.join("list"), list).unwrap();
+        let script = format!("cd {} && git mktree < list", repo.display());
+        let out = Command::new("sh").args(["-c", &script]).output().unwrap();
+        tree = String::from_utf8(out.stdout).unwrap().trim().to_owned();
+    }
+    let commit = git(&repo, &["commit-tree", "-m", "bomb", &tree]);
+    git(&repo, &["update-ref", "refs/heads/main", &commit]);
+    let url = server.url("bomb.git");
+    let error = runtime
+        .block_on(tree_of(&engine, &url, false))
+        .err()
+        .unwrap();
+    let large = matches!(error, Error::DownloadTooLarge { limit: 100_000, .. });
+    assert!(
+        large && error.to_string().contains("check the commit out"),
+        "{error}"
+    );
 }
 
 /// The files of a checkout.

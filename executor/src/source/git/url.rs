@@ -51,19 +51,6 @@ impl std::fmt::Debug for GitUrl {
     }
 }
 
-/// An address without user and password, for messages.
-pub(crate) fn without_login(address: &str) -> String {
-    let Some((scheme, rest)) = address.split_once("://") else {
-        return address.to_owned();
-    };
-    let end = rest.find(['/', '?', '#']).unwrap_or(rest.len());
-    let (host, path) = rest.split_at(end);
-    match host.rsplit_once('@') {
-        Some((_, host)) => format!("{scheme}://{host}{path}"),
-        None => address.to_owned(),
-    }
-}
-
 /// Whether a word can be the name of a branch or tag, or a commit (git-check-ref-format).
 fn is_reference(word: &str) -> bool {
     let bad = |c: char| c.is_ascii_control() || " ~^:?*[\\".contains(c);
@@ -428,15 +415,6 @@ mod tests {
             assert!(login.secrets.iter().any(|s| s == secret), "{secret}");
         }
         assert!(!format!("{url:?} {login:?}").contains("pa%2Bss"));
-        let cases = [
-            ("https://u:p@h/r", "https://h/r"),
-            ("https://h/r@2", "https://h/r@2"),
-            ("https://u:p@h?x=a@b", "https://h?x=a@b"),
-            ("git@h:r", "git@h:r"),
-        ];
-        for (text, shown) in cases {
-            assert_eq!(without_login(text), shown);
-        }
     }
 
     #[test]
