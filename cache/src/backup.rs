@@ -16,7 +16,6 @@ use rusqlite::{Connection, OpenFlags};
 
 use crate::db::{self, Database};
 use crate::error::{Error, Result};
-use crate::store::Store;
 
 /// Its name in the store.
 const FILE: &str = db::COPY;
@@ -34,43 +33,31 @@ const SUFFIXES: [&str; 3] = ["-wal", "-shm", "-journal"];
 /// A database that is being made, and with suffixes the files beside it.
 const NEW: &str = "meta-v1.new";
 
-impl Store {
-    /// Copies the database, if it has changed since the last copy and is in order.
-    ///
-    /// # Errors
-    /// It cannot be read, or the copy cannot be written.
-    pub fn back_up(&self) -> Result<()> {
-        let to = self.path(FILE);
-        let when = |path: &Path| std::fs::metadata(path).and_then(|meta| meta.modified());
-        let from = self.path(db::FILE);
-        let size = std::fs::metadata(&from).map_or(0, |meta| meta.len());
-        if let Ok(copied) = when(&to) {
-            let wal = self.path(format!("{}-wal", db::FILE));
-            let changes = [&from, &wal].map(|path| when(path).unwrap_or(SystemTime::UNIX_EPOCH));
-            let is_young = copied.elapsed().is_ok_and(|age| age < INTERVAL);
-            if changes.iter().all(|changed| *changed < copied) || size > SMALL_BYTES && is_young {
-                return Ok(());
-            }
-        }
-        // The copy has the damage of what is copied.
-        let problem = problem_of(&self.db())?;
-        if problem.is_some() {
-            return Ok(());
-        }
-        let scratch = self.scratch()?;
-        let copy = scratch.path().join("copy");
-        self.db()
-            .execute("VACUUM INTO ?1", [copy.to_string_lossy()])?;
-        std::fs::rename(&copy, &to).map_err(|e| Error::io("copy the database", e))
-    }
+/// Whether the database of the store at `root` has changed since it was copied.
+pub(crate) fn is_due(root: &Path) -> bool {
+    let when = |path: &Path| std::fs::metadata(path).and_then(|meta| meta.modified());
+    let from = root.join(db::FILE);
+    let size = std::fs::metadata(&from).map_or(0, |meta| meta.len());
+    let Ok(copied) = when(&root.join(FILE)) else {
+        return true;
+    };
+    let wal = root.join(format!("{}-wal", db::FILE));
+    let changes = [&from, &wal].map(|path| when(path).unwrap_or(SystemTime::UNIX_EPOCH));
+    let is_young = copied.elapsed().is_ok_and(|age| age < INTERVAL);
+    !(changes.iter().all(|changed| *changed < copied) || size > SMALL_BYTES && is_young)
+}
 
-    /// Puts a damaged database aside and makes another one of its copy and of what is in the folders.
-    /// Nothing is done where another process has done it since.
-    pub(crate) fn replace_database(&self) -> Result<()> {
-        let replaced = replace(self.root())?;
-        *self.db() = replaced;
-        Ok(())
+/// Copies a database to `to` if it is in order, and says whether it is: a copy has the damage of what is
+/// copied.
+///
+/// # Errors
+/// It cannot be read, or the copy cannot be written.
+pub(crate) fn copy(db: &Connection, to: &Path) -> Result<bool> {
+    if problem_of(db)?.is_some() {
+        return Ok(false);
     }
+    db.execute("VACUUM INTO ?1", [to.to_string_lossy()])?;
+    Ok(true)
 }
 
 /// A new database in the place of one that is damaged or gone. It is made aside, so that whoever opens the

@@ -198,7 +198,7 @@ impl Store {
     /// # Errors
     /// The file cannot be removed.
     pub fn remove_blob(&self, digest: &Digest) -> Result<()> {
-        self.behind_gate(|_| {
+        self.leases().behind_gate(|_| {
             self.write(|tx| forget_blob(tx, digest))?;
             self.unlink_blob(digest)
         })

@@ -2,14 +2,14 @@
 
 use std::time::SystemTime;
 
-use kiln_solver::explain::{Earlier, Listing, Origin};
+use kiln_solver::explain::{Earlier, Listing};
 use kiln_solver::key::{Fingerprint, Key};
+use kiln_solver::plan::Origin;
 
 use rusqlite::{OptionalExtension as _, Transaction};
 
 use crate::db::{nanos, time};
 use crate::error::Result;
-use crate::gc::{Class, Item};
 use crate::store::Store;
 
 /// The most runs of one kind that are compared with.
@@ -123,13 +123,11 @@ impl Store {
 const MAX_REMOVED_RUNS: u32 = 2_000;
 
 /// Keeps the runs whose results are about to be removed, so that steps that run again can say why.
-pub(crate) fn mark_removed(tx: &Transaction<'_>, items: &[Item]) -> Result<()> {
-    let layers = items.iter().filter(|item| item.class == Class::Layers);
-    let layers: Vec<&str> = layers.map(|item| item.name.as_str()).collect();
+pub(crate) fn mark_removed(tx: &Transaction<'_>, layers: &[&str]) -> Result<()> {
     if layers.is_empty() {
         return Ok(());
     }
-    let layers = serde_json::to_string(&layers).unwrap_or_else(|_| "[]".into());
+    let layers = serde_json::to_string(layers).unwrap_or_else(|_| "[]".into());
     tx.execute(
         "UPDATE runs SET removed = ?2, ran_at = records.ran_at FROM records
          WHERE records.key = runs.key

@@ -439,10 +439,11 @@ impl Store {
                     self.delete("layers", "id", &finding.name)?;
                     // A step that runs on it goes on; then nobody finds it any more.
                     let path = self.path("layers-v1").join(&finding.name);
-                    self.behind_gate_of_others(|leased| match leased(&finding.name)? {
-                        true => Ok(()),
-                        false => self.discard(&path),
-                    })?;
+                    self.leases()
+                        .behind_gate_of_others(|leased| match leased(&finding.name)? {
+                            true => Ok(()),
+                            false => self.discard(&path),
+                        })?;
                 }
                 Part::Record => self.delete("records", "key", &finding.name)?,
                 Part::Image => self.remove_lost_image(&finding.name)?,

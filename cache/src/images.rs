@@ -381,7 +381,7 @@ impl Store {
     /// Deletes these rows, and the config of an image that is left without any; whoever is about to give
     /// it a name has a lease on the config, which then stays until it is collected.
     fn remove_rows(&self, which: &str, value: &str, config: &Digest) -> Result<bool> {
-        self.behind_gate_of_others(|leased| {
+        self.leases().behind_gate_of_others(|leased| {
             let (last, has_config_gone) = self.write(|tx| {
                 let sql = format!("DELETE FROM images WHERE {which}");
                 tx.execute(&sql, [value, config.as_str()])?;
@@ -406,7 +406,7 @@ impl Store {
     /// # Errors
     /// The database refused, or a config cannot be removed.
     pub fn remove_unused_images(&self, rows: &[ImageRow]) -> Result<RemovedImages> {
-        self.behind_gate(|leased| {
+        self.leases().behind_gate(|leased| {
             let removed = self.write(|tx| {
                 let mut removed = RemovedImages::default();
                 for row in rows {

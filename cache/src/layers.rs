@@ -274,7 +274,7 @@ impl Store {
             }
             let path = self.path("layers-v1").join(&*name);
             // A step may run on one that a repair has forgotten.
-            self.behind_gate_of_others(|leased| {
+            self.leases().behind_gate_of_others(|leased| {
                 let sql = "SELECT EXISTS (SELECT 1 FROM layers WHERE id = ?1)";
                 let known: bool = self.db().query_row(sql, [&*name], |row| row.get(0))?;
                 if known || leased(&name)? {

@@ -5,7 +5,7 @@
 //! layers-v1/<id>/diff       unpacked layers in overlay form, immutable once named
 //! mounts-v1/<hash>/data     cache mounts; mounts-v1/locks is locked by ranges while they are used
 //! stat-v1/<hash>            stat caches of contexts
-//! logs-v1/<time>-<pid>/     output of a build's steps, one file each; the last builds only
+//! logs-v1/<time>-<session>/ output of a build's steps, one file each; the last builds only
 //! work-v1/<owner>/          what a running process has not finished
 //! trash/                    renamed here first, unlinked afterwards
 //! removed                   where on the disk much was removed of late
@@ -30,6 +30,7 @@ mod flight;
 mod fsck;
 mod full_disk;
 mod gc;
+mod image_xattr;
 mod images;
 mod layers;
 mod lease;
@@ -47,6 +48,7 @@ mod store;
 mod tree;
 mod under;
 mod unpack;
+mod upkeep;
 mod view;
 
 pub use content::BlobWriter;
@@ -55,14 +57,16 @@ pub use error::{Error, Result, is_no_space};
 pub use flight::Flight;
 pub use fsck::{Fate, Finding, HurtImage, Part, Report};
 pub use gc::{Cause, Class, Held, Item, Policy, Prune, Removed};
+pub use image_xattr::{is_acl, is_image_xattr};
 pub use images::{ImageRow, RemovedImages, StoredImage};
 pub use layers::{Layer, LayerId, tree_of_image_layer};
 pub use mount_chunks::{MountChunk, PackedMount};
 pub use mount_sync::{Idle, IdleMount, MountState};
 pub use mounts::{CacheMountDir, MountRow, MountUse};
-pub use pack::{Packed, is_acl, is_image_xattr, pack, pack_tar, tar_entry};
+pub use pack::{Packed, pack, pack_tar, tar_entry};
 pub use records::{NewRecord, StoredRecord, StoredResult};
 pub use scratch::Scratch;
 pub use store::Store;
 pub use unpack::{UnpackOptions, Unpacked, unpack};
+pub use upkeep::UpkeepTurn;
 pub use view::View;

@@ -9,8 +9,9 @@ use kiln_sys::{RootDir, xattr};
 use rustix::fs::{CWD, RenameFlags, renameat_with};
 
 use crate::error::{Error, Result};
+use crate::image_xattr::is_image_xattr;
 use crate::mounts::MountUse;
-use crate::pack::{is_image_xattr, pack_below};
+use crate::pack::pack_below;
 use crate::store::Store;
 use crate::unpack::{UnpackOptions, unpack};
 

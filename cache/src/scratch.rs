@@ -1,4 +1,4 @@
-//! Work directories of running processes, and the trash.
+//! Work directories of sessions that go on, logs, and the trash.
 
 use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
@@ -8,6 +8,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use kiln_sys::{RootDir, system};
 
 use crate::error::Result;
+use crate::lease::owner_lease;
 use crate::store::Store;
 
 /// Held while a work directory is made.
@@ -42,7 +43,7 @@ impl Drop for Scratch {
         if let Err(error) = self.store.remove_tree(&self.path) {
             tracing::warn!(path = %self.path.display(), %error, "work directory is left behind");
         }
-        // The last one takes the process's own directory along.
+        // The last one takes the session's own directory along.
         if let Some(parent) = self.path.parent() {
             let _ = std::fs::remove_dir(parent);
         }
@@ -50,14 +51,14 @@ impl Drop for Scratch {
 }
 
 impl Store {
-    /// A new work directory of this process.
+    /// A new work directory of this session.
     ///
     /// # Errors
     /// It cannot be made.
     pub fn scratch(&self) -> Result<Scratch> {
         let own = self.path("work-v1").join(self.owner());
         let failed = |path: &Path, e| kiln_sys::FsError::new("make directory", path, e).into();
-        // The process's own directory may move before the first scratch is in it.
+        // The session's own directory may move before the first scratch is in it.
         let _placing = PLACING.lock().unwrap_or_else(PoisonError::into_inner);
         loop {
             match std::fs::create_dir(&own) {
@@ -136,21 +137,7 @@ impl Store {
     }
 }
 
-/// A name for a store that is opened: the process, for people, and a random number.
-pub(crate) fn new_owner() -> Result<String> {
-    let mut random = [0; 8];
-    system::random(&mut random)?;
-    let number = u64::from_le_bytes(random);
-    Ok(format!("{}-r{number:016x}", std::process::id()))
-}
-
-/// What an open store has a lease on. Process ids tell nothing where the processes of several containers
-/// share a store.
-pub(crate) fn owner_lease(owner: &str) -> String {
-    format!("owner {owner}")
-}
-
-/// What an open store has a lease on while it writes logs into this folder.
+/// What a session has a lease on while it writes logs into this folder.
 pub(crate) fn logs_lease(folder: &str) -> String {
     format!("logs {folder}")
 }
@@ -163,12 +150,27 @@ impl Store {
     pub fn logs(&self) -> Result<PathBuf> {
         let now = SystemTime::now().duration_since(UNIX_EPOCH);
         let now = now.unwrap_or_default().as_millis();
-        let name = format!("{now}-{}", std::process::id());
+        let name = format!("{now}-{}", self.owner());
         self.lease(&logs_lease(&name))?;
         Ok(self.path("logs-v1").join(name))
     }
 
-    /// Whether the store that a work directory is named after is still open.
+    /// Throws away the work of sessions that are gone.
+    ///
+    /// # Errors
+    /// The folder cannot be listed.
+    pub(crate) fn clear_dead(&self) -> Result<()> {
+        let work = RootDir::open_trusted(&self.path("work-v1"))?;
+        for entry in work.read_dir(Path::new(""))? {
+            let name = entry.name.to_string_lossy();
+            if !self.is_alive(&name)? {
+                self.discard(&self.path("work-v1").join(&*name))?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Whether the session that a work directory is named after goes on.
     pub(crate) fn is_alive(&self, owner: &str) -> Result<bool> {
         let number = |text: &str| text.parse::<u64>().ok();
         let process = owner.split_once('-');
@@ -177,18 +179,6 @@ impl Store {
             let pid = u32::try_from(pid).unwrap_or(0);
             return Ok(system::process_start(pid) == Some(start));
         }
-        Ok(owner == self.owner() || self.is_leased_elsewhere(&owner_lease(owner))?)
+        Ok(owner == self.owner() || self.leases().is_held_elsewhere(&owner_lease(owner))?)
     }
-}
-
-/// Throws away the work of processes that are gone.
-pub(crate) fn clear_dead(store: &Store) -> Result<()> {
-    let work = RootDir::open_trusted(&store.path("work-v1"))?;
-    for entry in work.read_dir(Path::new(""))? {
-        let name = entry.name.to_string_lossy();
-        if !store.is_alive(&name)? {
-            store.discard(&store.path("work-v1").join(&*name))?;
-        }
-    }
-    Ok(())
 }

@@ -8,7 +8,6 @@ use kiln_sys::{RootDir, system};
 
 use crate::error::{Error, Result};
 use crate::lease::{self, Leases};
-use crate::scratch;
 use crate::{backup, db};
 
 /// Bytes of the path of a store: SQLite opens no file whose path has more than 512.
@@ -25,19 +24,40 @@ const FOLDERS: [&str; 8] = [
     "trash",
 ];
 
-/// A store that is open. Cloning shares it.
+/// A store that is open, for one piece of work: its leases, work directories, unrecorded layers and logs
+/// belong to that *session*, and end with the last clone of this value. [`Store::session`] begins
+/// another, of the same open database.
 #[derive(Clone, Debug)]
 pub struct Store {
-    inner: Arc<Inner>,
+    shared: Arc<Shared>,
+    session: Arc<Session>,
 }
 
+/// What all sessions of one open store have in common.
 #[derive(Debug)]
-struct Inner {
+struct Shared {
     root: PathBuf,
     boot: String,
-    owner: String,
     db: Mutex<db::Database>,
+}
+
+/// What belongs to one piece of work.
+#[derive(Debug)]
+struct Session {
+    /// Names it among all sessions, in whatever processes and namespaces.
+    owner: String,
     leases: Leases,
+}
+
+impl Session {
+    fn begin(root: &Path) -> Result<Self> {
+        let session = Self {
+            owner: lease::new_owner()?,
+            leases: Leases::open(&root.join(lease::FILE))?,
+        };
+        session.leases.take(&lease::owner_lease(&session.owner))?;
+        Ok(session)
+    }
 }
 
 /// Numbers of directories of this process, which may have opened the store more than once.
@@ -89,19 +109,16 @@ impl Store {
             Err(e) if e.is_damaged_database() => replaced(&root)?,
             other => other?,
         };
-        let leases = Leases::open(&root.join(lease::FILE))?;
-        let owner = scratch::new_owner()?;
-        let inner = Inner {
+        let session = Session::begin(&root)?;
+        let shared = Shared {
             root,
             boot,
-            owner,
             db: Mutex::new(db),
-            leases,
         };
         let store = Self {
-            inner: Arc::new(inner),
+            shared: Arc::new(shared),
+            session: Arc::new(session),
         };
-        store.lease(&scratch::owner_lease(store.owner()))?;
         if is_new {
             store.restore_reserve()?;
         }
@@ -113,32 +130,50 @@ impl Store {
             }
             other => other?,
         }
-        scratch::clear_dead(&store)?;
+        store.clear_dead()?;
         Ok(store)
+    }
+
+    /// The same store for another piece of work: what either uses or makes is none of the other's, and what
+    /// one used can be removed when it is over, while the other goes on.
+    ///
+    /// # Errors
+    /// The file of the leases cannot be opened.
+    pub fn session(&self) -> Result<Self> {
+        Ok(Self {
+            shared: Arc::clone(&self.shared),
+            session: Arc::new(Session::begin(self.root())?),
+        })
     }
 
     /// Its directory.
     pub fn root(&self) -> &Path {
-        &self.inner.root
+        &self.shared.root
     }
 
     /// A path below the root.
     pub(crate) fn path(&self, below: impl AsRef<Path>) -> PathBuf {
-        self.inner.root.join(below)
+        self.shared.root.join(below)
     }
 
-    /// Names this store among all that are open, in whatever processes and namespaces.
+    /// Names this session among all, in whatever processes and namespaces.
     pub(crate) fn owner(&self) -> &str {
-        &self.inner.owner
+        &self.session.owner
     }
 
     /// The boot that rows written now belong to.
     pub(crate) fn boot(&self) -> &str {
-        &self.inner.boot
+        &self.shared.boot
     }
 
+    /// Takes a lease on a layer's name or a blob's digest until this session is over.
+    pub(crate) fn lease(&self, name: &str) -> Result<()> {
+        self.session.leases.take(name)
+    }
+
+    /// The leases of this session.
     pub(crate) fn leases(&self) -> &Leases {
-        &self.inner.leases
+        &self.session.leases
     }
 
     pub(crate) fn next_number(&self) -> u64 {
@@ -146,7 +181,10 @@ impl Store {
     }
 
     pub(crate) fn db(&self) -> MutexGuard<'_, db::Database> {
-        self.inner.db.lock().unwrap_or_else(PoisonError::into_inner)
+        self.shared
+            .db
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
     }
 
     pub(crate) fn write<T>(
@@ -205,69 +243,29 @@ impl Store {
         Ok(())
     }
 
-    /// Whether rows wait for [`Store::promote`], the trash for [`Store::empty_trash`], cache mounts for
-    /// [`Store::measure_mounts`], pages for [`Store::give_back_slack`], or there is room for what
-    /// [`Store::restore_reserve`] makes.
+    /// Copies the database, if it has changed since the last copy and is in order.
     ///
     /// # Errors
-    /// The database refused, or the trash cannot be listed.
-    pub fn needs_upkeep(&self) -> Result<bool> {
-        let trash = RootDir::open_trusted(&self.path("trash"))?;
-        if !trash.read_dir(Path::new(""))?.is_empty()
-            || self.lacks_reserve()?
-            || self.has_slack()?
-        {
-            return Ok(true);
+    /// It cannot be read, or the copy cannot be written.
+    pub fn back_up(&self) -> Result<()> {
+        if !backup::is_due(self.root()) {
+            return Ok(());
         }
-        let waits = |table: &str| format!("EXISTS (SELECT 1 FROM {table} WHERE boot IS NOT NULL)");
-        let any = DURABLE.map(waits).join(" OR ");
-        let sql = format!("SELECT {any} OR EXISTS (SELECT 1 FROM mounts WHERE measured = 0)");
-        Ok(self.db().query_row(&sql, [], |row| row.get(0))?)
+        let scratch = self.scratch()?;
+        let copy = scratch.path().join("copy");
+        if backup::copy(&self.db(), &copy)? {
+            std::fs::rename(&copy, self.path(db::COPY))
+                .map_err(|e| Error::io("copy the database", e))?;
+        }
+        Ok(())
     }
 
-    /// Writes the file system to the disk, then marks the rows that were there before as durable.
-    /// One process does it at a time; another that tries meanwhile returns at once.
-    ///
-    /// # Errors
-    /// The sync or the database failed.
-    pub fn promote(&self) -> Result<()> {
-        let lock = self.path("locks");
-        let Some(_held) = kiln_sys::lock::try_lock(&lock, u64::MAX, false)? else {
-            return Ok(());
-        };
-        let before: i64 = db::nanos(std::time::SystemTime::now());
-        // What is in use now may be written to after the sync.
-        let mut idle = Vec::new();
-        for mount in self.mounts()? {
-            if !mount.in_use {
-                idle.push(mount.home);
-            }
-        }
-        let idle = serde_json::to_string(&idle).unwrap_or_else(|_| "[]".into());
-        system::sync_filesystem(self.root())?;
-        self.write(|tx| {
-            for (table, more) in [
-                ("layers", ""),
-                (
-                    "records",
-                    "AND layer IN (SELECT id FROM layers WHERE boot IS NULL)",
-                ),
-                ("images", ""),
-                ("contents", ""),
-            ] {
-                let sql = format!(
-                    "UPDATE {table} SET boot = NULL
-                     WHERE boot IS NOT NULL AND created < ?1 {more}"
-                );
-                tx.execute(&sql, [before])?;
-            }
-            tx.execute(
-                "UPDATE mounts SET boot = NULL WHERE boot IS NOT NULL AND used < ?1
-                 AND home IN (SELECT value FROM json_each(?2))",
-                (before, idle),
-            )?;
-            Ok(())
-        })
+    /// Puts a damaged database aside and makes another one of its copy and of what is in the folders.
+    /// Nothing is done where another process has done it since.
+    pub(crate) fn replace_database(&self) -> Result<()> {
+        let replaced = backup::replace(self.root())?;
+        *self.db() = replaced;
+        Ok(())
     }
 }
 
@@ -281,4 +279,4 @@ fn replaced(root: &Path) -> Result<db::Database> {
 }
 
 /// Tables whose rows carry the boot that wrote them.
-const DURABLE: [&str; 5] = ["layers", "records", "images", "contents", "mounts"];
+pub(crate) const DURABLE: [&str; 5] = ["layers", "records", "images", "contents", "mounts"];

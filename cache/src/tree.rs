@@ -3,7 +3,7 @@
 use kiln_image::{Entry, EntryKind};
 use kiln_solver::key::TreeDigest;
 
-use crate::pack::{is_acl, is_image_xattr};
+use crate::image_xattr::{is_acl, is_image_xattr};
 
 /// Hashes the entries of a layer in the order of a tar that kiln writes: a directory before what is in
 /// it, and what is in it by name.

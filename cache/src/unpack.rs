@@ -18,7 +18,7 @@ use kiln_solver::key::TreeDigest;
 use kiln_sys::{Attributes, FileKind, FsError, NewFile, RootDir};
 
 use crate::error::{Error, Result};
-use crate::pack::{DEFAULT_ACL, is_image_xattr};
+use crate::image_xattr::{DEFAULT_ACL, is_image_xattr};
 use crate::tree::TarTree;
 use crate::unpack::content::Writer;
 use crate::unpack::near::Near;

@@ -185,6 +185,9 @@ impl App {
     /// What the detached process does.
     pub(crate) fn keep_up(&self) -> Result<(), Failure> {
         let store = self.store()?;
+        let Some(_turn) = store.upkeep_turn()? else {
+            return Ok(());
+        };
         kiln_sys::cgroup::sweep(std::path::Path::new(kiln_sys::cgroup::FOLDER));
         store.discard_unrecorded()?;
         store.discard_unknown_blobs()?;

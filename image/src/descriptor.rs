@@ -174,3 +174,20 @@ impl Descriptor {
         self.size == bytes.len() as u64 && self.digest.matches(bytes)
     }
 }
+
+impl Platform {
+    /// The entry of an index that serves best here; the first of equals, as Docker chooses.
+    ///
+    /// Entries without a platform and attestations (`unknown/unknown`) are passed over.
+    #[must_use]
+    pub fn best_match<'a>(
+        &self,
+        entries: impl IntoIterator<Item = &'a Descriptor>,
+    ) -> Option<&'a Descriptor> {
+        entries
+            .into_iter()
+            .filter_map(|entry| Some((self.rank(entry.platform.as_ref()?)?, entry)))
+            .min_by_key(|(rank, _)| *rank)
+            .map(|(_, entry)| entry)
+    }
+}

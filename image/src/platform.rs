@@ -5,7 +5,6 @@ use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
 
-use crate::descriptor::Descriptor;
 use crate::json::{no_text, nullable};
 
 /// Why a text is not a platform.
@@ -117,21 +116,6 @@ impl Platform {
     #[must_use]
     pub fn satisfies(&self, wanted: &Self) -> bool {
         wanted.rank(self).is_some()
-    }
-
-    /// The entry of an index that serves best here; the first of equals, as Docker chooses.
-    ///
-    /// Entries without a platform and attestations (`unknown/unknown`) are passed over.
-    #[must_use]
-    pub fn best_match<'a>(
-        &self,
-        entries: impl IntoIterator<Item = &'a Descriptor>,
-    ) -> Option<&'a Descriptor> {
-        entries
-            .into_iter()
-            .filter_map(|entry| Some((self.rank(entry.platform.as_ref()?)?, entry)))
-            .min_by_key(|(rank, _)| *rank)
-            .map(|(_, entry)| entry)
     }
 
     /// The variant as a number that grows with capability, in tenths (`v8.1` is 81).
@@ -277,6 +261,7 @@ fn is_known_architecture(architecture: &str) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::descriptor::Descriptor;
     use crate::digest::Digest;
 
     #[test]

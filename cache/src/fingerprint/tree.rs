@@ -11,7 +11,7 @@ use rayon::prelude::*;
 
 use super::stat_cache::{FileDigest, StatCache};
 use crate::error::{Error, Result};
-use crate::pack::is_image_xattr;
+use crate::image_xattr::is_image_xattr;
 
 /// Decides what of a tree counts.
 pub trait Keep: Sync {

@@ -4,7 +4,7 @@ use std::time::{Duration, SystemTime};
 
 use kiln_sys::system;
 
-use super::{Cause, Held, Item, Removed, is_older, total};
+use super::{Cause, Class, Held, Item, Removed, is_older, total};
 use crate::db::nanos;
 use crate::error::Result;
 use crate::store::Store;
@@ -169,7 +169,11 @@ impl Store {
                 });
                 Ok(old.into_iter().chain(rest).collect())
             },
-            explanations::mark_removed,
+            |tx, items| {
+                let layers = items.iter().filter(|item| item.class == Class::Layers);
+                let layers: Vec<&str> = layers.map(|item| item.name.as_str()).collect();
+                explanations::mark_removed(tx, &layers)
+            },
             |_, _| Ok(0),
         )?;
         // What went for its age alone was neither too much nor in the way.
@@ -183,7 +187,7 @@ impl Store {
     /// Forgets the older half of the images that have no name any more and were made before a time
     /// in nanoseconds, but those that a process uses. Returns how many.
     pub(super) fn forget_nameless(&self, before: i64) -> Result<usize> {
-        self.behind_gate(|leased| {
+        self.leases().behind_gate(|leased| {
             self.write(|tx| {
                 let configs: Vec<String> = {
                     let sql = "SELECT config FROM images WHERE name IS NULL AND created < ?1

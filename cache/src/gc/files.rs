@@ -29,7 +29,7 @@ impl Store {
         if unknown.is_empty() {
             return Ok(());
         }
-        self.behind_gate(|leased| {
+        self.leases().behind_gate(|leased| {
             self.write(|tx| {
                 for (digest, path) in &unknown {
                     // Its row may have been written meanwhile, or is about to be.

@@ -58,7 +58,8 @@ impl Store {
     /// # Errors
     /// The database refused, or a folder cannot be listed.
     pub fn items(&self) -> Result<Vec<Item>> {
-        self.behind_gate(|leased| self.write(|tx| survey::survey(self, tx, leased)))
+        self.leases()
+            .behind_gate(|leased| self.write(|tx| survey::survey(self, tx, leased)))
     }
 
     /// Bytes that the store takes, from sums that are kept up to date. What a step that runs has
@@ -79,7 +80,7 @@ impl Store {
         more: impl FnOnce(&Transaction<'_>, &[Item]) -> Result<usize>,
     ) -> Result<Removed> {
         let (mut items, mut forgotten, mut locks) = (Vec::new(), 0, Vec::new());
-        self.behind_gate(|leased| {
+        self.leases().behind_gate(|leased| {
             self.write(|tx| {
                 let all = survey::survey(self, tx, leased)?;
                 note_files(tx, all.iter())?;
@@ -160,7 +161,7 @@ impl Store {
     /// # Errors
     /// The database refused.
     pub fn note_uses(&self) -> Result<()> {
-        let names = serde_json::to_string(&self.leased()).unwrap_or_else(|_| "[]".into());
+        let names = serde_json::to_string(&self.leases().held()).unwrap_or_else(|_| "[]".into());
         let now = nanos(SystemTime::now());
         let recent = now - USES_NOTED;
         let due: bool = self.db().query_row(

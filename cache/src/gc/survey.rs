@@ -247,13 +247,14 @@ fn layers(tx: &Transaction<'_>, images: &Images, held: Holder<'_>) -> Result<Vec
         "SELECT l.id, l.diff_id, l.bytes, l.created, coalesce(u.used, 0) FROM layers l
          LEFT JOIN uses u ON u.name = l.id",
     )?;
+    let copies = copies_of_images(tx, images)?;
     let mut rows = query.query([])?;
     let mut items = Vec::new();
     while let Some(row) = rows.next()? {
         let (name, diff): (String, String) = (row.get(0)?, row.get(1)?);
         let bytes = row.get::<_, i64>(2)?.max(0).cast_unsigned();
         let (created, used): (i64, i64) = (row.get(3)?, row.get(4)?);
-        let of_image = images.diffs.contains(&diff);
+        let of_image = copies.contains(&name);
         let held = held(&name, of_image)?;
         let (ran_at, took, title) = made.remove(&name).unwrap_or((0, 0, String::new()));
         let cost = match took {
@@ -273,6 +274,32 @@ fn layers(tx: &Transaction<'_>, images: &Images, held: Holder<'_>) -> Result<Vec
         });
     }
     Ok(items)
+}
+
+/// Layers that images hold: of those with one content it is one. Best is one that was made here, for
+/// its blob can be made again, then one that a record leads to, then what was used last.
+fn copies_of_images(tx: &Transaction<'_>, images: &Images) -> Result<HashSet<String>> {
+    let mut query = tx.prepare_cached(
+        "SELECT l.diff_id, l.id, l.tree, max(l.created, coalesce(u.used, 0)),
+             EXISTS (SELECT 1 FROM records r WHERE r.layer = l.id)
+         FROM layers l LEFT JOIN uses u ON u.name = l.id",
+    )?;
+    let mut rows = query.query([])?;
+    let mut best: HashMap<String, ((bool, bool, i64), String)> = HashMap::new();
+    while let Some(row) = rows.next()? {
+        let diff: String = row.get(0)?;
+        if !images.diffs.contains(&diff) {
+            continue;
+        }
+        let (id, tree): (String, String) = (row.get(1)?, row.get(2)?);
+        let foreign = diff.parse().map(|d| tree_of_image_layer(&d).to_hex());
+        let rank = (Ok(tree) != foreign, row.get(4)?, row.get(3)?);
+        let known = best.get(&diff);
+        if known.is_none_or(|known| *known < (rank, id.clone())) {
+            best.insert(diff, (rank, id));
+        }
+    }
+    Ok(best.into_values().map(|(_, id)| id).collect())
 }
 
 fn contents(tx: &Transaction<'_>, images: &Images, held: Holder<'_>) -> Result<Vec<Item>> {

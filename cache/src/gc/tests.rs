@@ -2,8 +2,8 @@ use std::path::Path;
 use std::time::Duration;
 
 use kiln_image::{DiffId, Digest};
-use kiln_solver::explain::Origin;
 use kiln_solver::key::{Key, TreeDigest};
+use kiln_solver::plan::Origin;
 
 use super::*;
 use crate::layers::LayerId;
@@ -84,6 +84,47 @@ fn what_is_worth_least_goes_first() {
     assert_eq!(store.total().unwrap(), 401_000);
     assert!(!store.path("trash").read_dir().unwrap().any(|_| true));
     assert_eq!(store.path("layers-v1").read_dir().unwrap().count(), 2);
+}
+
+/// An image needs each of its layers once, however often a step has made it again.
+#[test]
+fn an_image_holds_one_copy_of_a_layer() {
+    let dir = tempfile::tempdir().unwrap();
+    let maker = open(dir.path());
+    let of_image = layer(&maker, "of an image", 1000, 1, 1);
+    let first = maker.layer(of_image.as_str()).unwrap().unwrap();
+    let config = format!(
+        r#"{{"architecture":"amd64","os":"linux","rootfs":{{"type":"layers","diff_ids":["{}"]}},"config":{{}}}}"#,
+        first.diff_id
+    );
+    let config = maker.put_blob(config.as_bytes()).unwrap();
+    maker
+        .put_image(Some(&"held".parse().unwrap()), &config, None)
+        .unwrap();
+    drop(maker);
+    let mut kept = Vec::new();
+    for round in 0..3 {
+        // Nothing is known of the steps any more, so they run again and give the same.
+        let store = open(dir.path());
+        let everything = Prune {
+            all: true,
+            ..Prune::default()
+        };
+        store.prune(&everything).unwrap();
+        drop(store);
+        let maker = open(dir.path());
+        let again = layer(&maker, "of an image", 1000, 1, 0);
+        assert_ne!(again.as_str(), of_image.as_str(), "{round}");
+        drop(maker);
+        let store = open(dir.path());
+        store.prune(&Prune::default()).unwrap();
+        assert_eq!(steps(&store), ["of an image"], "{round}");
+        // It is the one that a record leads to.
+        kept.push(store.layer_by_diff(&first.diff_id).unwrap().unwrap().id);
+        assert_eq!(kept.last().unwrap().as_str(), again.as_str());
+        assert!(store.path("layers-v1").join(again.as_str()).exists());
+        assert_eq!(store.path("layers-v1").read_dir().unwrap().count(), 1);
+    }
 }
 
 #[test]

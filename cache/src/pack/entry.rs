@@ -7,30 +7,13 @@ use kiln_image::{Entry, EntryKind, Timestamp};
 use kiln_sys::{FileKind, RootDir, Stat};
 
 use crate::error::Result;
+use crate::image_xattr::is_image_xattr;
 
 /// Attributes of a file: names and values.
 type Attributes = Vec<(Vec<u8>, Vec<u8>)>;
 
-/// The attributes that hold POSIX ACLs.
-const ACLS: [&[u8]; 2] = [b"system.posix_acl_access", DEFAULT_ACL];
-/// The one that what is made in a directory inherits.
-pub(crate) const DEFAULT_ACL: &[u8] = b"system.posix_acl_default";
 /// The attribute that holds a file's capabilities (`linux/capability.h`, `vfs_ns_cap_data`).
 const CAPABILITIES: &[u8] = b"security.capability";
-
-/// Whether an attribute is part of an image: not those of the overlay, of the file system or of the
-/// host's policy.
-pub fn is_image_xattr(name: &[u8]) -> bool {
-    !name.starts_with(b"trusted.overlay.")
-        && !name.starts_with(b"user.overlay.")
-        && name != b"security.selinux"
-        && (!name.starts_with(b"system.") || is_acl(name))
-}
-
-/// Whether an attribute holds a POSIX ACL.
-pub fn is_acl(name: &[u8]) -> bool {
-    ACLS.contains(&name)
-}
 
 /// Makes capabilities of version 3 those of version 2, as others store them in layers: they are the
 /// same but for the user of this host whose namespace they are for.

@@ -24,8 +24,7 @@ use kiln_sys::{HoleReader, RootDir};
 
 use crate::error::{Error, Result};
 use crate::tree::TreeHasher;
-pub(crate) use entry::DEFAULT_ACL;
-pub use entry::{is_acl, is_image_xattr, tar_entry};
+pub use entry::tar_entry;
 use load::{Batch, Data, Loaded};
 use names::Names;
 use tar_out::ChunkWriter;

@@ -7,7 +7,7 @@ use kiln_sys::{Stat, xattr};
 
 use super::{Target, as_path, wrong};
 use crate::error::Result;
-use crate::pack::is_image_xattr;
+use crate::image_xattr::is_image_xattr;
 
 impl Target<'_> {
     /// Makes the entry's path another name of what is at `target`.
