@@ -2,7 +2,8 @@
 //! moves the cursor, or makes a terminal do something.
 //!
 //! These are the control characters of C0 and C1 (U+0000 to U+001F, U+007F to U+009F) and the sequences
-//! that ESC begins.
+//! that ESC begins, and the characters by which Unicode turns the direction of text that follows (U+202A to
+//! U+202E, U+2066 to U+2069): with them a name is shown that is not the one that counts.
 
 use std::borrow::Cow;
 
@@ -32,7 +33,7 @@ pub(crate) fn row<'a>(cells: impl IntoIterator<Item = &'a str>) -> String {
 
 /// Text on one line, with a mark for each control character.
 pub(crate) fn marked(text: &str) -> String {
-    text.replace(char::is_control, "?")
+    text.replace(moves, "?")
 }
 
 /// Text with marks for control characters, in which nothing has moved: each has as many bytes as before.
@@ -51,7 +52,8 @@ pub(crate) fn in_place(text: &str) -> Cow<'_, str> {
         out.push(match c {
             '\r' if chars.peek() == Some(&'\n') => c,
             c if is_harmful(c) && c.is_ascii() => '?',
-            c if is_harmful(c) => '\u{bf}',
+            c if is_harmful(c) && c.len_utf8() == 2 => '\u{bf}',
+            c if is_harmful(c) => '\u{fffd}',
             c => c,
         });
     }
@@ -60,7 +62,7 @@ pub(crate) fn in_place(text: &str) -> Cow<'_, str> {
 
 /// JSON with those control characters escaped that it may hold as they are.
 pub(crate) fn json(json: String) -> String {
-    let is_bare = |c: char| ('\u{7f}'..='\u{9f}').contains(&c);
+    let is_bare = |c: char| !c.is_ascii_control() && moves(c) || c == '\u{7f}';
     if !json.contains(is_bare) {
         return json;
     }
@@ -75,7 +77,12 @@ pub(crate) fn json(json: String) -> String {
 }
 
 fn is_harmful(c: char) -> bool {
-    c.is_control() && !matches!(c, '\n' | '\t')
+    moves(c) && !matches!(c, '\n' | '\t')
+}
+
+/// Whether it moves the cursor, or the text that follows.
+fn moves(c: char) -> bool {
+    c.is_control() || matches!(c, '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
 }
 
 /// `text` without control characters but tabs and those that are `kept`.
@@ -88,7 +95,7 @@ fn without_controls(text: &str, kept: impl Fn(char) -> bool) -> String {
                 while chars.next_if(|c| (' '..='?').contains(c)).is_some() {}
                 chars.next_if(|c| ('@'..='~').contains(c));
             }
-        } else if c == '\t' || kept(c) || !c.is_control() {
+        } else if c == '\t' || kept(c) || !moves(c) {
             out.push(c);
         }
     }
@@ -99,9 +106,8 @@ fn without_controls(text: &str, kept: impl Fn(char) -> bool) -> String {
 mod tests {
     use super::*;
 
-    /// Clears a screen, sets a title, and the same by C1; a bell, DEL, a lone return.
-    const EVIL: &str =
-        "a\u{1b}[2J\u{1b}]0;t\u{7}b\u{9b}2J\u{9d}c\u{7f}\u{85}d\u{90}\u{e9}\r\u{0}\u{8}e";
+    /// Clears a screen, sets a title, and the same by C1; a bell, DEL, a lone return; text backwards.
+    const EVIL: &str = "a\u{1b}[2J\u{1b}]0;t\u{7}b\u{9b}2J\u{9d}c\u{7f}\u{85}d\u{90}\u{e9}\r\u{0}\u{8}\u{202e}\u{2069}e";
 
     #[test]
     fn lines_lose_what_moves_the_cursor() {
@@ -150,6 +156,6 @@ mod tests {
     }
 
     fn is_plain(text: &str) -> bool {
-        !text.contains(char::is_control)
+        !text.contains(moves)
     }
 }

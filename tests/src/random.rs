@@ -18,6 +18,12 @@ impl Random {
             u64::try_from(now.unwrap().as_nanos() & u128::from(u64::MAX)).unwrap()
         });
         eprintln!("KILN_TEST_SEED={seed}");
+        Self::of(seed)
+    }
+
+    /// From a number that another one gave.
+    #[must_use]
+    pub const fn of(seed: u64) -> Self {
         Self { state: seed }
     }
 

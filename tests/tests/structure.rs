@@ -2,7 +2,7 @@
 
 #![allow(clippy::unwrap_used, reason = "a panic is how a test reports")]
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
@@ -210,5 +210,77 @@ fn trees_of_others_are_only_reached_through_the_root_type() {
                 assert!(!call || own, "{shown}:{}: {line}", at + 1);
             }
         }
+    }
+}
+
+/// Crates whose modules use each other in one direction only.
+const WITHOUT_CIRCLES: &[&str] = &[
+    "parser", "image", "sys", "solver", "cache", "runtime", "testkit",
+];
+
+/// The modules right below the crate that a text uses.
+fn uses(text: &str) -> BTreeSet<String> {
+    let code = text.split("#[cfg(test)]\nmod tests {").next().unwrap();
+    let lines = code.lines().map(|l| l.split("//").next().unwrap());
+    let code: Vec<&str> = lines.collect();
+    let code = code.join("\n");
+    let is_name = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '_';
+    let name = |text: &str| -> String { text.chars().take_while(|c| is_name(*c)).collect() };
+    let mut found = BTreeSet::new();
+    for after in code.split("crate::").skip(1) {
+        match after.strip_prefix('{') {
+            Some(list) => {
+                let list = list.split('}').next().unwrap();
+                found.extend(list.split(',').map(|item| name(item.trim())));
+            }
+            None => drop(found.insert(name(after))),
+        }
+    }
+    // What a crate's root has itself are types and functions, and no module is named like these.
+    found.retain(|name| !name.is_empty());
+    found
+}
+
+#[test]
+fn modules_use_each_other_in_one_direction() {
+    for folder in WITHOUT_CIRCLES {
+        let src = root().join(folder).join("src");
+        let mut edges: BTreeMap<String, BTreeSet<String>> = BTreeMap::new();
+        for (path, text) in sources(folder) {
+            let below = path
+                .strip_prefix(&src)
+                .unwrap()
+                .to_string_lossy()
+                .into_owned();
+            let is_test = below.ends_with("tests.rs") || below.contains("/tests/");
+            let module = below.split('/').next().unwrap().trim_end_matches(".rs");
+            if is_test || ["lib", "testing"].contains(&module) {
+                continue;
+            }
+            let mut uses = uses(&text);
+            uses.remove(module);
+            edges
+                .entry(module.to_owned())
+                .or_default()
+                .append(&mut uses);
+        }
+        // What uses nothing that is left is in no circle.
+        loop {
+            let left: BTreeSet<String> = edges.keys().cloned().collect();
+            edges.retain(|_, uses| uses.iter().any(|used| left.contains(used)));
+            if edges.len() == left.len() {
+                break;
+            }
+        }
+        // Nor is what nothing uses that is left.
+        loop {
+            let used: BTreeSet<String> = edges.values().flatten().cloned().collect();
+            let before = edges.len();
+            edges.retain(|module, _| used.contains(module));
+            if edges.len() == before {
+                break;
+            }
+        }
+        assert!(edges.is_empty(), "{folder}: a circle of {edges:#?}");
     }
 }

@@ -33,6 +33,7 @@ pub(crate) const TESTS: &[Need] = &[
     ("openssl", "openssl"),
     ("ip", "iproute2"),
     ("", "python3-venv"),
+    ("strace", "strace"),
     ("mkfs.ext4", "e2fsprogs"),
     ("mkfs.xfs", "xfsprogs"),
     ("mkfs.btrfs", "btrfs-progs"),
