@@ -416,8 +416,8 @@ pub(crate) fn readable<T>(
     Ok(out)
 }
 
-/// Seconds and nanoseconds since 1970 as one number; dates before are 0.
-pub(crate) fn nanos(time: std::time::SystemTime) -> i64 {
+/// A time as nanoseconds since 1970, as the store and remotes keep it; dates before are 0.
+pub fn nanos(time: std::time::SystemTime) -> i64 {
     time.duration_since(std::time::UNIX_EPOCH)
         .ok()
         .and_then(|d| i64::try_from(d.as_nanos()).ok())
@@ -425,7 +425,7 @@ pub(crate) fn nanos(time: std::time::SystemTime) -> i64 {
 }
 
 /// The time of a number from [`nanos`].
-pub(crate) fn time(nanos: i64) -> std::time::SystemTime {
+pub fn time(nanos: i64) -> std::time::SystemTime {
     std::time::UNIX_EPOCH + Duration::from_nanos(nanos.max(0).cast_unsigned())
 }
 

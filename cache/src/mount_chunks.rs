@@ -2,7 +2,7 @@
 //! compressed and named by its digest. A small change makes few new pieces.
 
 use std::collections::HashSet;
-use std::io::{Read, Write};
+use std::io::Write;
 use std::path::{Path, PathBuf};
 
 use fastcdc::v2020::FastCDC;
@@ -17,16 +17,16 @@ use crate::mount_sync::{IdleMount, MountState};
 use crate::scratch::Scratch;
 use crate::store::Store;
 
-/// The largest archive of a mount.
-pub(crate) const MAX_ARCHIVE: u64 = 64 << 30;
+/// The largest archive of a mount, in bytes.
+pub const MAX_ARCHIVE: u64 = 64 << 30;
 /// The most pieces of an archive.
-pub(crate) const MAX_CHUNKS: usize = 64 << 10;
+pub const MAX_CHUNKS: usize = 64 << 10;
 /// The most different pieces: a registry takes manifests of 4 MiB, and each piece is named there.
-pub(crate) const MAX_DIFFERENT: usize = 20_000;
-/// The longest piece, plain.
-pub(crate) const MAX_LENGTH: u64 = 16 << 20;
-/// The longest piece, compressed: what cannot be compressed grows a little.
-pub(crate) const MAX_SIZE: u64 = MAX_LENGTH + (1 << 20);
+pub const MAX_DIFFERENT: usize = 20_000;
+/// The longest piece, in plain bytes.
+pub const MAX_LENGTH: u64 = 16 << 20;
+/// The longest piece, in compressed bytes: what cannot be compressed grows a little.
+pub const MAX_SIZE: u64 = MAX_LENGTH + (1 << 20);
 /// Bytes of files from which on pieces are larger.
 const LARGE: u64 = 4 << 30;
 /// Plain bytes that are compressed at once.
@@ -266,56 +266,13 @@ fn compress(plain: &[u8]) -> std::io::Result<(MountChunk, Vec<u8>)> {
 }
 
 /// Bytes that zstd passes over, and that were never there before.
-pub(crate) fn salt() -> Result<Vec<u8>> {
+///
+/// # Errors
+/// There are no random numbers.
+pub fn salt() -> Result<Vec<u8>> {
     let mut salt = [0; 16];
     kiln_sys::system::random(&mut salt)?;
     Ok(padding(Compression::Zstd, salt).unwrap_or_default())
-}
-
-/// The plain bytes of a piece, whose digest is right.
-pub(crate) fn plain(bytes: &[u8], length: u64) -> std::io::Result<Vec<u8>> {
-    let wrong = || std::io::Error::other("a piece does not have the length that it should");
-    let length = usize::try_from(length).map_err(|_| wrong())?;
-    let plain = zstd::bulk::decompress(bytes, length)?;
-    if plain.len() != length {
-        return Err(wrong());
-    }
-    Ok(plain)
-}
-
-/// The archive that pieces make, which another thread gives.
-pub(crate) struct Pieces {
-    /// Compressed bytes, plain length, and how often the piece comes.
-    pub(crate) from: tokio::sync::mpsc::Receiver<(Vec<u8>, u64, u64)>,
-    /// Nobody wants the archive any more: one piece may come very often.
-    pub(crate) stop: CancellationToken,
-    /// Plain bytes that are still to come.
-    pub(crate) left: u64,
-    pub(crate) plain: Vec<u8>,
-    pub(crate) at: usize,
-    pub(crate) again: u64,
-}
-
-impl Read for Pieces {
-    fn read(&mut self, out: &mut [u8]) -> std::io::Result<usize> {
-        if self.at == self.plain.len() && self.left > 0 {
-            if self.stop.is_cancelled() {
-                return Err(std::io::ErrorKind::UnexpectedEof.into());
-            }
-            if self.again == 0 {
-                let next = self.from.blocking_recv();
-                let (bytes, length, times) = next.ok_or(std::io::ErrorKind::UnexpectedEof)?;
-                self.plain = plain(&bytes, length)?;
-                self.again = times;
-            }
-            (self.at, self.again) = (0, self.again.saturating_sub(1));
-        }
-        let n = out.len().min(self.plain.len() - self.at);
-        out[..n].copy_from_slice(&self.plain[self.at..self.at + n]);
-        self.at += n;
-        self.left = self.left.saturating_sub(n as u64);
-        Ok(n)
-    }
 }
 
 #[cfg(test)]
@@ -369,32 +326,6 @@ mod tests {
         assert!(again.digest != chunk.digest && again.length == chunk.length);
         let found = std::fs::read(packed.file(&again)).unwrap();
         assert_eq!(Digest::of(&found), again.digest);
-        assert_eq!(plain(&found, chunk.length).unwrap(), b"content");
-    }
-
-    #[test]
-    fn an_archive_that_nobody_wants_ends_between_repeated_pieces() {
-        let (give, from) = tokio::sync::mpsc::channel(1);
-        let stop = CancellationToken::new();
-        let mut pieces = Pieces {
-            from,
-            stop: stop.clone(),
-            left: 4 * 1000,
-            plain: Vec::new(),
-            at: 0,
-            again: 0,
-        };
-        let bytes = compress(&[7; 4]).unwrap().1;
-        give.blocking_send((bytes, 4, 1000)).unwrap();
-        // All was given: that is no reason to end.
-        drop(give);
-        let mut four = [0; 4];
-        for _ in 0..10 {
-            pieces.read_exact(&mut four).unwrap();
-            assert_eq!(four, [7; 4]);
-        }
-        stop.cancel();
-        let error = pieces.read_exact(&mut four).unwrap_err();
-        assert_eq!(error.kind(), std::io::ErrorKind::UnexpectedEof);
+        assert_eq!(zstd::bulk::decompress(&found, 7).unwrap(), b"content");
     }
 }

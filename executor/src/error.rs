@@ -122,7 +122,7 @@ pub enum Error {
 
 impl Error {
     /// What a remote cache failed with, in its words.
-    pub(crate) fn of_remote(error: &kiln_cache::remote::RemoteError) -> Self {
+    pub(crate) fn of_remote(error: &kiln_remote::RemoteError) -> Self {
         Self::Registry(error.to_string())
     }
 

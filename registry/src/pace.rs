@@ -7,7 +7,7 @@ use tokio::time::Instant;
 
 /// Bytes in a second that a server has to send on average: half of what the oldest mobile networks carry, so
 /// that a slow line is good enough also while several things come over it at once. A remote cache has to be
-/// faster (`SLOWEST` in `kiln-cache`), for what it has can be made instead; what comes from here cannot.
+/// faster (`SLOWEST` in `kiln-remote`), for what it has can be made instead; what comes from here cannot.
 pub const SLOWEST: u64 = 4_000;
 
 /// Over how long that is looked at, which is also the longest silence. Servers that fetch what they are asked

@@ -35,13 +35,16 @@ fn dockerfile(kind: u64) -> String {
     )
 }
 
+/// An image's id, once somebody has built it.
+type Id = Arc<OnceLock<String>>;
+
 /// What all workers share.
 struct Soak {
     lab: Lab,
     /// A store that only gets builds without a cache: what ids are right.
     clean: Lab,
     contexts: Vec<Context>,
-    right: Mutex<HashMap<(u64, u64), Arc<OnceLock<String>>>>,
+    right: Mutex<HashMap<(u64, u64), Id>>,
     done: Mutex<HashMap<&'static str, u64>>,
     compared: AtomicU64,
     wrong: Mutex<Vec<String>>,
@@ -247,7 +250,10 @@ fn alone_nothing_is_wrong_lost_or_left_when_everything_happens_at_once() {
                 scope.spawn(move || soak.work(worker, random))
             })
             .collect();
-        let ends: Vec<_> = workers.into_iter().map(|w| w.join()).collect();
+        let ends: Vec<_> = workers
+            .into_iter()
+            .map(std::thread::ScopedJoinHandle::join)
+            .collect();
         stop.store(true, Ordering::Relaxed);
         let failed = ends.into_iter().find_map(Result::err);
         assert!(failed.is_none(), "a worker failed: see above");

@@ -13,16 +13,20 @@ const EDGES: &[(&str, &[&str])] = &[
     ("sys", &[]),
     ("solver", &["parser", "image"]),
     ("registry", &["image"]),
-    ("cache", &["image", "registry", "solver", "sys"]),
+    ("cache", &["image", "solver", "sys"]),
+    ("remote", &["cache", "image", "registry", "solver", "sys"]),
     ("runtime", &["image", "sys"]),
     (
         "executor",
-        &["solver", "cache", "image", "registry", "runtime", "sys"],
+        &[
+            "solver", "cache", "image", "registry", "remote", "runtime", "sys",
+        ],
     ),
     (
         "cli",
         &[
-            "parser", "image", "sys", "solver", "registry", "cache", "runtime", "executor",
+            "parser", "image", "sys", "solver", "registry", "cache", "remote", "runtime",
+            "executor",
         ],
     ),
     ("testkit", &["image", "registry", "cache"]),

@@ -4,8 +4,8 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use kiln_cache::remote::{RemoteSpec, SigningKey, SpecError, VerifyingKey};
 use kiln_image::with_causes;
+use kiln_remote::{RemoteSpec, SigningKey, SpecError, VerifyingKey};
 use serde::Deserialize;
 
 use crate::errors::Failure;

@@ -1,7 +1,7 @@
 //! Brings layers in that a remote promised.
 
-use kiln_cache::remote::{RemoteError, RemoteRecord};
 use kiln_cache::{LayerId, NewRecord, Store, pack};
+use kiln_remote::{RemoteError, RemoteRecord};
 use kiln_solver::key::TreeDigest;
 use kiln_solver::plan::Origin;
 

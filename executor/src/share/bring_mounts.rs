@@ -5,7 +5,7 @@ use std::sync::atomic::Ordering;
 use std::sync::{Arc, PoisonError};
 
 use kiln_cache::CacheMountDir;
-use kiln_cache::remote::{Remote, RemoteError, RemoteMount};
+use kiln_remote::{Remote, RemoteError, RemoteMount};
 use kiln_solver::ports::Step;
 
 use super::Share;

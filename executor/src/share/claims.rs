@@ -4,7 +4,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use kiln_cache::remote::{Claim, Claimed, Remote, RemoteError, Waiting};
+use kiln_remote::{Claim, Claimed, Remote, RemoteError, Waiting};
 use kiln_solver::key::Key;
 use tokio::sync::oneshot;
 use tokio_util::task::TaskTracker;
@@ -95,8 +95,8 @@ mod tests {
     use std::path::Path;
     use std::sync::atomic::{AtomicBool, Ordering};
 
-    use kiln_cache::remote::{RemoteSpec, Trust};
     use kiln_registry::{Client, RegistryConfig};
+    use kiln_remote::{RemoteSpec, Trust};
     use tokio::sync::Notify;
     use tokio_util::sync::CancellationToken;
 

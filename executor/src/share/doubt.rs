@@ -4,8 +4,8 @@
 use std::collections::{HashMap, HashSet};
 use std::sync::{Mutex, PoisonError};
 
-use kiln_cache::remote::{Anew, Remote};
 use kiln_image::Digest;
+use kiln_remote::{Anew, Remote};
 use kiln_solver::key::Key;
 
 /// Layers with wrong content after which no more are taken from a remote.

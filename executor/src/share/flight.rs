@@ -3,7 +3,7 @@
 use std::collections::HashSet;
 
 use kiln_cache::Flight;
-use kiln_cache::remote::{Mode, Remote, Waiting};
+use kiln_remote::{Mode, Remote, Waiting};
 use kiln_solver::key::Key;
 use tokio_util::sync::CancellationToken;
 
@@ -187,8 +187,8 @@ fn humantime(time: std::time::Duration) -> String {
 mod tests {
     use std::time::Duration;
 
-    use kiln_cache::remote::{Claimed, RemoteSpec, Trust};
     use kiln_registry::{Client, RegistryConfig};
+    use kiln_remote::{Claimed, RemoteSpec, Trust};
     use tokio::time::Instant;
 
     use super::*;

@@ -3,8 +3,8 @@
 use std::collections::BTreeMap;
 use std::sync::PoisonError;
 
-use kiln_cache::remote::{INLINE_CACHE, InlineRecord};
 use kiln_image::ImageConfig;
+use kiln_remote::{INLINE_CACHE, InlineRecord};
 
 use crate::engine::Engine;
 use crate::error::{Error, Result};

@@ -5,9 +5,9 @@ use std::future::poll_fn;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use kiln_cache::remote::{Anew, Held, Mode, RemoteRecord};
 use kiln_cache::{LayerId, StoredResult};
 use kiln_image::Compression;
+use kiln_remote::{Anew, Held, Mode, RemoteRecord};
 use kiln_solver::explain::{InputKind, LabelledInput};
 use kiln_solver::key::{Fingerprint, Key};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};

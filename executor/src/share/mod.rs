@@ -19,7 +19,7 @@ mod patience;
 use std::collections::HashSet;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use kiln_cache::remote::{InlineCache, Mode, Remote, RemoteError, RemoteRecord, RemoteSpec};
+use kiln_remote::{InlineCache, Mode, Remote, RemoteError, RemoteRecord, RemoteSpec};
 use kiln_solver::key::{Fingerprint, Key};
 use kiln_solver::plan::Origin;
 use tokio_util::sync::CancellationToken;

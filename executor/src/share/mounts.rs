@@ -9,9 +9,9 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use kiln_cache::remote::{Remote, RemoteError, RemoteMount};
 use kiln_cache::{CacheMountDir, Idle, IdleMount, MountChunk, PackedMount, Store};
 use kiln_image::Digest;
+use kiln_remote::{Remote, RemoteError, RemoteMount};
 use tokio::sync::{OnceCell, Semaphore};
 
 use super::Share;

@@ -2,9 +2,9 @@
 
 use std::time::Duration;
 
-use kiln_cache::remote::{InlineCache, Remote, RemoteKind, RemoteSpec, SpecError, Trust};
 use kiln_executor::{Engine, Left, Remotes, Share};
 use kiln_registry::{Client, RetryPolicy};
+use kiln_remote::{InlineCache, Remote, RemoteKind, RemoteSpec, SpecError, Trust};
 use serde_json::json;
 use tokio_util::sync::CancellationToken;
 

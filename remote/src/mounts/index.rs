@@ -6,7 +6,7 @@ use kiln_image::{Algorithm, Digest};
 use serde::{Deserialize, Serialize};
 
 use super::VERSION;
-use crate::mount_chunks::{
+use kiln_cache::mount_chunks::{
     MAX_ARCHIVE, MAX_CHUNKS, MAX_DIFFERENT, MAX_LENGTH, MAX_SIZE, MountChunk,
 };
 

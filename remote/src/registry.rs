@@ -9,7 +9,7 @@ use kiln_registry::{BlobReader, BlobSource, Client, FileSink, MemorySink, Pushed
 use super::RemoteError;
 use super::inline::for_host;
 use super::sending::Sending;
-use crate::store::Store;
+use kiln_cache::Store;
 
 /// The type of the artifact.
 const ARTIFACT: &str = "application/vnd.kiln.cache.record.v1+json";

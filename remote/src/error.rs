@@ -65,7 +65,7 @@ pub enum RemoteError {
     Broken,
     /// The store of this host failed.
     #[error(transparent)]
-    Store(#[from] crate::Error),
+    Store(#[from] kiln_cache::Error),
 }
 
 impl RemoteError {

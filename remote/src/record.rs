@@ -7,7 +7,7 @@ use kiln_solver::explain::LabelledInput;
 use kiln_solver::key::{Key, TreeDigest};
 use serde::{Deserialize, Serialize};
 
-use crate::db::{nanos, time};
+use kiln_cache::{nanos, time};
 
 /// Version of the form. A record of another version is refused.
 const VERSION: u32 = 1;

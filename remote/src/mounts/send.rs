@@ -9,7 +9,7 @@ use super::super::pace::Pace;
 use super::super::sending::Sending;
 use super::super::{Backend, Remote, RemoteError, transfer_time};
 use super::{SEND, descriptor};
-use crate::mount_chunks::MountChunk;
+use kiln_cache::MountChunk;
 
 /// Pieces that are sent at once.
 const SENDING: usize = 8;

@@ -20,7 +20,7 @@ use super::spec::{S3Spec, SpecError, endpoint, host_part};
 use super::words::Secrets;
 use super::{MAX_RECORD, RemoteError, transfer_time};
 
-use crate::store::Store;
+use kiln_cache::Store;
 
 /// Bytes that may be on their way at the same time.
 const ON_THE_WAY: u64 = (PART * PARTS) as u64;
@@ -332,7 +332,7 @@ impl Objects {
                 std::io::Write::write_all(&mut to, &bytes).map(|()| to)
             });
             let written = written.await.map_err(std::io::Error::other).flatten();
-            let to = written.map_err(|e| crate::Error::io("write layer blob", e))?;
+            let to = written.map_err(|e| kiln_cache::Error::io("write layer blob", e))?;
             if to.size() > blob.size {
                 let why = "it is longer than it should be".into();
                 return Err(RemoteError::Wrong {
@@ -344,7 +344,7 @@ impl Objects {
             writer = Some(to);
         }
         match writer.map(|w| w.finish(Some(&blob.digest))) {
-            Some(Err(e @ crate::Error::WrongDigest { .. })) => {
+            Some(Err(e @ kiln_cache::Error::WrongDigest { .. })) => {
                 let why = e.to_string();
                 Err(RemoteError::Wrong {
                     action: ACTION,
@@ -392,7 +392,7 @@ mod tests {
     use object_store::throttle::{ThrottleConfig, ThrottledStore};
 
     use super::*;
-    use crate::remote::pace::Pace;
+    use crate::pace::Pace;
 
     /// A bucket that takes each part so slowly.
     async fn sends(slow: Duration) -> bool {

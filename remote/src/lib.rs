@@ -13,6 +13,7 @@
 //! `<name>` is a hash of the namespace and the key: who does not know a namespace finds nothing.
 //! Fingerprints of what steps copied from other results are kept in the same way, without a blob, and
 //! cache mounts with a blob for each of their pieces.
+#![forbid(unsafe_code)]
 
 mod breaker;
 mod claim;
@@ -38,10 +39,10 @@ use kiln_image::{Descriptor, Digest, Reference};
 use kiln_registry::Client;
 use kiln_solver::key::{Fingerprint, Key};
 
-use crate::store::Store;
 use breaker::Breaker;
 use claim::Hosts;
 use inline::{Inline, inline_namespace};
+use kiln_cache::Store;
 use objects::Objects;
 use pace::Pace;
 use registry::Registry;
@@ -75,7 +76,7 @@ const STORING: Duration = Duration::from_secs(30);
 /// Sixteen random bytes in hexadecimal digits.
 fn random_hex() -> Result<String, RemoteError> {
     let mut random = [0_u8; 16];
-    kiln_sys::system::random(&mut random).map_err(crate::Error::from)?;
+    kiln_sys::system::random(&mut random).map_err(kiln_cache::Error::from)?;
     Ok(random.iter().map(|b| format!("{b:02x}")).collect())
 }
 

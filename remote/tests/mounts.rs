@@ -8,10 +8,10 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use kiln_cache::remote::{Remote, RemoteError, RemoteMount, RemoteSpec, Trust};
 use kiln_cache::{Idle, MountChunk, MountUse, PackedMount, Store};
 use kiln_image::Digest;
 use kiln_registry::{Client, RegistryConfig};
+use kiln_remote::{Remote, RemoteError, RemoteMount, RemoteSpec, Trust};
 use kiln_sys::{FileKind, RootDir};
 use tempfile::TempDir;
 use tokio_util::sync::CancellationToken;

@@ -329,7 +329,7 @@ mod tests {
     use kiln_registry::{Client, RegistryConfig};
 
     use super::*;
-    use crate::remote::{RemoteSpec, Trust};
+    use crate::{RemoteSpec, Trust};
 
     struct Place(tempfile::TempDir);
 

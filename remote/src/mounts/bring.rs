@@ -8,10 +8,11 @@ use tokio_util::sync::CancellationToken;
 
 use super::super::pace::Pace;
 use super::super::{Remote, RemoteError};
+use super::pieces::Pieces;
 use super::{FETCH, RemoteMount, descriptor};
-use crate::mount_chunks::{MountChunk, Pieces};
-use crate::scratch::Scratch;
-use crate::unpack::{UnpackOptions, unpack};
+use kiln_cache::MountChunk;
+use kiln_cache::Scratch;
+use kiln_cache::{UnpackOptions, unpack};
 
 /// Pieces that are fetched at once.
 const FETCHING: usize = 6;
@@ -44,7 +45,7 @@ impl Remote {
         };
         let unpacking = tokio::task::spawn_blocking(move || {
             let data = to.path().join("data");
-            std::fs::create_dir(&data).map_err(|e| crate::Error::io("make cache mount", e))?;
+            std::fs::create_dir(&data).map_err(|e| kiln_cache::Error::io("make cache mount", e))?;
             let options = UnpackOptions {
                 no_devices: true,
                 no_links: true,
@@ -104,11 +105,11 @@ impl Remote {
         outcome?;
         match unpacked.map_err(std::io::Error::other) {
             Ok(Ok(_)) => Ok(()),
-            Ok(Err(error @ (crate::Error::Layer(_) | crate::Error::Entry { .. }))) => {
+            Ok(Err(error @ (kiln_cache::Error::Layer(_) | kiln_cache::Error::Entry { .. }))) => {
                 Err(RemoteError::Refused(format!("a cache mount: {error}")))
             }
             Ok(Err(error)) => Err(error.into()),
-            Err(error) => Err(crate::Error::io("unpack a cache mount", error).into()),
+            Err(error) => Err(kiln_cache::Error::io("unpack a cache mount", error).into()),
         }
     }
 }

@@ -6,6 +6,7 @@
 
 mod bring;
 mod index;
+mod pieces;
 mod send;
 
 use std::collections::HashSet;
@@ -18,7 +19,7 @@ use serde::{Deserialize, Serialize};
 
 use super::pace::Pace;
 use super::{ASKING, Backend, LOOK_UP, Remote, RemoteError, STORE, transfer_time};
-use crate::mount_chunks::{MountChunk, salt};
+use kiln_cache::mount_chunks::{MountChunk, salt};
 
 pub use index::RemoteMount;
 use index::different;
@@ -132,7 +133,7 @@ impl Remote {
     ) -> Result<(), RemoteError> {
         let packing = tokio::task::spawn_blocking(move || (mount.to_bytes(), mount.chunks));
         let packed = packing.await.map_err(std::io::Error::other);
-        let (bytes, chunks) = packed.map_err(|e| crate::Error::io("pack cache mount", e))?;
+        let (bytes, chunks) = packed.map_err(|e| kiln_cache::Error::io("pack cache mount", e))?;
         let mut bytes = bytes.map_err(RemoteError::failed(STORE))?;
         let mut index = Descriptor::of(INDEX, &bytes);
         if !self.replaces_blobs() && self.is_damaged(&index.digest) {
