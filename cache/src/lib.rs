@@ -60,7 +60,7 @@ pub use layers::{Layer, LayerId, tree_of_image_layer};
 pub use mount_chunks::{MountChunk, PackedMount};
 pub use mount_sync::{Idle, IdleMount, MountState};
 pub use mounts::{CacheMountDir, MountRow, MountUse};
-pub use pack::{Packed, is_acl, is_image_xattr, pack, pack_tar, tar_entry};
+pub use pack::{Packed, is_acl, is_image_xattr, is_opaque, pack, pack_tar, tar_entry};
 pub use records::{NewRecord, StoredRecord, StoredResult};
 pub use scratch::Scratch;
 pub use store::Store;

@@ -10,7 +10,7 @@ use crate::explain::InputKind;
 
 /// Version of the encoding. Raised whenever the same op would be encoded differently, or the
 /// result of an op changes.
-pub const VERSION: u32 = 7;
+pub const VERSION: u32 = 8;
 
 macro_rules! hash_id {
     ($(#[$meta:meta])* $name:ident) => {

@@ -131,6 +131,19 @@ fn whiteouts_hide_what_is_below_and_are_seen_nowhere() {
             ],
             vec!["a", "a/new", "b", "d", "d/low"],
         ),
+        (
+            "an opaque root",
+            vec![
+                below(),
+                new().file("b", "2").file(".wh.none", ""),
+                Tarball::busybox()
+                    .file(".wh..wh..opq", "")
+                    .file(".wh.a", "")
+                    .file("b", "3"),
+                new().dir("p", 0o755).file("p/.wh.none", ""),
+            ],
+            vec!["b", "p"],
+        ),
     ] {
         let name = image(&lab, layers);
         assert_eq!(listed(&lab, &name), left, "{what}");

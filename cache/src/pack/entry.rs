@@ -1,10 +1,11 @@
 //! What is at a name of a directory, as an entry of a layer's tar.
 
+use std::os::fd::AsFd;
 use std::os::unix::ffi::OsStrExt as _;
 use std::path::Path;
 
 use kiln_image::{Entry, EntryKind, Timestamp};
-use kiln_sys::{FileKind, RootDir, Stat};
+use kiln_sys::{FileKind, RootDir, Stat, xattr};
 
 use crate::error::Result;
 
@@ -15,6 +16,8 @@ type Attributes = Vec<(Vec<u8>, Vec<u8>)>;
 const ACLS: [&[u8]; 2] = [b"system.posix_acl_access", DEFAULT_ACL];
 /// The one that what is made in a directory inherits.
 pub(crate) const DEFAULT_ACL: &[u8] = b"system.posix_acl_default";
+/// The attribute of a directory of which nothing below shows.
+pub(crate) const OPAQUE: &[u8] = b"trusted.overlay.opaque";
 /// The attribute that holds a file's capabilities (`linux/capability.h`, `vfs_ns_cap_data`).
 const CAPABILITIES: &[u8] = b"security.capability";
 
@@ -25,6 +28,14 @@ pub fn is_image_xattr(name: &[u8]) -> bool {
         && !name.starts_with(b"user.overlay.")
         && name != b"security.selinux"
         && (!name.starts_with(b"system.") || is_acl(name))
+}
+
+/// Whether a directory of a layer shows nothing of what the layers below have there.
+///
+/// # Errors
+/// Its attributes cannot be read.
+pub fn is_opaque(dir: impl AsFd) -> Result<bool> {
+    Ok(xattr::get(dir, OPAQUE)?.is_some_and(|value| value == b"y"))
 }
 
 /// Whether an attribute holds a POSIX ACL.

@@ -10,7 +10,7 @@ use std::path::Path;
 use kiln_image::{Entry, EntryKind, read_full};
 use kiln_sys::{FileKind, FsError, RootDir, xattr};
 
-use super::entry::tar_entry;
+use super::entry::{OPAQUE, tar_entry};
 use super::names::Name;
 use crate::error::{Error, Result};
 
@@ -135,9 +135,7 @@ fn one(found: Name, room: &mut Room<'_>) -> Result<Option<Loaded>> {
         (None, Some(inside)) => xattr::list(inside)?,
         _ => Vec::new(),
     };
-    let opaque = all
-        .iter()
-        .any(|(n, v)| n == b"trusted.overlay.opaque" && v == b"y");
+    let opaque = all.iter().any(|(n, v)| n == OPAQUE && v == b"y");
     let Some(entry) = tar_entry(&found.dir, name, &st, found.path, all)? else {
         return Ok(None);
     };
