@@ -40,7 +40,9 @@ impl ContextFiles for Files {
         };
         if path.is_empty() {
             let patterns = ignore.patterns();
-            let all = patterns.iter().any(|p| p == "*" || p == "**");
+            let all = patterns
+                .iter()
+                .any(|p| matches!(p.as_str(), "*" | "**" | "**/*"));
             return all && !patterns.iter().any(|p| p.starts_with('!'));
         }
         ignore.excludes(path) && !ignore.may_include_below(path)
