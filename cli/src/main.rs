@@ -50,6 +50,10 @@ fn main() -> ExitCode {
                 ui::data(&usage::help(&words));
                 return ExitCode::SUCCESS;
             }
+            if let Some(help) = usage::asked_help(&e, &words) {
+                ui::data(&help);
+                return ExitCode::SUCCESS;
+            }
             if let Some(failure) = missing::known_elsewhere(&e, &words) {
                 return failure.report();
             }
