@@ -10,6 +10,9 @@ use crate::ui;
 pub(crate) const INTERRUPTED: u8 = 130;
 
 /// A command that did not succeed: what to print, and the exit code.
+/// The code of `docker run` for a container that could not be started.
+pub(crate) const NOT_STARTED: u8 = 125;
+
 #[derive(Debug)]
 pub(crate) struct Failure {
     /// One sentence and its causes; empty if everything has been printed already.
