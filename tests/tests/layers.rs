@@ -365,6 +365,33 @@ fn an_old_sparse_file_is_named_as_the_user_knows_it() {
 }
 
 #[test]
+fn a_text_is_told_from_a_tar() {
+    let lab = Lab::new();
+    let small = lab.path("notes.txt");
+    std::fs::write(&small, "no archive\n").unwrap();
+    let large = lab.path("more.txt");
+    std::fs::write(&large, "no archive\n".repeat(1000)).unwrap();
+    for file in [&small, &large] {
+        let name = file.display();
+        let failed = lab.kiln(["import"]).arg(file).fails();
+        failed.says(&[&format!(
+            "cannot import `{name}`: it is not a tar archive\n"
+        )]);
+        let failed = lab.kiln(["cache", "import", "id"]).arg(file).fails();
+        failed.says(&[&format!(
+            "cannot import `{name}`: it is not a tar archive\n"
+        )]);
+        let text = std::fs::read(file).unwrap();
+        let failed = lab.kiln(["import", "-"]).stdin(text.clone()).fails();
+        failed.says(&["cannot import what standard input gives: it is not a tar archive\n"]);
+        let failed = lab.kiln(["cache", "import", "id"]).stdin(text).fails();
+        failed.says(&["cannot import what standard input gives: it is not a tar archive\n"]);
+    }
+    let failed = lab.kiln(["cache", "import", "id", "/nosuch"]).fails();
+    failed.says(&["cannot import `/nosuch`: cannot read it: No such file"]);
+}
+
+#[test]
 fn entries_of_a_layer_say_what_files_look_like() {
     let lab = Lab::new();
     let layer = Tarball::new()
