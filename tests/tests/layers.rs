@@ -442,7 +442,7 @@ fn attributes_survive_and_an_image_is_the_same_after_save_and_load() {
                 "Dockerfile",
                 "FROM debian:bookworm\n\
         RUN --mount=target=/c cp /c/set /set && sh /set\n\
-        FROM debian:bookworm\nCOPY --from=0 /made /made\n",
+        FROM debian:bookworm\nCOPY --from=0 /made /made\nCOPY --from=0 --parents /made/dir/g /kept/\n",
             ),
         ],
     );
@@ -455,7 +455,7 @@ fn attributes_survive_and_an_image_is_the_same_after_save_and_load() {
         at(\"/made/f\", \"system.posix_acl_access\", $acl); \
         at(\"/made/dir\", \"system.posix_acl_default\", $acl);'\n".replace("SETXATTR", set));
     lab.build(&context).tag("app:1").output().ok();
-    let read = "perl -e 'for my $f (\"/made/f\", \"/made/dir\", \"/made/dir/g\") { \
+    let read = "perl -e 'for my $f (\"/made/f\", \"/made/dir\", \"/made/dir/g\", \"/kept/made/dir\", \"/kept/made/dir/g\") { \
         for my $n (\"user.a=b\", \"user.plain\", \"system.posix_acl_access\", \"system.posix_acl_default\") { \
         my ($p, $a) = ($f, $n); my $v = \"\\0\" x 200; my $l = syscall(GETXATTR, $p, $a, $v, 200); \
         print \"$f $n \", unpack(\"H*\", substr($v, 0, $l)), \"\\n\" if $l >= 0 } }'".replace("GETXATTR", get);
@@ -472,6 +472,7 @@ fn attributes_survive_and_an_image_is_the_same_after_save_and_load() {
             "/made/f user.plain",
             "/made/f system.posix_acl_access",
             "/made/dir system.posix_acl_default",
+            "/kept/made/dir system.posix_acl_default",
         ],
         "{before}"
     );
