@@ -13,7 +13,10 @@ pub enum Error {
     System(#[from] FsError),
     /// The database refused.
     #[error("the store's database: {0}")]
-    Database(#[from] rusqlite::Error),
+    Database(#[source] rusqlite::Error),
+    /// The system refused the database something.
+    #[error("the store's database: {0}")]
+    DatabaseFile(#[source] std::io::Error),
     /// The linked SQLite has a known corruption bug.
     #[error("SQLite {0} is too old: versions before 3.51.3 can corrupt a database in use")]
     SqliteTooOld(String),
@@ -23,7 +26,8 @@ pub enum Error {
         /// Its root.
         path: PathBuf,
         /// Why.
-        why: String,
+        #[source]
+        why: std::io::Error,
     },
     /// A blob is not in the store.
     #[error("blob {0} is not in the store")]
@@ -122,17 +126,53 @@ impl Error {
         }
     }
 
+    /// Whether SQLite could not open a file of the database.
+    pub(crate) fn is_unopened_database(&self) -> bool {
+        let Self::Database(rusqlite::Error::SqliteFailure(error, _)) = self else {
+            return false;
+        };
+        error.code == rusqlite::ErrorCode::CannotOpen
+    }
+
     /// Whether the disk or the quota is full.
     pub fn is_no_space(&self) -> bool {
         is_no_space(self)
     }
 }
 
-/// What SQLite says where its files in use cannot grow.
-const NO_ROOM: [i32; 2] = [
-    rusqlite::ffi::SQLITE_IOERR_SHMSIZE,
-    rusqlite::ffi::SQLITE_IOERR_WRITE,
-];
+impl From<rusqlite::Error> for Error {
+    fn from(error: rusqlite::Error) -> Self {
+        // What SQLite was told last: it keeps no account of that for others.
+        let told = std::io::Error::last_os_error();
+        match is_of_system(&error) && told.raw_os_error().is_some_and(|number| number != 0) {
+            true => Self::DatabaseFile(told),
+            false => Self::Database(error),
+        }
+    }
+}
+
+/// Whether the system refused SQLite an operation on a file: a full disk, a broken one and a limit of the
+/// process are all the same to it.
+fn is_of_system(error: &rusqlite::Error) -> bool {
+    use rusqlite::ffi::{
+        SQLITE_IOERR_FSTAT, SQLITE_IOERR_FSYNC, SQLITE_IOERR_READ, SQLITE_IOERR_SHMMAP,
+        SQLITE_IOERR_SHMOPEN, SQLITE_IOERR_SHMSIZE, SQLITE_IOERR_TRUNCATE, SQLITE_IOERR_WRITE,
+    };
+    let rusqlite::Error::SqliteFailure(error, _) = error else {
+        return false;
+    };
+    matches!(
+        error.extended_code,
+        SQLITE_IOERR_FSTAT
+            | SQLITE_IOERR_FSYNC
+            | SQLITE_IOERR_READ
+            | SQLITE_IOERR_SHMMAP
+            | SQLITE_IOERR_SHMOPEN
+            | SQLITE_IOERR_SHMSIZE
+            | SQLITE_IOERR_TRUNCATE
+            | SQLITE_IOERR_WRITE
+    )
+}
 
 /// Whether a full disk or quota is the reason of an error, however deep.
 pub fn is_no_space(error: &(dyn std::error::Error + 'static)) -> bool {
@@ -151,7 +191,7 @@ pub fn is_no_space(error: &(dyn std::error::Error + 'static)) -> bool {
             }
         }
         if let Some(rusqlite::Error::SqliteFailure(e, _)) = error.downcast_ref()
-            && (e.code == rusqlite::ErrorCode::DiskFull || NO_ROOM.contains(&e.extended_code))
+            && e.code == rusqlite::ErrorCode::DiskFull
         {
             return true;
         }
@@ -182,5 +222,29 @@ mod tests {
             assert!(error.is_no_space(), "{error}");
         }
         assert!(!Error::io("write", std::io::Error::from_raw_os_error(5)).is_no_space());
+    }
+
+    #[test]
+    fn what_the_database_was_refused_is_told_by_the_system() {
+        use rusqlite::ffi::{SQLITE_IOERR_SHMSIZE, SQLITE_IOERR_SHORT_READ, SQLITE_IOERR_WRITE};
+        // Each leaves an error number behind.
+        let full = || drop(std::fs::write("/dev/full", "x"));
+        let missing = || drop(std::fs::read("/nosuch"));
+        let cases: [(i32, &dyn Fn(), &str, bool); 5] = [
+            (SQLITE_IOERR_WRITE, &full, "No space left", true),
+            (SQLITE_IOERR_SHMSIZE, &full, "No space left", true),
+            (SQLITE_IOERR_SHMSIZE, &missing, "(os error 2)", false),
+            (SQLITE_IOERR_SHORT_READ, &full, "disk I/O error", false),
+            (rusqlite::ffi::SQLITE_FULL, &missing, "full", true),
+        ];
+        for (code, refused, told, no_space) in cases {
+            let error = rusqlite::ffi::Error::new(code);
+            let text = Some(error.to_string()).filter(|_| told == "full");
+            let error = rusqlite::Error::SqliteFailure(error, text);
+            refused();
+            let error = Error::from(error);
+            assert!(error.to_string().contains(told), "{code}: {error}");
+            assert_eq!(error.is_no_space(), no_space, "{code}: {error}");
+        }
     }
 }

@@ -149,16 +149,17 @@ impl Store {
             Ok(())
         })?;
         let hurt = images::Hurt::by(self, &report.findings)?;
-        if repair {
-            self.repair(&report.findings)?;
-        }
-        // Now, for what hangs on a damaged layer is wrong as well.
+        // Before anything is taken out, so that a repair finds no more than a check does.
         let mut rest = self.check_records()?;
-        rest.extend(self.check_images()?);
+        rest.extend(hurt.lost(self.check_images()?));
         report.images = hurt.finish(&rest);
         rest.extend(self.check_mounts()?);
         if repair {
+            self.repair(&report.findings)?;
             self.repair(&rest)?;
+            // What hung on it.
+            self.repair(&self.check_records()?)?;
+            self.repair(&self.check_images()?)?;
             self.discard_unknown_blobs()?;
             self.discard_unrecorded()?;
             self.reconcile_mounts()?;

@@ -57,7 +57,7 @@ pub use error::{Error, Result, is_no_space};
 pub use flight::Flight;
 pub use fsck::{Fate, Finding, HurtImage, Part, Report};
 pub use gc::{Cause, Class, Held, Item, Policy, Prune, Removed};
-pub use image_xattr::{is_acl, is_image_xattr};
+pub use image_xattr::{DEFAULT_ACL, is_acl, is_image_xattr, is_opaque};
 pub use images::{ImageRow, RemovedImages, StoredImage};
 pub use layers::{Layer, LayerId, tree_of_image_layer};
 pub use mount_chunks::{MountChunk, PackedMount};

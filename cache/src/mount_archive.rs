@@ -26,7 +26,7 @@ impl Store {
             return Err(Error::NoMount(id.to_owned()));
         }
         let mut none = |_: &RootDir| Err(Error::NoMount(id.to_owned()));
-        let Some(mount) = self.try_cache_mount(None, id, MountUse::Locked, &mut none)? else {
+        let Some(mount) = self.try_cache_mount(None, id, MountUse::Moved, &mut none)? else {
             return Ok(None);
         };
         let failed = |e| Error::io("write archive", e);
@@ -60,7 +60,7 @@ impl Store {
             )));
         }
         unpack(plain, &root, &options)?;
-        let Some(mount) = self.try_cache_mount(None, id, MountUse::Locked, &mut |_| Ok(()))? else {
+        let Some(mount) = self.try_cache_mount(None, id, MountUse::Moved, &mut |_| Ok(()))? else {
             return Ok(false);
         };
         exchange(self, &mount.path, &dir)?;
@@ -175,6 +175,22 @@ mod tests {
                 .import_mount("two", Box::new(std::io::Cursor::new(bytes)))
                 .unwrap()
         );
+        let sharing = || {
+            let all = store.mounts().unwrap().into_iter();
+            all.map(|m| format!("{} {}", m.id, m.sharing))
+                .collect::<Vec<_>>()
+        };
+        // How steps share it is up to them.
+        assert_eq!(sharing(), ["one shared", "two shared"]);
+        let used = store.try_cache_mount(None, "two", MountUse::Locked, &mut |_| Ok(()));
+        drop(used.unwrap().unwrap());
+        let again = store.export_mount("two", Vec::new()).unwrap().unwrap();
+        assert!(
+            store
+                .import_mount("two", Box::new(std::io::Cursor::new(again)))
+                .unwrap()
+        );
+        assert_eq!(sharing(), ["one shared", "two locked"]);
         let two = store.mounts().unwrap().pop().unwrap();
         assert_eq!((two.id.as_str(), two.in_use), ("two", false));
         assert_eq!(std::fs::read(two.path.join("a/link")).unwrap(), b"content");

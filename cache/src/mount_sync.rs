@@ -69,7 +69,7 @@ impl Store {
     /// # Errors
     /// The store cannot be written.
     pub fn fill_mount(&self, id: &str, number: u32, dir: &Path) -> Result<Option<MountState>> {
-        let how = MountUse::Locked;
+        let how = MountUse::Moved;
         for _ in 0..TRIES {
             if let Some(mount) = self.try_numbered(None, (id, number), how, &mut |_| Ok(()))? {
                 if !is_empty(&mount.path)? {

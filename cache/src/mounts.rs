@@ -56,13 +56,16 @@ pub enum MountUse {
     Private,
     /// Alone; one waits for the other.
     Locked,
+    /// Alone, and by no step: to bring it elsewhere, or something into it.
+    Moved,
 }
 
 impl MountUse {
     /// As `RUN --mount=type=cache,sharing=` has it.
     pub fn as_str(self) -> &'static str {
         match self {
-            Self::Shared => "shared",
+            // Of a new one: what it is for a step that does not say.
+            Self::Shared | Self::Moved => "shared",
             Self::Private => "private",
             Self::Locked => "locked",
         }
@@ -81,7 +84,7 @@ pub struct MountRow {
     pub id: String,
     /// 0, or the number of a further one of `sharing=private`.
     pub number: u32,
-    /// How it was used last.
+    /// How a step used it last.
     pub sharing: String,
     /// Bytes that its files take on the disk, when they were last measured.
     pub bytes: u64,
@@ -183,7 +186,7 @@ impl Store {
         let noted = folder.is_none().then(|| (self.clone(), home));
         if let Some((store, home)) = &noted {
             // Before anything is written to it.
-            store.note_mount_start(home, id, number, how.as_str())?;
+            store.note_mount_start(home, id, number, how)?;
         }
         Ok(Some(CacheMountDir {
             path,
@@ -225,7 +228,7 @@ impl Store {
         Ok(data)
     }
 
-    fn note_mount_start(&self, home: &str, id: &str, number: u32, sharing: &str) -> Result<()> {
+    fn note_mount_start(&self, home: &str, id: &str, number: u32, how: MountUse) -> Result<()> {
         let now = nanos(SystemTime::now());
         self.write(|tx| {
             tx.prepare_cached(
@@ -233,10 +236,18 @@ impl Store {
                  (home, id, number, sharing, bytes, measured, created, used, boot)
                  VALUES (?1, ?2, ?3, ?4, 0, 0, ?5, ?5, ?6)
                  ON CONFLICT (home) DO UPDATE SET
-                     sharing = excluded.sharing, measured = 0, used = excluded.used,
+                     sharing = CASE WHEN ?7 THEN excluded.sharing ELSE sharing END, measured = 0, used = excluded.used,
                      boot = excluded.boot",
             )?
-            .execute((home, id, number, sharing, now, self.boot()))?;
+            .execute((
+                home,
+                id,
+                number,
+                how.as_str(),
+                now,
+                self.boot(),
+                how != MountUse::Moved,
+            ))?;
             Ok(())
         })
     }
@@ -369,7 +380,7 @@ impl Store {
             };
             let dir = self.mount_path(home);
             match name_of(&dir, home) {
-                Some((id, number)) => self.note_mount_start(home, &id, number, "shared")?,
+                Some((id, number)) => self.note_mount_start(home, &id, number, MountUse::Moved)?,
                 None => self.discard(&dir)?,
             }
         }

@@ -70,19 +70,20 @@ impl Store {
     /// # Errors
     /// The directory cannot be made or used, or the database cannot be opened.
     pub fn open(root: &Path) -> Result<Self> {
-        let fail = |why: String| Error::Open {
+        let fail = |why: std::io::Error| Error::Open {
             path: root.to_path_buf(),
             why,
         };
-        let whole = std::path::absolute(root).map_err(|e| fail(e.to_string()))?;
+        let unfit = |why: String| fail(std::io::Error::other(why));
+        let whole = std::path::absolute(root).map_err(fail)?;
         let bytes = whole.as_os_str().len();
         if bytes > MAX_ROOT_BYTES {
-            return Err(fail(format!(
+            return Err(unfit(format!(
                 "its path has {bytes} bytes, and {MAX_ROOT_BYTES} are the most"
             )));
         }
         if whole.to_str().is_none() {
-            return Err(fail("its path is not UTF-8".into()));
+            return Err(unfit("its path is not UTF-8".into()));
         }
         // Not by opening it: to close a descriptor of it drops the locks that this process has there,
         // those of another store among them (sqlite.org/howtocorrupt.html, 2.2).
@@ -90,11 +91,11 @@ impl Store {
             Ok(()) => false,
             Err(e) if e.kind() == std::io::ErrorKind::NotFound => true,
             // SQLite would not say that a file system is read-only.
-            Err(e) => return Err(fail(e.to_string())),
+            Err(e) => return Err(fail(e)),
         };
         // Also where somebody has removed one.
         for folder in FOLDERS {
-            std::fs::create_dir_all(root.join(folder)).map_err(|e| fail(e.to_string()))?;
+            std::fs::create_dir_all(root.join(folder)).map_err(fail)?;
         }
         if is_new {
             // Before the first work directory is made in it.
@@ -103,10 +104,19 @@ impl Store {
             // Layers hold programs with set-user-id bits: nobody else may reach them.
             dir.chmod(Path::new(""), 0o700)?;
         }
-        let root = root.canonicalize().map_err(|e| fail(e.to_string()))?;
+        let root = root.canonicalize().map_err(fail)?;
         let boot = system::boot_id()?;
         let db = match db::open(&root.join(db::FILE)) {
             Err(e) if e.is_damaged_database() => replaced(&root)?,
+            // It says nothing of why.
+            Err(e) if e.is_unopened_database() => {
+                let probe = root
+                    .join("work-v1")
+                    .join(format!("{}.probe", std::process::id()));
+                let made = std::fs::write(&probe, "probe");
+                let _ = std::fs::remove_file(&probe);
+                return Err(made.err().map_or(e, fail));
+            }
             other => other?,
         };
         let session = Session::begin(&root)?;

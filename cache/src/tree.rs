@@ -78,7 +78,8 @@ impl TarTree {
         Self {
             hasher: TreeHasher::new(),
             around: vec![(Vec::new(), Vec::new())],
-            after_directory: false,
+            // The root has no entry of its own.
+            after_directory: true,
         }
     }
 

@@ -226,7 +226,7 @@ impl Target<'_> {
     ) -> Result<Option<blake3::Hash>> {
         let path = as_path(&entry.path);
         let mut content = None;
-        if entry.path.is_empty() {
+        if entry.path.is_empty() && !entry.is_removal() {
             // The root itself: only its attributes can be meant, and those of a layer's are not
             // taken. Docker and containerd pass over them too, so that whoever sees the image by
             // itself sees the same root as a step on top of it.

@@ -7,6 +7,7 @@ use kiln_sys::mount::{Attrs, Detached};
 use kiln_sys::overlay::{Overlay, overlay};
 
 use crate::error::Result;
+use crate::image_xattr::is_opaque;
 use crate::layers::LayerId;
 use crate::store::Store;
 
@@ -29,10 +30,10 @@ impl View {
 
 impl Store {
     /// The directories of a stack (bottom layer first), in the order that overlay wants: the
-    /// topmost first, never empty.
+    /// topmost first, never empty. What a layer hides as a whole is left out.
     ///
     /// # Errors
-    /// The empty directory cannot be made.
+    /// The empty directory cannot be made, or a layer is not there.
     pub fn lower_dirs(&self, layers: &[LayerId]) -> Result<Vec<PathBuf>> {
         if layers.is_empty() {
             return Ok(vec![self.empty_dir()?]);
@@ -44,11 +45,16 @@ impl Store {
         let mut room = MAX_LOWERS.saturating_sub(layers.len());
         let mut dirs = Vec::with_capacity(layers.len());
         for id in layers {
-            dirs.push(self.layer_dir(id));
+            let dir = self.layer_dir(id);
+            dirs.push(dir.clone());
             let under = self.under_dir(id);
             if room > 0 && under.is_dir() {
                 room -= 1;
                 dirs.push(under);
+            }
+            // Where two roots meet, an overlay looks for no such mark.
+            if is_opaque(&RootDir::open_trusted(&dir)?)? {
+                break;
             }
         }
         Ok(dirs)

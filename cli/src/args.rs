@@ -6,6 +6,7 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 
 use crate::commands;
 use crate::commands::groups::{Builder, Container, Image};
+use crate::errors::NOT_STARTED;
 
 /// Builds OCI images from Dockerfiles and runs them, without a daemon.
 #[derive(Debug, Parser)]
@@ -139,6 +140,14 @@ impl Command {
                 | Self::Info(_)
                 | Self::Man(_)
         )
+    }
+
+    /// The exit code where the command itself has failed. That of `run` is none of a container's.
+    pub(crate) fn failed_code(&self) -> u8 {
+        match self {
+            Self::Run(_) | Self::Container(Container::Run(_)) => NOT_STARTED,
+            _ => 1,
+        }
     }
 
     /// Whether the command starts sandboxes.

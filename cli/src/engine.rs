@@ -255,6 +255,13 @@ impl App {
     /// Says what to do about a full disk.
     pub(crate) fn full_disk_hint(&self) -> String {
         let root = self.settings.root.display();
+        let database = std::fs::metadata(self.settings.root.join("meta-v1.db"));
+        if !database.is_ok_and(|file| file.len() > 0) {
+            // There is nothing yet that could go.
+            return format!(
+                "no space left on the disk of {root}; choose another place with --root"
+            );
+        }
         let free = Store::open(&self.settings.root).and_then(|s| s.removable());
         match free {
             Ok(bytes) if bytes > 0 => format!(

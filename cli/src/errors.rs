@@ -1,5 +1,6 @@
 //! How failures are printed, and what the process returns.
 
+use std::io::ErrorKind;
 use std::process::ExitCode;
 
 use kiln_image::with_causes;
@@ -8,6 +9,9 @@ use crate::ui;
 
 /// The exit code of a command that a signal ended: what shells use for SIGINT.
 pub(crate) const INTERRUPTED: u8 = 130;
+
+/// The code of `docker run` for a container that could not be started.
+pub(crate) const NOT_STARTED: u8 = 125;
 
 /// A command that did not succeed: what to print, and the exit code.
 #[derive(Debug)]
@@ -127,9 +131,14 @@ impl From<kiln_cache::Error> for Failure {
             e if e.is_damaged_database() => {
                 Some("`kiln fsck --repair` puts it aside and makes a new one")
             }
-            kiln_cache::Error::Open { .. } => {
-                Some("choose another place with --root, or run kiln as a user that may write there")
-            }
+            // The hint of a full disk comes with the store's place.
+            e if e.is_no_space() => None,
+            kiln_cache::Error::Open { why, .. } => Some(match why.kind() {
+                ErrorKind::PermissionDenied | ErrorKind::ReadOnlyFilesystem => {
+                    "choose another place with --root, or run kiln as a user that may write there"
+                }
+                _ => "choose another place with --root",
+            }),
             _ => None,
         };
         let failure = Self {

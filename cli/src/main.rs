@@ -50,6 +50,10 @@ fn main() -> ExitCode {
                 ui::data(&usage::help(&words));
                 return ExitCode::SUCCESS;
             }
+            if let Some(help) = usage::asked_help(&e, &words) {
+                ui::data(&help);
+                return ExitCode::SUCCESS;
+            }
             if let Some(failure) = missing::known_elsewhere(&e, &words) {
                 return failure.report();
             }
@@ -59,20 +63,24 @@ fn main() -> ExitCode {
             return ExitCode::from(u8::try_from(e.exit_code()).unwrap_or(2));
         }
     };
-    match start(cli) {
-        Ok(code) => match ui::lost_data() {
-            None => code,
-            Some(error) => {
-                Failure::new(format!("cannot write to standard output: {error}")).report()
-            }
-        },
+    let failed = cli.command.failed_code();
+    let done = start(cli).and_then(|code| match ui::lost_data() {
+        None => Ok(code),
+        Some(error) => {
+            let text = format!("cannot write to standard output: {error}");
+            Err(Failure::new(text))
+        }
+    });
+    match done {
+        Ok(code) => code,
+        Err(failure) if failure.code == 1 => failure.with_code(failed).report(),
         Err(failure) => failure.report(),
     }
 }
 
 /// Ends the process where a library panics, as some do where no thread can be started: what waits for the
 /// thread that panicked would wait for ever.
-fn end_after_panic(info: &std::panic::PanicHookInfo<'_>) {
+fn end_after_panic(info: &std::panic::PanicHookInfo<'_>, code: u8) {
     progress::leave_terminal();
     let why = info.payload_as_str().unwrap_or("a thread ended early");
     // Not where it was built.
@@ -87,8 +95,8 @@ fn end_after_panic(info: &std::panic::PanicHookInfo<'_>) {
         "if threads or files cannot be had, `ulimit -a` and pids.max of the cgroup tell; else this is a \
          fault of kiln",
     );
-    let _ = failure.report();
-    kiln_sys::process::exit_now(1);
+    let _ = failure.with_code(code).report();
+    kiln_sys::process::exit_now(code.into());
 }
 
 fn start(cli: Cli) -> Result<ExitCode, Failure> {
@@ -104,7 +112,8 @@ fn start(cli: Cli) -> Result<ExitCode, Failure> {
         .then(engine::start_spawner)
         .transpose()?;
     // From here on: the helper has its own way to end.
-    std::panic::set_hook(Box::new(end_after_panic));
+    let failed = cli.command.failed_code();
+    std::panic::set_hook(Box::new(move |info| end_after_panic(info, failed)));
     let settings = settings::resolve(&cli.global)?;
     ui::start_logging(&settings);
     // Steps side by side have many files open. What is started for them gets limits of its own.

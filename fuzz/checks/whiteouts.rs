@@ -10,6 +10,9 @@ use kiln_sys::RootDir;
 const NAMES: [&str; 3] = ["a", "b", "c"];
 const OPAQUE: &[u8] = b"trusted.overlay.opaque";
 
+/// An entry that hides all that is below.
+const HIDES_ALL: u8 = 255;
+
 /// Paths, and whether there is a directory.
 type Tree = BTreeMap<String, bool>;
 
@@ -19,7 +22,10 @@ pub(crate) fn check(data: &[u8]) {
     let mut tar = LayerWriter::new(Vec::new());
     let mut entries = Vec::new();
     for two in data.as_chunks::<2>().0.iter().take(40) {
-        let entry = Entry::new(path(two[1]), kind(two[0]), 0o755);
+        let entry = match two[0] {
+            HIDES_ALL => Entry::new("", EntryKind::Opaque, 0),
+            byte => Entry::new(path(two[1]), kind(byte), 0o755),
+        };
         if tar.append(&entry, &mut std::io::empty()).is_ok() {
             entries.push(entry);
         }
@@ -38,7 +44,9 @@ pub(crate) fn check(data: &[u8]) {
     };
     unpacked.unwrap_or_else(|e| panic!("{e}"));
     let mut shown = Tree::new();
-    merged(&root, "", true, &mut shown);
+    let hides_all = root.xattr(Path::new(""), OPAQUE);
+    let hides_all = hides_all.unwrap_or_else(|e| panic!("{e}")).is_some();
+    merged(&root, "", !hides_all, &mut shown);
     assert_eq!(shown, expected, "{entries:?}");
 }
 
@@ -116,7 +124,9 @@ fn model(entries: &[Entry]) -> Option<Tree> {
         }
     }
     let mut shown = Tree::new();
-    for (path, is_dir) in below() {
+    let hides_all = opaque.remove("");
+    let below = below().into_iter().filter(|_| !hides_all);
+    for (path, is_dir) in below {
         let is_hidden = ways(&path).any(|way| {
             gone.contains(way) || replaced.contains(way) || (way != path && opaque.contains(way))
         });
@@ -129,7 +139,7 @@ fn model(entries: &[Entry]) -> Option<Tree> {
         let is_hidden = ways(path).any(|way| {
             gone.contains(way) || replaced.contains(way) || (way != path && opaque.contains(way))
         });
-        if !is_hidden {
+        if !is_hidden && !hides_all {
             shown.insert(path.clone(), true);
         }
     }

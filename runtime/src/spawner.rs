@@ -292,7 +292,10 @@ impl Spawner {
             _ => Err(Error::System(FsError::new(
                 "start",
                 "sandbox",
-                std::io::Error::from_raw_os_error(value),
+                match value {
+                    0 => std::io::Error::other("it is not known why"),
+                    number => std::io::Error::from_raw_os_error(number),
+                },
             ))),
         });
     }

@@ -6,7 +6,7 @@
 
 /// Version of the encoding. Raised whenever the same op would be encoded differently, or the
 /// result of an op changes.
-pub const VERSION: u32 = 7;
+pub const VERSION: u32 = 8;
 
 macro_rules! hash_id {
     ($(#[$meta:meta])* $name:ident) => {

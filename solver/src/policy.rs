@@ -207,8 +207,24 @@ impl Policy {
     /// # Errors
     /// It may not.
     pub fn directory(&self, name: &str) -> Result<(), PolicyError> {
+        self.only_used(format!("local://{name}"))
+    }
+
+    /// Whether an archive that is streamed to the build may be used as the context of that name. Docker
+    /// has its client serve it as a web file; here it is also what a directory in its place would be,
+    /// and each has to be allowed.
+    ///
+    /// # Errors
+    /// It may not.
+    pub fn stream(&self, name: &str) -> Result<(), PolicyError> {
+        self.directory(name)?;
+        self.only_used(format!("http://buildkit-session/{name}"))
+    }
+
+    /// Whether a source may be used that nothing else can take the place of.
+    fn only_used(&self, identifier: String) -> Result<(), PolicyError> {
         let before = Named {
-            identifier: format!("local://{name}"),
+            identifier,
             attributes: BTreeMap::new(),
         };
         let after = self.evaluate(before.clone())?;

@@ -1,6 +1,7 @@
 //! The error of a file or mount operation: what was tried, on what, and why it failed.
 
 use std::io;
+use std::os::fd::{AsFd, AsRawFd as _};
 use std::path::{Path, PathBuf};
 
 /// A failed system call, with the operation in words and the path it concerned.
@@ -9,7 +10,7 @@ use std::path::{Path, PathBuf};
 pub struct FsError {
     /// The operation as a verb phrase, such as `open` or `mount overlay on`.
     pub op: &'static str,
-    /// The path as the caller gave it, relative to its root.
+    /// The path as the caller gave it, relative to its root; of the root itself, where that is.
     pub path: PathBuf,
     /// The kernel's answer.
     #[source]
@@ -54,6 +55,12 @@ impl FsError {
             Some(libc::ENOSPC | libc::EDQUOT)
         )
     }
+}
+
+/// Where an open file or directory is, for an error about it: its path, as far as the kernel knows one.
+pub(crate) fn place_of(fd: impl AsFd) -> PathBuf {
+    let link = format!("/proc/self/fd/{}", fd.as_fd().as_raw_fd());
+    std::fs::read_link(&link).unwrap_or_else(|_| link.into())
 }
 
 /// Result of a system operation.

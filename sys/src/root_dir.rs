@@ -15,7 +15,7 @@ use std::path::{Component, Path, PathBuf};
 use rustix::fs::{self, AtFlags, Gid, Mode, OFlags, ResolveFlags, Timespec, Timestamps, Uid};
 use rustix::io::Errno;
 
-use crate::error::{Context as _, FsError, Result};
+use crate::error::{Context as _, FsError, Result, place_of};
 use crate::stat::{FileKind, Stat};
 
 const RESOLVE: ResolveFlags = ResolveFlags::IN_ROOT.union(ResolveFlags::NO_MAGICLINKS);
@@ -69,7 +69,8 @@ impl RootDir {
     /// Another handle on the same directory.
     pub fn try_clone(&self) -> Result<Self> {
         Ok(Self {
-            fd: self.fd.try_clone().ctx("duplicate", "directory handle")?,
+            fd: (self.fd.try_clone())
+                .map_err(|e| FsError::new("duplicate the handle of", place_of(self), e))?,
         })
     }
 
@@ -91,13 +92,21 @@ impl RootDir {
         }
     }
 
+    /// The error of an operation on `path`. The root itself has no name here, and is told of by its place.
+    fn failed(&self, op: &'static str, path: &Path, error: impl Into<std::io::Error>) -> FsError {
+        match path.as_os_str().is_empty() {
+            true => FsError::new(op, place_of(self), error),
+            false => FsError::new(op, path, error),
+        }
+    }
+
     fn open_at(&self, path: &Path, flags: OFlags, mode: u32, op: &'static str) -> Result<OwnedFd> {
         let mode = Mode::from_raw_mode(mode);
         loop {
             match fs::openat2(&self.fd, rel(path), flags | OFlags::CLOEXEC, mode, RESOLVE) {
                 // The kernel could not make sure of a `..` because of a rename elsewhere.
                 Err(Errno::AGAIN | Errno::INTR) => {}
-                other => return other.ctx(op, path),
+                other => return other.map_err(|e| self.failed(op, path, e)),
             }
         }
     }
@@ -168,7 +177,8 @@ impl RootDir {
 
     /// Metadata of an open file.
     pub fn stat_of(fd: impl AsFd) -> Result<Stat> {
-        Ok(fs::fstat(fd).ctx("stat", "open file")?.into())
+        let st = fs::fstat(&fd).map_err(|e| FsError::new("stat", place_of(&fd), e))?;
+        Ok(st.into())
     }
 
     /// Metadata of what `path` leads to.
@@ -180,7 +190,8 @@ impl RootDir {
     /// Metadata of `path` itself, links not followed in the last place.
     pub fn lstat(&self, path: &Path) -> Result<Stat> {
         if path.as_os_str().is_empty() {
-            return Ok(fs::fstat(&self.fd).ctx("stat", path)?.into());
+            let st = fs::fstat(&self.fd).map_err(|e| self.failed("stat", path, e))?;
+            return Ok(st.into());
         }
         if is_plain_name(path) {
             let flags = AtFlags::SYMLINK_NOFOLLOW;
@@ -203,8 +214,9 @@ impl RootDir {
     pub fn read_dir(&self, path: &Path) -> Result<Vec<DirEntry>> {
         let fd = self.open_untouched(path, OFlags::RDONLY | OFlags::DIRECTORY, "list")?;
         let mut out = Vec::new();
-        for entry in fs::Dir::new(fd).ctx("list", path)? {
-            let entry = entry.ctx("list", path)?;
+        let failed = |e| self.failed("list", path, e);
+        for entry in fs::Dir::new(fd).map_err(failed)? {
+            let entry = entry.map_err(failed)?;
             let name = entry.file_name().to_bytes();
             if name == b"." || name == b".." {
                 continue;
@@ -240,7 +252,7 @@ impl RootDir {
     pub fn parent_of(&self, path: &Path) -> Result<(RootDir, OsString)> {
         let Some(Component::Normal(name)) = path.components().next_back() else {
             let why = std::io::Error::from(std::io::ErrorKind::InvalidInput);
-            return Err(FsError::new("resolve", path, why));
+            return Err(self.failed("resolve", path, why));
         };
         let parent = path.parent().unwrap_or(Path::new(""));
         Ok((self.sub_dir(parent)?, name.to_owned()))
@@ -418,7 +430,7 @@ impl RootDir {
         let (uid, gid) = (Some(Uid::from_raw(uid)), Some(Gid::from_raw(gid)));
         if path.as_os_str().is_empty() {
             return fs::chownat(&self.fd, "", uid, gid, AtFlags::EMPTY_PATH)
-                .ctx("change owner of", path);
+                .map_err(|e| self.failed("change owner of", path, e));
         }
         self.at(path, "change owner of", |d, n| {
             fs::chownat(d, n, uid, gid, AtFlags::SYMLINK_NOFOLLOW)
@@ -428,7 +440,7 @@ impl RootDir {
     /// Changes the mode of `path`, which must not be a link.
     pub fn chmod(&self, path: &Path, mode: u32) -> Result<()> {
         if path.as_os_str().is_empty() {
-            return chmod_fd(&self.fd, mode).ctx("set mode of", path);
+            return chmod_fd(&self.fd, mode).map_err(|e| self.failed("set mode of", path, e));
         }
         let fd = self.open_path_nofollow(path)?;
         chmod_fd(&fd, mode).ctx("set mode of", path)
@@ -447,7 +459,7 @@ impl RootDir {
         if path.as_os_str().is_empty() {
             let proc_path = format!("/proc/self/fd/{}", self.fd.as_raw_fd());
             return fs::utimensat(fs::CWD, proc_path, &times, AtFlags::empty())
-                .ctx("set times of", path);
+                .map_err(|e| self.failed("set times of", path, e));
         }
         self.at(path, "set times of", |d, n| {
             fs::utimensat(d, n, &times, AtFlags::SYMLINK_NOFOLLOW)

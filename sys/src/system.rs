@@ -6,7 +6,7 @@ use std::path::Path;
 use rustix::fs::{self, SeekFrom};
 use rustix::io::Errno;
 
-use crate::error::{Context as _, FsError, Result};
+use crate::error::{Context as _, FsError, Result, place_of};
 use crate::stat::Stat;
 
 /// The kernel's id of this boot; another boot has another.
@@ -114,7 +114,7 @@ pub fn disk_bytes(path: &Path) -> Result<u64> {
 /// Holes stay holes. Both files are at their start. Returns the number of bytes copied.
 pub fn copy_file(from: impl AsFd, to: impl AsFd, size: u64) -> Result<u64> {
     let (from, to) = (from.as_fd(), to.as_fd());
-    let st = Stat::from(fs::fstat(from).ctx("stat", "file")?);
+    let st = Stat::from(fs::fstat(from).map_err(|e| FsError::new("stat", place_of(from), e))?);
     if st.allocated < st.size {
         copy_sparse(from, to, st.size)
     } else {
@@ -132,15 +132,17 @@ fn copy_sparse(from: BorrowedFd<'_>, to: BorrowedFd<'_>, size: u64) -> Result<u6
             Err(Errno::NXIO) => break,
             // The file system keeps no account of holes.
             Err(Errno::INVAL | Errno::OPNOTSUPP) => at,
-            Err(e) => return Err(e).ctx("find data in", "file"),
+            Err(e) => return Err(FsError::new("find data in", place_of(from), e)),
         };
         let end = match fs::seek(from, SeekFrom::Hole(data)) {
             Ok(end) => end,
             Err(Errno::INVAL | Errno::OPNOTSUPP | Errno::NXIO) => size,
-            Err(e) => return Err(e).ctx("find holes in", "file"),
+            Err(e) => return Err(FsError::new("find holes in", place_of(from), e)),
         };
-        fs::seek(from, SeekFrom::Start(data)).ctx("seek in", "file")?;
-        fs::seek(to, SeekFrom::Start(data)).ctx("seek in", "file")?;
+        fs::seek(from, SeekFrom::Start(data))
+            .map_err(|e| FsError::new("seek in", place_of(from), e))?;
+        fs::seek(to, SeekFrom::Start(data))
+            .map_err(|e| FsError::new("seek in", place_of(from), e))?;
         let copied = copy_range(from, to, end.saturating_sub(data), false)?;
         at = data + copied;
         if copied == 0 || at < end {
@@ -148,10 +150,11 @@ fn copy_sparse(from: BorrowedFd<'_>, to: BorrowedFd<'_>, size: u64) -> Result<u6
             break;
         }
     }
-    let end = Stat::from(fs::fstat(from).ctx("stat", "file")?).size;
+    let end =
+        Stat::from(fs::fstat(from).map_err(|e| FsError::new("stat", place_of(from), e))?).size;
     if at < end {
         // It ends in a hole.
-        fs::ftruncate(to, end).ctx("set length of", "file")?;
+        fs::ftruncate(to, end).map_err(|e| FsError::new("set length of", place_of(to), e))?;
     }
     Ok(end.max(at))
 }
@@ -172,7 +175,7 @@ fn copy_range(from: BorrowedFd<'_>, to: BorrowedFd<'_>, length: u64, to_end: boo
             Err(Errno::INTR) => {}
             // Between file systems, such as from an overlay to the one below it.
             Err(Errno::XDEV | Errno::INVAL | Errno::OPNOTSUPP) => break,
-            Err(e) => return Err(e).ctx("copy", "file"),
+            Err(e) => return Err(FsError::new("copy", place_of(from), e)),
         }
     }
     loop {
@@ -189,7 +192,7 @@ fn copy_range(from: BorrowedFd<'_>, to: BorrowedFd<'_>, length: u64, to_end: boo
             Ok(0) => return Ok(done),
             Ok(n) => done += n as u64,
             Err(Errno::INTR) => {}
-            Err(e) => return Err(e).ctx("copy", "file"),
+            Err(e) => return Err(FsError::new("copy", place_of(from), e)),
         }
     }
 }

@@ -7,7 +7,7 @@ use rustix::fs::{self, XattrFlags};
 use rustix::io::Errno;
 
 use crate::RootDir;
-use crate::error::{Context as _, Result};
+use crate::error::{Context as _, FsError, Result, place_of};
 
 /// The largest attribute value that Linux allows.
 const MAX_VALUE: usize = 64 * 1024;
@@ -29,7 +29,7 @@ pub fn list(fd: impl AsFd) -> Result<Vec<(Vec<u8>, Vec<u8>)>> {
             Err(Errno::RANGE) if names.len() < MAX_VALUE => {
                 names.resize(names.len() * 4, 0);
             }
-            Err(e) => return Err(e).ctx("list attributes of", &path),
+            Err(e) => return Err(e).ctx("list attributes of", place_of(&fd)),
         }
     };
     let mut out = Vec::new();
@@ -54,7 +54,7 @@ pub fn get(fd: impl AsFd, name: &[u8]) -> Result<Option<Vec<u8>>> {
             }
             Err(Errno::NODATA | Errno::OPNOTSUPP | Errno::PERM) => return Ok(None),
             Err(Errno::RANGE) if value.len() < MAX_VALUE => value.resize(MAX_VALUE, 0),
-            Err(e) => return Err(e).ctx("read attributes of", &path),
+            Err(e) => return Err(e).ctx("read attributes of", place_of(&fd)),
         }
     }
 }
@@ -62,7 +62,8 @@ pub fn get(fd: impl AsFd, name: &[u8]) -> Result<Option<Vec<u8>>> {
 /// Sets one attribute of an open file (also `O_PATH`).
 pub fn set(fd: impl AsFd, name: &[u8], value: &[u8]) -> Result<()> {
     let path = fd_path(&fd);
-    fs::setxattr(&path, name, value, XattrFlags::empty()).ctx("set attribute of", &path)
+    fs::setxattr(&path, name, value, XattrFlags::empty())
+        .map_err(|e| FsError::new("set attribute of", place_of(&fd), e))
 }
 
 impl RootDir {

@@ -199,6 +199,42 @@ fn json_has_dockers_shape() {
 }
 
 #[test]
+fn findings_that_are_left_out_are_counted_in_the_data() {
+    let lab = Lab::new();
+    for (lines, omitted) in [(1000, 0), (1003, 3)] {
+        let text = format!("FROM scratch\n{}", "MAINTAINER me\n".repeat(lines));
+        let context = lab.dockerfile(&text);
+        let answer = json_of(&call(&lab, "check,format=json", &context).fails());
+        assert_eq!(answer["warnings"].as_array().unwrap().len(), 1000);
+        let log = json_of(&call(&lab, "check,format=sarif", &context).fails());
+        let run = &log["runs"][0];
+        assert_eq!(run["results"].as_array().unwrap().len(), 1000);
+        let notes = &run["invocations"][0]["toolExecutionNotifications"];
+        let events = lab.build(&context).arg("--progress=rawjson");
+        let events = events.output().ok().err.clone();
+        let mut told = events.lines().filter(|line| line.contains("\"warning\""));
+        let told = told.next_back().unwrap_or_default();
+        if omitted == 0 {
+            assert!(answer.get("warningsOmitted").is_none(), "{lines}");
+            assert!(run.get("properties").is_none(), "{lines}");
+            assert_eq!(notes.as_array().unwrap().len(), 0);
+            assert!(!told.contains("not shown"), "{told}");
+            continue;
+        }
+        assert_eq!(answer["warningsOmitted"], omitted);
+        assert_eq!(run["properties"]["resultsOmitted"], omitted);
+        assert!(told.contains("3 more warnings"), "{told}");
+        let text = notes[0]["message"]["text"].as_str().unwrap();
+        assert!(text.contains("3 more findings"), "{text}");
+        let events = lab.build(&context).arg("--progress=plain");
+        events
+            .output()
+            .ok()
+            .says(&["1003 warnings from build checks, the last 3 not shown"]);
+    }
+}
+
+#[test]
 fn sarif_has_what_its_schema_asks_for() {
     let lab = Lab::new();
     let token = format!("ghp_{}", "aB3dE5gH7jK9mN1pQ3sT5vW7yZ9bC1dE3fG5");

@@ -141,6 +141,35 @@ fn wrong_usage_is_exit_code_2() {
     }
 }
 
+/// One kind of fault has one code, which in `run` is none that a container may have.
+#[test]
+fn the_same_fault_has_the_same_code_in_all_commands() {
+    let lab = lab();
+    let names = lab.path("names.env");
+    std::fs::write(&names, "no name\n").unwrap();
+    let names = names.to_str().unwrap();
+    for (arguments, code) in [
+        (&["pull", "BAD::"][..], 2),
+        (&["run", "BAD::"], 2),
+        (&["tag", "x", "BAD::"], 2),
+        (&["inspect", "nosuch"], 1),
+        (&["run", "--pull=never", "nosuch"], 125),
+        (&["container", "run", "--pull=never", "nosuch"], 125),
+        (&["--config", "/nosuch", "images"], 1),
+        (&["--config", "/nosuch", "run", "busybox"], 125),
+        (&["--root", "/proc/x", "images"], 1),
+        (&["--root", "/proc/x", "run", "busybox"], 125),
+        (&["build", "--source-policy-file", "/nosuch", "."], 1),
+        (&["build", "--source-policy-file", names, "."], 1),
+        (&["run", "--env-file", "/nosuch", "busybox"], 125),
+        (&["run", "--env-file", names, "busybox"], 125),
+    ] {
+        let kiln = lab.kiln(arguments).dir(lab.path("context"));
+        let out = kiln.output().orderly();
+        assert_eq!(out.code(), Some(code), "{arguments:?}: {out}");
+    }
+}
+
 /// Docker's longer names do what the short ones do.
 #[test]
 fn dockers_longer_names_are_known() {

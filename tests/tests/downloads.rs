@@ -85,6 +85,9 @@ fn an_address_that_ends_in_a_slash_names_a_file_by_its_last_part() {
         ("/a/dir/", Answer::ok("one")),
         ("/b//", Answer::ok("two")),
         ("/c/", Answer::ok("three")),
+        ("/", Answer::ok("four")),
+        ("/?q", Answer::ok("four")),
+        ("/d/", Answer::ok("five")),
     ]);
     let want = |name: &str, text: &str| (name.to_owned(), text.as_bytes().to_vec());
     let found = added(&lab, &server, &["/a/dir/", "/b//", "/c/?x=/y/"], "");
@@ -92,8 +95,12 @@ fn an_address_that_ends_in_a_slash_names_a_file_by_its_last_part() {
         found,
         [want("b", "two"), want("c", "three"), want("dir", "one")]
     );
-    let bare = lab.dockerfile(&format!("FROM scratch\nADD {} /d/\n", server.url("/")));
-    lab.build(&bare).fails().says(&["has no file name"]);
+    // What has no name gets the one that BuildKit gives it.
+    for path in ["", "/", "/?q", "/d/%2e"] {
+        let found = added(&lab, &server, &[path], "");
+        let names: Vec<_> = found.iter().map(|(name, _)| name.as_str()).collect();
+        assert_eq!(names, ["__unnamed__"], "{path}");
+    }
 }
 
 #[test]

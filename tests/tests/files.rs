@@ -598,6 +598,20 @@ fn names_that_are_not_utf8_keep_their_bytes() {
     context.write("src/b", "b");
     lab.build(&context).tag("x").built();
     assert_eq!(lab.run("x", &["ls", "/out"]).trim(), "b");
+    // What is left in lies below such a name.
+    context.write(".dockerignore", "src\n!src/*/b\n");
+    for name in [b"a\xff", b"a\xfe"] {
+        let dir = context.at("src").join(std::ffi::OsStr::from_bytes(name));
+        std::fs::write(dir.join("b"), "b").unwrap();
+    }
+    context.dockerfile("FROM busybox\nCOPY src /out\nRUN --mount=target=/c cp -r /c/src /c-out\n");
+    lab.build(&context).tag("x").built();
+    for out in ["/out", "/c-out"] {
+        let script = format!("cd {out} && find . -type f | sort | od -An -tx1");
+        let shown = lab.run("x", &["sh", "-c", &script]);
+        let shown = shown.split_whitespace().collect::<Vec<_>>().join(" ");
+        assert_eq!(shown, "2e 2f 61 fe 2f 62 0a 2e 2f 61 ff 2f 62 0a", "{out}");
+    }
 }
 
 /// A link on the way may lead elsewhere, less deep or deeper than its name is.

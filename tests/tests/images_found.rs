@@ -113,6 +113,40 @@ fn an_image_in_an_index_in_an_index_is_found_everywhere() {
     }
 }
 
+/// Images for several platforms may lie beside each other, without an index of their own.
+#[test]
+fn the_platform_that_a_layout_names_beside_an_image_counts() {
+    let lab = Lab::new();
+    let mut repository = Repository::new();
+    let right = image(&mut repository, "app", "right");
+    let other = image(&mut repository, "app", "other");
+    for (case, names) in [
+        ("without names", None),
+        ("with a tag", Some((REF_NAME, "latest"))),
+        ("with a name", Some((FULL_NAME, "example.com/app:latest"))),
+    ] {
+        let named = |entry: Value| match names {
+            Some((key, name)) => annotated(&entry, key, name),
+            None => entry,
+        };
+        let here = named(on_platform(&right, "linux", HOST));
+        let there = named(on_platform(&other, "linux", "s390x"));
+        for entries in [[here.clone(), there.clone()], [there, here]] {
+            let layout = lab.path("layout");
+            let _ = std::fs::remove_dir_all(&layout);
+            repository.write_layout(&layout, &entries);
+            let context = format!("base=oci-layout://{}", layout.display());
+            let of_layout = found(&lab, &["--build-context", &context], "base");
+            assert_eq!(of_layout, "right", "{case}");
+            let other = Lab::new();
+            let load = other.kiln(["load", "-i"]).arg(&layout).output().ok();
+            assert_eq!(load.stdout().lines().count(), 1, "{case}: {load}");
+            let name = load.stdout().rsplit(": ").next().unwrap();
+            assert_eq!(other.run(name, &["cat", "/which"]), "right", "{case}");
+        }
+    }
+}
+
 #[test]
 fn what_is_no_image_is_called_what_it_is() {
     let mut repository = Repository::new();

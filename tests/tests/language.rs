@@ -2,7 +2,7 @@
 
 #![allow(clippy::unwrap_used, reason = "a panic is how a test reports")]
 
-use kiln_tests::{Answer, Lab, Repository, Server};
+use kiln_tests::{Answer, Lab, Repository, Server, Tarball};
 
 #[test]
 fn comments_may_be_in_another_encoding() {
@@ -304,6 +304,79 @@ fn a_source_policy_denies_and_converts() {
             .says(&[why]);
         let build = lab.build(&context).args(["--build-context", &named]);
         build.args(options).fails().says(&[why]);
+    }
+    // What comes on standard input is one, or a Dockerfile.
+    let tar = Tarball::new()
+        .file("Dockerfile", "FROM scratch\nCOPY f /\n")
+        .file("x", "FROM scratch\nCOPY f /\n")
+        .file("f", "1");
+    let tar = tar.bytes();
+    let text = b"FROM scratch\nLABEL a=b\n".to_vec();
+    let session = "http://buildkit-session/*";
+    type Case<'a> = (Vec<String>, &'a Vec<u8>, &'a [&'a str], &'a str);
+    let cases: [Case<'_>; 9] = [
+        (
+            vec![rule("DENY", "local://*", "")],
+            &tar,
+            &["-"],
+            "denies `local://context`",
+        ),
+        (
+            vec![rule("DENY", "local://*", "")],
+            &tar,
+            &["-f", "x", "-"],
+            "denies `local://context`",
+        ),
+        (
+            vec![rule("DENY", session, "")],
+            &tar,
+            &["-"],
+            "denies `http://buildkit-session/context`",
+        ),
+        (
+            vec![rule("CONVERT", session, &to("http://h/x"))],
+            &tar,
+            &["-"],
+            "cannot take its place",
+        ),
+        (
+            vec![rule("DENY", "local://dockerfile", "")],
+            &tar,
+            &["-"],
+            "",
+        ),
+        (
+            vec![rule("DENY", "local://*", "")],
+            &text,
+            &["-"],
+            "denies `local://dockerfile`",
+        ),
+        (vec![rule("DENY", "local://context", "")], &text, &["-"], ""),
+        (
+            vec![rule("DENY", "local://*", "")],
+            &text,
+            &["-f", "-", &address],
+            "denies `local://dockerfile`",
+        ),
+        (
+            vec![
+                rule("DENY", "*", ""),
+                rule("ALLOW", "local://*", ""),
+                rule("ALLOW", session, ""),
+            ],
+            &tar,
+            &["-"],
+            "",
+        ),
+    ];
+    for (rules, given, arguments, want) in cases {
+        write(&rules);
+        let build = lab.kiln(["build"]).args(options).args(arguments);
+        let build = build.stdin(given.clone());
+        match want {
+            "" => drop(build.output().ok()),
+            why => drop(build.fails().says(&[why])),
+        }
     }
     write(&[rule("DENY", "docker-image://*", "")]);
     let check = lab

@@ -131,6 +131,19 @@ fn whiteouts_hide_what_is_below_and_are_seen_nowhere() {
             ],
             vec!["a", "a/new", "b", "d", "d/low"],
         ),
+        (
+            "an opaque root",
+            vec![
+                below(),
+                new().file("b", "2").file(".wh.none", ""),
+                Tarball::busybox()
+                    .file(".wh..wh..opq", "")
+                    .file(".wh.a", "")
+                    .file("b", "3"),
+                new().dir("p", 0o755).file("p/.wh.none", ""),
+            ],
+            vec!["b", "p"],
+        ),
     ] {
         let name = image(&lab, layers);
         assert_eq!(listed(&lab, &name), left, "{what}");
@@ -352,6 +365,33 @@ fn an_old_sparse_file_is_named_as_the_user_knows_it() {
 }
 
 #[test]
+fn a_text_is_told_from_a_tar() {
+    let lab = Lab::new();
+    let small = lab.path("notes.txt");
+    std::fs::write(&small, "no archive\n").unwrap();
+    let large = lab.path("more.txt");
+    std::fs::write(&large, "no archive\n".repeat(1000)).unwrap();
+    for file in [&small, &large] {
+        let name = file.display();
+        let failed = lab.kiln(["import"]).arg(file).fails();
+        failed.says(&[&format!(
+            "cannot import `{name}`: it is not a tar archive\n"
+        )]);
+        let failed = lab.kiln(["cache", "import", "id"]).arg(file).fails();
+        failed.says(&[&format!(
+            "cannot import `{name}`: it is not a tar archive\n"
+        )]);
+        let text = std::fs::read(file).unwrap();
+        let failed = lab.kiln(["import", "-"]).stdin(text.clone()).fails();
+        failed.says(&["cannot import what standard input gives: it is not a tar archive\n"]);
+        let failed = lab.kiln(["cache", "import", "id"]).stdin(text).fails();
+        failed.says(&["cannot import what standard input gives: it is not a tar archive\n"]);
+    }
+    let failed = lab.kiln(["cache", "import", "id", "/nosuch"]).fails();
+    failed.says(&["cannot import `/nosuch`: cannot read it: No such file"]);
+}
+
+#[test]
 fn entries_of_a_layer_say_what_files_look_like() {
     let lab = Lab::new();
     let layer = Tarball::new()
@@ -402,7 +442,7 @@ fn attributes_survive_and_an_image_is_the_same_after_save_and_load() {
                 "Dockerfile",
                 "FROM debian:bookworm\n\
         RUN --mount=target=/c cp /c/set /set && sh /set\n\
-        FROM debian:bookworm\nCOPY --from=0 /made /made\n",
+        FROM debian:bookworm\nCOPY --from=0 /made /made\nCOPY --from=0 --parents /made/dir/g /kept/\n",
             ),
         ],
     );
@@ -415,7 +455,7 @@ fn attributes_survive_and_an_image_is_the_same_after_save_and_load() {
         at(\"/made/f\", \"system.posix_acl_access\", $acl); \
         at(\"/made/dir\", \"system.posix_acl_default\", $acl);'\n".replace("SETXATTR", set));
     lab.build(&context).tag("app:1").output().ok();
-    let read = "perl -e 'for my $f (\"/made/f\", \"/made/dir\", \"/made/dir/g\") { \
+    let read = "perl -e 'for my $f (\"/made/f\", \"/made/dir\", \"/made/dir/g\", \"/kept/made/dir\", \"/kept/made/dir/g\") { \
         for my $n (\"user.a=b\", \"user.plain\", \"system.posix_acl_access\", \"system.posix_acl_default\") { \
         my ($p, $a) = ($f, $n); my $v = \"\\0\" x 200; my $l = syscall(GETXATTR, $p, $a, $v, 200); \
         print \"$f $n \", unpack(\"H*\", substr($v, 0, $l)), \"\\n\" if $l >= 0 } }'".replace("GETXATTR", get);
@@ -432,6 +472,7 @@ fn attributes_survive_and_an_image_is_the_same_after_save_and_load() {
             "/made/f user.plain",
             "/made/f system.posix_acl_access",
             "/made/dir system.posix_acl_default",
+            "/kept/made/dir system.posix_acl_default",
         ],
         "{before}"
     );

@@ -80,6 +80,20 @@ impl Hurt {
         Ok(hurt)
     }
 
+    /// What is wrong with images: what was found of them, and what becomes of others by that.
+    pub(super) fn lost(&self, mut found: Vec<Finding>) -> Vec<Finding> {
+        let known: BTreeSet<String> = found.iter().map(|f| f.name.clone()).collect();
+        let gone = self.0.iter().filter(|(id, image)| {
+            image.fate == Fate::Goes && !image.lost.is_empty() && !known.contains(*id)
+        });
+        found.extend(gone.map(|(id, image)| Finding {
+            part: Part::Image,
+            name: id.clone(),
+            problem: format!("{} is lost", image.lost.join(", ")),
+        }));
+        found
+    }
+
     /// Those that have lost anything. `findings` has those that cannot be used, as far as that is
     /// known by now.
     pub(super) fn finish(mut self, findings: &[Finding]) -> Vec<HurtImage> {

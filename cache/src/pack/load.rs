@@ -13,6 +13,7 @@ use kiln_sys::{FileKind, FsError, RootDir, xattr};
 use super::entry::tar_entry;
 use super::names::Name;
 use crate::error::{Error, Result};
+use crate::image_xattr::OPAQUE;
 
 /// Files of more bytes are left to the thread that writes.
 const MOST_HELD: u64 = 64 << 10;
@@ -135,9 +136,7 @@ fn one(found: Name, room: &mut Room<'_>) -> Result<Option<Loaded>> {
         (None, Some(inside)) => xattr::list(inside)?,
         _ => Vec::new(),
     };
-    let opaque = all
-        .iter()
-        .any(|(n, v)| n == b"trusted.overlay.opaque" && v == b"y");
+    let opaque = all.iter().any(|(n, v)| n == OPAQUE && v == b"y");
     let Some(entry) = tar_entry(&found.dir, name, &st, found.path, all)? else {
         return Ok(None);
     };

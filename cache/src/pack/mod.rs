@@ -23,6 +23,7 @@ use kiln_solver::key::TreeDigest;
 use kiln_sys::{HoleReader, RootDir};
 
 use crate::error::{Error, Result};
+use crate::image_xattr::is_opaque;
 use crate::tree::TreeHasher;
 pub use entry::tar_entry;
 use load::{Batch, Data, Loaded};
@@ -160,6 +161,7 @@ impl<'t, W: Output> Layer<'t, W> {
 
     fn all_below(&mut self, root: RootDir) -> Result<()> {
         let hashed = self.tree.is_some();
+        self.opaque(is_opaque(&root)?, Vec::new())?;
         ahead::batches(Names::below(root)?, hashed, |batch| self.batch(batch))
     }
 
@@ -194,14 +196,16 @@ impl<'t, W: Output> Layer<'t, W> {
             }
         }
         self.put(&entry, data, space)?;
-        if opaque && !self.plain {
-            self.put(
-                &Entry::new(entry.path, EntryKind::Opaque, 0),
-                Data::None,
-                &[],
-            )?;
+        self.opaque(opaque, entry.path)
+    }
+
+    /// The mark of a directory that hides what is below.
+    fn opaque(&mut self, is_opaque: bool, path: Vec<u8>) -> Result<()> {
+        if !is_opaque || self.plain {
+            return Ok(());
         }
-        Ok(())
+        let mark = Entry::new(path, EntryKind::Opaque, 0);
+        self.put(&mark, Data::None, &[])
     }
 
     fn put(&mut self, entry: &Entry, data: Data, space: &[u8]) -> Result<()> {

@@ -13,9 +13,7 @@ use kiln_sys::{FileKind, RootDir, xattr};
 
 use super::Target;
 use crate::error::Result;
-
-/// The attribute of a directory of which nothing below shows.
-const OPAQUE: &[u8] = b"trusted.overlay.opaque";
+use crate::image_xattr::OPAQUE;
 
 /// What a layer removes.
 #[derive(Default)]

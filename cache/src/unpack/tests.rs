@@ -297,8 +297,12 @@ proptest! {
     #![proptest_config(ProptestConfig { cases: 60, ..ProptestConfig::default() })]
 
     #[test]
-    fn what_is_unpacked_packs_to_the_same_bytes(entries in trees()) {
+    fn what_is_unpacked_packs_to_the_same_bytes(mut entries in trees(), hides_all in any::<bool>()) {
         let place = place();
+        if hides_all {
+            entries.insert(0, entry("", EntryKind::Opaque));
+            entries[0].0.mode = 0;
+        }
         let bytes = tar(&entries);
         let options = UnpackOptions { tree: true, ..LAYER() };
         let unpacked = unpack(bytes.as_slice(), &place.root, &options).unwrap();
@@ -313,7 +317,7 @@ proptest! {
     #[test]
     fn a_digest_of_any_tar_is_that_of_its_directory(
         mut entries in trees(),
-        changes in prop::collection::vec((0_u8..9, any::<prop::sample::Index>(), any::<prop::sample::Index>()), 0..4),
+        changes in prop::collection::vec((0_u8..10, any::<prop::sample::Index>(), any::<prop::sample::Index>()), 0..4),
     ) {
         prop_assume!(!entries.is_empty());
         for (kind, at, other) in changes {
@@ -331,6 +335,7 @@ proptest! {
                     entries.push((Entry::new("zz", link, 0o644), vec![]));
                 }
                 6 => entries[at].0.xattrs.insert(0, (b"trusted.overlay.opaque".to_vec(), b"y".to_vec())),
+                9 => entries.insert(at / 2, (Entry::new("", EntryKind::Opaque, 0), vec![])),
                 7 => {
                     entries.remove(at);
                     if entries.is_empty() {

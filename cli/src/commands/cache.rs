@@ -265,19 +265,32 @@ fn io(path: &Path, source: std::io::Error) -> kiln_cache::Error {
 fn import(store: &Store, args: &Import) -> Result<(), Failure> {
     let done = match &args.input {
         Some(path) => patiently(&args.id, || {
-            let file = File::open(path).map_err(|e| io(path, e))?;
+            let file = File::open(path).map_err(|source| kiln_cache::Error::Io {
+                what: "cannot read it".into(),
+                source,
+            })?;
             Ok(store.import_mount(&args.id, Box::new(file))?.then_some(()))
         }),
         // A stream is read once.
-        None => match store.import_mount(&args.id, Box::new(std::io::stdin()))? {
-            true => Ok(()),
-            false => Err(
+        None => match store.import_mount(&args.id, Box::new(std::io::stdin())) {
+            Ok(true) => Ok(()),
+            Ok(false) => Err(
                 Failure::new(format!("a step uses the cache mount `{}`", args.id))
                     .with_hint("try again when its build is over"),
             ),
+            Err(error) => Err(error.into()),
         },
     };
-    done?;
+    done.map_err(|failure| Failure {
+        message: match &args.input {
+            Some(path) => format!("cannot import `{}`: {}", path.display(), failure.message),
+            None => format!(
+                "cannot import what standard input gives: {}",
+                failure.message
+            ),
+        },
+        ..failure
+    })?;
     ui::data(&args.id);
     Ok(())
 }

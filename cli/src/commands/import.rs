@@ -98,8 +98,14 @@ pub(crate) fn run(app: &App, args: &Args) -> Result<ExitCode, Failure> {
         )
         .map_err(|e| {
             let failure = Failure::from(e);
+            let place = match args.source.as_str() {
+                "-" => "what standard input gives".to_owned(),
+                _ if is_address(&args.source) => format!("`{shown}`"),
+                // Of the history's the last part.
+                file => format!("`{file}`"),
+            };
             Failure {
-                message: format!("cannot import {shown}: {}", failure.message),
+                message: format!("cannot import {place}: {}", failure.message),
                 ..failure
             }
         })?;
@@ -122,7 +128,7 @@ fn open(
         let file = File::from(std::io::stdin().as_fd().try_clone_to_owned()?);
         return Ok((Box::new(file), "-".into()));
     }
-    if source.starts_with("http://") || source.starts_with("https://") {
+    if is_address(source) {
         let file = runtime.block_on(engine.download_file(source, None))?.file;
         return Ok((Box::new(file), SafeUrl::of(source).into()));
     }
@@ -132,6 +138,10 @@ fn open(
         Box::new(file),
         source.rsplit('/').next().unwrap_or(source).to_owned(),
     ))
+}
+
+fn is_address(source: &str) -> bool {
+    source.starts_with("http://") || source.starts_with("https://")
 }
 
 /// The config that instructions make on top of nothing.

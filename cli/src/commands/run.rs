@@ -20,7 +20,7 @@ mod streams;
 use super::pull;
 use crate::build_options as options;
 use crate::engine::App;
-use crate::errors::Failure;
+use crate::errors::{Failure, NOT_STARTED};
 use crate::progress::{Mode, ProgressArgs};
 use crate::ui;
 
@@ -194,16 +194,10 @@ enum Pull {
     Never,
 }
 
-/// The code of `docker run` for a container that could not be started.
-const NOT_STARTED: u8 = 125;
-
 /// Runs the command.
 pub(crate) fn run(app: &App, args: &Args) -> Result<ExitCode, Failure> {
-    match start(app, args) {
-        Ok(exit) => Ok(ExitCode::from(u8::try_from(exit.code()).unwrap_or(1))),
-        Err(failure) if failure.code == 1 => Err(failure.with_code(NOT_STARTED)),
-        Err(failure) => Err(failure),
-    }
+    let exit = start(app, args)?;
+    Ok(ExitCode::from(u8::try_from(exit.code()).unwrap_or(1)))
 }
 
 fn volume(text: &str) -> Result<(PathBuf, PathBuf, bool), Failure> {
@@ -273,7 +267,7 @@ fn environment(args: &Args) -> Result<Vec<String>, Failure> {
             // As Docker: `-e` may have what a file may not.
             if name.is_empty() || name.contains(char::is_whitespace) {
                 let path = path.display();
-                return Err(Failure::usage(format!(
+                return Err(Failure::new(format!(
                     "--env-file `{path}`: `{line}`: the name is empty or has blanks"
                 )));
             }
@@ -412,7 +406,7 @@ fn image(
             "`{name}` is here for {own}, and not for {platform}"
         )));
     }
-    let reference = image_reference(name)?;
+    let reference = image_reference(name).map_err(|e| Failure::from(e).with_code(2))?;
     let mode = args.progress.mode(args.quiet);
     if args.pull == Pull::Missing && mode != Mode::Quiet {
         let shown = reference.familiar();

@@ -384,34 +384,35 @@ fn hide_ignored(dir: &DirTree, upper: &Path, owner: Option<(u32, u32)>) -> Resul
         RootDir::open_trusted(upper)?,
     );
     let owners = owner.map_or(Owners::Kept, |(user, group)| Owners::Swapped(user, group));
-    let mut open = vec![String::new()];
+    // What rules see, and where it is: names need not be UTF-8.
+    let mut open = vec![(String::new(), PathBuf::new())];
     let mut any = false;
-    while let Some(at) = open.pop() {
-        for entry in root.read_dir(Path::new(&at))? {
+    while let Some((at, parent)) = open.pop() {
+        for entry in root.read_dir(&parent)? {
             let name = entry.name.to_string_lossy();
             let path = if at.is_empty() {
                 name.into_owned()
             } else {
                 format!("{at}/{name}")
             };
-            let st = root.lstat(Path::new(&path))?;
+            let place = parent.join(&entry.name);
+            let st = root.lstat(&place)?;
             if filter.excludes(&path) {
-                if st.is_dir() && file::anything_below(&root, filter.as_ref(), &path)? {
-                    open.push(path);
+                if st.is_dir() && file::anything_below(&root, filter.as_ref(), &path, &place)? {
+                    open.push((path, place));
                     continue;
                 }
-                let parent = Path::new(&at);
                 let mut like = |made: &RootDir, p: &Path| {
                     let st = root.lstat(p)?;
                     let shown = owners.of(st.uid, st.gid).unwrap_or((st.uid, st.gid));
                     made.chown(Path::new(""), shown.0, shown.1)?;
                     made.chmod(Path::new(""), st.mode)
                 };
-                upper.mkdir_all(parent, 0o755, &mut like)?;
-                upper.mknod(Path::new(&path), FileKind::CharDevice, 0, (0, 0))?;
+                upper.mkdir_all(&parent, 0o755, &mut like)?;
+                upper.mknod(&place, FileKind::CharDevice, 0, (0, 0))?;
                 any = true;
             } else if st.is_dir() {
-                open.push(path);
+                open.push((path, place));
             }
         }
     }

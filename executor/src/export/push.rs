@@ -28,7 +28,8 @@ fn failed(to: &Reference, error: &RegistryError) -> Error {
         return Error::Missing { text, hint };
     }
     if error.unreachable().is_some() {
-        let hint = crate::source::UNREACHABLE.into();
+        // A mirror is only read from.
+        let hint = "check the host and the network".into();
         return Error::Missing { text, hint };
     }
     Error::Registry(text)

@@ -8,7 +8,7 @@ use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
-use kiln_cache::{LayerId, NewRecord, Store, View, pack};
+use kiln_cache::{LayerId, NewRecord, Store, View, is_opaque, pack};
 use kiln_solver::key::{Encoder, Key};
 use kiln_solver::plan::Origin;
 use kiln_sys::{FileKind, RootDir, Stat, xattr};
@@ -18,6 +18,7 @@ use crate::engine::Engine;
 use crate::error::{Error, Result, blocking};
 use crate::output::LayerRef;
 
+/// The attribute of a directory of which nothing below shows.
 const OPAQUE: &[u8] = b"trusted.overlay.opaque";
 
 impl Engine {
@@ -84,18 +85,28 @@ fn make(
             .to_path_buf()
     };
     let mut layers = Vec::new();
+    let mut hides_base = false;
     for id in own.iter().rev() {
         let path = store.layer_dir(id);
+        let dir = RootDir::open_trusted(&path)?;
+        hides_base = is_opaque(&dir)?;
         layers.push(Part {
-            dir: RootDir::open_trusted(&path)?,
+            dir,
             path: below(&path),
         });
+        if hides_base {
+            break;
+        }
     }
     let target = Part {
         dir: RootDir::open_trusted(&dir)?,
         path: below(&dir),
     };
-    let base = view.as_ref().map(|v| v.root().try_clone()).transpose()?;
+    let base = view.as_ref().filter(|_| !hides_base);
+    let base = base.map(|v| v.root().try_clone()).transpose()?;
+    if hides_base && view.is_some() {
+        xattr::set(&target.dir, OPAQUE, b"y")?;
+    }
     merge(&top, &layers, base.as_ref(), &target)?;
     drop(view);
     let packed = pack(&dir, epoch, &mut std::io::sink())?;
@@ -187,7 +198,7 @@ fn one(
             break;
         }
         let sub = layer.sub(name)?;
-        let opaque = xattr::get(&sub.dir, OPAQUE)?.is_some_and(|v| v == b"y");
+        let opaque = is_opaque(&sub.dir)?;
         dirs.push(sub);
         if opaque {
             hidden = true;

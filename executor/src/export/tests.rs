@@ -411,6 +411,15 @@ fn a_squashed_image_has_the_same_files() {
         raw.unwrap().diff_id.digest(),
         &kiln_image::Digest::of(&before)
     );
+    // A layer that hides all that is below hides the base, too.
+    let wiped = layer(&engine, &[Opaque(""), File("only", "o", 0o644)], None);
+    let top = layer(&engine, &[File("later", "l", 0o644)], None);
+    let mut wiped = vec![base.clone(), own[0].clone(), wiped, top];
+    let seen = tar_of(&engine, &wiped, None);
+    wiped = runtime.block_on(engine.squash(&wiped, 1, None)).unwrap();
+    assert_eq!(wiped.len(), 2);
+    assert!(tar_of(&engine, &wiped, None) == seen);
+    assert!(!seen.windows(6).any(|w| w == b"base b"));
     // The layers that it was made of are as they were.
     assert!(tar_of(&engine, &stack, None) == before);
     let image = runtime

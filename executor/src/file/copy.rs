@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use kiln_cache::fingerprint::Keep;
-use kiln_cache::is_acl;
+use kiln_cache::{DEFAULT_ACL, is_acl};
 use kiln_solver::plan::{Copy, ModeChange, WriteFile};
 use kiln_sys::{Attributes, FileKind, RootDir, Stat, system, xattr};
 use rayon::prelude::*;
@@ -88,6 +88,7 @@ pub(super) fn copy_matches(
     }
     let links = Mutex::default();
     let mut job_links = Some(links);
+    let mut late = Vec::new();
     for one in found {
         let filter = Filter {
             ignore: dir.and_then(|d| d.ignore.as_deref()),
@@ -106,13 +107,26 @@ pub(super) fn copy_matches(
             links: job_links.take().unwrap_or_default(),
             stop: changes.stop,
         };
-        copy_match(&job, copy, one, owner)?;
+        copy_match(&job, copy, one, owner, &mut late)?;
         job_links = Some(job.links);
+    }
+    for (at, acl) in late {
+        let dir = target.directory(&at, 0o755, (0, 0))?;
+        dir.set_xattr(Path::new(""), DEFAULT_ACL, &acl)?;
     }
     Ok(())
 }
 
-fn copy_match(job: &Job<'_>, copy: &Copy, one: &Match, owner: Owner) -> Result<()> {
+/// Default ACLs of directories that more may be copied into.
+type LateAcls = Vec<(PathBuf, Vec<u8>)>;
+
+fn copy_match(
+    job: &Job<'_>,
+    copy: &Copy,
+    one: &Match,
+    owner: Owner,
+    late: &mut LateAcls,
+) -> Result<()> {
     let (from_dir, from_name) = if one.path.is_empty() {
         (job.source.try_clone()?, std::ffi::OsString::new())
     } else {
@@ -121,7 +135,7 @@ fn copy_match(job: &Job<'_>, copy: &Copy, one: &Match, owner: Owner) -> Result<(
     let mut dest = copy.dest.clone();
     if copy.parents {
         dest = format!("{}/{}", dest.trim_end_matches('/'), one.kept);
-        parents_of(job, one, &copy.dest)?;
+        parents_of(job, one, &copy.dest, late)?;
         // A directory that is kept by name looks like itself, as one inside of another does.
         let real = PathBuf::from(job.target.real_path(&dest)?);
         if one.is_dir
@@ -182,8 +196,9 @@ fn copy_match(job: &Job<'_>, copy: &Copy, one: &Match, owner: Owner) -> Result<(
 }
 
 /// `--parents`: directories on the way look like those of the source. Of one that is there already,
-/// BuildKit changes the mode alone, to that of the source whatever `--chmod` says.
-fn parents_of(job: &Job<'_>, one: &Match, dest: &str) -> Result<()> {
+/// BuildKit changes the mode alone, to that of the source whatever `--chmod` says. Default ACLs come
+/// when all is copied, `late`.
+fn parents_of(job: &Job<'_>, one: &Match, dest: &str, late: &mut LateAcls) -> Result<()> {
     for (from, kept) in &one.parents {
         let from = Path::new(from);
         let st = job.source.lstat(from)?;
@@ -198,8 +213,11 @@ fn parents_of(job: &Job<'_>, one: &Match, dest: &str) -> Result<()> {
             continue;
         }
         let xattrs = job.source.xattrs(from)?;
-        for (key, value) in xattrs.iter().filter(|(key, _)| job.is_copied(key)) {
-            made.set_xattr(Path::new(""), key, value)?;
+        for (key, value) in xattrs.into_iter().filter(|(key, _)| job.is_copied(key)) {
+            match key == DEFAULT_ACL {
+                true => late.push((real.clone(), value)),
+                false => made.set_xattr(Path::new(""), &key, &value)?,
+            }
         }
     }
     Ok(())

@@ -184,7 +184,7 @@ fn resolve(
     let hidden = |path: &str, is_dir: bool| -> Result<bool> {
         match ignore {
             Some(filter) if !path.is_empty() && filter.excludes(path) => {
-                Ok(!is_dir || !anything_below(root, filter, path)?)
+                Ok(!is_dir || !anything_below(root, filter, path, Path::new(path))?)
             }
             _ => Ok(false),
         }
@@ -226,19 +226,26 @@ fn resolve(
 
 /// Whether rules that leave the directory `dir` out leave anything below it in. If not, there is no
 /// such directory for the build, as with BuildKit.
-pub(crate) fn anything_below(root: &RootDir, filter: &dyn PathFilter, dir: &str) -> Result<bool> {
-    let mut open = vec![dir.to_owned()];
-    while let Some(at) = open.pop() {
+/// Rules see `dir`, and it is at `place`: names need not be UTF-8.
+pub(crate) fn anything_below(
+    root: &RootDir,
+    filter: &dyn PathFilter,
+    dir: &str,
+    place: &Path,
+) -> Result<bool> {
+    let mut open = vec![(dir.to_owned(), place.to_owned())];
+    while let Some((at, place)) = open.pop() {
         if !filter.may_include_below(&at) {
             continue;
         }
-        for entry in root.read_dir(Path::new(&at))? {
+        for entry in root.read_dir(&place)? {
             let path = format!("{at}/{}", entry.name.to_string_lossy());
             if !filter.excludes(&path) {
                 return Ok(true);
             }
-            if root.lstat(&Path::new(&at).join(&entry.name))?.is_dir() {
-                open.push(path);
+            let place = place.join(&entry.name);
+            if root.lstat(&place)?.is_dir() {
+                open.push((path, place));
             }
         }
     }

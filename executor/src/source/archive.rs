@@ -1,5 +1,6 @@
 //! Images that come as files: OCI layouts and what `docker save` writes, taken into the store.
 
+use std::collections::BTreeMap;
 use std::io::{BufReader, Read};
 
 use kiln_cache::{BlobWriter, Store};
@@ -97,11 +98,20 @@ type Named = Vec<(TakenIn, Vec<Reference>)>;
 fn all_of_layout(store: &Store, layout: &OciLayout, wanted: &Platform) -> Result<Named> {
     let mut out: Named = Vec::new();
     let mut artifact = None;
-    for entry in &layout.index().value.manifests {
-        if entry.is_attestation() {
-            continue;
+    let entries = &layout.index().value.manifests;
+    let best = best_of_names(entries, wanted);
+    for entry in entries.iter().filter(|e| !e.is_attestation()) {
+        let name = image_name(entry);
+        let best = best.get(&name.as_ref().map(ToString::to_string));
+        if let (Some(platform), Some(best)) = (&entry.platform, best) {
+            let rank = wanted.rank(platform);
+            // Without names they may be images of different things.
+            if rank.is_none() || (name.is_some() && rank != Some(*best)) {
+                tracing::debug!(entry = %entry.digest, "another one serves better on this platform");
+                continue;
+            }
         }
-        let name = image_name(entry).filter(may_be_given);
+        let name = name.filter(may_be_given);
         let found = match search(layout, entry, wanted)? {
             Ok(found) => found,
             Err(error @ (SearchError::Artifact(_) | SearchError::Empty)) => {
@@ -121,6 +131,20 @@ fn all_of_layout(store: &Store, layout: &OciLayout, wanted: &Platform) -> Result
         Some(error) if out.is_empty() => Err(unfit("what the archive holds", &error)),
         _ => Ok(out),
     }
+}
+
+/// How well the best entry of each name serves on a platform, of those that name one which does.
+fn best_of_names(entries: &[Descriptor], wanted: &Platform) -> BTreeMap<Option<String>, u32> {
+    let mut best = BTreeMap::new();
+    for entry in entries.iter().filter(|e| !e.is_attestation()) {
+        let Some(rank) = entry.platform.as_ref().and_then(|p| wanted.rank(p)) else {
+            continue;
+        };
+        let name = image_name(entry).map(|name| name.to_string());
+        let known = best.entry(name).or_insert(rank);
+        *known = rank.min(*known);
+    }
+    best
 }
 
 /// Whether an archive may give an image this name: what a digest stands for, it may not say.

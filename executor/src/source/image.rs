@@ -348,7 +348,7 @@ const UNKNOWN: &str = "check the name and the tag; a private image needs credent
 const DENIED: &str = "check the name; a private image needs credentials in the Docker config file, \
     which `docker login` writes";
 /// What to do about a registry that is not there.
-pub(crate) const UNREACHABLE: &str = "check the host and the network; kiln's config file can name a mirror for \
+const UNREACHABLE: &str = "check the host and the network; kiln's config file can name a mirror for \
     the registry";
 
 impl Resolver for Engine {

@@ -41,6 +41,17 @@ fn parse(text: &str) -> Result<(&str, Which)> {
     }
 }
 
+/// Of images, those for the platform that serves best, as far as their entries name one; all of them
+/// where none is named that fits.
+fn best_for<'a>(wanted: &Platform, images: Vec<&'a Descriptor>) -> Vec<&'a Descriptor> {
+    let rank = |entry: &Descriptor| wanted.rank(entry.platform.as_ref()?);
+    let Some(best) = images.iter().filter_map(|entry| rank(entry)).min() else {
+        return images;
+    };
+    let fits = |entry: &&Descriptor| rank(entry) == Some(best);
+    images.into_iter().filter(fits).collect()
+}
+
 /// The entry of the index that is meant. Signatures and other artifacts that lie beside images are
 /// meant by their digest alone.
 fn choose(layout: &OciLayout, which: &Which, platform: &Platform) -> Result<Option<Descriptor>> {
@@ -52,11 +63,11 @@ fn choose(layout: &OciLayout, which: &Which, platform: &Platform) -> Result<Opti
             )
     };
     let named = |name: &str| {
-        let mut all = layout.named(name);
-        let first = all.next()?;
+        let all: Vec<&Descriptor> = layout.named(name).collect();
+        let images = all.iter().copied().filter(is_image).collect();
         // Where there is no image of that name, what there is tells what it is.
-        let image = std::iter::once(first).chain(all).find(is_image);
-        Some(image.unwrap_or(first).clone())
+        let image = best_for(platform, images).first().copied();
+        image.or(all.first().copied()).cloned()
     };
     let entries = &layout.index().value.manifests;
     Ok(match which {
@@ -65,9 +76,9 @@ fn choose(layout: &OciLayout, which: &Which, platform: &Platform) -> Result<Opti
         Which::Any => match entries.as_slice() {
             [only] => Some(only.clone()),
             several => {
-                let mut images = several.iter().filter(is_image);
-                match (images.next(), images.next()) {
-                    (Some(only), None) => Some(only.clone()),
+                let images: Vec<&Descriptor> = several.iter().filter(is_image).collect();
+                match best_for(platform, images).as_slice() {
+                    [only] => Some((*only).clone()),
                     _ => named("latest"),
                 }
             }

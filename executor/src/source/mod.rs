@@ -19,8 +19,6 @@ use crate::engine::Engine;
 use crate::error::{Error, Result};
 use crate::output::{Output, Watch};
 
-pub(crate) use image::UNREACHABLE;
-
 pub use archive::Loaded;
 pub use http::WebFile;
 pub use image::{Pulled, image_reference};

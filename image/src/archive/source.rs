@@ -72,7 +72,7 @@ impl Source {
             let entry = match reader.next_seeking() {
                 Ok(Some(entry)) => entry,
                 Ok(None) => break,
-                Err(error) if is_no_tar(&error, length) => return Err(ArchiveError::UnknownFormat),
+                Err(LayerError::NotTar) => return Err(ArchiveError::UnknownFormat),
                 Err(error) => return Err(error.into()),
             };
             let member = match entry.kind {
@@ -176,18 +176,6 @@ impl Source {
             .read_to_end(&mut bytes)
             .map_err(ArchiveError::io(path))?;
         Ok(bytes)
-    }
-}
-
-/// The length of a tar header.
-const BLOCK: u64 = 512;
-
-/// Whether reading a file of this length has failed since not even its start is that of a tar.
-fn is_no_tar(error: &LayerError, length: u64) -> bool {
-    match error {
-        LayerError::BadHeader(at) => *at == 0,
-        LayerError::Truncated => length < BLOCK,
-        _ => false,
     }
 }
 

@@ -8,6 +8,9 @@ pub enum LayerError {
     /// The input failed.
     #[error("archive cannot be read")]
     Io(#[from] io::Error),
+    /// The input does not begin as a tar does.
+    #[error("it is not a tar archive")]
+    NotTar,
     /// The input ends inside a header or a file.
     #[error("archive ends in the middle of an entry")]
     Truncated,

@@ -170,6 +170,10 @@ impl<R: Read> LayerReader<R> {
         }
         let mut header = Header::new_old();
         let at = self.position;
+        let bad = || match at {
+            0 => LayerError::NotTar,
+            at => LayerError::BadHeader(at),
+        };
         let block = header.as_mut_bytes();
         match self.fill(block)? {
             0 => {
@@ -177,6 +181,7 @@ impl<R: Read> LayerReader<R> {
                 return Ok(None);
             }
             BLOCK => {}
+            _ if at == 0 => return Err(LayerError::NotTar),
             _ => return Err(LayerError::Truncated),
         }
         if block.iter().all(|b| *b == 0) {
@@ -187,10 +192,10 @@ impl<R: Read> LayerReader<R> {
                 _ => Err(LayerError::BadHeader(at + BLOCK as u64)),
             };
         }
-        let stored = number(&header.as_old().cksum).ok_or(LayerError::BadHeader(at))?;
+        let stored = number(&header.as_old().cksum).ok_or_else(bad)?;
         let (unsigned, signed) = checksums(header.as_bytes());
         if stored != unsigned && stored != signed {
-            return Err(LayerError::BadHeader(at));
+            return Err(bad());
         }
         Ok(Some(header))
     }

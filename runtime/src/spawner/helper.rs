@@ -171,12 +171,10 @@ impl Helper {
     fn handle(&mut self, bytes: &[u8], fds: Vec<OwnedFd>) {
         match parse(bytes) {
             Some((LAUNCH, id, _)) => {
-                if let Err(e) = self.start(id, fds) {
-                    let errno = match e {
-                        Error::System(e) => e.source.raw_os_error().unwrap_or(0),
-                        _ => 0,
-                    };
-                    self.tell(&message(FAILED, id, errno));
+                let reports = fds.get(1).and_then(|fd| fd.try_clone().ok());
+                if let Err(error) = self.start(id, fds) {
+                    let answer = not_started(id, &error, reports);
+                    self.tell(&answer);
                 }
             }
             Some((PROBE, id, _)) => {
@@ -251,18 +249,9 @@ impl Helper {
         // Without a writable group hierarchy the pid namespace alone holds the step together.
         let limits = launch.cgroup_limits();
         let name = format!("kiln-{}-{:08x}-{id}", process::own_pid(), self.number);
-        let (group, limited) = match self.groups(&limits, &name) {
-            Ok(groups) => groups,
-            Err(error) => {
-                // The other side reads why from where the child would have told it.
-                let why = Report::Failed(error.to_string());
-                let line = serde_json::to_vec(&why).map_err(|e| Error::Spec(e.to_string()))?;
-                std::fs::File::from(reports)
-                    .write_all(&line)
-                    .map_err(|e| FsError::new("write", "report", e))?;
-                return Ok(fdpass::send(&self.socket, &message(EXITED, id, 125), &[])?);
-            }
-        };
+        let (group, limited) = self
+            .groups(&limits, &name)
+            .map_err(|e| Error::Setup(e.to_string()))?;
         let mut doors = limited.doors();
         let born_in = group.as_ref().and_then(|g| g.open().ok());
         if let Some(rules) = launch.device_rules()
@@ -335,6 +324,29 @@ impl Helper {
     }
 }
 
+/// What the parent is told of a sandbox that could not be started. A number of the system's says it; of all
+/// else it reads from where the child would have told it.
+fn not_started(id: u64, error: &Error, reports: Option<OwnedFd>) -> [u8; 13] {
+    if let Error::System(e) = error
+        && let Some(errno) = e.source.raw_os_error()
+    {
+        return message(FAILED, id, errno);
+    }
+    let why = match error {
+        Error::Setup(why) => why.clone(),
+        other => other.to_string(),
+    };
+    let line = serde_json::to_vec(&Report::Failed(why)).ok();
+    let told = reports.zip(line).is_some_and(|(reports, line)| {
+        let mut reports = std::fs::File::from(reports);
+        reports.write_all(&line).is_ok()
+    });
+    match told {
+        true => message(EXITED, id, 125),
+        false => message(FAILED, id, 0),
+    }
+}
+
 fn namespaces(launch: &Launch) -> Namespaces {
     let mut out = Namespaces::default();
     let list = launch
@@ -355,4 +367,43 @@ fn namespaces(launch: &Launch) -> Namespaces {
         }
     }
     out
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::{Error as IoError, Seek as _};
+
+    use super::*;
+
+    #[test]
+    fn why_a_sandbox_is_not_started_is_never_a_success() {
+        let system = |why| Error::System(FsError::new("clone", "process", why));
+        for (error, answer, reported) in [
+            (
+                system(IoError::from_raw_os_error(11)),
+                message(FAILED, 7, 11),
+                "",
+            ),
+            (
+                system(IoError::other("several threads")),
+                message(EXITED, 7, 125),
+                "cannot clone `process`: several threads",
+            ),
+            (
+                Error::Setup("no group".into()),
+                message(EXITED, 7, 125),
+                "no group",
+            ),
+        ] {
+            let mut file = std::fs::File::from(fdpass::memory_file(&[]).unwrap());
+            let theirs = file.try_clone().unwrap().into();
+            assert_eq!(not_started(7, &error, Some(theirs)), answer);
+            let mut text = String::new();
+            file.rewind().unwrap();
+            file.read_to_string(&mut text).unwrap();
+            let report: Option<Report> = serde_json::from_str(&text).ok();
+            let want = (!reported.is_empty()).then(|| Report::Failed(reported.into()));
+            assert_eq!(report, want);
+        }
+    }
 }

@@ -5,7 +5,7 @@ use super::{At, Findings, Rule};
 /// What rules ask of the main context. Paths are relative to it, without `.` or `..` in them.
 pub trait ContextFiles: Send + Sync + std::fmt::Debug {
     /// Whether the ignore file leaves a path out with all that is below it. An empty path is the
-    /// context itself.
+    /// context itself; one may have a slash in front, as it was written.
     fn leaves_out(&self, path: &str) -> bool;
     /// The text of a file that is part of the context.
     fn read(&self, path: &str) -> Option<String>;
@@ -18,11 +18,12 @@ pub(crate) fn check_source(is_add: bool, source: &str, at: At, findings: &Findin
     let Some(context) = findings.context() else {
         return;
     };
-    // As BuildKit: a path with a slash in front is not looked up.
-    if source.starts_with('/') {
-        return;
+    let mut path = clean(source);
+    // As BuildKit, which leaves a slash in front where it is: a pattern that names a directory at the top
+    // does not match it then, and one for any depth does.
+    if source.starts_with('/') && !path.is_empty() {
+        path.insert(0, '/');
     }
-    let path = clean(source);
     if context.leaves_out(&path) {
         let path = if path.is_empty() { "." } else { &path };
         let keyword = if is_add { "ADD" } else { "COPY" };

@@ -76,16 +76,20 @@ impl FromWords<'_> {
             );
         }
     }
+}
 
-    /// Checks what the name is without any build argument.
-    pub(crate) fn default_name(&self, text: &Text, name: &str, findings: &Findings) {
-        if Reference::parse(name).is_err() {
-            let detail = format!(
-                "without build arguments `{}` is `{name}`, which names no image",
-                text.value
-            );
-            findings.report(Rule::InvalidDefaultArgInFrom, self.at(text.span), detail);
-        }
+/// Checks what the name in the instruction `about` is without any build argument.
+pub(crate) fn check_default_name(about: Span, text: &Text, name: &str, findings: &Findings) {
+    if Reference::parse(name).is_err() {
+        let detail = format!(
+            "without build arguments `{}` is `{name}`, which names no image",
+            text.value
+        );
+        let at = At {
+            about,
+            caret: text.span,
+        };
+        findings.report(Rule::InvalidDefaultArgInFrom, at, detail);
     }
 }
 

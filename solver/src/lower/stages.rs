@@ -12,7 +12,7 @@ use super::budget::{Budget, of_list};
 use super::error::LowerError;
 use super::run::as_written;
 use super::{NamedContext, Request};
-use crate::lint::from::{FromWords, check_base_platform};
+use crate::lint::from::{FromWords, check_base_platform, check_default_name};
 use crate::lint::{At, Findings};
 use crate::ports::{PortError, ResolvedImage};
 
@@ -36,6 +36,8 @@ pub(super) enum Base {
 pub(super) struct Stage {
     pub(super) name: Option<String>,
     pub(super) base: Base,
+    /// A context takes the place of what its FROM names.
+    pub(super) base_given: bool,
     pub(super) from: Instruction,
     pub(super) platform: Platform,
     /// Its instructions; triggers of the base come first.
@@ -61,8 +63,7 @@ pub(super) fn split(
     let mut stages: Vec<Stage> = Vec::new();
     let escape = request.dockerfile.directives.escape;
     let names = globals.names();
-    // What cannot be collected without values is reported when it is collected with them.
-    let defaults = Globals::collect(request, &BTreeMap::new(), budget).ok();
+    check_default_names(request, budget, findings);
     for instruction in &request.dockerfile.instructions {
         match (&instruction.kind, stages.last_mut()) {
             (Kind::From { image, alias, .. }, _) => {
@@ -74,11 +75,6 @@ pub(super) fn split(
                     stage: name.as_deref().unwrap_or_default(),
                     target: target.as_deref(),
                 };
-                if let Some(defaults) = &defaults
-                    && let Ok(plain) = budget.word(&image.value, escape, defaults, image.span)
-                {
-                    from.default_name(image, &plain.text, findings);
-                }
                 let expanded = budget.word(&image.value, escape, globals, image.span)?;
                 budget.look_at(stages.len(), instruction.span)?;
                 let set = |name: &str| globals.get(name).is_some();
@@ -93,6 +89,7 @@ pub(super) fn split(
                     .with_help(Some(help)));
                 }
                 let base = base_of(&text, &stages, request);
+                let base_given = named_context(&text, request).is_some();
                 let mut platform =
                     platform_of(instruction, request, globals, budget, &from, findings)?;
                 // As BuildKit: nothing is for any platform, so that it is for that of the build.
@@ -102,6 +99,7 @@ pub(super) fn split(
                 stages.push(Stage {
                     name,
                     base,
+                    base_given,
                     from: instruction.clone(),
                     platform,
                     body: Vec::new(),
@@ -119,6 +117,25 @@ pub(super) fn split(
         ));
     }
     Ok(stages)
+}
+
+/// Checks what each FROM names without build arguments: first of all, as BuildKit does, so that a stage
+/// without a base keeps nothing back of those below it.
+fn check_default_names(request: &Request<'_>, budget: &Budget, findings: &Findings) {
+    // What cannot be collected without values is reported when it is collected with them.
+    let Ok(defaults) = Globals::collect(request, &BTreeMap::new(), budget) else {
+        return;
+    };
+    let escape = request.dockerfile.directives.escape;
+    for instruction in &request.dockerfile.instructions {
+        let Kind::From { image, .. } = &instruction.kind else {
+            continue;
+        };
+        let Ok(plain) = budget.word(&image.value, escape, &defaults, image.span) else {
+            return;
+        };
+        check_default_name(instruction.span, image, &plain.text, findings);
+    }
 }
 
 fn base_of(text: &str, stages: &[Stage], request: &Request<'_>) -> Base {
@@ -290,13 +307,14 @@ pub(super) fn bases(stages: &[Stage], target: usize) -> Vec<usize> {
     chain
 }
 
-/// Checks that the images which stages start from are for the platforms of the stages.
+/// Checks that the images which stages start from are for the platforms of the stages. As BuildKit, not
+/// those that are given in place of what the file names.
 pub(super) fn check_platforms(
     stages: &[Stage],
     images: &BTreeMap<(String, String), Arc<ResolvedImage>>,
     findings: &Findings,
 ) {
-    for stage in stages {
+    for stage in stages.iter().filter(|stage| !stage.base_given) {
         let (Base::Image(name), Kind::From { image, .. }) = (&stage.base, &stage.from.kind) else {
             continue;
         };

@@ -173,7 +173,7 @@ impl Build<'_> {
             instruction.span,
         )?;
         for (kind, address, span) in remote {
-            let (kind, name) = self.remote(instruction, kind, &address, state, span)?;
+            let (kind, name) = self.remote(instruction, kind, &address, state)?;
             let kind = self.request.policy.source(kind);
             let kind = kind.map_err(|e| LowerError::new(e.to_string(), span))?;
             let is_http = matches!(kind, SourceKind::Http { .. });
@@ -309,7 +309,6 @@ impl Build<'_> {
         kind: Remote,
         address: &str,
         state: &State,
-        span: kiln_parser::Span,
     ) -> Result<(SourceKind, String), LowerError> {
         let checksum = self.flag(instruction, "checksum", state)?;
         match kind {
@@ -332,17 +331,9 @@ impl Build<'_> {
                             .with_help(Some("write --checksum=sha256:<64 hexadecimal digits>"))
                     })?;
                 }
-                let name = file_name(address);
-                let dest_is_dir = instruction.text.trim_end().ends_with('/');
-                if name.is_empty() && dest_is_dir {
-                    return Err(
-                        LowerError::new(format!("`{address}` has no file name"), span)
-                            .with_help(Some("give the destination a file name")),
-                    );
-                }
-                let name = match name.as_str() {
-                    "" | "." | ".." => DOWNLOADED.to_owned(),
-                    _ => name,
+                let name = match file_name(address) {
+                    name if matches!(name.as_str(), "" | "." | "..") => UNNAMED.to_owned(),
+                    name => name,
                 };
                 let checksum = checksum.map(|t| t.value);
                 Ok((
@@ -450,6 +441,9 @@ pub(super) fn remote_kind(word: &str, is_add: bool) -> Option<Remote> {
         _ => None,
     }
 }
+
+/// What BuildKit calls a file from the web whose address has no name for it.
+const UNNAMED: &str = "__unnamed__";
 
 /// The last part of an address's path, empty if it has none. As with BuildKit, `%20` stands for a space.
 fn file_name(address: &str) -> String {

@@ -76,6 +76,23 @@ fn links_lead_inside_or_nowhere() {
 }
 
 #[test]
+fn errors_say_which_root_they_are_about() {
+    // Nobody may change what is there.
+    let root = RootDir::open_trusted(Path::new("/proc/sys")).unwrap();
+    let here = Path::new("");
+    for error in [
+        root.chmod(here, 0o700).unwrap_err(),
+        root.chown(here, 1, 1).unwrap_err(),
+        root.set_xattr(here, b"user.a", b"").unwrap_err(),
+        root.create_new(here, 0o600).unwrap_err(),
+        root.read_link(here).unwrap_err(),
+    ] {
+        let text = error.to_string();
+        assert!(text.contains("`/proc/sys`: "), "{text}");
+    }
+}
+
+#[test]
 fn changes_stay_inside() {
     let f = fixture();
     f.root

@@ -40,7 +40,9 @@ impl ContextFiles for Files {
         };
         if path.is_empty() {
             let patterns = ignore.patterns();
-            let all = patterns.iter().any(|p| p == "*" || p == "**");
+            let all = patterns
+                .iter()
+                .any(|p| matches!(p.as_str(), "*" | "**" | "**/*"));
             return all && !patterns.iter().any(|p| p.starts_with('!'));
         }
         ignore.excludes(path) && !ignore.may_include_below(path)
@@ -192,14 +194,25 @@ pub(super) fn tell(findings: &Findings, source: &SourceText, mode: Mode) {
                 });
                 ui::event(event);
             }
+            if findings.beyond() > 0 {
+                let text = format!(
+                    "{} more warnings from build checks are not shown",
+                    findings.beyond()
+                );
+                ui::event(serde_json::json!({"event": "warning", "vertex": null, "text": text}));
+            }
         }
         Mode::Auto | Mode::Tty | Mode::Plain => {
             show(&found, source, &std::io::stderr(), ui::painted);
             annotate(&found, source);
-            match found.len() + findings.beyond() {
-                0 => {}
-                1 => ui::note("1 warning from build checks"),
-                n => ui::note(&format!("{n} warnings from build checks")),
+            match (found.len(), findings.beyond()) {
+                (0, 0) => {}
+                (1, 0) => ui::note("1 warning from build checks"),
+                (n, 0) => ui::note(&format!("{n} warnings from build checks")),
+                (n, beyond) => ui::note(&format!(
+                    "{} warnings from build checks, the last {beyond} not shown",
+                    n + beyond
+                )),
             }
         }
     }

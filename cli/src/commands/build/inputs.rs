@@ -45,11 +45,18 @@ impl Fetcher<'_> {
             Some("-") => DockerfileAt::Stdin,
             Some(path) => DockerfileAt::File(path.into()),
         };
-        match Place::parse(&args.context) {
+        let place = Place::parse(&args.context);
+        let is_directory = matches!(place, Place::Directory(_));
+        if is_directory {
+            self.policy.directory("context").map_err(|e| denied(&e))?;
+        }
+        // Others have it in them.
+        if is_directory || matches!(at, DockerfileAt::Stdin) {
+            let allowed = self.policy.directory("dockerfile");
+            allowed.map_err(|e| denied(&e))?;
+        }
+        match place {
             Place::Directory(dir) => {
-                for name in ["context", "dockerfile"] {
-                    self.policy.directory(name).map_err(|e| denied(&e))?;
-                }
                 let store = self.app.settings.root.clone();
                 let blocking = move || -> Result<Files, Failure> {
                     let (dockerfile, path) = context::dockerfile(&dir, &at, true)?;
@@ -68,6 +75,11 @@ impl Fetcher<'_> {
                     ));
                 }
                 let unpacked = self.unpack(std::io::stdin(), "standard input".into())?;
+                match &unpacked {
+                    Unpacked::Text(_) => self.policy.directory("dockerfile"),
+                    Unpacked::Tree(..) => self.policy.stream("context"),
+                }
+                .map_err(|e| denied(&e))?;
                 from_archive(unpacked, &at)
             }
             Place::Http(url) => from_archive(self.http(url)?, &at),

@@ -406,10 +406,9 @@ fn policy(path: Option<&Path>) -> Result<Policy, Failure> {
     };
     let shown = path.display();
     // A policy that was read in part would allow what the rest denies.
-    let json = read_named(path, MAX_POLICY, Pipes::Taken).map_err(|e| {
-        Failure::usage(format!("cannot read source policy `{shown}`: {}", e.source))
-    })?;
-    Policy::parse(&json).map_err(|e| Failure::usage(format!("source policy `{shown}`: {e}")))
+    let json = read_named(path, MAX_POLICY, Pipes::Taken)
+        .map_err(|e| Failure::new(format!("cannot read source policy `{shown}`: {}", e.source)))?;
+    Policy::parse(&json).map_err(|e| Failure::new(format!("source policy `{shown}`: {e}")))
 }
 
 /// The variable that is a build argument as well.

@@ -180,6 +180,12 @@ const DEFAULTS: &[Case] = &[
         "InvalidDefaultArgInFrom 2",
     ),
     ("FROM scratch AS x\nFROM x\n", "", ""),
+    // Also behind a stage that has no base.
+    (
+        "FROM ${A}\nFROM busybox:$B\nFROM $C\n",
+        "",
+        "InvalidDefaultArgInFrom 1, UndefinedArgInFrom 1, InvalidDefaultArgInFrom 2, InvalidDefaultArgInFrom 3",
+    ),
 ];
 
 #[test]
@@ -227,5 +233,12 @@ fn base_images_are_for_the_platform_that_is_built() {
             "",
         ),
         ("FROM scratch\nCOPY a /\n", "platform=linux/arm64", ""),
+        // What is given in place of a base is meant.
+        ("FROM busybox\n", "platform=linux/arm64 context=busybox", ""),
+        (
+            "FROM busybox\nFROM alpine\n",
+            "platform=linux/arm64 context=busybox",
+            "InvalidBaseImagePlatform 2",
+        ),
     ]);
 }

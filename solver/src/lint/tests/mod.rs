@@ -14,7 +14,7 @@ use kiln_image::{ImageConfig, Platform};
 use kiln_parser::{Ignore, LineIndex, Parsed};
 
 use super::*;
-use crate::lower::{NoCache, Request, lower};
+use crate::lower::{NamedContext, NoCache, Request, lower};
 use crate::plan::{Network, SourceKind};
 use crate::ports::{PortError, ResolvedImage, Resolver};
 
@@ -128,6 +128,10 @@ pub(super) fn check(
         match name {
             "target" => request.target = Some(value.into()),
             "platform" => request.platform = value.parse().unwrap(),
+            "context" => {
+                let given = NamedContext::Image(value.into());
+                request.contexts.insert(value.into(), given);
+            }
             name => drop(request.build_args.insert(name.into(), value.into())),
         }
     }

@@ -88,6 +88,20 @@ fn files_that_are_left_out_are_not_copied() {
                 file,
                 "CopyIgnoredFile 2",
             ),
+            // A slash in front stays there, and what is above it has an empty name.
+            (
+                "FROM busybox\nCOPY /d/a /a\nADD /d/a /b\nCOPY /a /c\n",
+                "*\n",
+                file,
+                "CopyIgnoredFile 2, CopyIgnoredFile 3, CopyIgnoredFile 4",
+            ),
+            (
+                "FROM busybox\nCOPY /d/a /a\n",
+                "**/d\n",
+                file,
+                "CopyIgnoredFile 2",
+            ),
+            ("FROM busybox\nCOPY /d/a /a\n", "d\n", file, ""),
             (
                 "FROM busybox\nCOPY x/../a /a\n",
                 "a\n",

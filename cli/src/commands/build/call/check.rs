@@ -16,7 +16,7 @@ pub(super) fn answer(
     findings: &Findings,
     mut errors: Vec<LowerError>,
 ) -> Result<(), Failure> {
-    let found = findings.sorted();
+    let (found, beyond) = (findings.sorted(), findings.beyond());
     if errors.is_empty() && checks::forbid(findings) {
         errors.push(LowerError {
             message: checks::summary(findings),
@@ -25,9 +25,12 @@ pub(super) fn answer(
         });
     }
     match format {
-        Format::Json => ui::json(json::check(&found, source, errors.first())),
-        Format::Sarif => ui::json(sarif::check(&found, findings.options(), source, &errors)),
-        Format::Text => text(&found, findings.beyond(), source, &errors),
+        Format::Json => ui::json(json::check(&found, beyond, source, errors.first())),
+        Format::Sarif => {
+            let options = findings.options();
+            ui::json(sarif::check(&found, beyond, options, source, &errors));
+        }
+        Format::Text => text(&found, beyond, source, &errors),
     }
     if !errors.is_empty() || !findings.broken().is_empty() {
         return Err(Failure::silent(1));

@@ -37,7 +37,13 @@ fn object<const N: usize>(members: [(&str, Value); N]) -> Value {
     Value::Object(filled.collect::<Map<_, _>>())
 }
 
-pub(super) fn check(found: &[Finding], source: &SourceText, error: Option<&LowerError>) -> String {
+/// `beyond` findings are left out.
+pub(super) fn check(
+    found: &[Finding],
+    beyond: usize,
+    source: &SourceText,
+    error: Option<&LowerError>,
+) -> String {
     let warnings: Vec<Value> = found
         .iter()
         .map(|finding| {
@@ -54,6 +60,9 @@ pub(super) fn check(found: &[Finding], source: &SourceText, error: Option<&Lower
         "filename": source.name, "language": "Dockerfile", "data": base64(source),
     });
     let mut answer = json!({"warnings": warnings, "sources": [file]});
+    if beyond > 0 {
+        answer["warningsOmitted"] = beyond.into();
+    }
     if let Some(error) = error {
         let place = error.span.map(|span| location(source, span));
         answer["buildError"] = json!({

@@ -9,9 +9,10 @@ use crate::diagnostics::SourceText;
 
 const SCHEMA: &str = "https://json.schemastore.org/sarif-2.1.0.json";
 
-/// One log of one run.
+/// One log of one run, in which `beyond` findings are left out.
 pub(super) fn check(
     found: &[Finding],
+    beyond: usize,
     options: &Options,
     source: &SourceText,
     errors: &[LowerError],
@@ -51,7 +52,7 @@ pub(super) fn check(
             })
         })
         .collect();
-    let notifications: Vec<Value> = errors
+    let mut notifications: Vec<Value> = errors
         .iter()
         .map(|error| {
             let mut entry = json!({"level": "error", "message": {"text": error.message}});
@@ -61,7 +62,11 @@ pub(super) fn check(
             entry
         })
         .collect();
-    let log = json!({
+    if beyond > 0 {
+        let text = format!("{beyond} more findings are not among the results");
+        notifications.push(json!({"level": "warning", "message": {"text": text}}));
+    }
+    let mut log = json!({
         "$schema": SCHEMA,
         "version": "2.1.0",
         "runs": [{
@@ -77,6 +82,9 @@ pub(super) fn check(
             "results": results,
         }],
     });
+    if beyond > 0 {
+        log["runs"][0]["properties"] = json!({"resultsOmitted": beyond});
+    }
     // A value that was made here always prints.
     serde_json::to_string_pretty(&log).unwrap_or_default()
 }
