@@ -185,6 +185,8 @@ pub(crate) struct Database {
     path: PathBuf,
     /// Device and inode of the file that is open.
     file: (u64, u64),
+    /// Those of the file with the store's locks.
+    locks: Option<(u64, u64)>,
 }
 
 impl std::ops::Deref for Database {
@@ -201,13 +203,14 @@ impl std::ops::DerefMut for Database {
 }
 
 impl Database {
-    /// Opens the file anew if it has been replaced; whether it was.
+    /// Opens the file anew if it has been replaced; whether it was. A store that was removed, with another
+    /// in its place, is not followed: the locks and leases of this process are none there.
     ///
     /// # Errors
     /// The new one cannot be opened.
     pub(crate) fn follow(&mut self) -> Result<bool> {
         let is_other = file_of(&self.path).is_some_and(|file| file != self.file);
-        if is_other {
+        if is_other && file_of(&locks_of(&self.path)) == self.locks {
             *self = open(&self.path)?;
         }
         Ok(is_other)
@@ -219,11 +222,19 @@ impl Database {
     }
 }
 
+/// The file with the locks of the store of a database.
+fn locks_of(database: &Path) -> PathBuf {
+    database.with_file_name(LOCKS)
+}
+
 fn file_of(path: &Path) -> Option<(u64, u64)> {
     use std::os::unix::fs::MetadataExt as _;
     let meta = std::fs::metadata(path).ok()?;
     Some((meta.dev(), meta.ino()))
 }
+
+/// The file whose bytes are the store's locks.
+pub(crate) const LOCKS: &str = "locks";
 
 /// The byte of the file `locks` that whoever replaces a database holds alone, and who opens one with others.
 const REPLACING: u64 = u64::MAX - 2;
@@ -234,7 +245,7 @@ pub(crate) fn wait_for_lock(root: &Path, shared: bool) -> Result<RangeLock> {
     let mut is_told = false;
     loop {
         // Its holder's end is its own.
-        if let Some(held) = lock::try_lock(&root.join("locks"), REPLACING, shared)? {
+        if let Some(held) = lock::try_lock(&root.join(LOCKS), REPLACING, shared)? {
             return Ok(held);
         }
         if !is_told && begun.elapsed() > Duration::from_secs(1) {
@@ -259,6 +270,7 @@ pub(crate) fn open_locked(path: &Path) -> Result<Database> {
         connection,
         path: path.to_owned(),
         file,
+        locks: file_of(&locks_of(path)),
     })
 }
 

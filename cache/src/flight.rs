@@ -25,7 +25,8 @@ impl Store {
         offset.copy_from_slice(&definition.0[..8]);
         // Two steps whose numbers are equal by chance wait for each other, nothing worse.
         let offset = u64::from_le_bytes(offset) >> 1;
-        Ok(try_lock(&self.path("locks"), offset, false)?.map(|lock| Flight { _lock: lock }))
+        Ok(try_lock(&self.path(crate::db::LOCKS), offset, false)?
+            .map(|lock| Flight { _lock: lock }))
     }
 
     /// How long to wait before trying the `n`th time again.

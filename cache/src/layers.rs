@@ -280,6 +280,7 @@ impl Store {
                 if known || leased(&name)? {
                     return Ok(());
                 }
+                self.check_is_current()?;
                 self.discard(&path)
             })?;
         }

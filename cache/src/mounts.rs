@@ -381,7 +381,10 @@ impl Store {
             let dir = self.mount_path(home);
             match name_of(&dir, home) {
                 Some((id, number)) => self.note_mount_start(home, &id, number, MountUse::Moved)?,
-                None => self.discard(&dir)?,
+                None => {
+                    self.check_is_current()?;
+                    self.discard(&dir)?;
+                }
             }
         }
         for home in known.difference(&there) {

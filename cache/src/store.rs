@@ -213,6 +213,15 @@ impl Store {
         Ok(written)
     }
 
+    /// Fails if the database of the store's directory is not the one that is open: then what is in the folders
+    /// is not what this one knows of. It was repaired, or the directory was removed and made anew.
+    pub(crate) fn check_is_current(&self) -> Result<()> {
+        match self.db().is_replaced() {
+            true => Err(Error::Replaced),
+            false => Ok(()),
+        }
+    }
+
     /// Drops rows whose files may have been lost when the machine went down.
     fn forget_other_boots(&self) -> Result<()> {
         let of_other = |table: &str| {

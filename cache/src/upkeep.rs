@@ -5,12 +5,10 @@ use std::path::Path;
 use kiln_sys::lock::{Hold, LockFile, try_lock};
 use kiln_sys::{RootDir, system};
 
-use crate::db;
+use crate::db::{self, LOCKS};
 use crate::error::Result;
 use crate::store::{DURABLE, Store};
 
-/// The file whose bytes are the locks that follow.
-const LOCKS: &str = "locks";
 /// Held while rows are made durable.
 const PROMOTING: u64 = u64::MAX;
 /// Held by the process that keeps the store in order.

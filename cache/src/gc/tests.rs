@@ -127,6 +127,31 @@ fn an_image_holds_one_copy_of_a_layer() {
     }
 }
 
+/// A process may still keep a store in order that somebody has removed to begin anew.
+#[test]
+fn a_store_that_was_removed_takes_nothing_from_the_one_in_its_place() {
+    let dir = tempfile::tempdir().unwrap();
+    let old = open(dir.path());
+    layer(&old, "old", 1000, 1, 1);
+    for entry in std::fs::read_dir(dir.path()).unwrap() {
+        let path = entry.unwrap().path();
+        match path.is_dir() {
+            true => std::fs::remove_dir_all(path).unwrap(),
+            false => std::fs::remove_file(path).unwrap(),
+        }
+    }
+    let maker = open(dir.path());
+    let id = layer(&maker, "new", 1000, 1, 1);
+    let blob = maker.put_blob(b"new").unwrap();
+    drop(maker);
+    assert!(old.discard_unrecorded().is_err());
+    assert!(old.discard_unknown_blobs().is_err());
+    assert!(old.collect(&cap(&old, 0), true).is_err());
+    let new = open(dir.path());
+    assert!(new.path("layers-v1").join(id.as_str()).exists());
+    assert_eq!(new.read_blob(&blob).unwrap(), b"new");
+}
+
 #[test]
 fn leases_images_and_locks_hold_what_they_use() {
     let dir = tempfile::tempdir().unwrap();
