@@ -160,3 +160,48 @@ impl TarTree {
         true
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use kiln_image::Timestamp;
+
+    use super::*;
+
+    /// Layers that are stored are known by it: where it changes, `kiln_solver::key::VERSION` does.
+    #[test]
+    fn the_digest_of_a_layer_in_this_version() {
+        let kinds = [
+            EntryKind::Directory,
+            EntryKind::File { size: 3 },
+            EntryKind::Hardlink {
+                target: b"d/1".to_vec(),
+            },
+            EntryKind::Symlink {
+                target: b"../x".to_vec(),
+            },
+            EntryKind::CharDevice { major: 1, minor: 3 },
+            EntryKind::BlockDevice { major: 7, minor: 0 },
+            EntryKind::Fifo,
+            EntryKind::Whiteout,
+            EntryKind::Opaque,
+        ];
+        let mut hasher = TreeHasher::new();
+        for (number, kind) in kinds.into_iter().enumerate() {
+            let content = matches!(kind, EntryKind::File { .. }).then(|| blake3::hash(b"abc"));
+            let entry = Entry {
+                path: format!("d/{number}").into_bytes(),
+                kind,
+                mode: 0o640,
+                uid: 1000,
+                gid: 7,
+                mtime: Timestamp::default(),
+                xattrs: vec![(b"user.a".to_vec(), b"v".to_vec())],
+            };
+            hasher.entry(&entry, content.as_ref());
+        }
+        assert_eq!(
+            hasher.finish().to_hex(),
+            "d947231c92e73cebb9719c0c25cc4f989f3a04792a85667850be49700589440f"
+        );
+    }
+}

@@ -227,4 +227,35 @@ mod tests {
         assert_ne!(hash(&[&vec![ab.clone()], &c]), hash(&[&vec![ab, c]]));
         assert_ne!(hash(&[&None::<String>]), hash(&[&Some(String::new())]));
     }
+
+    /// What was stored is found by these. Where one of them changes, [`VERSION`] does.
+    #[test]
+    fn the_encoding_of_this_version() {
+        assert_eq!(VERSION, 8);
+        let values: [&dyn ContentKey; 6] = [
+            &"text".to_owned(),
+            &7_u64,
+            &true,
+            &Some(3_u32),
+            &vec!["a".to_owned(), String::new()],
+            &("b".to_owned(), 1_u8),
+        ];
+        let golden = [
+            (
+                hash(&values).to_hex().to_string(),
+                "69ffeeac3b52cc7e30b8d3cb4e43ba672d9449134bd57b7b2207636e7c35bac4",
+            ),
+            (
+                Identity::empty().to_hex(),
+                "c05cba20251b607cc733ac55b53c5ac2e8b523e00a13538185605f50ddce1583",
+            ),
+            (
+                Identity::empty().with_layer(TreeDigest([7; 32])).to_hex(),
+                "c1c1726c12f9cc02911d2bf80b6797a0a58fa1a7957098350817e91db62e7729",
+            ),
+        ];
+        for (found, expected) in golden {
+            assert_eq!(found, expected);
+        }
+    }
 }

@@ -336,3 +336,44 @@ fn hash_content(
     }
     Ok(hasher.finalize())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Keys of steps that read files have it in them: where it changes, `kiln_solver::key::VERSION` does.
+    #[test]
+    fn the_fingerprint_of_a_tree_in_this_version() {
+        let dir = tempfile::tempdir().unwrap();
+        let root = RootDir::open_trusted(dir.path()).unwrap();
+        root.mkdir(Path::new("d"), 0o750).unwrap();
+        for (path, text) in [("d/b", "two"), ("d/a", ""), ("d/c", "three")] {
+            std::fs::write(dir.path().join(path), text).unwrap();
+            root.chmod(Path::new(path), 0o640).unwrap();
+        }
+        std::os::unix::fs::symlink("../x", dir.path().join("d/link")).unwrap();
+        root.mknod(Path::new("d/pipe"), FileKind::Fifo, 0o600, (0, 0))
+            .unwrap();
+        let hash = |owners, modes| {
+            let node = Node {
+                root: &root,
+                keep: None,
+                cache: None,
+                owners,
+                modes,
+                sockets: false,
+                list: None,
+            };
+            let hashed = hash_tree(&node, "d").unwrap().unwrap();
+            hashed.digest.to_hex().to_string()
+        };
+        assert_eq!(
+            hash(Owners::Ignored, false),
+            "06edd36e4cda4ee67b019da3bfcf62a8823b368fc0795655f2fc2fb2cda86d2e"
+        );
+        assert_eq!(
+            hash(Owners::Ignored, true),
+            "b2c8472794a6d1c3dff17fd0735685f5de059e177594144b7ee45d5b41ede74d"
+        );
+    }
+}

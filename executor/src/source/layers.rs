@@ -9,7 +9,7 @@ use kiln_cache::{
 };
 use kiln_image::{Descriptor, DiffId, Reference, with_causes};
 use kiln_registry::FileSink;
-use kiln_solver::key::{Key, TreeDigest};
+use kiln_solver::key::TreeDigest;
 use kiln_sys::RootDir;
 
 use crate::engine::Engine;
@@ -138,10 +138,9 @@ impl Engine {
 
     /// One process brings a layer in, others wait for it.
     async fn layer_flight(&self, lazy: &LazyLayer) -> Result<Flight> {
-        let key = Key(*blake3::hash(format!("layer {}", lazy.diff_id).as_bytes()).as_bytes());
         let mut tries = 0;
         loop {
-            if let Some(flight) = self.s.store.try_flight(key)? {
+            if let Some(flight) = self.s.store.try_layer_flight(&lazy.diff_id)? {
                 return Ok(flight);
             }
             let pause = tokio::time::sleep(Store::flight_pause(tries));

@@ -48,6 +48,17 @@ fn cache(exec: &mut Exec) -> &mut CacheMount {
     }
 }
 
+/// Results that are stored are found by it: where it changes, `key::VERSION` does.
+#[test]
+fn the_key_of_a_command_in_this_version() {
+    let mut to = Encoder::new("golden");
+    exec().encode(&mut to);
+    assert_eq!(
+        to.finish().to_hex().as_str(),
+        "94ce29eef38d88aeca046164ba03abcb26d117d26e25af9024c5d141669179e9"
+    );
+}
+
 type Change<T> = (&'static str, fn(&mut T));
 
 #[test]
