@@ -1,5 +1,8 @@
 //! What can go wrong while a step is carried out.
 
+use kiln_image::with_causes;
+use kiln_registry::RegistryError;
+use kiln_remote::RemoteError;
 use kiln_solver::ports::PortError;
 
 /// An error of the executor.
@@ -15,8 +18,18 @@ pub enum Error {
     #[error(transparent)]
     Runtime(#[from] kiln_runtime::Error),
     /// A registry failed.
-    #[error("{0}")]
-    Registry(String),
+    #[error("{what}{}", with_causes(.source.as_ref()))]
+    Registry {
+        /// What was wanted of it, with a colon behind; empty where its own words say that.
+        what: String,
+        /// Why.
+        source: Box<RegistryError>,
+        /// What to do.
+        hint: Option<String>,
+    },
+    /// A remote cache failed.
+    #[error(transparent)]
+    Remote(Box<RemoteError>),
     /// An image does not make sense.
     #[error("{0}")]
     Image(String),
@@ -121,11 +134,6 @@ pub enum Error {
 }
 
 impl Error {
-    /// What a remote cache failed with, in its words.
-    pub(crate) fn of_remote(error: &kiln_remote::RemoteError) -> Self {
-        Self::Registry(error.to_string())
-    }
-
     pub(crate) fn io(what: impl Into<String>, source: std::io::Error) -> Self {
         Self::Io {
             what: what.into(),
@@ -138,10 +146,6 @@ impl Error {
         match self {
             Self::CommandNoSpace { .. } => true,
             Self::Inputs(inner) => inner.is_no_space(),
-            // What a registry's client says comes as text.
-            Self::Registry(text) => {
-                text.contains("(os error 28)") || text.contains("(os error 122)")
-            }
             other => kiln_cache::is_no_space(other),
         }
     }
@@ -181,6 +185,7 @@ impl From<Error> for PortError {
             Error::Cancelled => out.cancelled = true,
             Error::Lost { .. } => out.lost = true,
             Error::Missing { hint, .. } => out.hint = Some(hint),
+            Error::Registry { hint, .. } => out.hint = hint,
             Error::DownloadTooLarge { .. } => {
                 let hint =
                     "give --max-download SIZE, or set max-download in [build] of the config file";

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use bytes::Bytes;
 use futures_util::{StreamExt as _, TryStreamExt as _};
 use kiln_cache::Store;
-use kiln_image::{Descriptor, Digest, Reference, media_type, with_causes};
+use kiln_image::{Descriptor, Digest, Reference, media_type};
 use kiln_registry::{FileSource, Pushed, RegistryError};
 
 use super::archive::{ArchiveForm, ExportImage};
@@ -19,20 +19,22 @@ const AT_ONCE: usize = 5;
 /// Hears what becomes of the blobs of layers.
 pub type PushWatch<'a> = dyn Fn(&Descriptor, Pushed) + Send + Sync + 'a;
 
-fn failed(to: &Reference, error: &RegistryError) -> Error {
-    let text = format!("cannot push `{}`: {}", to.familiar(), with_causes(error));
-    if error.is_denied() {
-        let hint = "pushing needs credentials in Docker's config file; `docker login` and others \
-                    write them"
-            .into();
-        return Error::Missing { text, hint };
-    }
-    if error.unreachable().is_some() {
+fn failed(to: &Reference, error: RegistryError) -> Error {
+    let hint = if error.is_denied() {
+        Some(
+            "pushing needs credentials in Docker's config file; `docker login` and others write them",
+        )
+    } else if error.unreachable().is_some() {
         // A mirror is only read from.
-        let hint = "check the host and the network".into();
-        return Error::Missing { text, hint };
+        Some("check the host and the network")
+    } else {
+        None
+    };
+    Error::Registry {
+        what: format!("cannot push `{}`: ", to.familiar()),
+        source: Box::new(error),
+        hint: hint.map(Into::into),
     }
-    Error::Registry(text)
 }
 
 /// Fails with the true reason if a registry did not take a blob because it is not what it was when it
@@ -97,7 +99,7 @@ impl Engine {
                         if matches!(e, RegistryError::Status { status: 400, .. }) {
                             discard_damaged(store, &blob.digest).await?;
                         }
-                        return Err(failed(name, &e));
+                        return Err(failed(name, e));
                     }
                 };
                 told(&blob, sent);
@@ -112,9 +114,9 @@ impl Engine {
                 .try_collect::<Vec<()>>()
                 .await?;
             let sent = client.push_blob(name, &config_blob, &config, &[], &|_| {});
-            sent.await.map_err(|e| failed(name, &e))?;
+            sent.await.map_err(|e| failed(name, e))?;
             let put = client.push_manifest(name, &manifest, &kind);
-            put.await.map_err(|e| failed(name, &e))?;
+            put.await.map_err(|e| failed(name, e))?;
         }
         Ok(Descriptor::of(kind.as_str(), &manifest).with_platform(image.platform.clone()))
     }

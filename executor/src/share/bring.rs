@@ -57,7 +57,7 @@ impl Engine {
                 if let Some(share) = self.s.share.as_ref().filter(|_| wrong) {
                     share.distrust(shared, true);
                 }
-                Err(self.lost(shared, &Error::of_remote(&error)))
+                Err(self.lost(shared, &Error::Remote(Box::new(error))))
             }
         }
     }

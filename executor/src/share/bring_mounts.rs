@@ -134,7 +134,7 @@ impl Share {
                             if is_missed(remote, &error) {
                                 miss(remote);
                             }
-                            Error::of_remote(&error)
+                            Error::Remote(Box::new(error))
                         }
                     };
                     let (label, id) = (remote.label(), what.id);

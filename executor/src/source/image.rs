@@ -56,7 +56,7 @@ impl Engine {
         let first = client
             .fetch_manifest(reference, accept)
             .await
-            .map_err(|e| self.registry_error(reference, &e))?;
+            .map_err(|e| self.registry_error(reference, e))?;
         let digest = first.digest().clone();
         let Found { manifest, through } = self.search(reference, first, platform).await?;
         let raw = self.fetch_config(reference, &manifest.value.config).await?;
@@ -107,28 +107,31 @@ impl Engine {
             match self.s.registry.fetch_manifest(&pinned, accept).await {
                 Ok(manifest) => search.give(manifest).map_err(unfit)?,
                 Err(error) if error.is_not_found() && search.pass_over() => {}
-                Err(error) => return Err(self.registry_error(reference, &error)),
+                Err(error) => return Err(self.registry_error(reference, error)),
             }
         }
     }
 
     /// An error of a registry, with what to do about it.
-    fn registry_error(&self, reference: &Reference, error: &RegistryError) -> Error {
-        let text = with_causes(error);
+    fn registry_error(&self, reference: &Reference, error: RegistryError) -> Error {
         let usual = if error.is_denied() {
-            DENIED
+            Some(DENIED)
         } else if error.is_not_found() {
-            UNKNOWN
+            Some(UNKNOWN)
         } else if error.unreachable().is_some() {
-            UNREACHABLE
+            Some(UNREACHABLE)
         } else {
-            return Error::Registry(text);
+            None
         };
-        let hint = match self.s.store.name_near(reference) {
+        let hint = usual.map(|usual| match self.s.store.name_near(reference) {
             Some(near) => format!("did you mean `{}`?", near.familiar()),
             None => usual.into(),
-        };
-        Error::Missing { text, hint }
+        });
+        Error::Registry {
+            what: String::new(),
+            source: Box::new(error),
+            hint,
+        }
     }
 
     async fn fetch_config(&self, reference: &Reference, config: &Descriptor) -> Result<Vec<u8>> {
@@ -147,7 +150,7 @@ impl Engine {
             .registry
             .fetch_blob(reference, config, &mut sink, &|_| {})
             .await;
-        done.map_err(|e| self.registry_error(reference, &e))?;
+        done.map_err(|e| self.registry_error(reference, e))?;
         let raw = sink.into_bytes();
         self.s.store.put_blob(&raw)?;
         Ok(raw)

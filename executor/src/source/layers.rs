@@ -72,7 +72,8 @@ impl Engine {
         use kiln_cache::Error as Stored;
         let kind = matches!(
             error,
-            Error::Registry(_)
+            Error::Registry { .. }
+                | Error::Remote(_)
                 | Error::Missing { .. }
                 | Error::Io { .. }
                 | Error::System(_)
@@ -126,7 +127,9 @@ impl Engine {
             };
             match brought {
                 // Another place may have what this one only said that it had.
-                Err(e @ (Error::Registry(_) | Error::Image(_))) => failure = failure.or(Some(e)),
+                Err(e @ (Error::Registry { .. } | Error::Image(_))) => {
+                    failure = failure.or(Some(e));
+                }
                 other => return other,
             }
         }
@@ -287,9 +290,10 @@ impl Engine {
             // The next download goes on with what has come; here nothing has.
             let _ = std::fs::remove_file(&path);
         }
-        fetched?.map_err(|e| {
-            let why = with_causes(&e);
-            Error::Registry(format!("layer {}: {why}", blob.digest.short()))
+        fetched?.map_err(|e| Error::Registry {
+            what: format!("layer {}: ", blob.digest.short()),
+            source: Box::new(e),
+            hint: None,
         })?;
         Ok(store.adopt_partial(&blob.digest)?)
     }
