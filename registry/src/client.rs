@@ -11,7 +11,8 @@ use crate::auth::{Anonymous, Authenticator, CredentialSource, pull_scope};
 use crate::config::RegistryConfig;
 use crate::endpoint::{Endpoint, is_loopback};
 use crate::error::RegistryError;
-use crate::transport::{Call, Http, Transport};
+use crate::http::{Http, expect};
+use crate::transport::{Call, Transport};
 
 /// Docker Hub's name in references, and the host of its API.
 const HUB: (&str, &str) = ("docker.io", "registry-1.docker.io");
@@ -67,9 +68,7 @@ impl Client {
         let scopes = pull_scope(reference.repository());
         let call = Call::new(Method::GET, endpoint.url("")?, &scopes);
         let answer = self.inner.transport.send(&endpoint, call).await?;
-        crate::transport::expect("GET", answer, &[200])
-            .await
-            .map(drop)
+        expect("GET", answer, &[200]).await.map(drop)
     }
 
     /// The servers to read from, in order: mirrors, then the registry itself.

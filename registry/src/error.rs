@@ -10,7 +10,7 @@ use kiln_image::{SafeUrl, innermost};
 use serde::Deserialize;
 use url::Url;
 
-use crate::auth::CredentialError;
+use crate::credential_error::CredentialError;
 use crate::pace::TooSlow;
 
 /// One error of a registry's answer (distribution specification, "Error Codes").
@@ -242,7 +242,7 @@ impl RegistryError {
     #[must_use]
     pub fn is_temporary(&self) -> bool {
         match self.last() {
-            Self::Status { status, .. } => crate::transport::is_temporary_status(*status),
+            Self::Status { status, .. } => is_temporary_status(*status),
             Self::Transport { .. } | Self::Stalled { .. } => true,
             _ => false,
         }
@@ -261,6 +261,12 @@ impl RegistryError {
             problem: problem.into(),
         }
     }
+}
+
+/// Whether a status tells of trouble that may pass. 499 and 522 come from proxies (nginx,
+/// Cloudflare) in front of registries.
+pub(crate) const fn is_temporary_status(status: u16) -> bool {
+    matches!(status, 408 | 429 | 499 | 500 | 502..=504 | 507..=599)
 }
 
 /// An address as it is told: without user, password, and the values of its query.

@@ -8,8 +8,10 @@
 pub mod auth;
 mod client;
 mod config;
+mod credential_error;
 mod endpoint;
 mod error;
+mod http;
 mod io;
 mod list;
 pub mod pace;
@@ -18,11 +20,10 @@ mod push;
 mod referrers;
 mod transport;
 
-pub use auth::{
-    Credential, CredentialError, CredentialSource, DockerConfig, HelperOutput, HelperRunner,
-};
+pub use auth::{Credential, CredentialSource, DockerConfig, HelperOutput, HelperRunner};
 pub use client::Client;
 pub use config::{MirrorUrl, RegistryConfig, RetryPolicy, TlsConfig};
+pub use credential_error::CredentialError;
 pub use error::{ApiError, RegistryError};
 pub use io::{BlobReader, BlobSink, BlobSource, FileSink, FileSource, MemorySink};
 pub use push::Pushed;

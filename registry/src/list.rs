@@ -10,7 +10,8 @@ use crate::auth::pull_scope;
 use crate::client::Client;
 use crate::endpoint::Endpoint;
 use crate::error::RegistryError;
-use crate::transport::{Call, expect, read_bounded};
+use crate::http::{expect, read_bounded};
+use crate::transport::Call;
 
 /// Tags to ask for at once. Some registries refuse larger pages.
 const PAGE: usize = 1000;

@@ -15,9 +15,10 @@ use crate::auth::pull_scope;
 use crate::client::Client;
 use crate::endpoint::Endpoint;
 use crate::error::{RegistryError, redact};
+use crate::http::{Backoff, expect, read_bounded, status_error};
 use crate::io::BlobSink;
 use crate::pace::{Pace, TooSlow};
-use crate::transport::{Backoff, Call, expect, read_bounded, status_error};
+use crate::transport::Call;
 
 /// The digest that a registry says its answer has.
 const CONTENT_DIGEST: &str = "docker-content-digest";

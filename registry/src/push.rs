@@ -12,9 +12,10 @@ use crate::auth::{ScopeSet, push_scope};
 use crate::client::Client;
 use crate::endpoint::Endpoint;
 use crate::error::{RegistryError, redact};
+use crate::http::{Backoff, expect, status_error};
 use crate::io::BlobSource;
 use crate::pull::blob_url;
-use crate::transport::{Backoff, Call, Payload, expect, location, status_error};
+use crate::transport::{Call, Payload, location};
 
 /// Says that the registry lists the manifest under the subject that it refers to.
 const OCI_SUBJECT: HeaderName = HeaderName::from_static("oci-subject");

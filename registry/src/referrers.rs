@@ -9,8 +9,9 @@ use reqwest::header::ACCEPT;
 use crate::auth::pull_scope;
 use crate::client::Client;
 use crate::error::{RegistryError, redact};
+use crate::http::{expect, read_bounded};
 use crate::list::{MAX_PAGES, next_page};
-use crate::transport::{Call, expect, read_bounded};
+use crate::transport::Call;
 
 impl Client {
     /// The manifests that refer to a digest, all or those of one artifact type. Registries without

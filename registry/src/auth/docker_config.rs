@@ -9,7 +9,8 @@ use base64::Engine;
 use serde::Deserialize;
 use serde_json::Value;
 
-use super::{Credential, CredentialError, CredentialSource};
+use super::{Credential, CredentialSource};
+use crate::credential_error::CredentialError;
 
 const MAX_SIZE: usize = 4 << 20;
 /// Under this name Docker keeps the credentials for Docker Hub.

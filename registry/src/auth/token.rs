@@ -13,7 +13,7 @@ use url::Url;
 use super::{Challenge, Credential, CredentialSource};
 use crate::endpoint::Endpoint;
 use crate::error::{RegistryError, redact};
-use crate::transport::{Http, read_bounded, status_error};
+use crate::http::{Http, read_bounded, status_error};
 
 const MAX_TOKEN: u64 = 1 << 20;
 /// How long a token counts when its server does not say (distribution's token specification).

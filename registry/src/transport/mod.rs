@@ -1,9 +1,6 @@
 //! How one request travels: client by host, authorization, redirects, retry.
 
-mod body;
-mod http;
 mod outgoing;
-mod retry;
 
 use bytes::Bytes;
 use reqwest::header::{
@@ -15,13 +12,11 @@ use url::Url;
 
 use crate::auth::{Authenticator, ScopeSet, parse_challenges};
 use crate::endpoint::Endpoint;
-use crate::error::{RegistryError, redact};
+use crate::error::{RegistryError, is_temporary_status, redact};
+use crate::http::{Backoff, Http, retry_after};
 use crate::io::BlobReader;
 
-pub(crate) use body::{expect, read_bounded, status_error};
-pub(crate) use http::Http;
 use outgoing::Outgoing;
-pub(crate) use retry::{Backoff, is_temporary_status, retry_after};
 
 /// Redirects that are followed in a row.
 const MAX_REDIRECTS: usize = 8;

@@ -8,12 +8,6 @@ use reqwest::header::RETRY_AFTER;
 
 use crate::config::RetryPolicy;
 
-/// Whether a status tells of trouble that may pass. 499 and 522 come from proxies (nginx,
-/// Cloudflare) in front of registries.
-pub(crate) const fn is_temporary_status(status: u16) -> bool {
-    matches!(status, 408 | 429 | 499 | 500 | 502..=504 | 507..=599)
-}
-
 /// Counts tries and waits between them.
 pub(crate) struct Backoff {
     policy: RetryPolicy,
@@ -80,6 +74,7 @@ fn parse_retry_after(value: &str, now: SystemTime) -> Option<Duration> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::error::is_temporary_status;
 
     #[test]
     fn headers_are_understood() {

@@ -1,4 +1,7 @@
-//! HTTP clients by host.
+//! HTTP clients by host, what their answers are, and when to try again.
+
+mod body;
+mod retry;
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -11,6 +14,9 @@ use url::Url;
 use crate::config::{RegistryConfig, TlsConfig};
 use crate::endpoint::{Endpoint, is_loopback};
 use crate::error::RegistryError;
+
+pub(crate) use body::{expect, read_bounded, status_error};
+pub(crate) use retry::{Backoff, retry_after};
 
 /// Makes a client for each set of TLS settings when it is first needed: reading the system's
 /// certificates takes time.
