@@ -234,8 +234,14 @@ impl Spawner {
 
     /// Ends the helper and everything that it started, and waits until they are gone.
     pub fn stop(&self) {
-        // It ends when it finds the socket closed; waiting can only fail if it is gone.
-        let _ = rustix::net::shutdown(&self.shared.socket, rustix::net::Shutdown::Both);
+        // It ends when it finds the socket closed; where that cannot be, it would be waited for in vain.
+        if rustix::net::shutdown(&self.shared.socket, rustix::net::Shutdown::Both).is_err() {
+            let _ = process::signal(
+                &self.shared.helper.pidfd,
+                rustix::process::Signal::KILL.as_raw(),
+            );
+        }
+        // Waiting can only fail if it is gone.
         let _ = process::wait(&self.shared.helper);
     }
 
