@@ -1,5 +1,7 @@
 //! The database: one connection a process, short transactions, nothing waits while it holds one.
 
+use std::fs::{File, Metadata};
+use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
@@ -185,8 +187,8 @@ pub(crate) struct Database {
     path: PathBuf,
     /// Device and inode of the file that is open.
     file: (u64, u64),
-    /// Those of the file with the store's locks.
-    locks: Option<(u64, u64)>,
+    /// The file with the store's locks, held open: no other gets its inode.
+    locks: Option<File>,
 }
 
 impl std::ops::Deref for Database {
@@ -210,7 +212,8 @@ impl Database {
     /// The new one cannot be opened.
     pub(crate) fn follow(&mut self) -> Result<bool> {
         let is_other = file_of(&self.path).is_some_and(|file| file != self.file);
-        if is_other && file_of(&locks_of(&self.path)) == self.locks {
+        let locks = self.locks.as_ref().and_then(|file| file.metadata().ok());
+        if is_other && file_of(&locks_of(&self.path)) == locks.as_ref().map(id_of) {
             *self = open(&self.path)?;
         }
         Ok(is_other)
@@ -228,9 +231,11 @@ fn locks_of(database: &Path) -> PathBuf {
 }
 
 fn file_of(path: &Path) -> Option<(u64, u64)> {
-    use std::os::unix::fs::MetadataExt as _;
-    let meta = std::fs::metadata(path).ok()?;
-    Some((meta.dev(), meta.ino()))
+    Some(id_of(&std::fs::metadata(path).ok()?))
+}
+
+fn id_of(meta: &Metadata) -> (u64, u64) {
+    (meta.dev(), meta.ino())
 }
 
 /// The file whose bytes are the store's locks.
@@ -270,7 +275,7 @@ pub(crate) fn open_locked(path: &Path) -> Result<Database> {
         connection,
         path: path.to_owned(),
         file,
-        locks: file_of(&locks_of(path)),
+        locks: File::open(locks_of(path)).ok(),
     })
 }
 
