@@ -156,6 +156,12 @@ impl Store {
         })
     }
 
+    /// Whether the store that is open is still the one of its directory: neither was its database repaired,
+    /// nor its directory removed and made anew.
+    pub fn is_current(&self) -> bool {
+        self.check_is_current().is_ok()
+    }
+
     /// Its directory.
     pub fn root(&self) -> &Path {
         &self.shared.root

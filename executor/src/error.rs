@@ -164,34 +164,38 @@ impl Error {
     }
 }
 
+impl Error {
+    /// What may help, in words.
+    pub fn hint(&self) -> Option<String> {
+        match self {
+            Self::CarriageReturn { script, .. } => Some(format!(
+                "the first line of `{script}` ends with a carriage return, which counts as part of \
+                 its interpreter's name: store it with line ends of Unix"
+            )),
+            Self::Missing { hint, .. } => Some(hint.clone()),
+            Self::Registry { hint, .. } | Self::SourceNotFound { hint, .. } => hint.clone(),
+            Self::DownloadTooLarge { .. } => Some(
+                "give --max-download SIZE, or set max-download in [build] of the config file"
+                    .into(),
+            ),
+            _ => None,
+        }
+    }
+}
+
 impl From<Error> for PortError {
     fn from(error: Error) -> Self {
         let mut out = Self::new(error.to_string());
         out.no_space = error.is_no_space();
+        out.hint = error.hint();
         match error {
             Error::Command { code, .. }
             | Error::CommandNoSpace { code, .. }
-            | Error::OutOfMemory { code, .. } => {
-                out.exit_code = Some(code);
-            }
-            Error::CarriageReturn { code, script, .. } => {
-                out.exit_code = Some(code);
-                out.hint = Some(format!(
-                    "the first line of `{script}` ends with a carriage return, which counts as part of \
-                     its interpreter's name: store it with line ends of Unix"
-                ));
-            }
+            | Error::OutOfMemory { code, .. }
+            | Error::CarriageReturn { code, .. } => out.exit_code = Some(code),
             Error::Inputs(_) => out.of_inputs = true,
             Error::Cancelled => out.cancelled = true,
             Error::Lost { .. } => out.lost = true,
-            Error::Missing { hint, .. } => out.hint = Some(hint),
-            Error::Registry { hint, .. } => out.hint = hint,
-            Error::DownloadTooLarge { .. } => {
-                let hint =
-                    "give --max-download SIZE, or set max-download in [build] of the config file";
-                out.hint = Some(hint.into());
-            }
-            Error::SourceNotFound { hint, .. } => out.hint = hint,
             _ => {}
         }
         out

@@ -13,12 +13,12 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 
 use clap::ValueEnum;
-use kiln_solver::event::{Event, Events, Outcome};
-use kiln_solver::explain::Found;
+use kiln_engine::solver::event::{Event, Events, Outcome};
+use kiln_engine::solver::explain::Found;
 
 use crate::{printable, ui};
 
-pub(crate) use model::{Model, bytes};
+pub(crate) use model::Model;
 
 /// `--progress`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]

@@ -1,6 +1,6 @@
 //! The event stream as JSON, one object a line.
 
-use kiln_solver::event::{Event, Outcome, Stream};
+use kiln_engine::solver::event::{Event, Outcome, Stream};
 use serde_json::{Value, json};
 
 use super::model::Model;
@@ -73,7 +73,7 @@ fn value(event: &Event) -> Value {
             "total": total, "unit": "bytes",
         }),
         Event::Warning { vertex, text } => json!({
-            "event": "warning", "vertex": vertex.map(kiln_solver::plan::VertexId::index), "text": text,
+            "event": "warning", "vertex": vertex.map(kiln_engine::solver::plan::VertexId::index), "text": text,
         }),
     }
 }

@@ -3,11 +3,12 @@
 use std::fmt::Write as _;
 use std::time::{Duration, Instant};
 
-use kiln_solver::event::{Event, Outcome};
-use kiln_solver::explain::Found;
+use kiln_engine::human_bytes;
+use kiln_engine::solver::event::{Event, Outcome};
+use kiln_engine::solver::explain::Found;
 use unicode_width::UnicodeWidthChar as _;
 
-use super::model::{Model, Step, bytes};
+use super::model::{Model, Step};
 use super::palette::Palette;
 use super::{View, print, reason};
 
@@ -19,7 +20,7 @@ const TAIL: usize = 6;
 
 /// Columns and lines of the terminal; some say that they have none.
 fn size() -> (u16, u16) {
-    let known = kiln_sys::pty::size(std::io::stderr()).unwrap_or_default();
+    let known = kiln_engine::host::pty::size(std::io::stderr()).unwrap_or_default();
     let or = |n, usual| if n == 0 { usual } else { n };
     (or(known.0, 80), or(known.1, 24))
 }
@@ -193,7 +194,11 @@ fn step_lines(step: &Step, explain: bool, width: usize, palette: &Palette) -> Ve
         .values()
         .fold((0, 0), |(a, b), m| (a + m.bytes, b + m.expected()));
     if moved.1 > 0 {
-        left = format!("{left}  {} / {}", bytes(moved.0), bytes(moved.1));
+        left = format!(
+            "{left}  {} / {}",
+            human_bytes(moved.0),
+            human_bytes(moved.1)
+        );
     }
     // Where there is hardly room for a name there is none for a time.
     let right = match width {
@@ -228,7 +233,7 @@ fn step_lines(step: &Step, explain: bool, width: usize, palette: &Palette) -> Ve
 
 #[cfg(test)]
 mod tests {
-    use kiln_solver::plan::VertexId;
+    use kiln_engine::solver::plan::VertexId;
 
     use super::*;
 
@@ -259,7 +264,7 @@ mod tests {
         };
         model.apply(&Event::Log {
             vertex: VertexId::new(0),
-            stream: kiln_solver::event::Stream::Out,
+            stream: kiln_engine::solver::event::Stream::Out,
             bytes: b"10%\r50% of a download that tells much about itself".to_vec(),
         });
         let mut tty = Tty::new("Building a:b".into(), true);

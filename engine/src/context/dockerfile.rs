@@ -5,27 +5,29 @@ use std::path::{Component, Path, PathBuf};
 
 use kiln_sys::{FsError, Pipes, RootDir, read_named};
 
-use crate::diagnostics::SourceText;
-use crate::encoding::{self, NoText};
-use crate::errors::Failure;
+use super::encoding;
+use super::fetch::Input;
+use super::source_text::SourceText;
+use crate::error::{Error, Hint, Result};
 
 /// The largest Dockerfile and ignore file, in bytes.
-pub(crate) const MAX_TEXT: u64 = 16 << 20;
+pub const MAX_DOCKERFILE_BYTES: u64 = 16 << 20;
 
 /// Where the Dockerfile comes from.
-#[derive(Clone, Debug)]
-pub(crate) enum DockerfileAt {
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum DockerfileAt {
     /// The default name in the context.
+    #[default]
     Default,
-    /// `-f FILE`.
+    /// This file: of this machine where the context is one of its directories, else of the context.
     File(PathBuf),
-    /// `-f -`.
-    Stdin,
+    /// The input of the request.
+    Input,
 }
 
 /// A file that belongs to a build, and so does what is named after it.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct BuildFile {
+pub struct BuildFile {
     /// The path as the user wrote it.
     shown: PathBuf,
     /// Its path in the context; none if it lies elsewhere, where the user's word counts.
@@ -41,7 +43,7 @@ fn plain_below(path: &Path, dir: &Path) -> Option<PathBuf> {
 
 impl BuildFile {
     /// A file of a context.
-    pub(crate) fn in_context(path: &Path) -> Self {
+    pub fn in_context(path: &Path) -> Self {
         Self {
             shown: path.to_owned(),
             below: Some(path.to_owned()),
@@ -49,7 +51,7 @@ impl BuildFile {
     }
 
     /// A path of this machine, which may lie in the context `dir`.
-    pub(crate) fn named(path: &Path, dir: &Path) -> Self {
+    pub fn named(path: &Path, dir: &Path) -> Self {
         let absolute = |path: &Path| std::path::absolute(path).ok();
         let as_written = || plain_below(&absolute(path)?, &absolute(dir)?);
         let in_truth = || {
@@ -83,15 +85,10 @@ impl BuildFile {
 
     /// Its bytes, if it is there. A link in the context `dir` ends at its root, and only a file
     /// elsewhere may be a pipe, if `pipes` says so.
-    pub(crate) fn read(
-        &self,
-        dir: &RootDir,
-        pipes: Pipes,
-        what: &str,
-    ) -> Result<Option<Vec<u8>>, Failure> {
+    pub(crate) fn read(&self, dir: &RootDir, pipes: Pipes, what: &str) -> Result<Option<Vec<u8>>> {
         let read = match &self.below {
-            Some(below) => dir.read(below, MAX_TEXT),
-            None => read_named(&self.shown, MAX_TEXT, pipes),
+            Some(below) => dir.read(below, MAX_DOCKERFILE_BYTES),
+            None => read_named(&self.shown, MAX_DOCKERFILE_BYTES, pipes),
         };
         let why = match (read, &self.below) {
             (Ok(bytes), _) => return Ok(Some(bytes)),
@@ -104,12 +101,14 @@ impl BuildFile {
             (Err(FsError { source, .. }), _) => source.to_string(),
         };
         let shown = self.shown();
-        Err(Failure::new(format!("cannot read {what} `{shown}`: {why}")))
+        Err(Error::failed(format!(
+            "cannot read {what} `{shown}`: {why}"
+        )))
     }
 }
 
 /// The text of a Dockerfile that is called `name`.
-pub(super) fn source(name: String, bytes: Vec<u8>) -> Result<SourceText, Failure> {
+pub(super) fn source(name: String, bytes: Vec<u8>) -> Result<SourceText> {
     match encoding::dockerfile(bytes) {
         Ok(text) => Ok(SourceText {
             name,
@@ -117,49 +116,61 @@ pub(super) fn source(name: String, bytes: Vec<u8>) -> Result<SourceText, Failure
             file: None,
         }),
         Err(error) => {
-            Err(Failure::new(format!("Dockerfile `{name}`: {error}")).with_hint(NoText::HINT))
+            Err(Error::failed(format!("Dockerfile `{name}`: {error}"))
+                .with_hint(Hint::ConvertToUtf8))
         }
     }
 }
 
-/// All bytes of a stream that may be a Dockerfile; more than one may have are an error.
-pub(crate) fn whole(input: impl Read) -> std::io::Result<Vec<u8>> {
+/// All bytes of a stream that may be a Dockerfile.
+///
+/// # Errors
+/// It cannot be read, or has more bytes than a Dockerfile may have.
+pub fn read_whole(input: impl Read) -> std::io::Result<Vec<u8>> {
     let mut bytes = Vec::new();
-    input.take(MAX_TEXT + 1).read_to_end(&mut bytes)?;
-    match bytes.len() as u64 > MAX_TEXT {
+    input
+        .take(MAX_DOCKERFILE_BYTES + 1)
+        .read_to_end(&mut bytes)?;
+    match bytes.len() as u64 > MAX_DOCKERFILE_BYTES {
         true => Err(std::io::Error::other("it is larger than 16 MiB")),
         false => Ok(bytes),
     }
 }
 
-/// Reads the text of standard input.
-fn stdin_text() -> Result<SourceText, Failure> {
-    let bytes = whole(std::io::stdin()).map_err(|e| {
-        Failure::new(format!(
-            "cannot read the Dockerfile from standard input: {e}"
-        ))
-    })?;
+/// Reads the text of the request's input.
+fn input_text(input: Input) -> Result<SourceText> {
+    let name = input.name;
+    let bytes = read_whole(input.stream)
+        .map_err(|e| Error::failed(format!("cannot read the Dockerfile from {name}: {e}")))?;
     source("<stdin>".into(), bytes)
 }
 
 /// Reads the Dockerfile of a directory. `local` says that `-f` is a path of this machine.
 /// Gives the text, and the file that its own ignore file is named after.
-pub(crate) fn dockerfile(
+///
+/// # Errors
+/// It is not there, cannot be read, or is not text.
+pub fn read_dockerfile(
     dir: &Path,
     at: &DockerfileAt,
+    input: Option<Input>,
     local: bool,
-) -> Result<(SourceText, Option<BuildFile>), Failure> {
+) -> Result<(SourceText, Option<BuildFile>)> {
     let root = RootDir::open_trusted(dir)?;
     let missing = |name: &str| {
         let place = match local {
             true => format!("`{}`", dir.display()),
             false => "the context".into(),
         };
-        Failure::new(format!("there is no `{name}` in {place}"))
-            .with_hint("name the file with -f FILE")
+        Error::failed(format!("there is no `{name}` in {place}")).with_hint(Hint::NameDockerfile)
     };
     match at {
-        DockerfileAt::Stdin => Ok((stdin_text()?, None)),
+        DockerfileAt::Input => match input {
+            Some(input) => Ok((input_text(input)?, None)),
+            None => Err(Error::request(
+                "there is no input that the Dockerfile could be read from",
+            )),
+        },
         DockerfileAt::Default => {
             for name in ["Dockerfile", "dockerfile", "Containerfile"] {
                 let file = BuildFile::in_context(Path::new(name));
@@ -181,7 +192,7 @@ pub(crate) fn dockerfile(
                 if !local {
                     return Err(missing(&shown));
                 }
-                return Err(Failure::new(format!("there is no Dockerfile `{shown}`")));
+                return Err(Error::failed(format!("there is no Dockerfile `{shown}`")));
             };
             let mut source = source(shown, bytes)?;
             source.file = local.then(|| path.clone());

@@ -1,4 +1,4 @@
-//! Where a build's files and its Dockerfile come from.
+//! Contexts of builds: where their files and their Dockerfile come from, and what is left out.
 
 use std::io::Read as _;
 use std::path::{Path, PathBuf};
@@ -11,13 +11,17 @@ use kiln_parser::Ignore;
 use kiln_solver::plan::PathFilter;
 use kiln_sys::{Pipes, RootDir};
 
-use crate::diagnostics::SourceText;
-use crate::errors::Failure;
+use crate::error::{Error, Result};
 
 mod dockerfile;
+mod encoding;
+pub(crate) mod fetch;
+mod source_text;
 
 use dockerfile::source;
-pub(crate) use dockerfile::{BuildFile, DockerfileAt, MAX_TEXT, dockerfile, whole};
+pub use dockerfile::{BuildFile, DockerfileAt, MAX_DOCKERFILE_BYTES, read_dockerfile, read_whole};
+pub use fetch::{Input, NamedSource};
+pub use source_text::SourceText;
 
 /// `.dockerignore` as the solver's filter.
 #[derive(Debug)]
@@ -93,11 +97,11 @@ impl PathFilter for WithoutStore {
 
 /// The place that a context argument names.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) enum Place {
+pub enum Place {
     /// A directory of this machine.
     Directory(PathBuf),
-    /// A tar on standard input.
-    Stdin,
+    /// A tar, or a Dockerfile alone, on the input of the request.
+    Input,
     /// A git repository.
     Git(String),
     /// A tar from the web.
@@ -106,7 +110,7 @@ pub(crate) enum Place {
 
 impl Place {
     /// Reads an argument as Docker does.
-    pub(crate) fn parse(text: &str) -> Self {
+    pub fn parse(text: &str) -> Self {
         let path = text.split(['#', '?']).next().unwrap_or_default();
         let is_http = text.starts_with("http://") || text.starts_with("https://");
         let is_git = text.starts_with("git://")
@@ -115,7 +119,7 @@ impl Place {
             || text.starts_with("github.com/")
             || (is_http && path.ends_with(".git"));
         match text {
-            "-" => Self::Stdin,
+            "-" => Self::Input,
             _ if is_git => Self::Git(text.to_owned()),
             _ if is_http => Self::Http(text.to_owned()),
             _ => Self::Directory(PathBuf::from(text)),
@@ -125,18 +129,20 @@ impl Place {
 
 /// An ignore file.
 #[derive(Debug)]
-pub(crate) struct IgnoreFile {
+pub struct IgnoreFile {
     /// The name that the user knows it by.
-    pub(crate) name: String,
-    pub(crate) text: String,
-    pub(crate) ignore: Ignore,
+    pub name: String,
+    /// Its text.
+    pub text: String,
+    /// Its rules.
+    pub ignore: Ignore,
 }
 
 /// The ignore file of a context: the one named after the Dockerfile, else `.dockerignore`.
-pub(crate) fn ignore_file(
-    dir: &Path,
-    dockerfile: Option<&BuildFile>,
-) -> Result<Option<IgnoreFile>, Failure> {
+///
+/// # Errors
+/// It cannot be read, or its rules make no sense.
+pub fn ignore_file(dir: &Path, dockerfile: Option<&BuildFile>) -> Result<Option<IgnoreFile>> {
     let root = RootDir::open_trusted(dir)?;
     let own = dockerfile.map(|file| file.with_suffix(".dockerignore"));
     let general = BuildFile::in_context(Path::new(".dockerignore"));
@@ -146,8 +152,8 @@ pub(crate) fn ignore_file(
         };
         let name = file.shown();
         let text = String::from_utf8(bytes)
-            .map_err(|_| Failure::new(format!("ignore file `{name}` is no UTF-8 text")))?;
-        let ignore = Ignore::parse(&text).map_err(|e| Failure::new(format!("`{name}`: {e}")))?;
+            .map_err(|_| Error::failed(format!("ignore file `{name}` is no UTF-8 text")))?;
+        let ignore = Ignore::parse(&text).map_err(|e| Error::failed(format!("`{name}`: {e}")))?;
         return Ok(Some(IgnoreFile { name, text, ignore }));
     }
     Ok(None)
@@ -157,7 +163,7 @@ pub(crate) fn ignore_file(
 type Rules = (Arc<dyn PathFilter>, String);
 
 /// The ignore rules of a context.
-fn ignore_rules(dir: &Path, dockerfile: Option<&BuildFile>) -> Result<Option<Rules>, Failure> {
+fn ignore_rules(dir: &Path, dockerfile: Option<&BuildFile>) -> Result<Option<Rules>> {
     let file = ignore_file(dir, dockerfile)?.filter(|file| !file.ignore.is_empty());
     let Some(IgnoreFile { name, ignore, .. }) = file else {
         return Ok(None);
@@ -180,15 +186,15 @@ pub(crate) fn directory(
     dir: &Path,
     dockerfile: Option<&BuildFile>,
     store: &Path,
-) -> Result<Context, Failure> {
+) -> Result<Context> {
     let path = dir.canonicalize().map_err(|e| {
-        Failure::new(format!(
+        Error::failed(format!(
             "there is no context directory `{}`: {e}",
             dir.display()
         ))
     })?;
     if !path.is_dir() {
-        return Err(Failure::new(format!(
+        return Err(Error::failed(format!(
             "the context `{}` is not a directory",
             dir.display()
         )));
@@ -226,8 +232,8 @@ pub(crate) fn archive(
     store: &Store,
     mut input: impl std::io::Read + Send + 'static,
     what: &str,
-) -> Result<Unpacked, Failure> {
-    let bad = |e: &dyn std::fmt::Display| Failure::new(format!("the context from {what}: {e}"));
+) -> Result<Unpacked> {
+    let bad = |e: &dyn std::fmt::Display| Error::failed(format!("the context from {what}: {e}"));
     let mut start = vec![0; 512];
     let filled = read_full(&mut input, &mut start).map_err(|e| bad(&e))?;
     start.truncate(filled);
@@ -235,7 +241,7 @@ pub(crate) fn archive(
     let is_text = !start.contains(&0) && Compression::detect(&start) == Compression::None;
     let whole = std::io::Cursor::new(start).chain(input);
     if is_text {
-        let bytes = dockerfile::whole(whole).map_err(|e| bad(&e))?;
+        let bytes = read_whole(whole).map_err(|e| bad(&e))?;
         return Ok(Unpacked::Text(source("<stdin>".into(), bytes)?));
     }
     let scratch = store.scratch()?;
@@ -259,7 +265,7 @@ pub(crate) fn unpacked(
     scratch: kiln_cache::Scratch,
     changed: Changed,
     dockerfile: Option<&BuildFile>,
-) -> Result<Context, Failure> {
+) -> Result<Context> {
     let rules = ignore_rules(scratch.path(), dockerfile)?;
     let (ignore, ignore_file) = rules.map_or((None, None), |(f, n)| (Some(f), Some(n)));
     let tree = DirTree {
@@ -285,7 +291,7 @@ mod tests {
         let git = |s: &str| Place::Git(s.to_owned());
         let cases = [
             (".", Place::Directory(".".into())),
-            ("-", Place::Stdin),
+            ("-", Place::Input),
             (
                 "https://example.com/x.tar.gz",
                 Place::Http("https://example.com/x.tar.gz".into()),

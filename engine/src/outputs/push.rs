@@ -6,23 +6,19 @@ use kiln_executor::Engine;
 use kiln_executor::export::{Assembled, ExportImage, LayerForm, Pushed};
 use kiln_image::{Compression, Descriptor, Reference};
 
-use super::{Kind, Outputs};
-use crate::errors::Failure;
-use crate::ui;
+use super::{OutputKind, Outputs};
+use crate::error::{Error, Hint, Result};
+use crate::event::{Event, Events};
 
 impl Outputs {
     /// The names that the image is pushed under: of outputs that say so, or all names if `asked`.
     ///
     /// # Errors
     /// It is to be pushed and has no name.
-    pub(crate) fn pushed_names(
-        &self,
-        asked: bool,
-        names: &[Reference],
-    ) -> Result<Vec<Reference>, Failure> {
+    pub fn pushed_names(&self, asked: bool, names: &[Reference]) -> Result<Vec<Reference>> {
         let mut all: Vec<Reference> = Vec::new();
         for output in self.list.iter().filter(|o| o.push || asked) {
-            if let Kind::Image(own) = &output.kind {
+            if let OutputKind::Image(own) = &output.kind {
                 all.extend(own.iter().cloned());
             }
         }
@@ -31,12 +27,12 @@ impl Outputs {
             all.extend(names.iter().cloned());
         }
         if push && all.is_empty() {
-            return Err(Failure::usage("an image without a name cannot be pushed")
-                .with_hint("give it one with -t [REGISTRY/]NAME[:TAG]"));
+            return Err(Error::request("an image without a name cannot be pushed")
+                .with_hint(Hint::NameImage));
         }
         if let Some(name) = all.iter().find(|n| n.digest().is_some()) {
             let name = name.familiar();
-            return Err(Failure::usage(format!(
+            return Err(Error::request(format!(
                 "`{name}`: a digest cannot be pushed to"
             )));
         }
@@ -50,20 +46,20 @@ impl Outputs {
         let of_images = self
             .list
             .iter()
-            .filter(|o| matches!(o.kind, Kind::Image(_)));
+            .filter(|o| matches!(o.kind, OutputKind::Image(_)));
         let mut all = self.annotations.manifest.clone();
         all.extend(of_images.flat_map(|o| o.annotations.manifest.clone()));
         all
     }
 
-    /// Pushes the image under these names, and tells of it as docker does. Gives its manifest.
+    /// Pushes the image under these names. Gives its manifest.
     pub(crate) async fn push(
         &self,
-        engine: &Engine,
+        worker: &Engine,
         image: &Assembled,
         names: &[Reference],
-        told: bool,
-    ) -> Result<Option<Descriptor>, Failure> {
+        events: &Events,
+    ) -> Result<Option<Descriptor>> {
         let form = LayerForm {
             compression: Compression::Gzip,
             level: None,
@@ -71,28 +67,21 @@ impl Outputs {
         };
         let mut manifest = None;
         for name in names {
-            let tell = |line: &str| {
-                if told {
-                    ui::note(line);
-                }
-            };
-            tell(&format!("The push refers to repository [{}]", name.name()));
+            events.send(Event::Pushing(name.clone()));
             let mut export = ExportImage::built(image, std::slice::from_ref(name));
             export.annotations = self.pushed_annotations();
             let of_layer = |blob: &Descriptor, became: Pushed| {
-                let what = match became {
-                    Pushed::Existed => "Layer already exists",
-                    Pushed::Mounted => "Mounted",
-                    Pushed::Uploaded => "Pushed",
-                };
-                tell(&format!("{}: {what}", blob.digest.short()));
+                events.send(Event::PushedLayer {
+                    digest: blob.digest.clone(),
+                    became,
+                });
             };
-            let pushed = engine.push(&export, form, &of_layer).await?;
-            let tag = name.tag().unwrap_or("latest");
-            tell(&format!(
-                "{tag}: digest: {} size: {}",
-                pushed.digest, pushed.size
-            ));
+            let pushed = worker.push(&export, form, &of_layer).await?;
+            events.send(Event::Pushed {
+                name: name.clone(),
+                digest: pushed.digest.clone(),
+                size: pushed.size,
+            });
             manifest = Some(pushed);
         }
         Ok(manifest)

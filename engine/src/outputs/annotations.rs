@@ -4,15 +4,20 @@ use std::collections::BTreeMap;
 
 /// Annotations of a manifest, and of its entry in the index.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(super) struct Annotations {
-    pub(super) manifest: BTreeMap<String, String>,
-    pub(super) entry: BTreeMap<String, String>,
+pub struct Annotations {
+    /// Of the manifest.
+    pub manifest: BTreeMap<String, String>,
+    /// Of its entry in the index of an archive.
+    pub entry: BTreeMap<String, String>,
 }
 
 impl Annotations {
     /// Adds one. `place` is `manifest`, `manifest-descriptor` and so on, with an optional platform
     /// in brackets.
-    pub(super) fn add(&mut self, place: &str, key: &str, value: &str) -> Result<(), String> {
+    ///
+    /// # Errors
+    /// It has no name, or there is no such place.
+    pub fn add(&mut self, place: &str, key: &str, value: &str) -> Result<(), String> {
         let place = place.split('[').next().unwrap_or_default();
         if key.is_empty() {
             return Err("it has no name".into());
@@ -28,8 +33,11 @@ impl Annotations {
         Ok(())
     }
 
-    /// `[PLACE:]NAME=VALUE`.
-    pub(super) fn option(&mut self, text: &str) -> Result<(), String> {
+    /// Adds one that is written `[PLACE:]NAME=VALUE`.
+    ///
+    /// # Errors
+    /// It is written otherwise, has no name, or there is no such place.
+    pub fn option(&mut self, text: &str) -> Result<(), String> {
         let (key, value) = text.split_once('=').ok_or("write NAME=VALUE")?;
         // As buildx tells a place from a part of a name (util/buildflags/annotations.go): by its letters.
         let place = key.split_once(':').filter(|(place, _)| {
@@ -42,6 +50,7 @@ impl Annotations {
         }
     }
 
+    /// These and `more`, which count more.
     pub(super) fn with(&self, more: &Self) -> Self {
         let mut out = self.clone();
         out.manifest.extend(more.manifest.clone());

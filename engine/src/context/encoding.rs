@@ -5,19 +5,13 @@ use kiln_parser::{LineIndex, Span, parse};
 /// A place that is no UTF-8, and must be.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("line {line} is no UTF-8 text")]
-pub(crate) struct NoText {
+pub(super) struct NoText {
     /// From 1.
     line: usize,
 }
 
-impl NoText {
-    /// What to do about it.
-    pub(crate) const HINT: &'static str =
-        "only comments may be in another encoding: `iconv -f latin1 -t utf8` converts a file";
-}
-
 /// The text of a Dockerfile, with replacement characters for what is no UTF-8 in its comments.
-pub(crate) fn dockerfile(bytes: Vec<u8>) -> Result<String, NoText> {
+pub(super) fn dockerfile(bytes: Vec<u8>) -> Result<String, NoText> {
     let bytes = match String::from_utf8(bytes) {
         Ok(text) => return Ok(text),
         Err(error) => error.into_bytes(),
