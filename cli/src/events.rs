@@ -60,6 +60,18 @@ fn say(event: Event, mode: Mode) {
                 ui::note(&format!("Unable to find image '{shown}' locally"));
             }
         }
+        Event::Pulled {
+            name,
+            digest,
+            up_to_date,
+        } if mode != Mode::Quiet => {
+            ui::note(&format!("Digest: {digest}"));
+            let state = match up_to_date {
+                true => "Image is up to date for",
+                false => "Downloaded newer image for",
+            };
+            ui::note(&format!("Status: {state} {}", name.familiar()));
+        }
         Event::Pushing(name) => note(format!("The push refers to repository [{}]", name.name())),
         Event::PushedLayer { digest, became } => {
             let what = match became {
@@ -107,15 +119,25 @@ impl Pulling {
                 let start = || Display::start(mode, title.clone(), false);
                 display.get_or_insert_with(start).events().send(event);
             }
-            event => say(event, mode),
+            event => {
+                if let Event::Pulled { .. } = event {
+                    // What it says comes after all steps.
+                    finish(&display);
+                }
+                say(event, mode);
+            }
         })
     }
 
     /// Shows the rest.
     pub(crate) fn finish(&self) {
-        let mut display = self.display.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(display) = display.take() {
-            display.finish();
-        }
+        finish(&self.display);
+    }
+}
+
+fn finish(display: &Mutex<Option<Display>>) {
+    let mut display = display.lock().unwrap_or_else(PoisonError::into_inner);
+    if let Some(display) = display.take() {
+        display.finish();
     }
 }

@@ -23,6 +23,15 @@ pub enum Event {
     Removed(Removed),
     /// An image is not in the store, and is asked for in its registry.
     NotFoundHere(Reference),
+    /// An image was pulled, or the store had it as the registry has it.
+    Pulled {
+        /// Its name, as it was asked for.
+        name: Reference,
+        /// Digest of what the registry has under this name.
+        digest: Digest,
+        /// Nothing had to be transferred.
+        up_to_date: bool,
+    },
     /// An image is pushed under this name from now on.
     Pushing(Reference),
     /// A layer is in the registry now.

@@ -23,12 +23,13 @@ const EDGES: &[(&str, &[&str])] = &[
         ],
     ),
     (
-        "cli",
+        "engine",
         &[
             "parser", "image", "sys", "solver", "registry", "cache", "remote", "runtime",
             "executor",
         ],
     ),
+    ("cli", &["engine", "parser"]),
     ("testkit", &["image", "registry", "cache"]),
 ];
 

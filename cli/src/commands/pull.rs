@@ -2,13 +2,13 @@
 
 use std::process::ExitCode;
 
-use kiln_engine::{Error, ErrorKind, Pulled, Reference, image_name};
+use kiln_engine::{Error, ErrorKind, image_name};
 
 use crate::app::App;
 use crate::errors::Failure;
 use crate::events::Pulling;
 use crate::interrupt::Interrupt;
-use crate::progress::{Mode, ProgressArgs};
+use crate::progress::ProgressArgs;
 use crate::ui;
 
 /// Get an image from a registry
@@ -57,7 +57,6 @@ pub(crate) fn run(app: &App, args: &Args) -> Result<ExitCode, Failure> {
         pulling.finish();
         pulled.map_err(failure)
     })?;
-    tell(&pulled, &reference, mode);
     ui::data(&pulled.reference.to_string());
     Ok(ExitCode::SUCCESS)
 }
@@ -67,18 +66,5 @@ fn failure(error: Error) -> Failure {
     match error.kind() {
         ErrorKind::Cancelled => Failure::interrupted("pull"),
         _ => error.into(),
-    }
-}
-
-/// Tells what was pulled, as docker does.
-fn tell(pulled: &Pulled, reference: &Reference, mode: Mode) {
-    if mode != Mode::Quiet {
-        ui::note(&format!("Digest: {}", pulled.digest));
-        let state = if pulled.up_to_date {
-            "Image is up to date for"
-        } else {
-            "Downloaded newer image for"
-        };
-        ui::note(&format!("Status: {state} {}", reference.familiar()));
     }
 }

@@ -95,7 +95,13 @@ pub(crate) async fn pull(
         error,
         key: None,
     }));
-    Ok(pulled.ok_or(Error::Cancelled)??)
+    let pulled = pulled.ok_or(Error::Cancelled)??;
+    events.send(Event::Pulled {
+        name: reference.clone(),
+        digest: pulled.digest.clone(),
+        up_to_date: pulled.up_to_date,
+    });
+    Ok(pulled)
 }
 
 /// The image for a container: of the store, or pulled, as `policy` says. `asked` tells that the platform was
