@@ -82,6 +82,26 @@ fn each_page_with_commands_has_its_test() {
     }
 }
 
+/// Keys that name files below /etc/kiln are left out: there are none.
+#[test]
+fn the_config_files_on_the_pages_are_read() {
+    let lab = Lab::new();
+    let mut count = 0;
+    for name in PAGES {
+        let page = std::fs::read_to_string(root().join(name)).unwrap();
+        for rest in page.split("```toml\n").skip(1) {
+            let (text, _) = rest.split_once("```").unwrap();
+            let lines = text.lines().filter(|line| !line.contains("/etc/kiln/"));
+            let config = lab.path("page.toml");
+            std::fs::write(&config, lines.collect::<Vec<_>>().join("\n")).unwrap();
+            let command = lab.kiln(["images"]).arg("--config").arg(&config);
+            command.output().ok();
+            count += 1;
+        }
+    }
+    assert!(count >= 2, "{count}");
+}
+
 fn root() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("..")
 }
