@@ -216,7 +216,7 @@ fn rewritten<'a>(
     let mut lines: Vec<String> = page.lines().map(str::to_owned).collect();
     // From the end, so that the numbers of lines above stay what they are.
     for (range, found) in changes.rev() {
-        lines.splice(range, found.lines().map(str::to_owned));
+        drop(lines.splice(range, found.lines().map(str::to_owned)));
     }
     lines.join("\n") + "\n"
 }
