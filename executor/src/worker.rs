@@ -9,8 +9,8 @@ use kiln_solver::explain::{Earlier, Found, LabelledInput, Listing};
 use kiln_solver::key::{Fingerprint, Identity, Key, TreeDigest};
 use kiln_solver::plan::{Copy, Exec, File, Origin, Source};
 use kiln_solver::ports::{
-    Committed, Hit, Lookup, Made, Pending, PortError, Reading, Record, Solved, Sourced, Step,
-    Unused, Worker,
+    Committed, Fingerprints, Hit, Lookup, Made, Pending, PortError, Reading, Record, Results,
+    Solved, Sourced, Sources, Step, Steps, Unused, WorkerTypes,
 };
 use tokio::sync::OwnedSemaphorePermit;
 
@@ -67,15 +67,19 @@ fn base_layers(base: Option<&Solved<Output>>) -> Result<Vec<LayerRef>> {
     base.map_or(Ok(Vec::new()), |b| Ok(layers_of(&b.output)?.to_vec()))
 }
 
-impl Worker for Engine {
+impl WorkerTypes for Engine {
     type Output = Output;
     type Layer = NewLayer;
     type Flight = StepFlight;
+}
 
+impl Sources for Engine {
     async fn source(&self, op: &Source, step: &Step) -> Result<Sourced<Output>, PortError> {
         Ok(self.bring_in(op, step).await?)
     }
+}
 
+impl Fingerprints for Engine {
     async fn fingerprint_copy(
         &self,
         copy: &Copy,
@@ -106,7 +110,9 @@ impl Worker for Engine {
         let store = self.s.store.clone();
         Ok(blocking(move || Ok(store.listing(fingerprint)?)).await?)
     }
+}
 
+impl Results for Engine {
     fn earlier(&self, origin: &Origin) -> Result<Vec<Earlier>, PortError> {
         Ok(self.s.store.earlier(origin).map_err(Error::from)?)
     }
@@ -186,6 +192,18 @@ impl Worker for Engine {
         }
     }
 
+    fn commit(
+        &self,
+        made: Made<Output, NewLayer>,
+        record: Record<Output>,
+        flight: StepFlight,
+    ) -> impl Future<Output = Result<Committed<Output>, PortError>> + Send + 'static {
+        let engine = self.clone();
+        async move { Ok(commit(&engine, made, record, flight).await?) }
+    }
+}
+
+impl Steps for Engine {
     async fn exec(
         &self,
         op: &Exec,
@@ -225,16 +243,6 @@ impl Worker for Engine {
             self.ready(layers).await?;
         }
         Ok(())
-    }
-
-    fn commit(
-        &self,
-        made: Made<Output, NewLayer>,
-        record: Record<Output>,
-        flight: StepFlight,
-    ) -> impl Future<Output = Result<Committed<Output>, PortError>> + Send + 'static {
-        let engine = self.clone();
-        async move { Ok(commit(&engine, made, record, flight).await?) }
     }
 }
 

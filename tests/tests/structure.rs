@@ -217,6 +217,45 @@ fn trees_of_others_are_only_reached_through_the_root_type() {
     }
 }
 
+/// Methods of a port at most: who carries one out need not carry all out.
+const MOST_METHODS: usize = 8;
+
+/// The traits of a file, and how many methods each of them has.
+fn traits(text: &str) -> BTreeMap<String, usize> {
+    let mut found = BTreeMap::new();
+    let mut of = None;
+    for line in text.lines() {
+        if let Some(after) = line.strip_prefix("pub trait ") {
+            let is_name = |c: &char| c.is_alphanumeric() || *c == '_';
+            let name: String = after.chars().take_while(is_name).collect();
+            found.insert(name.clone(), 0);
+            of = Some(name);
+        } else if line.starts_with('}') {
+            of = None;
+        } else if let Some(name) = &of
+            && ["    fn ", "    async fn "]
+                .iter()
+                .any(|f| line.starts_with(f))
+        {
+            *found.entry(name.clone()).or_default() += 1;
+        }
+    }
+    found
+}
+
+#[test]
+fn ports_are_small() {
+    let text = std::fs::read_to_string(root().join("solver/src/ports.rs")).unwrap();
+    let traits = traits(&text);
+    assert!(traits["Results"] > 0, "{traits:?}");
+    for (name, methods) in &traits {
+        assert!(
+            *methods <= MOST_METHODS,
+            "{name} has {methods} methods, and {MOST_METHODS} are enough"
+        );
+    }
+}
+
 /// Crates whose modules use each other in one direction only.
 const WITHOUT_CIRCLES: &[&str] = &[
     "parser", "image", "sys", "solver", "registry", "cache", "runtime", "testkit",
