@@ -9,12 +9,13 @@ use kiln_image::with_causes;
 use kiln_registry::RegistryConfig;
 use kiln_registry::auth::{Anonymous, CredentialSource, DockerConfig, HelperOutput, HelperRunner};
 use kiln_runtime::Spawner;
+use kiln_solver::event::{Warning, WarningCode};
 use kiln_sys::{Pipes, read_named};
 
 use crate::errors::Failure;
 use crate::settings::Settings;
-use crate::ui;
 use crate::units::size;
+use crate::{progress, ui};
 
 /// How long who only looks waits for a connection.
 const LOOKING_TIMEOUT: Duration = Duration::from_secs(3);
@@ -67,15 +68,24 @@ impl HelperRunner for Helpers {
     }
 }
 
+/// What is there can be made durable all the same.
+fn tell_not_collected(error: &kiln_cache::Error) {
+    let text = format!("nothing is removed from the store: {error}");
+    progress::warn(&Warning::new(WarningCode::StoreNotCollected, text));
+}
+
 impl App {
     /// Opens the store.
     pub(crate) fn store(&self) -> Result<Store, Failure> {
-        Ok(Store::open(&self.settings.root)?)
+        Ok(Store::open_with(&self.settings.root, progress::events())?)
     }
 
     /// Opens the store to remove things from it, which works on a full disk.
     pub(crate) fn store_to_remove(&self) -> Result<Store, Failure> {
-        Ok(Store::open_to_remove(&self.settings.root)?)
+        Ok(Store::open_to_remove(
+            &self.settings.root,
+            &progress::events(),
+        )?)
     }
 
     /// What Docker's config file has. Most commands need none of it, so one that cannot be read is
@@ -142,6 +152,7 @@ impl App {
             max_download,
             gc: self.settings.gc,
             share: None,
+            events: progress::events(),
         }))
     }
 
@@ -150,14 +161,14 @@ impl App {
     pub(crate) fn upkeep(&self) {
         use std::os::unix::process::CommandExt as _;
         use std::process::{Command, Stdio};
-        let needed = Store::open(&self.settings.root).and_then(|store| {
+        let needed = Store::open_with(&self.settings.root, progress::events()).and_then(|store| {
             let crowded = store.excess(&self.settings.gc)? > 0;
             if crowded {
                 // Here, so that somebody hears of it; the files go in the other process.
                 match store.collect(&self.settings.gc, false) {
                     Ok(removed) => self.tell_of_removal(&removed),
                     // What is there can be made durable all the same.
-                    Err(error) => tracing::warn!(%error, "nothing is removed from the store"),
+                    Err(error) => tell_not_collected(&error),
                 }
             }
             Ok(crowded || store.needs_upkeep()?)
@@ -198,7 +209,7 @@ impl App {
         // Only for what no command told of: what has become too old.
         if let Err(error) = store.collect(&self.settings.gc, false) {
             // What is there can be made durable all the same.
-            tracing::warn!(%error, "nothing is removed from the store");
+            tell_not_collected(&error);
         }
         store.empty_trash()?;
         store.promote()?;

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use kiln_cache::{LayerId, Policy, Scratch, Store};
 use kiln_registry::Client;
 use kiln_runtime::Spawner;
+use kiln_solver::event::Events;
 use kiln_sys::RootDir;
 use kiln_sys::cgroup::CgroupLimits;
 
@@ -124,6 +125,8 @@ pub struct Settings {
     pub gc: Policy,
     /// Remote caches, if there are any.
     pub share: Option<Share>,
+    /// Where what users should know goes that belongs to no step.
+    pub events: Events,
 }
 
 /// Carries out ops.

@@ -13,10 +13,11 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use kiln_cache::{Policy, Removed, Store};
+use kiln_solver::event::{Warning, WarningCode};
 use tokio::sync::watch;
 
 use crate::engine::Engine;
-use crate::error::{Result, blocking};
+use crate::error::{Error, Result, blocking};
 
 /// How room is made.
 type Collect = fn(&Store, &Policy, bool) -> kiln_cache::Result<Removed>;
@@ -113,7 +114,7 @@ impl Engine {
             if removing && needed <= possible {
                 let made = self.make_room_of(needed, Store::collect_unused);
                 excess = made.await.unwrap_or_else(|error| {
-                    tracing::warn!(%error, "nothing is removed from the store");
+                    self.tell_not_collected(&error);
                     0
                 });
             }
@@ -140,7 +141,7 @@ impl Engine {
         match self.make_room_of(0, Store::collect).await {
             Ok(0) => {}
             Ok(_) => self.note_futile(&self.s.gc),
-            Err(error) => tracing::warn!(%error, "nothing is removed from the store"),
+            Err(error) => self.tell_not_collected(&error),
         }
     }
 
@@ -189,6 +190,11 @@ impl Engine {
         std::mem::take(&mut removed)
     }
 
+    fn tell_not_collected(&self, error: &Error) {
+        let text = format!("nothing is removed from the store: {error}");
+        (self.s.events).warn(Warning::new(WarningCode::StoreNotCollected, text));
+    }
+
     fn is_futile(&self) -> bool {
         let futile = self.room.futile.lock();
         let futile = futile.unwrap_or_else(PoisonError::into_inner);
@@ -198,11 +204,21 @@ impl Engine {
     fn note_futile(&self, policy: &Policy) {
         let mut futile = (self.room.futile.lock()).unwrap_or_else(PoisonError::into_inner);
         if futile.replace(Instant::now()).is_none() {
-            tracing::warn!(
-                max_size = policy.max_size,
-                keep_free = policy.keep_free,
-                "images and running builds hold more than the store should: it grows beyond its limit"
+            let limits = [
+                ("max size", policy.max_size),
+                ("keep free", policy.keep_free),
+            ];
+            let limits = limits
+                .iter()
+                .filter_map(|(name, n)| Some(format!("{name}: {}", (*n)?)));
+            let limits = limits.collect::<Vec<_>>().join(", ");
+            let text = format!(
+                "images and running builds hold more than the store should: it grows beyond its limit \
+                 ({limits})"
             );
+            self.s
+                .events
+                .warn(Warning::new(WarningCode::StoreLimit, text));
         }
     }
 }

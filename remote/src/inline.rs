@@ -5,6 +5,7 @@
 //! of their own that no tag is part of: an image may be pushed under any.
 
 use std::collections::{BTreeMap, HashMap};
+use std::sync::PoisonError;
 use std::time::{Duration, SystemTime};
 
 use kiln_image::validate::check_config;
@@ -207,8 +208,8 @@ impl Remote {
             };
             let read = Inline::of_image(&manifest, &config, namespace, trust);
             Ok::<_, RemoteError>(read.unwrap_or_else(|why| {
-                let label = &self.inner.label;
-                tracing::warn!("cache {label}: what the image says is refused: {why}");
+                let refused = self.inner.refused_image.lock();
+                *refused.unwrap_or_else(PoisonError::into_inner) = Some(why);
                 Inline::default()
             }))
         };

@@ -32,7 +32,7 @@ mod words;
 
 use std::collections::HashSet;
 use std::path::Path;
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use kiln_image::{Descriptor, Digest, Reference};
@@ -151,6 +151,8 @@ struct Inner {
     damaged: Mutex<HashSet<Digest>>,
     /// The records of the image that this is, once they were asked for.
     inline: tokio::sync::OnceCell<Inline>,
+    /// Why they are not believed, until somebody asks.
+    refused_image: Mutex<Option<String>>,
     inline_namespace: String,
 }
 
@@ -187,6 +189,7 @@ impl Remote {
                 hosts: Hosts::default(),
                 damaged: Mutex::default(),
                 inline: tokio::sync::OnceCell::new(),
+                refused_image: Mutex::default(),
                 inline_namespace,
             }),
         })
@@ -214,6 +217,13 @@ impl Remote {
             Some(record) => record.checked(key).map(Some).map_err(RemoteError::Refused),
             None => self.record(key).await,
         }
+    }
+
+    /// Why the records of the image that the remote is are not believed, for the first who asks since that
+    /// was found.
+    pub fn take_refused_image(&self) -> Option<String> {
+        let refused = self.inner.refused_image.lock();
+        refused.unwrap_or_else(PoisonError::into_inner).take()
     }
 
     /// The record of a key that the remote keeps apart from any image.

@@ -22,7 +22,7 @@ use crate::build_options as options;
 use crate::engine::App;
 use crate::errors::{Failure, NOT_STARTED};
 use crate::progress::{Mode, ProgressArgs};
-use crate::ui;
+use crate::{progress, ui};
 
 /// Run a command in a new container
 #[derive(Debug, clap::Args)]
@@ -413,7 +413,7 @@ fn image(
         ui::note(&format!("Unable to find image '{shown}' locally"));
     }
     let pulled = pull::fetch(runtime, engine, &reference, platform, mode)?;
-    Ok(pulled.for_platform(platform))
+    Ok(pulled.for_platform(platform, &progress::events()))
 }
 
 /// Requests to end after which a container is killed, as Docker's client gives up then.
@@ -421,6 +421,14 @@ const PATIENCE: usize = 3;
 
 /// How long a container may take to end before it is said what to do.
 const GRACE: std::time::Duration = std::time::Duration::from_secs(2);
+
+fn signal_to(running: &Running, number: i32) {
+    if let Err(error) = running.signal(number) {
+        ui::warning(&format!(
+            "the signal was not passed on: {error} (signal: {number})"
+        ));
+    }
+}
 
 /// Passes on the signals that a foreground program gets.
 fn forward_signals(running: &Running) {
@@ -434,13 +442,13 @@ fn forward_signals(running: &Running) {
         };
         tokio::spawn(async move {
             while stream.recv().await.is_some() {
-                running.signal(number);
+                signal_to(&running, number);
                 if !matches!(number, 2 | 15) {
                     continue;
                 }
                 let so_far = asked.fetch_add(1, Ordering::Relaxed) + 1;
                 if so_far >= PATIENCE {
-                    running.signal(9);
+                    signal_to(&running, 9);
                 } else if so_far == 1 {
                     // It ends with this process, which does not wait for it.
                     tokio::spawn(async move {

@@ -6,6 +6,7 @@ use std::sync::{Arc, PoisonError};
 
 use kiln_cache::CacheMountDir;
 use kiln_remote::{Remote, RemoteError, RemoteMount};
+use kiln_solver::event::{Warning, WarningCode};
 use kiln_solver::ports::Step;
 
 use super::Share;
@@ -137,8 +138,11 @@ impl Share {
                             Error::Remote(Box::new(error))
                         }
                     };
-                    let (label, id) = (remote.label(), what.id);
-                    tracing::warn!("cache {label}: {error}; the cache mount `{id}` is not used");
+                    let said = format!("{error}; the cache mount `{}` is not used", what.id);
+                    let text = format!("cache {}: {said}", remote.label());
+                    let warning = Warning::new(WarningCode::CacheMount, text);
+                    let warning = warning.at(remote.label()).of(what.step.vertex);
+                    self.0.events.warn(warning);
                 }
             }
         }

@@ -111,7 +111,12 @@ mod tests {
     }
 
     fn share(stop: &CancellationToken) -> Share {
-        Share::new(Remotes::default(), Duration::ZERO, stop.clone())
+        Share::new(
+            Remotes::default(),
+            Duration::ZERO,
+            stop.clone(),
+            kiln_solver::event::Events::none(),
+        )
     }
 
     fn claims(dir: &Path) -> usize {

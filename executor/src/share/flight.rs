@@ -4,6 +4,7 @@ use std::collections::HashSet;
 
 use kiln_cache::Flight;
 use kiln_remote::{Mode, Remote, Waiting};
+use kiln_solver::event::WarningCode;
 use kiln_solver::key::Key;
 use tokio_util::sync::CancellationToken;
 
@@ -165,11 +166,11 @@ impl Share {
     fn run_out(&self, remote: &Remote) {
         if self.0.patience.tells() {
             let limit = humantime(self.0.patience.limit());
-            tracing::warn!(
-                "cache {}: other hosts still run steps after {limit} of waiting; from now on \
-                 such steps run here too",
-                remote.label()
+            let what = format!(
+                "other hosts still run steps after {limit} of waiting; from now on such steps run \
+                 here too"
             );
+            self.tell(WarningCode::RemoteWait, remote.label(), &what);
         }
     }
 }
@@ -189,6 +190,7 @@ mod tests {
 
     use kiln_registry::{Client, RegistryConfig};
     use kiln_remote::{Claimed, RemoteSpec, Trust};
+    use kiln_solver::event::Events;
     use tokio::time::Instant;
 
     use super::*;
@@ -221,7 +223,7 @@ mod tests {
             to: vec![(own, spec.clone())],
             ..crate::share::Remotes::default()
         };
-        let share = Share::new(remotes, patience, CancellationToken::new());
+        let share = Share::new(remotes, patience, CancellationToken::new(), Events::none());
         let (begun, cancel) = (Instant::now(), CancellationToken::new());
         let together = keys[..2].iter().map(|key| share.turn(*key, &cancel));
         let together = futures_util::future::join_all(together).await;
@@ -278,7 +280,12 @@ mod tests {
                 to: to.iter().map(|t| open(t, true)).collect(),
                 ..crate::share::Remotes::default()
             };
-            let share = Share::new(remotes, Duration::ZERO, CancellationToken::new());
+            let share = Share::new(
+                remotes,
+                Duration::ZERO,
+                CancellationToken::new(),
+                Events::none(),
+            );
             let meeting = &share.0.meeting;
             let found = (meeting.claims.is_some(), meeting.watched.len());
             assert_eq!(found, (claims, watched), "{from:?} {to:?}");
@@ -302,7 +309,12 @@ mod tests {
             from: vec![reader],
             ..crate::share::Remotes::default()
         };
-        let share = Share::new(remotes, Duration::from_secs(60), cancel.clone());
+        let share = Share::new(
+            remotes,
+            Duration::from_secs(60),
+            cancel.clone(),
+            Events::none(),
+        );
         let mut turn = std::pin::pin!(share.turn(key, &cancel));
         let early = tokio::time::timeout(3 * LOOK, &mut turn).await;
         assert!(early.is_err());

@@ -8,6 +8,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use kiln_cache::{LayerId, StoredResult};
 use kiln_image::Compression;
 use kiln_remote::{Anew, Held, Mode, RemoteRecord};
+use kiln_solver::event::WarningCode;
 use kiln_solver::explain::{InputKind, LabelledInput};
 use kiln_solver::key::{Fingerprint, Key};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
@@ -127,7 +128,7 @@ impl Engine {
                 Err(why) => {
                     counts.failed.fetch_add(1, Ordering::Relaxed);
                     if let Some(why) = why {
-                        tracing::warn!("cache {}: {why}", target.remote.label());
+                        share.tell(WarningCode::RemoteCache, target.remote.label(), &why);
                     }
                 }
             }

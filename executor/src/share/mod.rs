@@ -20,6 +20,7 @@ use std::collections::HashSet;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use kiln_remote::{InlineCache, Mode, Remote, RemoteError, RemoteRecord, RemoteSpec};
+use kiln_solver::event::{Events, Warning, WarningCode};
 use kiln_solver::key::{Fingerprint, Key};
 use kiln_solver::plan::Origin;
 use tokio_util::sync::CancellationToken;
@@ -48,6 +49,8 @@ struct Inner {
     claims: claims::Claims,
     /// The build was interrupted.
     stop: CancellationToken,
+    /// Where trouble is told.
+    events: Events,
     mounts: mounts::Mounts,
     inline: Option<InlineCache>,
 }
@@ -105,7 +108,13 @@ impl SharedLayer {
 impl Share {
     /// Other hosts that run steps are waited for as long as `patience` in all. `stop` tells
     /// that the build was interrupted: then nothing more is left.
-    pub fn new(remotes: Remotes, patience: std::time::Duration, stop: CancellationToken) -> Self {
+    /// Trouble is told to `events`.
+    pub fn new(
+        remotes: Remotes,
+        patience: std::time::Duration,
+        stop: CancellationToken,
+        events: Events,
+    ) -> Self {
         let target = |(remote, spec): (Remote, RemoteSpec)| Target {
             remote,
             mode: spec.mode,
@@ -126,6 +135,7 @@ impl Share {
             leaving: leave::Leaving::default(),
             claims: claims::Claims::default(),
             stop,
+            events,
             inline: remotes.inline,
             mounts: mounts::Mounts::new(remotes.mounts_from, remotes.mounts_to),
         }))
@@ -142,7 +152,12 @@ impl Share {
             if !remote.is_usable() || !self.0.doubts.allows(remote, key) {
                 return None;
             }
-            match remote.get(key).await {
+            let record = remote.get(key).await;
+            if let Some(why) = remote.take_refused_image() {
+                let what = format!("what the image says is refused: {why}");
+                self.tell(WarningCode::RemoteCache, remote.label(), &what);
+            }
+            match record {
                 Ok(record) => record,
                 Err(error) => {
                     if matches!(error, RemoteError::Refused(_)) {
@@ -191,11 +206,8 @@ impl Share {
 
     /// Notes that a remote could not give what it promised.
     pub(crate) fn lose(&self, layer: &SharedLayer, error: &crate::Error) {
-        let label = layer.remote.label();
-        tracing::warn!(
-            "cache {label}: {error}; `{}` is made here",
-            layer.record.name
-        );
+        let what = format!("{error}; `{}` is made here", layer.record.name);
+        self.tell(WarningCode::RemoteResultLost, layer.remote.label(), &what);
         self.0.doubts.lose(&layer.remote, layer.record.key);
     }
 
@@ -207,8 +219,16 @@ impl Share {
         }
         if self.0.doubts.miscount(&layer.remote) {
             let label = layer.remote.label();
-            tracing::warn!("cache {label} gives wrong layers and is not read any more");
+            let text = format!("cache {label} gives wrong layers and is not read any more");
+            let warning = Warning::new(WarningCode::RemoteCacheUnused, text);
+            self.0.events.warn(warning.at(label));
         }
+    }
+
+    /// Tells what is the matter with a remote.
+    fn tell(&self, code: WarningCode, label: &str, what: &str) {
+        let warning = Warning::new(code, format!("cache {label}: {what}"));
+        self.0.events.warn(warning.at(label));
     }
 
     /// Tells once of each kind of trouble with a remote. What may pass is told at the end, or with the
@@ -232,12 +252,14 @@ impl Share {
         } else if passes {
             told.later.push((label.to_owned(), error.to_string()));
         } else {
-            tracing::warn!("cache {label}: {error}");
+            self.tell(WarningCode::RemoteCache, label, &error.to_string());
         }
         // The failure that is one too many may be of a kind that was seen before.
         if !broken && !remote.is_usable() && told.seen.insert(format!("{label} broken")) {
             told.later.retain(|(other, _)| other != label);
-            tracing::warn!("cache {label} is not asked any more: {error}");
+            let text = format!("cache {label} is not asked any more: {error}");
+            let warning = Warning::new(WarningCode::RemoteCacheUnused, text);
+            self.0.events.warn(warning.at(label));
         }
     }
 
@@ -245,7 +267,7 @@ impl Share {
     fn tell_rest(&self) {
         let mut told = self.0.told.lock().unwrap_or_else(PoisonError::into_inner);
         for (label, why) in told.later.drain(..) {
-            tracing::warn!("cache {label}: {why}");
+            self.tell(WarningCode::RemoteCache, &label, &why);
         }
     }
 }

@@ -12,6 +12,7 @@ use std::time::{Duration, Instant};
 use kiln_cache::{CacheMountDir, Idle, IdleMount, MountChunk, PackedMount, Store};
 use kiln_image::Digest;
 use kiln_remote::{Remote, RemoteError, RemoteMount};
+use kiln_solver::event::{Warning, WarningCode};
 use tokio::sync::{OnceCell, Semaphore};
 
 use super::Share;
@@ -178,10 +179,11 @@ impl Engine {
             for remote in kept {
                 let failed = &share.0.mounts.counts.failed;
                 failed.fetch_add(1, Ordering::Relaxed);
-                let (label, id) = (remote.label(), &name.0);
-                tracing::warn!(
-                    "cache {label}: the cache mount `{id}` is not sent: it began without what is there"
+                let what = format!(
+                    "the cache mount `{}` is not sent: it began without what is there",
+                    name.0
                 );
+                share.tell(WarningCode::CacheMount, remote.label(), &what);
             }
             if to.is_empty() {
                 continue;
@@ -194,7 +196,9 @@ impl Engine {
                 if let Err(error) = share.leave_mount(&store, (&name.0, name.1), &to).await {
                     share.0.mounts.counts.failed.fetch_add(1, Ordering::Relaxed);
                     if !matches!(error, Error::Cancelled) {
-                        tracing::warn!("the cache mount `{}` is not sent: {error}", name.0);
+                        let text = format!("the cache mount `{}` is not sent: {error}", name.0);
+                        let warning = Warning::new(WarningCode::CacheMount, text);
+                        share.0.events.warn(warning);
                     }
                 }
             });

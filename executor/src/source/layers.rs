@@ -9,6 +9,7 @@ use kiln_cache::{
 };
 use kiln_image::{Descriptor, DiffId, Reference, with_causes};
 use kiln_registry::FileSink;
+use kiln_solver::event::{Warning, WarningCode};
 use kiln_solver::key::TreeDigest;
 use kiln_sys::RootDir;
 
@@ -159,7 +160,7 @@ impl Engine {
         below: Vec<LayerId>,
         most: Option<u64>,
     ) -> Result<(LayerId, Option<TreeDigest>)> {
-        let store = self.s.store.clone();
+        let (store, events) = (self.s.store.clone(), self.s.events.clone());
         blocking(move || {
             let path = store.blob_path(&blob.digest);
             let file = std::fs::File::open(path).map_err(|e| Error::io("open layer blob", e))?;
@@ -178,7 +179,8 @@ impl Engine {
                     return Err(e);
                 }
                 Err(e) if !store.is_intact(&blob.digest)? => {
-                    tracing::warn!(blob = %blob.digest, error = %e, "a damaged blob is removed");
+                    let text = format!("a damaged blob is removed: {e} (blob: {})", blob.digest);
+                    events.warn(Warning::new(WarningCode::DamagedBlob, text));
                     store.remove_blob(&blob.digest)?;
                     return Err(Error::Image(format!("blob {} was damaged", blob.digest)));
                 }

@@ -13,7 +13,7 @@ use crate::errors::Failure;
 use crate::progress::Mode;
 use crate::progress::bytes as human_size;
 use crate::settings::CacheSettings;
-use crate::ui;
+use crate::{progress, ui};
 
 /// The remote caches that the command line names.
 #[derive(Debug, clap::Args)]
@@ -184,7 +184,12 @@ pub(super) fn of(
     for spec in &mounts_from {
         remotes.mounts_from.push(opened.remote(spec)?);
     }
-    Ok(Some(Share::new(remotes, settings.patience, cancel)))
+    Ok(Some(Share::new(
+        remotes,
+        settings.patience,
+        cancel,
+        progress::events(),
+    )))
 }
 
 /// The remotes that are open. The same place is one remote, whatever it is used for, and fails once.
