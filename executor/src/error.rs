@@ -2,7 +2,7 @@
 
 use kiln_image::with_causes;
 use kiln_registry::RegistryError;
-use kiln_remote::RemoteError;
+use kiln_remote::FetchError;
 use kiln_solver::ports::PortError;
 
 /// An error of the executor.
@@ -27,9 +27,6 @@ pub enum Error {
         /// What to do.
         hint: Option<String>,
     },
-    /// A remote cache failed.
-    #[error(transparent)]
-    Remote(Box<RemoteError>),
     /// An image does not make sense.
     #[error("{0}")]
     Image(String),
@@ -164,6 +161,19 @@ impl Error {
     }
 }
 
+impl From<FetchError> for Error {
+    fn from(error: FetchError) -> Self {
+        match error {
+            FetchError::Cancelled => Self::Cancelled,
+            FetchError::Lost { remote, why } => Self::Lost { remote, why },
+            FetchError::Store(error) => Self::Store(error),
+        }
+    }
+}
+
+/// What to do about a layer that is not as it was.
+const MAKE_AGAIN: &str = "build or pull the image again";
+
 impl From<Error> for PortError {
     fn from(error: Error) -> Self {
         let mut out = Self::new(error.to_string());
@@ -185,6 +195,12 @@ impl From<Error> for PortError {
             Error::Cancelled => out.cancelled = true,
             Error::Lost { .. } => out.lost = true,
             Error::Missing { hint, .. } => out.hint = Some(hint),
+            Error::Store(
+                kiln_cache::Error::LayerGone(_) | kiln_cache::Error::LayerNotRepeatable { .. },
+            ) => out.hint = Some(MAKE_AGAIN.into()),
+            Error::Store(kiln_cache::Error::LayerLost(_)) => {
+                out.hint = Some("run the same build again".into());
+            }
             Error::Registry { hint, .. } => out.hint = hint,
             Error::DownloadTooLarge { .. } => {
                 let hint =

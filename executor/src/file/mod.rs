@@ -250,7 +250,7 @@ impl Engine {
         inputs: &[Solved<Output>],
         step: &Step,
     ) -> Result<Made<Output, NewLayer>> {
-        self.make_room().await;
+        self.space.make_room().await;
         let below = match inputs.first() {
             Some(base) if op.on_base => layers_of(&base.output)?.to_vec(),
             _ => Vec::new(),

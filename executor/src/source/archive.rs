@@ -14,12 +14,13 @@ use kiln_image::{
     Algorithm, Compression, Descriptor, Digest, ImageConfig, ImageManifest, Parsed, Platform,
     Reference, with_causes,
 };
+use kiln_solver::Watch;
 use kiln_solver::event::{Events, Warning, WarningCode};
 
 use super::image::unfit;
 use crate::engine::Engine;
 use crate::error::{Error, Result, blocking};
-use crate::output::{LayerRef, LazyLayer, Watch};
+use crate::output::{LayerRef, LazyLayer};
 
 /// Size of reads.
 const READ: usize = 256 << 10;

@@ -7,6 +7,7 @@ use kiln_image::{
     Descriptor, Digest, ImageConfig, ImageManifest, Manifest, Platform, Reference, with_causes,
 };
 use kiln_registry::{MemorySink, RegistryError};
+use kiln_solver::Watch;
 use kiln_solver::event::{Events, Warning, WarningCode};
 use kiln_solver::key::Identity;
 use kiln_solver::plan::SourceKind;
@@ -14,7 +15,7 @@ use kiln_solver::ports::{Arrival, PortError, ResolvedImage, Resolver};
 
 use crate::engine::Engine;
 use crate::error::{Error, Result};
-use crate::output::{LayerRef, LazyLayer, Watch};
+use crate::output::{LayerRef, LazyLayer};
 
 /// An image that was looked up in its registry.
 #[derive(Clone, Debug)]

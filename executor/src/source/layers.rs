@@ -57,12 +57,17 @@ impl Engine {
         };
         // Whatever is wrong with what a remote promised, the build goes on without it.
         let brought = match self.bring_files(lazy, &[]).await {
-            Ok((id, tree)) => self.take_over(id, tree, shared).await,
+            Ok((id, tree)) => {
+                let taken = shared.take_over(&self.s.store, id, tree).await;
+                taken.map_err(Error::from)
+            }
             Err(error) => Err(error),
         };
         match brought {
-            Err(error @ Error::Image(_)) => Err(self.wrong(shared, &error)),
-            Err(error) if self.may_be_of_content(&error) => Err(self.lost(shared, &error)),
+            Err(error @ Error::Image(_)) => Err(shared.wrong(&error.to_string()).into()),
+            Err(error) if self.may_be_of_content(&error) => {
+                Err(shared.lost(&error.to_string()).into())
+            }
             other => other,
         }
     }
@@ -74,7 +79,6 @@ impl Engine {
         let kind = matches!(
             error,
             Error::Registry { .. }
-                | Error::Remote(_)
                 | Error::Missing { .. }
                 | Error::Io { .. }
                 | Error::System(_)
@@ -106,21 +110,21 @@ impl Engine {
             return Ok((layer.id, None));
         }
         if lazy.shared.is_none() {
-            self.make_room().await;
+            self.space.make_room().await;
         }
         let _flight = self.layer_flight(lazy).await?;
         if let Some(layer) = store.layer_by_diff(&lazy.diff_id)? {
             return Ok((layer.id, None));
         }
         let _room = match &lazy.shared {
-            Some(shared) => Some(self.fetch_shared(lazy, shared).await?),
+            Some(shared) => Some(shared.fetch(&self.space, lazy.watch.as_ref()).await?),
             None => None,
         };
         let mut failure = None;
         for (from, blob) in self.places_of(lazy)? {
             let brought = match self.download(from.as_ref(), &blob, lazy).await {
                 Ok(()) => {
-                    let most = lazy.shared.as_ref().map(|s| s.record.tar_size);
+                    let most = lazy.shared.as_ref().map(|s| s.record().tar_size);
                     self.unpack_blob(blob, lazy.diff_id.clone(), below.to_vec(), most)
                         .await
                 }
@@ -199,7 +203,7 @@ impl Engine {
         let known = store.blobs_of(&lazy.diff_id)?;
         let mut places: Vec<_> = known.into_iter().map(|blob| (None, blob)).collect();
         if let Some(shared) = &lazy.shared {
-            places.push((None, shared.record.blob.clone()));
+            places.push((None, shared.record().blob.clone()));
         }
         if let Some(blob) = &lazy.blob
             && (lazy.from.is_some() || store.has_blob(&blob.digest))
