@@ -7,7 +7,7 @@ use kiln_engine::{Difference, Event, Events, Pushed, SourceText};
 
 use crate::app;
 use crate::diagnostics;
-use crate::progress::{Display, Mode};
+use crate::progress::{self, Display, Mode};
 use crate::ui;
 
 /// Differences between two builds, by step.
@@ -52,7 +52,7 @@ fn say(event: Event, mode: Mode) {
         }
     };
     match event {
-        Event::Warning(text) => ui::warning(&text),
+        Event::Step(event) => progress::events().send(event),
         Event::Removed(removed) => app::tell_of_removal(&removed),
         Event::NotFoundHere(name) => {
             if mode != Mode::Quiet {

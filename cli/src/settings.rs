@@ -13,6 +13,8 @@ use serde::Deserialize;
 use crate::args::{Global, LogLevel};
 use crate::build_options;
 use crate::errors::Failure;
+use crate::events;
+use crate::progress::Mode;
 
 use remotes::CacheFile;
 
@@ -312,6 +314,7 @@ pub(crate) fn resolve(global: &Global, spawner: Option<Spawner>) -> Result<Setti
             None => usual.parallelism,
         },
         root: usual.root,
+        events: events::printed(Mode::Auto),
         spawner,
     };
     Ok(Settings {

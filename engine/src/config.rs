@@ -9,6 +9,8 @@ use kiln_registry::RegistryConfig;
 use kiln_remote::{RemoteSpec, SigningKey, VerifyingKey};
 use kiln_runtime::Spawner;
 
+use crate::event::Events;
+
 /// What an engine works with.
 #[derive(Clone, Debug)]
 pub struct Config {
@@ -32,6 +34,8 @@ pub struct Config {
     pub remote_caches: RemoteCachesConfig,
     /// Where files describe the devices of this machine (CDI).
     pub device_dirs: Vec<PathBuf>,
+    /// Where warnings go that belong to no call, such as of a damaged store.
+    pub events: Events,
     /// Starts sandboxes, for what runs commands; it is started before the process has threads.
     pub spawner: Option<Spawner>,
 }
@@ -52,6 +56,7 @@ impl Config {
             gc: Policy::default(),
             remote_caches: RemoteCachesConfig::default(),
             device_dirs: kiln_runtime::cdi::DIRS.map(PathBuf::from).to_vec(),
+            events: Events::none(),
             spawner: None,
         }
     }

@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use kiln_image::with_causes;
 use kiln_registry::auth::{Anonymous, CredentialSource, DockerConfig, HelperOutput, HelperRunner};
+use kiln_solver::event::WarningCode;
 use kiln_sys::{Pipes, read_named};
 
 use crate::config::Config;
@@ -45,7 +46,10 @@ pub(crate) fn of(config: &Config, events: &Events) -> Arc<dyn CredentialSource> 
     };
     let unused = |why: &str| -> Arc<dyn CredentialSource> {
         let shown = path.display();
-        events.warn(format!("credentials in `{shown}` are not used: {why}"));
+        events.warn(
+            WarningCode::Credentials,
+            format!("credentials in `{shown}` are not used: {why}"),
+        );
         Arc::new(Anonymous)
     };
     match read_named(path, MAX_CREDENTIALS, Pipes::Refused) {

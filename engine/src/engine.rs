@@ -78,12 +78,13 @@ impl Engine {
     pub(crate) fn session_for(&self, purpose: Purpose) -> Result<Store> {
         let mut open = self.0.store.lock().unwrap_or_else(PoisonError::into_inner);
         let root = &self.0.config.root;
+        let events = self.0.config.events.of_steps();
         let store = match open.as_ref() {
             Some(store) if store.is_current() => store,
             // It was opened by nobody yet, or was replaced by a repair since.
             _ => open.insert(match purpose {
-                Purpose::Use => Store::open(root)?,
-                Purpose::Remove => Store::open_to_remove(root)?,
+                Purpose::Use => Store::open_with(root, events)?,
+                Purpose::Remove => Store::open_to_remove(root, &events)?,
             }),
         };
         Ok(store.session()?)
@@ -131,7 +132,7 @@ impl Engine {
         events: &Events,
     ) -> Result<kiln_executor::Engine> {
         let config = &self.0.config;
-        let store = self.session()?;
+        let store = self.session()?.session_with(events.of_steps())?;
         let logs = store.logs()?;
         let registry = kiln_registry::Client::new(registries, credentials::of(config, events));
         let max_download = inputs.max_download.unwrap_or(config.max_download);
@@ -149,6 +150,7 @@ impl Engine {
             max_download,
             gc: config.gc,
             share: None,
+            events: events.of_steps(),
         }))
     }
 }

@@ -6,19 +6,17 @@ use kiln_cache::Removed;
 use kiln_executor::Difference;
 use kiln_executor::export::Pushed;
 use kiln_image::{Digest, Reference};
-use kiln_solver::event as solver;
+use kiln_solver::event::{self as solver, Warning, WarningCode};
 use kiln_solver::lower::LowerWarning;
 
 /// Something that happened.
 #[derive(Debug)]
 #[non_exhaustive]
 pub enum Event {
-    /// In a step or a transfer.
+    /// In a step or a transfer; also every warning.
     Step(solver::Event),
     /// The Dockerfile makes sense, but perhaps not the one that was meant.
     Dockerfile(LowerWarning),
-    /// Something to know that is not an error.
-    Warning(String),
     /// Things were removed from the cache to make room.
     Removed(Removed),
     /// An image is not in the store, and is asked for in its registry.
@@ -79,9 +77,10 @@ impl Events {
         (self.0)(event);
     }
 
-    /// Sends a warning.
-    pub(crate) fn warn(&self, text: impl Into<String>) {
-        self.send(Event::Warning(text.into()));
+    /// Sends a warning that concerns no step.
+    pub(crate) fn warn(&self, code: WarningCode, text: impl Into<String>) {
+        let warning = Warning::new(code, text);
+        self.send(Event::Step(solver::Event::Warning(warning)));
     }
 
     /// The same for the solver and its workers.

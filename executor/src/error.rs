@@ -2,7 +2,7 @@
 
 use kiln_image::with_causes;
 use kiln_registry::RegistryError;
-use kiln_remote::RemoteError;
+use kiln_remote::FetchError;
 use kiln_solver::ports::PortError;
 
 /// An error of the executor.
@@ -27,9 +27,6 @@ pub enum Error {
         /// What to do.
         hint: Option<String>,
     },
-    /// A remote cache failed.
-    #[error(transparent)]
-    Remote(Box<RemoteError>),
     /// An image does not make sense.
     #[error("{0}")]
     Image(String),
@@ -164,6 +161,16 @@ impl Error {
     }
 }
 
+impl From<FetchError> for Error {
+    fn from(error: FetchError) -> Self {
+        match error {
+            FetchError::Cancelled => Self::Cancelled,
+            FetchError::Lost { remote, why } => Self::Lost { remote, why },
+            FetchError::Store(error) => Self::Store(error),
+        }
+    }
+}
+
 impl Error {
     /// What may help, in words.
     pub fn hint(&self) -> Option<String> {
@@ -178,10 +185,17 @@ impl Error {
                 "give --max-download SIZE, or set max-download in [build] of the config file"
                     .into(),
             ),
+            Self::Store(
+                kiln_cache::Error::LayerGone(_) | kiln_cache::Error::LayerNotRepeatable { .. },
+            ) => Some(MAKE_AGAIN.into()),
+            Self::Store(kiln_cache::Error::LayerLost(_)) => Some("run the same build again".into()),
             _ => None,
         }
     }
 }
+
+/// What to do about a layer that is not as it was.
+const MAKE_AGAIN: &str = "build or pull the image again";
 
 impl From<Error> for PortError {
     fn from(error: Error) -> Self {

@@ -380,6 +380,14 @@ const PATIENCE: usize = 3;
 /// How long a container may take to end before it is said what to do.
 const GRACE: std::time::Duration = std::time::Duration::from_secs(2);
 
+fn signal_to(running: &Running, number: i32) {
+    if let Err(error) = running.signal(number) {
+        ui::warning(&format!(
+            "the signal was not passed on: {error} (signal: {number})"
+        ));
+    }
+}
+
 /// Passes on the signals that a foreground program gets.
 fn forward_signals(running: &Running) {
     use tokio::signal::unix::{SignalKind, signal};
@@ -392,13 +400,13 @@ fn forward_signals(running: &Running) {
         };
         tokio::spawn(async move {
             while stream.recv().await.is_some() {
-                running.signal(number);
+                signal_to(&running, number);
                 if !matches!(number, 2 | 15) {
                     continue;
                 }
                 let so_far = asked.fetch_add(1, Ordering::Relaxed) + 1;
                 if so_far >= PATIENCE {
-                    running.signal(9);
+                    signal_to(&running, 9);
                 } else if so_far == 1 {
                     // It ends with this process, which does not wait for it.
                     tokio::spawn(async move {

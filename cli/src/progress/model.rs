@@ -186,7 +186,7 @@ impl Model {
                 self.counts.skipped += 1;
                 self.skipped.push(name.clone());
             }
-            Event::Warning { .. } => {}
+            Event::Warning(_) => {}
         }
     }
 }

@@ -250,9 +250,7 @@ impl View for Plain {
                 ..
             } => {}
             Event::Finished { vertex, .. } => self.finished(*vertex, event, model, &mut out),
-            Event::Warning { text, .. } => {
-                let _ = writeln!(out, "WARN: {text}");
-            }
+            Event::Warning(warning) => super::warn(warning),
             _ => {}
         }
         out.push_str(&self.beat(model, Instant::now()));

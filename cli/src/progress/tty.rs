@@ -4,7 +4,7 @@ use std::fmt::Write as _;
 use std::time::{Duration, Instant};
 
 use kiln_engine::human_bytes;
-use kiln_engine::solver::event::{Event, Outcome};
+use kiln_engine::solver::event::{Event, Outcome, Warning};
 use kiln_engine::solver::explain::Found;
 use unicode_width::UnicodeWidthChar as _;
 
@@ -31,8 +31,8 @@ pub(super) struct Tty {
     title: String,
     colours: bool,
     palette: Palette,
-    /// What is to be known that belongs to no step.
-    warnings: Vec<String>,
+    /// What is to be known: below the tree while it lives, and in full when it is drawn for the last time.
+    warnings: Vec<Warning>,
     /// Every step is explained.
     explain: bool,
     drawn: usize,
@@ -99,8 +99,8 @@ impl Tty {
             lines.extend(skipped.map(|name| fit(&format!(" => SKIPPED {name}"), width)));
         }
         let warning = &self.palette.warning;
-        lines.extend(self.warnings.iter().map(|text| {
-            let text = fit(&format!(" => WARN: {text}"), width);
+        lines.extend(self.warnings.iter().map(|of| {
+            let text = fit(&format!(" => WARN: {}", of.text), width);
             format!("{warning}{text}\x1b[0m")
         }));
         lines.truncate(height);
@@ -140,8 +140,8 @@ pub(super) fn show_cursor() {
 
 impl View for Tty {
     fn event(&mut self, event: &Event, model: &Model) {
-        if let Event::Warning { text, .. } = event {
-            self.warnings.push(text.clone());
+        if let Event::Warning(warning) = event {
+            self.warnings.push(warning.clone());
         }
         if self.last.elapsed() >= PACE {
             self.draw(model, false);
@@ -153,7 +153,9 @@ impl View for Tty {
     }
 
     fn end(&mut self, model: &Model) {
+        let warnings = std::mem::take(&mut self.warnings);
         self.draw(model, true);
+        warnings.iter().for_each(super::warn);
     }
 
     fn pace(&self) -> Duration {
@@ -233,6 +235,7 @@ fn step_lines(step: &Step, explain: bool, width: usize, palette: &Palette) -> Ve
 
 #[cfg(test)]
 mod tests {
+    use kiln_engine::solver::event::WarningCode;
     use kiln_engine::solver::plan::VertexId;
 
     use super::*;
@@ -268,8 +271,10 @@ mod tests {
             bytes: b"10%\r50% of a download that tells much about itself".to_vec(),
         });
         let mut tty = Tty::new("Building a:b".into(), true);
-        tty.warnings
-            .push("something that is worth a line of its own".into());
+        tty.warnings.push(Warning::new(
+            WarningCode::RemoteCache,
+            "something that is worth a line of its own",
+        ));
         let text = |lines: &[String]| anstream::adapter::strip_str(&lines.join("\n")).to_string();
         for width in [1, 5, 10, 20, 23, 24, 40, 80] {
             let lines = tty.frame(&model, width, 100);

@@ -5,6 +5,7 @@ use std::time::Duration;
 use kiln_executor::{Remotes, Share};
 use kiln_registry::{Client, RetryPolicy};
 use kiln_remote::{InlineCache, Remote, RemoteKind, RemoteSpec, Trust};
+use kiln_solver::event::WarningCode;
 use tokio_util::sync::CancellationToken;
 
 use super::request::BuildRequest;
@@ -74,7 +75,8 @@ pub(super) fn open(
                 _ => true,
             };
             if !found {
-                events.warn(format!("{option} `{spec}`: there is no such directory"));
+                let text = format!("{option} `{spec}`: there is no such directory");
+                events.warn(WarningCode::RemoteCacheUnused, text);
             }
             found
         });
@@ -116,7 +118,8 @@ pub(super) fn open(
     for spec in &mounts_from {
         remotes.mounts_from.push(opened.remote(spec)?);
     }
-    Ok(Some(Share::new(remotes, config.wait_for_others, cancel)))
+    let (wait, events) = (config.wait_for_others, events.of_steps());
+    Ok(Some(Share::new(remotes, wait, cancel, events)))
 }
 
 /// Records in the image need an image, and layers that are those of steps.

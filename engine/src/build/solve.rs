@@ -5,7 +5,7 @@ use std::time::SystemTime;
 
 use kiln_executor::export::{Assembled, Assembly};
 use kiln_executor::{Output, Share};
-use kiln_solver::event::{Counts, Event as StepEvent};
+use kiln_solver::event::{Counts, Event as StepEvent, WarningCode};
 use kiln_solver::lower::{self, Lowered};
 use kiln_solver::plan::{MountKind, Op, Plan, VertexId};
 use kiln_solver::schedule::{self, SolveError};
@@ -190,9 +190,8 @@ impl Build {
         let is_meant = |id: &String| wanted.iter().any(|(cache, name)| cache.may_be(name, id));
         let (_, busy) = store.remove_mounts(&there.filter(is_meant).collect())?;
         for id in busy {
-            events.warn(format!(
-                "another build uses the cache mount `{id}` now: it is not cleared"
-            ));
+            let text = format!("another build uses the cache mount `{id}` now: it is not cleared");
+            events.warn(WarningCode::CacheMount, text);
         }
         Ok(())
     }

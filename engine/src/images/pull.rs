@@ -6,7 +6,7 @@ use std::time::Instant;
 use kiln_executor::source::{Pulled, image_reference};
 use kiln_executor::{BuildInputs, Watch};
 use kiln_image::{Platform, Reference};
-use kiln_solver::event::{Event as StepEvent, Outcome};
+use kiln_solver::event::{Event as StepEvent, Outcome, WarningCode};
 use kiln_solver::explain::Found;
 use kiln_solver::plan::VertexId;
 use kiln_solver::ports::ResolvedImage;
@@ -125,9 +125,8 @@ pub(crate) async fn find_or_pull(
         && let own = other.config.platform()
         && let Some(image) = worker.find(name, &own)?
     {
-        events.warn(format!(
-            "`{name}` is an image for {own}, and this is {platform}"
-        ));
+        let text = format!("`{name}` is an image for {own}, and this is {platform}");
+        events.warn(WarningCode::PlatformMismatch, text);
         return Ok(image);
     }
     if policy == PullPolicy::Never {
@@ -141,5 +140,5 @@ pub(crate) async fn find_or_pull(
         events.send(Event::NotFoundHere(reference.clone()));
     }
     let pulled = pull(worker, &reference, platform, events, cancel).await?;
-    Ok(pulled.for_platform(platform))
+    Ok(pulled.for_platform(platform, &events.of_steps()))
 }

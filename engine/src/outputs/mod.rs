@@ -10,6 +10,7 @@ use std::path::PathBuf;
 use kiln_executor::Engine;
 use kiln_executor::export::{ArchiveForm, ArchiveTarget, Assembled, ExportImage, LayerForm};
 use kiln_image::{Descriptor, Reference};
+use kiln_solver::event::WarningCode;
 
 use crate::error::Result;
 use crate::event::Events;
@@ -203,6 +204,7 @@ fn keep(
     worker.name_image(&image.id, names, manifest.as_ref())?;
     if names.is_empty() && manifest.is_some() && !worker.store().names_of(&image.id)?.is_empty() {
         events.warn(
+            WarningCode::Annotations,
             "annotations are not kept: the store has this image under a name already; \
              give a name with -t",
         );

@@ -1,6 +1,7 @@
 //! What makes results durable and clears up, beside the work of others.
 
 use kiln_cache::Removed;
+use kiln_solver::event::WarningCode;
 use kiln_sys::cgroup;
 
 use super::System;
@@ -21,10 +22,16 @@ impl System<'_> {
             match store.collect(gc, false) {
                 Ok(what) => removed = Some(what),
                 // What is there can be made durable all the same.
-                Err(error) => tracing::warn!(%error, "nothing is removed from the store"),
+                Err(error) => self.tell_not_collected(&error),
             }
         }
         Ok((crowded || store.needs_upkeep()?, removed))
+    }
+
+    fn tell_not_collected(&self, error: &kiln_cache::Error) {
+        let text = format!("nothing is removed from the store: {error}");
+        let events = &self.engine.config().events;
+        events.warn(WarningCode::StoreNotCollected, text);
     }
 
     /// Has what was stored written to the disk, and what was discarded removed. One process does it at a time, and
@@ -47,7 +54,7 @@ impl System<'_> {
         // Only for what no command told of: what has become too old.
         if let Err(error) = store.collect(&self.engine.config().gc, false) {
             // What is there can be made durable all the same.
-            tracing::warn!(%error, "nothing is removed from the store");
+            self.tell_not_collected(&error);
         }
         store.empty_trash()?;
         store.promote()?;

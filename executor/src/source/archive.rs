@@ -14,11 +14,13 @@ use kiln_image::{
     Algorithm, Compression, Descriptor, Digest, ImageConfig, ImageManifest, Parsed, Platform,
     Reference, with_causes,
 };
+use kiln_solver::Watch;
+use kiln_solver::event::{Events, Warning, WarningCode};
 
 use super::image::unfit;
 use crate::engine::Engine;
 use crate::error::{Error, Result, blocking};
-use crate::output::{LayerRef, LazyLayer, Watch};
+use crate::output::{LayerRef, LazyLayer};
 
 /// Size of reads.
 const READ: usize = 256 << 10;
@@ -53,11 +55,15 @@ impl Engine {
     /// The archive is broken or holds nothing for the platform, or the store failed.
     pub async fn load(&self, archive: Archive, platform: &Platform) -> Result<Vec<Loaded>> {
         let (store, wanted) = (self.s.store.clone(), platform.clone());
+        let events = self.s.events.clone();
         let found = blocking(move || match archive {
-            Archive::Oci(layout) => all_of_layout(&store, &layout, &wanted),
+            Archive::Oci(layout) => all_of_layout(&store, &layout, &wanted, &events),
             Archive::Docker(archive) => {
                 let one = |image: &DockerImage| {
-                    let names = image.names.iter().filter(|name| may_be_given(name));
+                    let names = image
+                        .names
+                        .iter()
+                        .filter(|name| may_be_given(name, &events));
                     let names = names.cloned().collect();
                     Ok((take_docker(&store, &archive, image)?, names))
                 };
@@ -95,7 +101,12 @@ impl Engine {
 type Named = Vec<(TakenIn, Vec<Reference>)>;
 
 /// Every image of a layout. What else lies in it, signatures and the like, is passed over.
-fn all_of_layout(store: &Store, layout: &OciLayout, wanted: &Platform) -> Result<Named> {
+fn all_of_layout(
+    store: &Store,
+    layout: &OciLayout,
+    wanted: &Platform,
+    events: &Events,
+) -> Result<Named> {
     let mut out: Named = Vec::new();
     let mut artifact = None;
     let entries = &layout.index().value.manifests;
@@ -111,7 +122,7 @@ fn all_of_layout(store: &Store, layout: &OciLayout, wanted: &Platform) -> Result
                 continue;
             }
         }
-        let name = name.filter(may_be_given);
+        let name = name.filter(|name| may_be_given(name, events));
         let found = match search(layout, entry, wanted)? {
             Ok(found) => found,
             Err(error @ (SearchError::Artifact(_) | SearchError::Empty)) => {
@@ -148,11 +159,12 @@ fn best_of_names(entries: &[Descriptor], wanted: &Platform) -> BTreeMap<Option<S
 }
 
 /// Whether an archive may give an image this name: what a digest stands for, it may not say.
-fn may_be_given(name: &Reference) -> bool {
+fn may_be_given(name: &Reference, events: &Events) -> bool {
     let checked = name.check_new();
     if let Err(why) = &checked {
         let shown = name.familiar();
-        tracing::warn!("the archive's name `{shown}` is not taken: {why}");
+        let text = format!("the archive's name `{shown}` is not taken: {why}");
+        events.warn(Warning::new(WarningCode::ImageName, text));
     }
     checked.is_ok()
 }

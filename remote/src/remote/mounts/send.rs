@@ -5,10 +5,13 @@ use std::sync::Arc;
 
 use futures_util::{StreamExt as _, stream};
 
-use super::super::pace::Pace;
-use super::super::sending::Sending;
-use super::super::{Backend, Remote, RemoteError, transfer_time};
+use super::super::Remote;
 use super::{SEND, descriptor};
+use crate::backend::Backend;
+use crate::error::RemoteError;
+use crate::limits::transfer_time;
+use crate::pace::Pace;
+use crate::sending::Sending;
 use kiln_cache::MountChunk;
 
 /// Pieces that are sent at once.

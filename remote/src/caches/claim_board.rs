@@ -1,28 +1,22 @@
-//! The flight of a step, on this host and on others.
+//! Steps that other hosts run: they are waited for, and this host's own are claimed.
 
 use std::collections::HashSet;
 
-use kiln_cache::Flight;
-use kiln_remote::{Mode, Remote, Waiting};
+use kiln_solver::event::WarningCode;
 use kiln_solver::key::Key;
 use tokio_util::sync::CancellationToken;
 
-use super::claims::{Attempt, HeldClaim};
-use super::{Share, SharedLayer};
-use crate::error::{Error, Result};
+use super::held_claims::{Attempt, HeldClaim};
+use super::{ExportTarget, RemoteCaches, SharedLayer};
+use crate::remote::{Remote, Waiting};
+use crate::spec::Mode;
 
 /// How long a waiter waits between two looks at a remote.
-const LOOK: std::time::Duration = std::time::Duration::from_millis(500);
-
-/// Held while a step runs; what other hosts see of it is held until they can have the result.
-#[derive(Debug)]
-pub struct StepFlight {
-    pub(crate) _local: Flight,
-    pub(crate) claim: Option<HeldClaim>,
-}
+const LOOK_INTERVAL: std::time::Duration = std::time::Duration::from_millis(500);
 
 /// Who runs a step.
-pub(crate) enum Turn {
+#[derive(Debug)]
+pub enum ClaimOutcome {
     /// This host; others see the claim, if there is one.
     Ours(Option<HeldClaim>),
     /// Another host did, and this is its result.
@@ -32,16 +26,16 @@ pub(crate) enum Turn {
 /// Where hosts hear of each other's steps. Claims mean something only where results are found, so that
 /// is at places that are read.
 #[derive(Debug, Default)]
-pub(super) struct Meeting {
+pub(super) struct ClaimBoard {
     /// Here this host claims its steps: it leaves all results there.
     claims: Option<Remote>,
     /// Here it only sees who else does.
     watched: Vec<Remote>,
 }
 
-impl Meeting {
-    pub(super) fn of(from: &[Remote], to: &[super::Target]) -> Self {
-        let mut meeting = Self::default();
+impl ClaimBoard {
+    pub(super) fn of(from: &[Remote], to: &[ExportTarget]) -> Self {
+        let mut board = Self::default();
         let mut places = HashSet::new();
         for remote in from.iter().filter(|r| places.insert(r.label())) {
             let here = |r: &&Remote| r.label() == remote.label();
@@ -53,13 +47,13 @@ impl Meeting {
             }
             // Whoever leaves a few results only must not have others wait for the rest.
             match written().find(|t| t.mode == Mode::Max) {
-                Some(target) if meeting.claims.is_none() => {
-                    meeting.claims = Some(target.remote.clone());
+                Some(target) if board.claims.is_none() => {
+                    board.claims = Some(target.remote.clone());
                 }
-                _ => meeting.watched.push(remote.clone()),
+                _ => board.watched.push(remote.clone()),
             }
         }
-        meeting
+        board
     }
 }
 
@@ -80,12 +74,12 @@ enum Looked<'a> {
     Theirs(&'a Remote),
 }
 
-impl Share {
+impl RemoteCaches {
     /// Looks whether another host runs a step, and claims it if none does.
     async fn look(&self, key: Key, seen: &mut Seen) -> Looked<'_> {
-        let meeting = &self.0.meeting;
-        seen.watched.resize(meeting.watched.len(), None);
-        let asked = meeting.watched.iter().zip(&mut seen.watched);
+        let board = &self.0.board;
+        seen.watched.resize(board.watched.len(), None);
+        let asked = board.watched.iter().zip(&mut seen.watched);
         let asked = asked.map(|(remote, seen)| async move {
             match remote.is_claimed(key, seen).await {
                 Ok(claimed) => claimed.then_some(remote),
@@ -99,7 +93,7 @@ impl Share {
         if let Some(remote) = answers.into_iter().flatten().next() {
             return Looked::Theirs(remote);
         }
-        let Some(remote) = &meeting.claims else {
+        let Some(remote) = &board.claims else {
             return Looked::Ours(None);
         };
         match self.try_claim(remote, key, seen.claimed.take()).await {
@@ -115,61 +109,62 @@ impl Share {
         }
     }
 
-    /// Claims a step, or waits for the host that has claimed it.
-    ///
-    /// # Errors
-    /// The build was cancelled.
-    pub(crate) async fn turn(&self, key: Key, cancel: &CancellationToken) -> Result<Turn> {
+    /// Claims a step, or waits for the host that has claimed it. None if the build was cancelled.
+    pub async fn claim_or_wait(
+        &self,
+        key: Key,
+        cancel: &CancellationToken,
+    ) -> Option<ClaimOutcome> {
         let mut seen = Seen::default();
         // From the first claim of another host on, every question counts as waiting.
         let mut wait = None;
         loop {
             let looked = tokio::select! {
                 looked = self.look(key, &mut seen) => looked,
-                () = cancel.cancelled() => return Err(Error::Cancelled),
+                () = cancel.cancelled() => return None,
             };
             let remote = match looked {
                 Looked::Theirs(remote) => remote,
-                Looked::Ours(None) if wait.is_none() => return Ok(Turn::Ours(None)),
+                Looked::Ours(None) if wait.is_none() => return Some(ClaimOutcome::Ours(None)),
                 Looked::Ours(claim) => {
                     // Another host may have left the result since it was looked for.
                     if let Some(found) = self.find(key).await {
-                        return Ok(Turn::Done(found));
+                        return Some(ClaimOutcome::Done(found));
                     }
-                    return Ok(Turn::Ours(claim));
+                    return Some(ClaimOutcome::Ours(claim));
                 }
             };
             if wait.is_none() {
-                wait = self.0.patience.wait();
+                wait = self.0.budget.wait();
             }
-            let left = self.0.patience.left();
+            let left = self.0.budget.left();
             if wait.is_none() || left.is_zero() {
                 self.run_out(remote);
-                return Ok(Turn::Ours(None));
+                return Some(ClaimOutcome::Ours(None));
             }
             let found = async {
-                tokio::time::sleep(LOOK.min(left)).await;
+                tokio::time::sleep(LOOK_INTERVAL.min(left)).await;
                 self.find(key).await
             };
             let found = tokio::select! {
                 found = found => found,
-                () = cancel.cancelled() => return Err(Error::Cancelled),
+                () = cancel.cancelled() => return None,
             };
             if let Some(found) = found {
-                return Ok(Turn::Done(found));
+                return Some(ClaimOutcome::Done(found));
             }
         }
     }
 
     /// Tells once that other hosts were waited for long enough.
     fn run_out(&self, remote: &Remote) {
-        if self.0.patience.tells() {
-            let limit = humantime(self.0.patience.limit());
-            tracing::warn!(
-                "cache {}: other hosts still run steps after {limit} of waiting; from now on \
-                 such steps run here too",
-                remote.label()
+        if self.0.budget.tells() {
+            let limit = humantime(self.0.budget.limit());
+            let what = format!(
+                "other hosts still run steps after {limit} of waiting; from now on such steps run \
+                 here too"
             );
+            self.tell(WarningCode::RemoteWait, remote.label(), &what);
         }
     }
 }
@@ -188,10 +183,12 @@ mod tests {
     use std::time::Duration;
 
     use kiln_registry::{Client, RegistryConfig};
-    use kiln_remote::{Claimed, RemoteSpec, Trust};
+    use kiln_solver::event::Events;
     use tokio::time::Instant;
 
     use super::*;
+    use crate::remote::Claimed;
+    use crate::{RemoteSpec, Remotes, Trust};
 
     /// A host that holds on to its claims costs a build the time that it waits once, not for every
     /// step.
@@ -216,23 +213,28 @@ mod tests {
             }
         }
         let patience = Duration::from_secs(9);
-        let remotes = crate::share::Remotes {
+        let remotes = Remotes {
             from: vec![own.clone()],
             to: vec![(own, spec.clone())],
-            ..crate::share::Remotes::default()
+            ..Remotes::default()
         };
-        let share = Share::new(remotes, patience, CancellationToken::new());
+        let caches = RemoteCaches::new(remotes, patience, CancellationToken::new(), Events::none());
         let (begun, cancel) = (Instant::now(), CancellationToken::new());
-        let together = keys[..2].iter().map(|key| share.turn(*key, &cancel));
+        let together = keys[..2]
+            .iter()
+            .map(|key| caches.claim_or_wait(*key, &cancel));
         let together = futures_util::future::join_all(together).await;
-        let mut turns: Vec<Turn> = together.into_iter().map(Result::unwrap).collect();
+        let mut turns: Vec<ClaimOutcome> = together.into_iter().map(Option::unwrap).collect();
         for key in &keys[2..] {
-            turns.push(share.turn(*key, &cancel).await.unwrap());
+            turns.push(caches.claim_or_wait(*key, &cancel).await.unwrap());
         }
         let waited = begun.elapsed();
-        assert!(turns.iter().all(|t| matches!(t, Turn::Ours(None))));
+        assert!(turns.iter().all(|t| matches!(t, ClaimOutcome::Ours(None))));
         // Time is that of the test's clock, which stands still unless all wait.
-        assert!(waited >= patience && waited < patience + LOOK, "{waited:?}");
+        assert!(
+            waited >= patience && waited < patience + LOOK_INTERVAL,
+            "{waited:?}"
+        );
         assert_eq!(held.len(), keys.len());
     }
 
@@ -273,14 +275,19 @@ mod tests {
                 1,
             ),
         ] {
-            let remotes = crate::share::Remotes {
+            let remotes = Remotes {
                 from: from.iter().map(|t| open(t, false).0).collect(),
                 to: to.iter().map(|t| open(t, true)).collect(),
-                ..crate::share::Remotes::default()
+                ..Remotes::default()
             };
-            let share = Share::new(remotes, Duration::ZERO, CancellationToken::new());
-            let meeting = &share.0.meeting;
-            let found = (meeting.claims.is_some(), meeting.watched.len());
+            let caches = RemoteCaches::new(
+                remotes,
+                Duration::ZERO,
+                CancellationToken::new(),
+                Events::none(),
+            );
+            let board = &caches.0.board;
+            let found = (board.claims.is_some(), board.watched.len());
             assert_eq!(found, (claims, watched), "{from:?} {to:?}");
         }
     }
@@ -298,15 +305,20 @@ mod tests {
         let Claimed::Mine(claim) = writer.claim(key, None, &cancel).await.unwrap() else {
             panic!("it is claimed");
         };
-        let remotes = crate::share::Remotes {
+        let remotes = Remotes {
             from: vec![reader],
-            ..crate::share::Remotes::default()
+            ..Remotes::default()
         };
-        let share = Share::new(remotes, Duration::from_secs(60), cancel.clone());
-        let mut turn = std::pin::pin!(share.turn(key, &cancel));
-        let early = tokio::time::timeout(3 * LOOK, &mut turn).await;
+        let caches = RemoteCaches::new(
+            remotes,
+            Duration::from_secs(60),
+            cancel.clone(),
+            Events::none(),
+        );
+        let mut turn = std::pin::pin!(caches.claim_or_wait(key, &cancel));
+        let early = tokio::time::timeout(3 * LOOK_INTERVAL, &mut turn).await;
         assert!(early.is_err());
         claim.release().await;
-        assert!(matches!(turn.await.unwrap(), Turn::Ours(None)));
+        assert!(matches!(turn.await.unwrap(), ClaimOutcome::Ours(None)));
     }
 }

@@ -5,17 +5,21 @@
 //! of their own that no tag is part of: an image may be pushed under any.
 
 use std::collections::{BTreeMap, HashMap};
+use std::sync::PoisonError;
 use std::time::{Duration, SystemTime};
 
 use kiln_image::validate::check_config;
-use kiln_image::{Descriptor, DiffId, ImageManifest, Platform, media_type};
+use kiln_image::{Descriptor, DiffId, ImageManifest, media_type};
 use kiln_solver::key::{Key, TreeDigest};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use super::record::RemoteRecord;
-use super::trust::{Sealed, Trust};
-use super::{ASKING, Backend, LOOK_UP, Remote, RemoteError, record_name};
+use super::{LOOK_UP, Remote, record_name};
+use crate::backend::Backend;
+use crate::error::RemoteError;
+use crate::limits::ANSWER_TIMEOUT;
+use crate::record::RemoteRecord;
+use crate::trust::{Sealed, Trust};
 
 /// The field of an image's config.
 pub const INLINE_CACHE: &str = "dev.kiln.cache.v1";
@@ -94,14 +98,14 @@ impl InlineCache {
     }
 }
 
-pub(super) fn inline_namespace(namespace: &str) -> String {
+pub(crate) fn inline_namespace(namespace: &str) -> String {
     // No tag has a blank in it.
     format!("{namespace}\ninside of images")
 }
 
 /// The records of one image, by name.
 #[derive(Debug, Default)]
-pub(super) struct Inline(HashMap<String, Found>);
+pub(crate) struct Inline(HashMap<String, Found>);
 
 #[derive(Debug)]
 struct Found {
@@ -181,22 +185,12 @@ impl Inline {
     }
 }
 
-/// The image of an index for this host, or the index that it may be in.
-pub(super) fn for_host(list: &[Descriptor]) -> Option<&Descriptor> {
-    let mut images = list
-        .iter()
-        .filter(|d| media_type::is_manifest(&d.media_type) || media_type::is_index(&d.media_type));
-    Platform::host()
-        .best_match(images.clone())
-        .or_else(|| images.next().filter(|d| d.platform.is_none()))
-}
-
 impl Remote {
     /// What the image that the remote is says of a key. Where it is no image, nothing.
-    pub(super) async fn inline(&self, key: Key) -> Result<Option<RemoteRecord>, RemoteError> {
+    pub(crate) async fn inline(&self, key: Key) -> Result<Option<RemoteRecord>, RemoteError> {
         let (namespace, trust) = (&self.inner.inline_namespace, &self.inner.trust);
         let read = || async {
-            let image = self.guarded(LOOK_UP, ASKING, async {
+            let image = self.guarded(LOOK_UP, ANSWER_TIMEOUT, async {
                 match &self.inner.backend {
                     Backend::Registry(registry) => registry.image(MAX_CONFIG).await,
                     Backend::Objects(objects) => objects.image(MAX_CONFIG).await,
@@ -207,8 +201,8 @@ impl Remote {
             };
             let read = Inline::of_image(&manifest, &config, namespace, trust);
             Ok::<_, RemoteError>(read.unwrap_or_else(|why| {
-                let label = &self.inner.label;
-                tracing::warn!("cache {label}: what the image says is refused: {why}");
+                let refused = self.inner.refused_image.lock();
+                *refused.unwrap_or_else(PoisonError::into_inner) = Some(why);
                 Inline::default()
             }))
         };

@@ -16,10 +16,10 @@ use object_store::{Error, ObjectStore, ObjectStoreExt as _, PutMode, PutPayload}
 use tokio::io::{AsyncRead, AsyncWriteExt as _};
 
 /// Bytes of an object that are sent in one request. A bucket takes 10,000 parts of an object.
-pub(super) const PART: usize = 8 << 20;
+pub(crate) const PART: usize = 8 << 20;
 
 /// Parts of an object that are on their way at the same time. They are read at once, and share the line.
-pub(super) const PARTS: usize = 2;
+pub(crate) const PARTS: usize = 2;
 
 /// Bytes of a file that are read at a time.
 const CHUNK: usize = 64 << 10;
@@ -30,16 +30,16 @@ const NEW_FILE: u32 = 0o666;
 type Result<T> = std::result::Result<T, Error>;
 
 /// An object that is there.
-pub(super) struct Found {
+pub(crate) struct Found {
     /// Its length in bytes, as the place says.
-    pub(super) size: u64,
+    pub(crate) size: u64,
     /// Its bytes, of which there may be more or less.
-    pub(super) bytes: BoxStream<'static, Result<Bytes>>,
+    pub(crate) bytes: BoxStream<'static, Result<Bytes>>,
 }
 
 /// A bucket or a directory.
 #[derive(Clone, Debug)]
-pub(super) enum Place {
+pub(crate) enum Place {
     Bucket(Arc<dyn ObjectStore>),
     Directory(Arc<RootDir>),
 }
@@ -85,13 +85,13 @@ fn write(
 
 impl Place {
     /// A directory, which is made if it is missing.
-    pub(super) fn directory(dir: &FilePath) -> std::result::Result<Self, FsError> {
+    pub(crate) fn directory(dir: &FilePath) -> std::result::Result<Self, FsError> {
         std::fs::create_dir_all(dir).map_err(|e| FsError::new("make", dir, e))?;
         Ok(Self::Directory(Arc::new(RootDir::open_trusted(dir)?)))
     }
 
     /// An object, if it is there.
-    pub(super) async fn get(&self, path: &Path) -> Result<Option<Found>> {
+    pub(crate) async fn get(&self, path: &Path) -> Result<Option<Found>> {
         match self {
             Self::Bucket(store) => match store.get(path).await {
                 Ok(found) => Ok(Some(Found {
@@ -120,7 +120,7 @@ impl Place {
     }
 
     /// The length of an object in bytes, if it is there.
-    pub(super) async fn size(&self, path: &Path) -> Result<Option<u64>> {
+    pub(crate) async fn size(&self, path: &Path) -> Result<Option<u64>> {
         match self {
             Self::Bucket(store) => match store.head(path).await {
                 Ok(found) => Ok(Some(found.size)),
@@ -138,7 +138,7 @@ impl Place {
     }
 
     /// Writes an object, in place of what is there.
-    pub(super) async fn put(&self, path: &Path, bytes: Vec<u8>) -> Result<()> {
+    pub(crate) async fn put(&self, path: &Path, bytes: Vec<u8>) -> Result<()> {
         match self {
             Self::Bucket(store) => store.put(path, PutPayload::from(bytes)).await.map(drop),
             Self::Directory(root) => {
@@ -149,7 +149,7 @@ impl Place {
     }
 
     /// Writes an object unless there is one; whether it was written.
-    pub(super) async fn put_new(&self, path: &Path, bytes: Vec<u8>) -> Result<bool> {
+    pub(crate) async fn put_new(&self, path: &Path, bytes: Vec<u8>) -> Result<bool> {
         match self {
             Self::Bucket(store) => {
                 let put = store.put_opts(path, PutPayload::from(bytes), PutMode::Create.into());
@@ -168,7 +168,7 @@ impl Place {
     }
 
     /// Writes an object of any length; half of one never has its name.
-    pub(super) async fn send(
+    pub(crate) async fn send(
         &self,
         path: Path,
         from: &mut (impl AsyncRead + Unpin + Send),
@@ -204,7 +204,7 @@ impl Place {
     }
 
     /// Removes an object, which may be gone.
-    pub(super) async fn delete(&self, path: &Path) -> Result<()> {
+    pub(crate) async fn delete(&self, path: &Path) -> Result<()> {
         match self {
             Self::Bucket(store) => match store.delete(path).await {
                 Ok(()) | Err(Error::NotFound { .. }) => Ok(()),

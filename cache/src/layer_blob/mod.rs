@@ -1,18 +1,20 @@
-//! Layers as they go into archives: their blobs as pulled, or their tars made again and
-//! compressed.
+//! Layers as they leave the store: their blobs as pulled, or their tars made again and compressed.
 
 use std::fs::File;
 use std::io::{BufReader, Read, Write as _};
 use std::path::Path;
 
-use kiln_cache::{Layer, Packed, Store, pack};
 use kiln_image::compression::{Encoder, decoder, padding};
 use kiln_image::{Algorithm, Compression, Descriptor, DiffId, VerifyingReader, media_type};
 
-use crate::engine::Engine;
 use crate::error::{Error, Result};
-use crate::export::packing::Packing;
-use crate::output::LayerRef;
+use crate::layers::{Layer, LayerId};
+use crate::pack::{Packed, pack};
+use crate::store::Store;
+
+mod packing;
+
+use packing::Packing;
 
 /// Size of reads.
 const READ: usize = 256 << 10;
@@ -30,9 +32,9 @@ pub struct LayerForm {
 
 /// A layer that is ready to be written.
 #[derive(Debug)]
-pub(super) struct LayerBlob {
+pub struct LayerBlob {
     /// As it is written, with an OCI type.
-    pub(super) descriptor: Descriptor,
+    pub descriptor: Descriptor,
     /// Its tar, if it is not a blob of the store.
     tar: Option<Box<Tar>>,
 }
@@ -49,7 +51,10 @@ struct Tar {
 
 impl LayerBlob {
     /// The bytes.
-    pub(super) fn open(&self, store: &Store) -> Result<Box<dyn Read + Send>> {
+    ///
+    /// # Errors
+    /// A file of the store cannot be opened.
+    pub fn open(&self, store: &Store) -> Result<Box<dyn Read + Send>> {
         match &self.tar {
             None => {
                 let path = store.blob_path(&self.descriptor.digest);
@@ -81,98 +86,109 @@ impl Tar {
     }
 }
 
-impl Engine {
-    /// A layer that is in the store as a compressed blob of the store.
+/// A layer that is in the store.
+#[derive(Clone, Debug)]
+pub struct StoredLayer<'a> {
+    /// Digest of its tar.
+    pub diff_id: DiffId,
+    /// Its name, where it is known.
+    pub id: Option<&'a LayerId>,
+    /// The blob as which it was pulled, if it belongs to an image.
+    pub pulled: Option<&'a Descriptor>,
+}
+
+impl Store {
+    /// Makes a layer ready to be written in this form.
     ///
     /// # Errors
     /// The layer is gone, or cannot be written in this form.
-    pub(crate) fn layer_blob_file(&self, layer: &LayerRef, form: LayerForm) -> Result<Descriptor> {
-        Ok(self.layer_blob_as(layer, form)?.descriptor)
+    pub fn layer_blob(&self, layer: &StoredLayer<'_>, form: LayerForm) -> Result<LayerBlob> {
+        if let Some(pulled) = layer.pulled
+            && !form.all
+            && let Some(kind) = Compression::of_media_type(&pulled.media_type)
+            && kind != Compression::None
+            && let Some(descriptor) = stored(self, pulled, kind)
+        {
+            return Ok(LayerBlob {
+                descriptor,
+                tar: None,
+            });
+        }
+        let known = self.blobs_of(&layer.diff_id)?;
+        let same = known
+            .iter()
+            .find(|b| Compression::of_media_type(&b.media_type) == Some(form.compression));
+        if form.level.is_none()
+            && let Some(descriptor) = same.and_then(|b| stored(self, b, form.compression))
+        {
+            return Ok(LayerBlob {
+                descriptor,
+                tar: None,
+            });
+        }
+        let tar = self.layer_tar(layer, known.into_iter().next())?;
+        if form.compression == Compression::None {
+            let kind = media_type::OCI_LAYER;
+            let descriptor = Descriptor::new(kind, layer.diff_id.digest().clone(), tar.size);
+            return Ok(LayerBlob {
+                descriptor,
+                tar: Some(Box::new(tar)),
+            });
+        }
+        let descriptor = compress(self, &tar, form, None)?;
+        Ok(LayerBlob {
+            descriptor,
+            tar: None,
+        })
     }
 
-    /// The same, as a blob of a digest that no blob had before.
+    /// A layer as a compressed blob of a digest that no blob had before.
     ///
     /// # Errors
     /// The layer is gone, or cannot be written in this form.
-    pub(crate) fn layer_blob_anew(&self, layer: &LayerRef, form: LayerForm) -> Result<Descriptor> {
-        let store = &self.s.store;
-        let (diff_id, _) = self.layer_facts(layer)?;
-        let blob = store.blobs_of(&diff_id)?.into_iter().next();
-        let tar = self.layer_tar(layer, diff_id, blob)?;
+    pub fn new_layer_blob(&self, layer: &StoredLayer<'_>, form: LayerForm) -> Result<Descriptor> {
+        let blob = self.blobs_of(&layer.diff_id)?.into_iter().next();
+        let tar = self.layer_tar(layer, blob)?;
         let mut salt = [0; 16];
         kiln_sys::system::random(&mut salt)?;
-        compress(store, &tar, form, Some(salt))
+        compress(self, &tar, form, Some(salt))
     }
 
-    fn layer_tar(
-        &self,
-        layer: &LayerRef,
-        diff_id: DiffId,
-        blob: Option<Descriptor>,
-    ) -> Result<Tar> {
-        let store = &self.s.store;
-        let row = match layer.id() {
-            Some(id) => store.layer(id.as_str())?,
-            None => store.layer_by_diff(&diff_id)?,
+    fn layer_tar(&self, layer: &StoredLayer<'_>, blob: Option<Descriptor>) -> Result<Tar> {
+        let row = match layer.id {
+            Some(id) => self.layer(id.as_str())?,
+            None => self.layer_by_diff(&layer.diff_id)?,
         };
-        let row = row.ok_or_else(|| gone(&diff_id))?;
+        let row = row.ok_or_else(|| Error::LayerGone(layer.diff_id.clone()))?;
         Ok(Tar {
-            diff_id,
+            diff_id: layer.diff_id.clone(),
             size: row.tar_size,
             blob,
             layer: row,
         })
     }
 
-    /// Makes a layer that is in the store ready to be written in this form.
-    pub(super) fn layer_blob_as(&self, layer: &LayerRef, form: LayerForm) -> Result<LayerBlob> {
-        let store = &self.s.store;
-        let (diff_id, _) = self.layer_facts(layer)?;
-        if layer.is_of_image()
-            && let Some(pulled) = layer.lazy_layer().and_then(|l| l.blob.as_ref())
-            && !form.all
-            && let Some(kind) = Compression::of_media_type(&pulled.media_type)
-            && kind != Compression::None
-            && let Some(descriptor) = stored(store, pulled, kind)
-        {
-            return Ok(LayerBlob {
-                descriptor,
-                tar: None,
-            });
-        }
-        let known = store.blobs_of(&diff_id)?;
-        let same = known
-            .iter()
-            .find(|b| Compression::of_media_type(&b.media_type) == Some(form.compression));
-        if form.level.is_none()
-            && let Some(descriptor) = same.and_then(|b| stored(store, b, form.compression))
-        {
-            return Ok(LayerBlob {
-                descriptor,
-                tar: None,
-            });
-        }
-        let tar = self.layer_tar(layer, diff_id.clone(), known.into_iter().next())?;
-        if form.compression == Compression::None {
-            let kind = media_type::OCI_LAYER;
-            let descriptor = Descriptor::new(kind, diff_id.into_digest(), tar.size);
-            return Ok(LayerBlob {
-                descriptor,
-                tar: Some(Box::new(tar)),
-            });
-        }
-        let descriptor = compress(store, &tar, form, None)?;
-        Ok(LayerBlob {
-            descriptor,
-            tar: None,
-        })
-    }
-}
-
-fn gone(diff_id: &DiffId) -> Error {
-    Error::Missing {
-        text: format!("layer {diff_id} is gone from the store"),
-        hint: "build or pull the image again".into(),
+    /// Packs a new layer for somebody who will want its blob: makes that on the way, so that the files are
+    /// read once. Only for a form of the usual level.
+    ///
+    /// # Errors
+    /// A file cannot be read, or the blob cannot be written.
+    pub fn pack_with_blob(
+        &self,
+        dir: &Path,
+        epoch: Option<u64>,
+        compression: Compression,
+    ) -> Result<Packed> {
+        let media_type = layer_type(compression)?;
+        let failed = |e| Error::io("compress layer", e);
+        let writer = self.blob_writer(Algorithm::Sha256)?;
+        let mut encoder = Encoder::new(writer, compression, None, threads()).map_err(failed)?;
+        let packed = pack(dir, epoch, &mut encoder)?;
+        let writer = encoder.finish().map_err(failed)?;
+        let size = writer.size();
+        let blob = Descriptor::new(media_type, writer.finish(None)?, size);
+        self.note_blob(&packed.diff_id, &blob)?;
+        Ok(packed)
     }
 }
 
@@ -183,32 +199,9 @@ fn stored(store: &Store, blob: &Descriptor, kind: Compression) -> Option<Descrip
     there.then(|| Descriptor::new(media_type, blob.digest.clone(), blob.size))
 }
 
-/// Packs a new layer for somebody who will want its blob: makes that on the way, so that the files are
-/// read once. Only for a form of the usual level.
-///
-/// # Errors
-/// A file cannot be read, or the blob cannot be written.
-pub(crate) fn pack_with_blob(
-    store: &Store,
-    dir: &Path,
-    epoch: Option<u64>,
-    compression: Compression,
-) -> Result<Packed> {
-    let media_type = layer_type(compression)?;
-    let failed = |e| Error::io("compress layer", e);
-    let writer = store.blob_writer(Algorithm::Sha256)?;
-    let mut encoder = Encoder::new(writer, compression, None, threads()).map_err(failed)?;
-    let packed = pack(dir, epoch, &mut encoder)?;
-    let writer = encoder.finish().map_err(failed)?;
-    let size = writer.size();
-    let blob = Descriptor::new(media_type, writer.finish(None)?, size);
-    store.note_blob(&packed.diff_id, &blob)?;
-    Ok(packed)
-}
-
 fn layer_type(compression: Compression) -> Result<&'static str> {
     let kind = compression.oci_layer_type();
-    kind.ok_or_else(|| Error::Other(format!("layers are not written as {compression}")))
+    kind.ok_or(Error::NoLayerForm(compression))
 }
 
 fn threads() -> usize {
@@ -224,12 +217,9 @@ fn compress(
 ) -> Result<Descriptor> {
     let media_type = layer_type(form.compression)?;
     let failed = |e: std::io::Error| match e.kind() {
-        std::io::ErrorKind::InvalidData => Error::Missing {
-            text: format!(
-                "layer {} cannot be made again from its files: {e}",
-                tar.diff_id
-            ),
-            hint: "build or pull the image again".into(),
+        std::io::ErrorKind::InvalidData => Error::LayerNotRepeatable {
+            diff_id: tar.diff_id.clone(),
+            why: e,
         },
         _ => Error::io("compress layer", e),
     };

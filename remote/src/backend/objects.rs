@@ -13,12 +13,13 @@ use object_store::client::{HttpError, HttpErrorKind};
 use object_store::path::Path;
 use object_store::{BackoffConfig, ClientOptions, Error, RetryConfig};
 
-use super::inline::for_host;
+use super::host_image::for_host;
 use super::place::{Found, PART, PARTS, Place};
-use super::sending::Sending;
-use super::spec::{S3Spec, SpecError, endpoint, host_part};
-use super::words::Secrets;
-use super::{MAX_RECORD, RemoteError, transfer_time};
+use crate::error::RemoteError;
+use crate::limits::{MAX_RECORD_BYTES, transfer_time};
+use crate::sending::Sending;
+use crate::spec::{S3Spec, SpecError, endpoint, host_part};
+use crate::words::Secrets;
 
 use kiln_cache::Store;
 
@@ -38,7 +39,7 @@ fn unreachable(error: &Error) -> Option<String> {
 
 /// A directory or bucket.
 #[derive(Debug)]
-pub(super) struct Objects {
+pub(crate) struct Objects {
     place: Place,
     prefix: Path,
     /// What errors of the server must not show.
@@ -49,7 +50,7 @@ pub(super) struct Objects {
 
 impl Objects {
     /// A directory, which is made if it is missing.
-    pub(super) fn directory(dir: &FilePath) -> Result<Self, SpecError> {
+    pub(crate) fn directory(dir: &FilePath) -> Result<Self, SpecError> {
         Ok(Self {
             place: Place::directory(dir).map_err(|e| SpecError(e.to_string()))?,
             prefix: Path::default(),
@@ -60,7 +61,7 @@ impl Objects {
 
     /// A bucket. What the description leaves open comes from the environment (`AWS_…`) or from the
     /// machine's role, as for other tools.
-    pub(super) fn s3(spec: &S3Spec) -> Result<Self, SpecError> {
+    pub(crate) fn s3(spec: &S3Spec) -> Result<Self, SpecError> {
         let options = ClientOptions::new()
             .with_connect_timeout(Duration::from_secs(5))
             // The client's clock runs while it sends a part, too. What stalls is given up before.
@@ -170,7 +171,7 @@ impl Objects {
         else {
             return Ok(None);
         };
-        if size > MAX_RECORD {
+        if size > MAX_RECORD_BYTES {
             let why = format!("it has {size} bytes");
             return Err(RemoteError::Refused(why));
         }
@@ -178,20 +179,20 @@ impl Objects {
         let mut bytes = Vec::new();
         while let Some(part) = stream.try_next().await.map_err(self.failed(action))? {
             bytes.extend_from_slice(&part);
-            if bytes.len() as u64 > MAX_RECORD {
+            if bytes.len() as u64 > MAX_RECORD_BYTES {
                 return Err(RemoteError::Refused("it has no end".into()));
             }
         }
         Ok(Some(bytes))
     }
 
-    pub(super) async fn get(&self, name: &str) -> Result<Option<Vec<u8>>, RemoteError> {
+    pub(crate) async fn get(&self, name: &str) -> Result<Option<Vec<u8>>, RemoteError> {
         self.read(&self.record(name), "look a result up").await
     }
 
     /// The image of an OCI layout, with its config of at most `most` bytes: blobs have the names that
     /// they have there, so its layers are fetched like others. A bucket is none.
-    pub(super) async fn image(
+    pub(crate) async fn image(
         &self,
         most: u64,
     ) -> Result<Option<(ImageManifest, Vec<u8>)>, RemoteError> {
@@ -213,7 +214,7 @@ impl Objects {
                 }
                 Ok(Manifest::Image(image)) => image.value,
                 Ok(Manifest::Index(index)) => match for_host(&index.value.manifests) {
-                    Some(chosen) if chosen.size <= MAX_RECORD => {
+                    Some(chosen) if chosen.size <= MAX_RECORD_BYTES => {
                         raw = self.fetch_small(ACTION, chosen, &|_| {}).await?;
                         continue;
                     }
@@ -229,13 +230,13 @@ impl Objects {
         Ok(None)
     }
 
-    pub(super) async fn put(&self, name: &str, record: Vec<u8>) -> Result<(), RemoteError> {
+    pub(crate) async fn put(&self, name: &str, record: Vec<u8>) -> Result<(), RemoteError> {
         let put = self.place.put(&self.record(name), record).await;
         put.map_err(self.failed("store a result"))
     }
 
     /// Sends a blob; `again` is for one that is there with other bytes than it should have.
-    pub(super) async fn put_blob(
+    pub(crate) async fn put_blob(
         &self,
         action: &'static str,
         blob: &Descriptor,
@@ -255,13 +256,13 @@ impl Objects {
     }
 
     /// Whether a blob is there, in its whole length.
-    pub(super) async fn has_blob(&self, blob: &Descriptor) -> Result<bool, RemoteError> {
+    pub(crate) async fn has_blob(&self, blob: &Descriptor) -> Result<bool, RemoteError> {
         let size = self.place.size(&self.blob(blob)).await;
         Ok(size.map_err(self.failed("look a blob up"))? == Some(blob.size))
     }
 
     /// Writes a blob from memory.
-    pub(super) async fn put_small(
+    pub(crate) async fn put_small(
         &self,
         blob: &Descriptor,
         bytes: Vec<u8>,
@@ -271,7 +272,7 @@ impl Objects {
     }
 
     /// Reads a blob into memory.
-    pub(super) async fn fetch_small(
+    pub(crate) async fn fetch_small(
         &self,
         action: &'static str,
         blob: &Descriptor,
@@ -304,7 +305,7 @@ impl Objects {
         Ok(bytes)
     }
 
-    pub(super) async fn fetch(
+    pub(crate) async fn fetch(
         &self,
         store: &Store,
         blob: &Descriptor,
@@ -357,12 +358,12 @@ impl Objects {
     }
 
     /// Who claims a name.
-    pub(super) async fn claim_of(&self, name: &str) -> Result<Option<Vec<u8>>, RemoteError> {
+    pub(crate) async fn claim_of(&self, name: &str) -> Result<Option<Vec<u8>>, RemoteError> {
         self.read(&self.claim_path(name), "look a claim up").await
     }
 
     /// Claims a name if nobody does; whether that worked.
-    pub(super) async fn claim(&self, name: &str, claim: &[u8]) -> Result<bool, RemoteError> {
+    pub(crate) async fn claim(&self, name: &str, claim: &[u8]) -> Result<bool, RemoteError> {
         let put = self
             .place
             .put_new(&self.claim_path(name), claim.to_vec())
@@ -371,13 +372,13 @@ impl Objects {
     }
 
     /// Writes a claim of one's own again.
-    pub(super) async fn renew(&self, name: &str, claim: &[u8]) -> Result<(), RemoteError> {
+    pub(crate) async fn renew(&self, name: &str, claim: &[u8]) -> Result<(), RemoteError> {
         let put = self.place.put(&self.claim_path(name), claim.to_vec()).await;
         put.map_err(self.failed("claim a step"))
     }
 
     /// Takes a claim away.
-    pub(super) async fn unclaim(&self, name: &str) -> Result<(), RemoteError> {
+    pub(crate) async fn unclaim(&self, name: &str) -> Result<(), RemoteError> {
         let gone = self.place.delete(&self.claim_path(name)).await;
         gone.map_err(self.failed("give a claim back"))
     }
@@ -422,7 +423,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn parts_may_take_as_long_as_the_slowest_line_needs_for_them() {
-        let slowest = ON_THE_WAY / super::super::SLOWEST;
+        let slowest = ON_THE_WAY / crate::limits::MIN_BYTES_PER_SECOND;
         assert!(sends(Duration::from_secs(slowest)).await);
         assert!(!sends(Duration::from_secs(2 * slowest)).await);
     }

@@ -27,7 +27,10 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tokio_util::sync::DropGuard;
 
-use super::{ASKING, Backend, Remote, RemoteError};
+use super::Remote;
+use crate::backend::{Backend, random_hex};
+use crate::error::RemoteError;
+use crate::limits::ANSWER_TIMEOUT;
 
 /// How often a holder writes its note again.
 const BEAT: Duration = Duration::from_secs(4);
@@ -57,7 +60,7 @@ struct Note {
 
 /// What a build knows of the builds that claim: itself, and those that are gone.
 #[derive(Debug)]
-pub(super) struct Hosts {
+pub(crate) struct Hosts {
     own: tokio::sync::OnceCell<String>,
     began: Instant,
     /// When the latest of their notes that went stale was written.
@@ -140,14 +143,14 @@ impl Remote {
     ) -> Result<Claimed, RemoteError> {
         let name = self.name(key);
         let hosts = &self.inner.hosts;
-        let host = hosts.own.get_or_try_init(|| async { super::random_hex() });
+        let host = hosts.own.get_or_try_init(|| async { random_hex() });
         let own = Note {
-            owner: super::random_hex()?,
+            owner: random_hex()?,
             beat: 0,
             host: host.await?.clone(),
             at: hosts.now(),
         };
-        let attempt = self.guarded("claim a step", ASKING, async {
+        let attempt = self.guarded("claim a step", ANSWER_TIMEOUT, async {
             match &self.inner.backend {
                 Backend::Objects(objects) => {
                     if objects.claim(&name, &own.to_json()).await? {
@@ -202,7 +205,7 @@ impl Remote {
         seen: &mut Option<Waiting>,
     ) -> Result<bool, RemoteError> {
         let name = self.name(key);
-        let note = self.guarded("look a claim up", ASKING, async {
+        let note = self.guarded("look a claim up", ANSWER_TIMEOUT, async {
             match &self.inner.backend {
                 Backend::Objects(objects) => objects.claim_of(&name).await,
                 Backend::Registry(registry) => registry.claim_of(&name).await,
@@ -252,7 +255,7 @@ impl Remote {
                 }
                 note.beat += 1;
                 note.at = remote.inner.hosts.now();
-                let renewed = remote.guarded("claim a step", ASKING, async {
+                let renewed = remote.guarded("claim a step", ANSWER_TIMEOUT, async {
                     match &remote.inner.backend {
                         Backend::Objects(objects) => objects.renew(&to, &note.to_json()).await,
                         Backend::Registry(registry) => registry.claim(&to, &note.to_json()).await,
@@ -284,7 +287,7 @@ impl Claim {
         drop(stop);
         // A renewal under way must not come after the end.
         let _ = beating.await;
-        let released = remote.guarded("give a claim back", ASKING, async {
+        let released = remote.guarded("give a claim back", ANSWER_TIMEOUT, async {
             match &remote.inner.backend {
                 Backend::Objects(objects) => objects.unclaim(&name).await,
                 Backend::Registry(registry) => {

@@ -1,4 +1,4 @@
-//! Cache mounts that hosts share: what this build has of them, and how they are left when it
+//! Cache mounts that hosts share: what this build has of them, and how they are exported when it
 //! is over.
 //!
 //! A mount is packed only while nobody uses it, and what was packed is sent afterwards: steps of
@@ -9,19 +9,19 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use kiln_cache::{CacheMountDir, Idle, IdleMount, MountChunk, PackedMount, Store};
+use kiln_cache::{CacheMountDir, Idle, IdleMount, MountChunk, PackedMount, Store, blocking};
 use kiln_image::Digest;
-use kiln_remote::{Remote, RemoteError, RemoteMount};
+use kiln_solver::event::{Warning, WarningCode};
 use tokio::sync::{OnceCell, Semaphore};
 
-use super::Share;
-use crate::engine::Engine;
-use crate::error::{Error, Result, blocking};
+use super::RemoteCaches;
+use crate::error::RemoteError;
+use crate::remote::{Remote, RemoteMount};
 
 /// Mounts that are packed and sent at once.
-const MOUNTS: usize = 2;
+const MAX_SENDERS: usize = 2;
 /// How long a mount that another build uses is waited for.
-const PATIENCE: Duration = Duration::from_secs(10);
+const IDLE_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// A cache mount of the store: its id, and its number among those of that id.
 pub(super) type Name = (String, u32);
@@ -53,7 +53,7 @@ pub(super) struct Counts {
 
 /// What became of the cache mounts that are shared.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct LeftMounts {
+pub struct MountSummary {
     /// Mounts whose content was brought in.
     pub brought: u64,
     /// Mounts that were sent, counted for each remote.
@@ -67,7 +67,7 @@ pub struct LeftMounts {
 }
 
 /// One of the places that a mount is sent to.
-struct Target {
+struct MountTarget {
     remote: Remote,
     /// What is there now.
     found: Option<RemoteMount>,
@@ -77,7 +77,7 @@ struct Target {
     refused: bool,
 }
 
-impl Target {
+impl MountTarget {
     /// Digests of pieces, as they are packed, that need not be sent.
     fn known(&self) -> HashSet<Digest> {
         let found = self.found.as_ref();
@@ -112,14 +112,14 @@ impl Mounts {
             brought: Mutex::default(),
             missed: Mutex::default(),
             used: Mutex::default(),
-            sending: Semaphore::new(MOUNTS),
+            sending: Semaphore::new(MAX_SENDERS),
             counts: Counts::default(),
         }
     }
 
-    pub(super) fn left(&self) -> LeftMounts {
+    pub(super) fn summary(&self) -> MountSummary {
         let count = |n: &AtomicU64| n.load(Ordering::Relaxed);
-        LeftMounts {
+        MountSummary {
             brought: count(&self.counts.brought),
             sent: count(&self.counts.sent),
             bytes: count(&self.counts.bytes),
@@ -129,40 +129,53 @@ impl Mounts {
     }
 }
 
-impl Engine {
+/// Why a mount was not exported.
+enum ExportError {
+    /// The build was interrupted.
+    Cancelled,
+    /// In words.
+    Failed(String),
+}
+
+impl From<kiln_cache::Error> for ExportError {
+    fn from(error: kiln_cache::Error) -> Self {
+        Self::Failed(error.to_string())
+    }
+}
+
+impl RemoteCaches {
     /// Notes that a step has used cache mounts. `stopped` tells one that was killed: what it left
     /// may be half written, and is for this host alone.
-    pub(crate) fn note_mounts<'a>(
+    pub fn note_mounts<'a>(
         &self,
         mounts: impl Iterator<Item = (&'a str, &'a CacheMountDir)>,
         stopped: bool,
     ) {
-        let Some(share) = self.s.share.as_ref().filter(|s| s.leaves_mounts()) else {
+        if !self.leaves_mounts() {
             return;
-        };
-        let used = share.0.mounts.used.lock();
+        }
+        let used = self.0.mounts.used.lock();
         let mut used = used.unwrap_or_else(PoisonError::into_inner);
         for (id, mount) in mounts.filter(|(_, m)| m.is_kept()) {
             *used.entry((id.to_owned(), mount.number)).or_default() |= stopped;
         }
     }
 
-    /// Has the cache mounts that this build has used and changed left on the remotes, unless it was
-    /// interrupted; [`Share::drain`] waits for it.
-    pub fn leave_mounts(&self) {
-        let share = self.s.share.as_ref();
-        let Some(share) = share.filter(|s| !s.0.stop.is_cancelled()) else {
+    /// Has the cache mounts that this build has used and changed exported, unless it was interrupted;
+    /// [`RemoteCaches::drain`] waits for it.
+    pub fn export_mounts(&self, store: &Store) {
+        if self.0.stop.is_cancelled() {
             return;
-        };
+        }
         let used = std::mem::take(
-            &mut *share
+            &mut *self
                 .0
                 .mounts
                 .used
                 .lock()
                 .unwrap_or_else(PoisonError::into_inner),
         );
-        let missed = share.0.mounts.missed.lock();
+        let missed = self.0.mounts.missed.lock();
         let missed = std::mem::take(&mut *missed.unwrap_or_else(PoisonError::into_inner));
         for (name, stopped) in used {
             if stopped {
@@ -171,30 +184,38 @@ impl Engine {
             }
             let none = HashSet::new();
             let missed = missed.get(&name).unwrap_or(&none);
-            let to = share.0.mounts.to.iter();
+            let to = self.0.mounts.to.iter();
             let (kept, to): (Vec<_>, Vec<_>) = to
                 .cloned()
                 .partition(|remote| missed.contains(remote.place()));
             for remote in kept {
-                let failed = &share.0.mounts.counts.failed;
+                let failed = &self.0.mounts.counts.failed;
                 failed.fetch_add(1, Ordering::Relaxed);
-                let (label, id) = (remote.label(), &name.0);
-                tracing::warn!(
-                    "cache {label}: the cache mount `{id}` is not sent: it began without what is there"
+                let what = format!(
+                    "the cache mount `{}` is not sent: it began without what is there",
+                    name.0
                 );
+                self.tell(WarningCode::CacheMount, remote.label(), &what);
             }
             if to.is_empty() {
                 continue;
             }
-            let (share, store) = (share.clone(), self.store().clone());
-            share.clone().in_background(async move {
-                let Ok(_turn) = share.0.mounts.sending.acquire().await else {
+            let (caches, store) = (self.clone(), store.clone());
+            self.in_background(async move {
+                let Ok(_turn) = caches.0.mounts.sending.acquire().await else {
                     return;
                 };
-                if let Err(error) = share.leave_mount(&store, (&name.0, name.1), &to).await {
-                    share.0.mounts.counts.failed.fetch_add(1, Ordering::Relaxed);
-                    if !matches!(error, Error::Cancelled) {
-                        tracing::warn!("the cache mount `{}` is not sent: {error}", name.0);
+                if let Err(error) = caches.export_mount(&store, (&name.0, name.1), &to).await {
+                    caches
+                        .0
+                        .mounts
+                        .counts
+                        .failed
+                        .fetch_add(1, Ordering::Relaxed);
+                    if let ExportError::Failed(why) = error {
+                        let text = format!("the cache mount `{}` is not sent: {why}", name.0);
+                        let warning = Warning::new(WarningCode::CacheMount, text);
+                        caches.0.events.warn(warning);
                     }
                 }
             });
@@ -202,23 +223,23 @@ impl Engine {
     }
 }
 
-impl Share {
-    /// Whether cache mounts are left anywhere.
+impl RemoteCaches {
+    /// Whether cache mounts are exported anywhere.
     pub fn leaves_mounts(&self) -> bool {
         !self.0.mounts.to.is_empty()
     }
 
     /// Sends a mount to those places that do not have it as it is.
-    async fn leave_mount(
+    async fn export_mount(
         &self,
         store: &Store,
         (id, number): (&str, u32),
         to: &[Remote],
-    ) -> Result<()> {
+    ) -> Result<(), ExportError> {
         let Some(mount) = self.idle(store, id, number).await? else {
             return Ok(());
         };
-        let state = blocking(move || Ok(mount.state()?)).await?;
+        let state = blocking(move || mount.state()).await?;
         let counts = &self.0.mounts.counts;
         let to = to.iter().map(|remote| async {
             let (found, refused) = match remote.mount(id, number).await {
@@ -242,7 +263,7 @@ impl Share {
             }
             let chunks = found.as_ref().map_or(&[][..], RemoteMount::chunks);
             match remote.has_chunks(chunks).await {
-                Ok(present) => Some(Target {
+                Ok(present) => Some(MountTarget {
                     remote: remote.clone(),
                     found,
                     present,
@@ -256,7 +277,7 @@ impl Share {
             }
         });
         let targets = futures_util::future::join_all(to).await;
-        let targets: Vec<Arc<Target>> = targets.into_iter().flatten().map(Arc::new).collect();
+        let targets: Vec<Arc<MountTarget>> = targets.into_iter().flatten().map(Arc::new).collect();
         let mut known: Option<HashSet<Digest>> = None;
         for target in &targets {
             known = Some(match known {
@@ -268,14 +289,13 @@ impl Share {
             return Ok(());
         };
         let (own, stop) = (store.clone(), self.0.stop.clone());
-        let packed = blocking(move || {
-            let packed = mount.pack(&own, &known, &stop);
-            packed.map_err(|error| match stop.is_cancelled() {
-                true => Error::Cancelled,
-                false => error.into(),
-            })
-        });
-        let packed = Arc::new(packed.await?);
+        let stopped = stop.clone();
+        let packed = blocking(move || mount.pack(&own, &known, &stop)).await;
+        let packed = packed.map_err(|error| match stopped.is_cancelled() {
+            true => ExportError::Cancelled,
+            false => error.into(),
+        })?;
+        let packed = Arc::new(packed);
         for target in &targets {
             match self.send_mount(target, &packed, (id, number)).await {
                 Ok(sent) => {
@@ -300,25 +320,19 @@ impl Share {
     /// Sends what one place does not have; whether there was anything.
     async fn send_mount(
         &self,
-        target: &Arc<Target>,
+        target: &Arc<MountTarget>,
         packed: &Arc<PackedMount>,
         name: (&str, u32),
     ) -> Result<bool, RemoteError> {
         let (to, from) = (target.clone(), packed.clone());
         // It reads and writes the pieces that are damaged there.
-        let form = tokio::task::spawn_blocking(move || to.form(&from)).await;
-        let form = form.unwrap_or_else(|e| {
-            Err(kiln_cache::Error::Io {
-                what: "pack cache mount".into(),
-                source: std::io::Error::other(e),
-            })
-        });
-        self.send_form(target, packed, form?, name).await
+        let form = blocking(move || to.form(&from)).await?;
+        self.send_form(target, packed, form, name).await
     }
 
     async fn send_form(
         &self,
-        target: &Target,
+        target: &MountTarget,
         packed: &PackedMount,
         mount: RemoteMount,
         (id, number): (&str, u32),
@@ -346,16 +360,21 @@ impl Share {
     }
 
     /// A mount of the store when nobody uses it; none if it is gone.
-    async fn idle(&self, store: &Store, id: &str, number: u32) -> Result<Option<IdleMount>> {
+    async fn idle(
+        &self,
+        store: &Store,
+        id: &str,
+        number: u32,
+    ) -> Result<Option<IdleMount>, ExportError> {
         let begun = Instant::now();
         loop {
             let (store, own) = (store.clone(), id.to_owned());
-            match blocking(move || Ok(store.idle_mount(&own, number)?)).await? {
+            match blocking(move || store.idle_mount(&own, number)).await? {
                 Idle::Free(mount) => return Ok(Some(mount)),
                 Idle::Gone => return Ok(None),
-                Idle::Busy if self.0.stop.is_cancelled() => return Err(Error::Cancelled),
-                Idle::Busy if begun.elapsed() > PATIENCE => {
-                    return Err(Error::Other("another build uses it".into()));
+                Idle::Busy if self.0.stop.is_cancelled() => return Err(ExportError::Cancelled),
+                Idle::Busy if begun.elapsed() > IDLE_TIMEOUT => {
+                    return Err(ExportError::Failed("another build uses it".into()));
                 }
                 Idle::Busy => tokio::time::sleep(Store::mount_pause()).await,
             }

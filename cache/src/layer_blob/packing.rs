@@ -4,10 +4,12 @@ use std::io::{ErrorKind, Read, Write};
 use std::sync::mpsc;
 use std::thread::JoinHandle;
 
-use kiln_cache::{Layer, Store, pack_tar};
 use kiln_image::DiffId;
 
 use crate::error::{Error, Result};
+use crate::layers::Layer;
+use crate::pack::pack_tar;
+use crate::store::Store;
 
 /// Pieces of the tar that may wait to be read, each of at most a megabyte.
 const WAITING: usize = 4;
@@ -18,7 +20,7 @@ pub(super) struct Packing {
     spare: mpsc::Sender<Vec<u8>>,
     current: Vec<u8>,
     at: usize,
-    thread: Option<JoinHandle<kiln_cache::Result<DiffId>>>,
+    thread: Option<JoinHandle<Result<DiffId>>>,
     wanted: DiffId,
 }
 

@@ -1,4 +1,4 @@
-//! Room in the store while a build runs: the cap holds at the start of every step.
+//! The space of the store while a build runs: the cap holds at the start of every step.
 //!
 //! What steps have written is known when their layers are hashed. So while the store is more than
 //! half full, a step first waits for the layers that are not measured yet; if they do not fit below
@@ -12,52 +12,45 @@
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use kiln_cache::{Policy, Removed, Store};
+use kiln_solver::event::{Events, Warning, WarningCode};
 use tokio::sync::watch;
 
-use crate::engine::Engine;
-use crate::error::{Result, blocking};
+use crate::error::{Error, Result, blocking};
+use crate::gc::{Policy, Removed};
+use crate::store::Store;
 
 /// How room is made.
-type Collect = fn(&Store, &Policy, bool) -> kiln_cache::Result<Removed>;
+type Collect = fn(&Store, &Policy, bool) -> Result<Removed>;
 
 /// How long nothing is tried after nothing could be removed.
-const PAUSE: Duration = Duration::from_secs(1);
+const FUTILE_PAUSE: Duration = Duration::from_secs(1);
+
+/// Sees to it that a store keeps below its limits. Cloning shares it.
+#[derive(Clone, Debug)]
+pub struct SpaceGuard {
+    store: Store,
+    limits: Policy,
+    events: Events,
+    state: Arc<State>,
+}
 
 /// The layers that are not measured yet, and what became of the last attempt to make room.
-#[derive(Debug)]
-pub(crate) struct Room {
+#[derive(Debug, Default)]
+struct State {
     unmeasured: watch::Sender<usize>,
     /// Bytes that layers on their way will take.
     incoming: watch::Sender<u64>,
     /// Who asks for room for a layer: one after the other.
     turn: tokio::sync::Mutex<()>,
+    /// When nothing could be removed.
     futile: Mutex<Option<Instant>>,
     /// What went so far.
     removed: Mutex<Removed>,
 }
 
-impl Room {
-    pub(crate) fn new() -> Arc<Self> {
-        Arc::new(Self {
-            unmeasured: watch::Sender::new(0),
-            incoming: watch::Sender::new(0),
-            turn: tokio::sync::Mutex::default(),
-            futile: Mutex::new(None),
-            removed: Mutex::default(),
-        })
-    }
-
-    /// Counts a layer until the value is dropped.
-    pub(crate) fn unmeasured(self: &Arc<Self>) -> Unmeasured {
-        self.unmeasured.send_modify(|n| *n += 1);
-        Unmeasured(self.clone())
-    }
-}
-
-/// A layer whose size is not known yet.
+/// A layer whose size is not known yet, until this is dropped.
 #[derive(Debug)]
-pub(crate) struct Unmeasured(Arc<Room>);
+pub struct Unmeasured(Arc<State>);
 
 impl Drop for Unmeasured {
     fn drop(&mut self) {
@@ -67,39 +60,66 @@ impl Drop for Unmeasured {
 
 /// Room for a layer that is on its way, until this is dropped.
 #[derive(Debug)]
-pub(crate) struct Reserved {
-    room: Arc<Room>,
+pub struct Reservation {
+    state: Arc<State>,
     bytes: u64,
 }
 
-impl Drop for Reserved {
+impl Drop for Reservation {
     fn drop(&mut self) {
-        self.room.incoming.send_modify(|n| *n -= self.bytes);
+        self.state.incoming.send_modify(|n| *n -= self.bytes);
     }
 }
 
-impl Engine {
+impl SpaceGuard {
+    /// Of a store, with what it may hold; what users should know goes to `events`.
+    pub fn new(store: Store, limits: Policy, events: Events) -> Self {
+        Self {
+            store,
+            limits,
+            events,
+            state: Arc::default(),
+        }
+    }
+
+    /// The store.
+    pub fn store(&self) -> &Store {
+        &self.store
+    }
+
+    /// Counts a layer until the value is dropped.
+    pub fn unmeasured(&self) -> Unmeasured {
+        self.state.unmeasured.send_modify(|n| *n += 1);
+        Unmeasured(self.state.clone())
+    }
+
     /// Makes room for so many bytes from a remote and keeps it; none if the disk has not so much, even
     /// without what nobody holds. What is beyond the store's limits comes, as what a step makes stays.
-    pub(crate) async fn room_for(&self, bytes: u64) -> Result<Option<Reserved>> {
+    ///
+    /// # Errors
+    /// The store or its disk cannot be looked at.
+    pub async fn reserve(&self, bytes: u64) -> Result<Option<Reservation>> {
         self.room(bytes, true).await
     }
 
     /// Keeps room for so many bytes if the disk has it as it is: nothing is removed for a claim that is
     /// hard to believe.
-    pub(crate) async fn room_left_for(&self, bytes: u64) -> Result<Option<Reserved>> {
+    ///
+    /// # Errors
+    /// The store or its disk cannot be looked at.
+    pub async fn reserve_free(&self, bytes: u64) -> Result<Option<Reservation>> {
         self.room(bytes, false).await
     }
 
-    async fn room(&self, bytes: u64, removing: bool) -> Result<Option<Reserved>> {
-        let _turn = self.room.turn.lock().await;
-        let mut others = self.room.incoming.subscribe();
+    async fn room(&self, bytes: u64, removing: bool) -> Result<Option<Reservation>> {
+        let _turn = self.state.turn.lock().await;
+        let mut others = self.state.incoming.subscribe();
         loop {
             let incoming = *others.borrow_and_update();
             let Some(needed) = incoming.checked_add(bytes) else {
                 return Ok(None);
             };
-            let store = &self.s.store;
+            let store = &self.store;
             let free = || kiln_sys::system::free_bytes(store.root());
             let mut possible = free()?;
             if removing && possible < needed {
@@ -113,17 +133,17 @@ impl Engine {
             if removing && needed <= possible {
                 let made = self.make_room_of(needed, Store::collect_unused);
                 excess = made.await.unwrap_or_else(|error| {
-                    tracing::warn!(%error, "nothing is removed from the store");
+                    self.tell_not_collected(&error);
                     0
                 });
             }
             if free()? >= needed {
                 if excess > 0 {
-                    self.note_futile(&self.s.gc);
+                    self.note_futile();
                 }
-                self.room.incoming.send_modify(|n| *n += bytes);
-                let room = self.room.clone();
-                return Ok(Some(Reserved { room, bytes }));
+                self.state.incoming.send_modify(|n| *n += bytes);
+                let state = self.state.clone();
+                return Ok(Some(Reservation { state, bytes }));
             }
             if incoming == 0 {
                 return Ok(None);
@@ -136,18 +156,18 @@ impl Engine {
 
     /// Waits until the store keeps to its policy, as far as that is possible. Trouble with that is
     /// no reason to fail a step.
-    pub(crate) async fn make_room(&self) {
+    pub async fn make_room(&self) {
         match self.make_room_of(0, Store::collect).await {
             Ok(0) => {}
-            Ok(_) => self.note_futile(&self.s.gc),
-            Err(error) => tracing::warn!(%error, "nothing is removed from the store"),
+            Ok(_) => self.note_futile(),
+            Err(error) => self.tell_not_collected(&error),
         }
     }
 
     /// Removes what is worth least until the store keeps to its policy with so many bytes more in
     /// it. Returns how many bytes there still are too many, as far as that is known now.
     async fn make_room_of(&self, more: u64, collect: Collect) -> Result<u64> {
-        let limits = self.s.gc;
+        let limits = self.limits;
         let policy = Policy {
             // What is larger than the whole store finds room in no store.
             max_size: (limits.max_size).map(|most| most.checked_sub(more).unwrap_or(most)),
@@ -157,12 +177,17 @@ impl Engine {
         if policy.max_size.is_none() && policy.keep_free.is_none() {
             return Ok(0);
         }
-        let store = self.s.store.clone();
+        let store = self.store.clone();
         if let Some(most) = policy.max_size
             && store.total()? + store.own_bytes() > most / 2
         {
             // The sender lives as long as the engine.
-            let _ = self.room.unmeasured.subscribe().wait_for(|n| *n == 0).await;
+            let _ = self
+                .state
+                .unmeasured
+                .subscribe()
+                .wait_for(|n| *n == 0)
+                .await;
             let store = store.clone();
             blocking(move || Ok(store.measure_mounts()?)).await?;
         }
@@ -176,7 +201,7 @@ impl Engine {
             things = removed.items.len(),
             "made room"
         );
-        let mut all = (self.room.removed.lock()).unwrap_or_else(PoisonError::into_inner);
+        let mut all = (self.state.removed.lock()).unwrap_or_else(PoisonError::into_inner);
         all.cause = all.cause.or(removed.cause);
         all.items.extend(removed.items);
         drop(all);
@@ -185,94 +210,106 @@ impl Engine {
 
     /// What was removed to make room since this was last asked.
     pub fn take_removed(&self) -> Removed {
-        let mut removed = (self.room.removed.lock()).unwrap_or_else(PoisonError::into_inner);
+        let mut removed = (self.state.removed.lock()).unwrap_or_else(PoisonError::into_inner);
         std::mem::take(&mut removed)
     }
 
-    fn is_futile(&self) -> bool {
-        let futile = self.room.futile.lock();
-        let futile = futile.unwrap_or_else(PoisonError::into_inner);
-        futile.is_some_and(|at| at.elapsed() < PAUSE)
+    fn tell_not_collected(&self, error: &Error) {
+        let text = format!("nothing is removed from the store: {error}");
+        (self.events).warn(Warning::new(WarningCode::StoreNotCollected, text));
     }
 
-    fn note_futile(&self, policy: &Policy) {
-        let mut futile = (self.room.futile.lock()).unwrap_or_else(PoisonError::into_inner);
+    fn is_futile(&self) -> bool {
+        let futile = self.state.futile.lock();
+        let futile = futile.unwrap_or_else(PoisonError::into_inner);
+        futile.is_some_and(|at| at.elapsed() < FUTILE_PAUSE)
+    }
+
+    fn note_futile(&self) {
+        let mut futile = (self.state.futile.lock()).unwrap_or_else(PoisonError::into_inner);
         if futile.replace(Instant::now()).is_none() {
-            tracing::warn!(
-                max_size = policy.max_size,
-                keep_free = policy.keep_free,
-                "images and running builds hold more than the store should: it grows beyond its limit"
+            let limits = [
+                ("max size", self.limits.max_size),
+                ("keep free", self.limits.keep_free),
+            ];
+            let limits = limits
+                .iter()
+                .filter_map(|(name, n)| Some(format!("{name}: {}", (*n)?)));
+            let limits = limits.collect::<Vec<_>>().join(", ");
+            let text = format!(
+                "images and running builds hold more than the store should: it grows beyond its limit \
+                 ({limits})"
             );
+            self.events
+                .warn(Warning::new(WarningCode::StoreLimit, text));
         }
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use kiln_cache::{LayerId, Store};
+    use std::path::Path;
+    use std::time::SystemTime;
 
     use super::*;
-    use crate::engine::Settings;
-    use crate::source::layers::{Wanted, unpack_layer};
-    use crate::testing;
+    use crate::layers::LayerId;
+    use crate::pack::pack;
 
     /// A layer of this size that nobody uses, in the store at `root`.
-    fn unused_layer(root: &std::path::Path, bytes: usize) -> LayerId {
+    fn unused_layer(root: &Path, bytes: usize) -> LayerId {
         let store = Store::open(root).unwrap();
-        let mut tar = tar::Builder::new(Vec::new());
-        let mut header = tar::Header::new_gnu();
-        header.set_size(bytes as u64);
-        header.set_mode(0o644);
-        let file = vec![1_u8; bytes];
-        tar.append_data(&mut header, "file", file.as_slice())
-            .unwrap();
-        let tar = std::io::Cursor::new(tar.into_inner().unwrap());
-        let (id, _) = unpack_layer(&store, Box::new(tar), Wanted::default(), &[]).unwrap();
+        let scratch = store.scratch().unwrap();
+        let dir = scratch.path().join("diff");
+        std::fs::create_dir(&dir).unwrap();
+        std::fs::write(dir.join("file"), vec![1_u8; bytes]).unwrap();
+        let packed = pack(&dir, None, &mut std::io::sink()).unwrap();
+        let id = store.adopt_layer(&dir).unwrap();
+        store.record_layer(&id, &packed, SystemTime::now()).unwrap();
         id
     }
 
-    fn engine(max_size: u64) -> (Engine, tempfile::TempDir) {
-        let (engine, dir) = testing::engine();
-        let gc = Policy {
+    fn guard(limits: Policy) -> (SpaceGuard, tempfile::TempDir) {
+        let dir = tempfile::tempdir().unwrap();
+        let store = Store::open(&dir.path().join("store")).unwrap();
+        (SpaceGuard::new(store, limits, Events::none()), dir)
+    }
+
+    fn guard_of(max_size: u64) -> (SpaceGuard, tempfile::TempDir) {
+        guard(Policy {
             max_size: Some(max_size),
             ..Policy::default()
-        };
-        let settings = Settings {
-            gc,
-            ..Settings::clone(&engine.s)
-        };
-        (Engine::new(settings), dir)
+        })
     }
 
     #[tokio::test]
     async fn a_layer_that_comes_has_room_made_for_it() {
-        let (engine, dir) = engine(6_000_000);
+        let (guard, dir) = guard_of(6_000_000);
         let root = dir.path().join("store");
         let id = unused_layer(&root, 2_000_000);
-        drop(engine.room_for(500_000).await.unwrap().unwrap());
+        drop(guard.reserve(500_000).await.unwrap().unwrap());
         assert!(root.join("layers-v1").join(id.as_str()).exists());
-        drop(engine.room_for(2_000_000).await.unwrap().unwrap());
+        drop(guard.reserve(2_000_000).await.unwrap().unwrap());
         assert!(!root.join("layers-v1").join(id.as_str()).exists());
     }
 
     #[tokio::test]
     async fn nothing_goes_for_a_layer_that_cannot_come() {
-        let (engine, dir) = engine(6_000_000);
+        let (guard, dir) = guard_of(6_000_000);
         let root = dir.path().join("store");
         let id = unused_layer(&root, 2_000_000);
         for bytes in [u64::MAX, u64::MAX / 2, 1 << 60] {
-            assert!(engine.room_for(bytes).await.unwrap().is_none());
+            assert!(guard.reserve(bytes).await.unwrap().is_none());
         }
         assert!(root.join("layers-v1").join(id.as_str()).exists());
     }
 
     #[tokio::test]
     async fn layers_that_come_together_do_not_take_the_same_room() {
-        let (engine, dir) = testing::engine();
+        let (guard, dir) = guard(Policy::default());
         let free = kiln_sys::system::free_bytes(dir.path()).unwrap();
         let most = free / 3 * 2;
-        let first = engine.room_for(most).await.unwrap().unwrap();
-        let mut second = std::pin::pin!(engine.room_for(most));
+        let first = guard.reserve(most).await.unwrap().unwrap();
+        let mut second = std::pin::pin!(guard.reserve(most));
         let early = tokio::time::timeout(Duration::from_millis(50), &mut second);
         assert!(early.await.is_err());
         drop(first);

@@ -11,7 +11,7 @@ use tokio::time::Instant;
 
 /// What is left of the time that a build waits for other hosts.
 #[derive(Debug)]
-pub(super) struct Patience {
+pub(super) struct WaitBudget {
     limit: Duration,
     spent: Mutex<Spent>,
 }
@@ -35,9 +35,9 @@ impl Spent {
 
 /// A step that waits, until this is dropped.
 #[derive(Debug)]
-pub(super) struct Wait<'a>(&'a Patience);
+pub(super) struct Wait<'a>(&'a WaitBudget);
 
-impl Patience {
+impl WaitBudget {
     pub(super) fn new(limit: Duration) -> Self {
         let spent = Mutex::default();
         Self { limit, spent }
@@ -95,22 +95,22 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn waits_at_the_same_time_count_once() {
-        let patience = Patience::new(10 * SECOND);
-        let (one, two) = (patience.wait().unwrap(), patience.wait().unwrap());
+        let budget = WaitBudget::new(10 * SECOND);
+        let (one, two) = (budget.wait().unwrap(), budget.wait().unwrap());
         tokio::time::advance(3 * SECOND).await;
         drop(one);
         tokio::time::advance(SECOND).await;
-        assert_eq!(patience.left(), 6 * SECOND);
+        assert_eq!(budget.left(), 6 * SECOND);
         drop(two);
         tokio::time::advance(100 * SECOND).await;
-        assert_eq!(patience.left(), 6 * SECOND);
-        let three = patience.wait().unwrap();
+        assert_eq!(budget.left(), 6 * SECOND);
+        let three = budget.wait().unwrap();
         tokio::time::advance(6 * SECOND).await;
-        assert_eq!(patience.left(), Duration::ZERO);
-        assert!(patience.wait().is_none());
+        assert_eq!(budget.left(), Duration::ZERO);
+        assert!(budget.wait().is_none());
         drop(three);
-        assert!(patience.wait().is_none());
-        assert!(patience.tells());
-        assert!(!patience.tells());
+        assert!(budget.wait().is_none());
+        assert!(budget.tells());
+        assert!(!budget.tells());
     }
 }

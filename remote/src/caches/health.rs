@@ -5,18 +5,19 @@ use std::collections::{HashMap, HashSet};
 use std::sync::{Mutex, PoisonError};
 
 use kiln_image::Digest;
-use kiln_remote::{Anew, Remote};
 use kiln_solver::key::Key;
 
+use crate::remote::{Remote, Rewrite};
+
 /// Layers with wrong content after which no more are taken from a remote.
-const LIMIT: u32 = 3;
+const MAX_WRONG_LAYERS: u32 = 3;
 
 /// What is wrong, by the label of the remote.
 #[derive(Debug, Default)]
-pub(super) struct Doubts(Mutex<HashMap<String, Doubt>>);
+pub(super) struct Health(Mutex<HashMap<String, Faults>>);
 
 #[derive(Debug, Default)]
-struct Doubt {
+struct Faults {
     /// Results that were promised and could not be had.
     lost: HashSet<Key>,
     /// Results whose records are not believed.
@@ -31,8 +32,8 @@ struct Doubt {
     written: HashSet<Key>,
 }
 
-impl Doubts {
-    fn with<T>(&self, remote: &Remote, work: impl FnOnce(&mut Doubt) -> T) -> T {
+impl Health {
+    fn with<T>(&self, remote: &Remote, work: impl FnOnce(&mut Faults) -> T) -> T {
         let mut all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         work(all.entry(remote.label().to_owned()).or_default())
     }
@@ -43,16 +44,16 @@ impl Doubts {
     }
 
     /// A blob holds other bytes than it should.
-    pub(super) fn spoil(&self, remote: &Remote, blob: &Digest) {
+    pub(super) fn note_wrong_blob(&self, remote: &Remote, blob: &Digest) {
         self.with(remote, |d| d.blobs.insert(blob.clone()));
     }
 
     /// A layer is not what it should be. Returns whether the remote is not read any more from now
     /// on.
-    pub(super) fn miscount(&self, remote: &Remote) -> bool {
+    pub(super) fn note_wrong_layer(&self, remote: &Remote) -> bool {
         self.with(remote, |d| {
             d.wrong += 1;
-            d.wrong == LIMIT
+            d.wrong == MAX_WRONG_LAYERS
         })
     }
 
@@ -78,7 +79,7 @@ impl Doubts {
     }
 
     /// This build has written a result.
-    pub(super) fn wrote(&self, remote: &Remote, key: Key) {
+    pub(super) fn note_written(&self, remote: &Remote, key: Key) {
         self.with(remote, |d| d.written.insert(key));
     }
 
@@ -90,7 +91,9 @@ impl Doubts {
 
     /// Whether a result is worth asking for.
     pub(super) fn allows(&self, remote: &Remote, key: Key) -> bool {
-        self.with(remote, |d| d.wrong < LIMIT && !d.lost.contains(&key))
+        self.with(remote, |d| {
+            d.wrong < MAX_WRONG_LAYERS && !d.lost.contains(&key)
+        })
     }
 
     /// Whether a result could not be had though it was promised.
@@ -100,10 +103,12 @@ impl Doubts {
 
     /// What of a result has to be written again, if it is there. Where much was wrong, nothing that
     /// is there is relied on.
-    pub(super) fn anew(&self, remote: &Remote, key: Key, blob: &Digest) -> Anew {
-        self.with(remote, |d| Anew {
-            blob: d.wrong >= LIMIT || d.blobs.contains(blob),
-            record: d.wrong >= LIMIT || d.refused.contains(&key) || d.lost.contains(&key),
+    pub(super) fn rewrite(&self, remote: &Remote, key: Key, blob: &Digest) -> Rewrite {
+        self.with(remote, |d| Rewrite {
+            blob: d.wrong >= MAX_WRONG_LAYERS || d.blobs.contains(blob),
+            record: d.wrong >= MAX_WRONG_LAYERS
+                || d.refused.contains(&key)
+                || d.lost.contains(&key),
         })
     }
 }

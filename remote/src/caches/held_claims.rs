@@ -4,15 +4,16 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use kiln_remote::{Claim, Claimed, Remote, RemoteError, Waiting};
 use kiln_solver::key::Key;
 use tokio::sync::oneshot;
 use tokio_util::task::TaskTracker;
 
-use super::Share;
+use super::RemoteCaches;
+use crate::error::RemoteError;
+use crate::remote::{Claim, Claimed, Remote, Waiting};
 
 /// How long the end of a build waits for claims that are given back. What is not by then goes stale.
-const GIVING_BACK: Duration = Duration::from_secs(5);
+const GIVE_BACK_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// Attempts to claim something, and claims that are given back. Nothing stops them in the middle: a note
 /// that was written and that nobody knows of would keep other hosts waiting.
@@ -22,7 +23,7 @@ pub(super) struct Claims(TaskTracker);
 /// A claim that is given back when its last holder is done with it.
 #[derive(Clone, Debug)]
 #[expect(dead_code, reason = "it is held, and dropped")]
-pub(crate) struct HeldClaim(Arc<LastHolder>);
+pub struct HeldClaim(Arc<LastHolder>);
 
 #[derive(Debug)]
 struct LastHolder {
@@ -54,7 +55,7 @@ impl Claims {
     /// Waits for a while until every claim that nobody holds is given back.
     pub(super) async fn given_back(&self) {
         self.0.close();
-        if tokio::time::timeout(GIVING_BACK, self.0.wait())
+        if tokio::time::timeout(GIVE_BACK_TIMEOUT, self.0.wait())
             .await
             .is_err()
         {
@@ -63,7 +64,7 @@ impl Claims {
     }
 }
 
-impl Share {
+impl RemoteCaches {
     /// Tries to claim a step. Where the answer is not waited for, a claim is given back.
     pub(super) async fn try_claim(
         &self,
@@ -96,12 +97,11 @@ mod tests {
     use std::sync::atomic::{AtomicBool, Ordering};
 
     use kiln_registry::{Client, RegistryConfig};
-    use kiln_remote::{RemoteSpec, Trust};
     use tokio::sync::Notify;
     use tokio_util::sync::CancellationToken;
 
     use super::*;
-    use crate::share::Remotes;
+    use crate::{RemoteSpec, Remotes, Trust};
 
     fn remote(dir: &Path) -> Remote {
         let text = format!("type=local,dest={},mode=max", dir.display());
@@ -110,8 +110,13 @@ mod tests {
         Remote::open(&spec, &client, "", Trust::default()).unwrap()
     }
 
-    fn share(stop: &CancellationToken) -> Share {
-        Share::new(Remotes::default(), Duration::ZERO, stop.clone())
+    fn caches(stop: &CancellationToken) -> RemoteCaches {
+        RemoteCaches::new(
+            Remotes::default(),
+            Duration::ZERO,
+            stop.clone(),
+            kiln_solver::event::Events::none(),
+        )
     }
 
     fn claims(dir: &Path) -> usize {
@@ -130,16 +135,16 @@ mod tests {
 
     #[tokio::test]
     async fn a_wait_for_the_end_that_is_given_up_stops_nothing() {
-        let share = share(&CancellationToken::new());
+        let caches = caches(&CancellationToken::new());
         let (go_on, done) = (Arc::new(Notify::new()), Arc::new(AtomicBool::new(false)));
         let (gone_on, noted) = (go_on.clone(), done.clone());
-        share.in_background(async move {
+        caches.in_background(async move {
             gone_on.notified().await;
             noted.store(true, Ordering::Relaxed);
         });
-        begin(std::pin::pin!(share.drain())).await;
+        begin(std::pin::pin!(caches.drain())).await;
         go_on.notify_one();
-        share.drain().await;
+        caches.drain().await;
         assert!(done.load(Ordering::Relaxed));
     }
 
@@ -147,34 +152,39 @@ mod tests {
     async fn an_interrupted_build_gives_back_what_its_transfers_hold() {
         let dir = tempfile::tempdir().unwrap();
         let (remote, stop) = (remote(dir.path()), CancellationToken::new());
-        let share = share(&stop);
+        let caches = caches(&stop);
         for n in 0..20 {
-            let claim = match share.try_claim(&remote, Key([n; 32]), None).await.unwrap() {
+            let claim = match caches.try_claim(&remote, Key([n; 32]), None).await.unwrap() {
                 Attempt::Mine(claim) => claim,
                 _ => panic!("not claimed"),
             };
-            share.in_background(async move {
+            caches.in_background(async move {
                 std::future::pending::<()>().await;
                 drop(claim);
             });
         }
         assert_eq!(claims(dir.path()), 20);
-        begin(std::pin::pin!(share.drain())).await;
+        begin(std::pin::pin!(caches.drain())).await;
         stop.cancel();
-        share.drain().await;
+        caches.drain().await;
         assert_eq!(claims(dir.path()), 0);
     }
 
     #[tokio::test]
     async fn an_attempt_that_nobody_waits_for_leaves_no_claim() {
         let dir = tempfile::tempdir().unwrap();
-        let (remote, share) = (remote(dir.path()), share(&CancellationToken::new()));
+        let (remote, caches) = (remote(dir.path()), caches(&CancellationToken::new()));
         for n in 0..20 {
-            begin(std::pin::pin!(share.try_claim(&remote, Key([n; 32]), None))).await;
+            begin(std::pin::pin!(caches.try_claim(
+                &remote,
+                Key([n; 32]),
+                None
+            )))
+            .await;
         }
-        share.drain().await;
+        caches.drain().await;
         assert_eq!(claims(dir.path()), 0);
-        let again = share.try_claim(&remote, Key([0; 32]), None).await.unwrap();
+        let again = caches.try_claim(&remote, Key([0; 32]), None).await.unwrap();
         assert!(matches!(again, Attempt::Mine(_)));
     }
 }

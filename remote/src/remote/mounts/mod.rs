@@ -17,8 +17,11 @@ use kiln_image::{Descriptor, Digest};
 use kiln_solver::key::Key;
 use serde::{Deserialize, Serialize};
 
-use super::pace::Pace;
-use super::{ASKING, Backend, LOOK_UP, Remote, RemoteError, STORE, transfer_time};
+use super::{LOOK_UP, Remote, STORE};
+use crate::backend::Backend;
+use crate::error::RemoteError;
+use crate::limits::{ANSWER_TIMEOUT, MAX_QUESTIONS, transfer_time};
+use crate::pace::Pace;
 use kiln_cache::mount_chunks::{MountChunk, salt};
 
 pub use index::RemoteMount;
@@ -102,7 +105,7 @@ impl Remote {
         let pieces: Vec<MountChunk> = different(chunks).cloned().collect();
         let mut answers = stream::iter(pieces)
             .map(ask)
-            .buffer_unordered(super::AT_ONCE);
+            .buffer_unordered(MAX_QUESTIONS);
         let mut there = HashSet::new();
         while let Some(answer) = answers.next().await {
             there.extend(answer?);
@@ -111,7 +114,7 @@ impl Remote {
     }
 
     async fn has_blob(&self, blob: &Descriptor) -> Result<bool, RemoteError> {
-        self.guarded(SEND, ASKING, async {
+        self.guarded(SEND, ANSWER_TIMEOUT, async {
             match &self.inner.backend {
                 Backend::Registry(registry) => registry.has_blob(blob).await,
                 Backend::Objects(objects) => objects.has_blob(blob).await,

@@ -6,10 +6,11 @@ use futures_util::{StreamExt as _, stream};
 use kiln_sys::RootDir;
 use tokio_util::sync::CancellationToken;
 
-use super::super::pace::Pace;
-use super::super::{Remote, RemoteError};
+use super::super::Remote;
 use super::pieces::Pieces;
 use super::{FETCH, RemoteMount, descriptor};
+use crate::error::RemoteError;
+use crate::pace::Pace;
 use kiln_cache::MountChunk;
 use kiln_cache::Scratch;
 use kiln_cache::{UnpackOptions, unpack};

@@ -6,9 +6,9 @@ use kiln_image::search::MAX_DEPTH;
 use kiln_image::{Descriptor, ImageManifest, Manifest, Reference, media_type, with_causes};
 use kiln_registry::{BlobReader, BlobSource, Client, FileSink, MemorySink, Pushed, RegistryError};
 
-use super::RemoteError;
-use super::inline::for_host;
-use super::sending::Sending;
+use super::host_image::for_host;
+use crate::error::RemoteError;
+use crate::sending::Sending;
 use kiln_cache::Store;
 
 /// The type of the artifact.
@@ -32,7 +32,7 @@ const EMPTY_TYPE: &str = "application/vnd.oci.empty.v1+json";
 
 /// A repository.
 #[derive(Debug)]
-pub(super) struct Registry {
+pub(crate) struct Registry {
     client: Client,
     reference: Reference,
     /// The repository has the empty config.
@@ -60,7 +60,7 @@ impl BlobSource for Bytes {
 }
 
 impl Registry {
-    pub(super) fn new(client: Client, reference: Reference) -> Self {
+    pub(crate) fn new(client: Client, reference: Reference) -> Self {
         let has_empty = tokio::sync::OnceCell::new();
         Self {
             client,
@@ -70,7 +70,7 @@ impl Registry {
     }
 
     /// The repository.
-    pub(super) fn reference(&self) -> &Reference {
+    pub(crate) fn reference(&self) -> &Reference {
         &self.reference
     }
 
@@ -145,12 +145,12 @@ impl Registry {
         }
     }
 
-    pub(super) async fn get(&self, name: &str) -> Result<Option<Vec<u8>>, RemoteError> {
+    pub(crate) async fn get(&self, name: &str) -> Result<Option<Vec<u8>>, RemoteError> {
         self.read(&format!("k1-{name}")).await
     }
 
     /// The image that the reference itself names, with its config of at most `most` bytes.
-    pub(super) async fn image(
+    pub(crate) async fn image(
         &self,
         most: u64,
     ) -> Result<Option<(ImageManifest, Vec<u8>)>, RemoteError> {
@@ -184,7 +184,7 @@ impl Registry {
         Ok(None)
     }
 
-    pub(super) async fn put(
+    pub(crate) async fn put(
         &self,
         name: &str,
         record: &[u8],
@@ -195,13 +195,13 @@ impl Registry {
             .await
     }
 
-    pub(super) async fn has_blob(&self, blob: &Descriptor) -> Result<bool, RemoteError> {
+    pub(crate) async fn has_blob(&self, blob: &Descriptor) -> Result<bool, RemoteError> {
         let exists = self.client.exists(&self.reference, &blob.digest).await;
         exists.map_err(failed("look a result up"))
     }
 
     /// Sends a blob from memory.
-    pub(super) async fn put_small(
+    pub(crate) async fn put_small(
         &self,
         blob: &Descriptor,
         bytes: Vec<u8>,
@@ -215,7 +215,7 @@ impl Registry {
     }
 
     /// Fetches a blob into memory. One that is not there is wrong, too.
-    pub(super) async fn fetch_small(
+    pub(crate) async fn fetch_small(
         &self,
         action: &'static str,
         blob: &Descriptor,
@@ -240,7 +240,7 @@ impl Registry {
 
     /// Sends a blob unless it is there, also in one of the other repositories. Returns whether bytes
     /// were sent.
-    pub(super) async fn put_blob(
+    pub(crate) async fn put_blob(
         &self,
         action: &'static str,
         blob: &Descriptor,
@@ -255,7 +255,7 @@ impl Registry {
         Ok(pushed == Pushed::Uploaded)
     }
 
-    pub(super) async fn fetch(
+    pub(crate) async fn fetch(
         &self,
         store: &Store,
         blob: &Descriptor,
@@ -277,11 +277,11 @@ impl Registry {
     }
 
     /// Who claims a name.
-    pub(super) async fn claim_of(&self, name: &str) -> Result<Option<Vec<u8>>, RemoteError> {
+    pub(crate) async fn claim_of(&self, name: &str) -> Result<Option<Vec<u8>>, RemoteError> {
         self.read(&format!("c1-{name}")).await
     }
 
-    pub(super) async fn claim(&self, name: &str, claim: &[u8]) -> Result<(), RemoteError> {
+    pub(crate) async fn claim(&self, name: &str, claim: &[u8]) -> Result<(), RemoteError> {
         self.write(&format!("c1-{name}"), claim, Vec::new(), false)
             .await
     }
