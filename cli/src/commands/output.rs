@@ -68,6 +68,7 @@ impl Outputs {
                 kind: Kind::Image(Vec::new()),
                 annotations: Annotations::default(),
                 push: false,
+                pushed_layers: None,
             });
         }
         let out = Self {

@@ -61,6 +61,19 @@ impl LayerBlob {
             Some(tar) => tar.open(store),
         }
     }
+
+    /// Makes a blob of the store of it, if it is none.
+    pub(super) fn into_stored(self, store: &Store) -> Result<Descriptor> {
+        let Some(tar) = self.tar else {
+            return Ok(self.descriptor);
+        };
+        let form = LayerForm {
+            compression: Compression::None,
+            level: None,
+            all: false,
+        };
+        compress(store, &tar, form, None)
+    }
 }
 
 impl Tar {

@@ -234,7 +234,7 @@ fn build(app: &App, args: &Args, runtime: &Runtime, interrupt: &Interrupt) -> Re
         .map(|t| Reference::parse_new(t).map_err(|e| Failure::usage(format!("--tag `{t}`: {e}"))))
         .collect::<Result<Vec<_>, _>>()?;
     let outputs = Outputs::parse(&args.output, args.load, &args.annotation)?;
-    let pushed_names = outputs.pushed_names(args.push, &names)?;
+    let destinations = outputs.destinations(args.push, &names)?;
     for (flag, list) in [
         ("--provenance", &args.provenance),
         ("--sbom", &args.sbom),
@@ -328,7 +328,7 @@ fn build(app: &App, args: &Args, runtime: &Runtime, interrupt: &Interrupt) -> Re
         findings: &findings,
         quiet: args.quiet,
         squash: args.squash,
-        files: outputs.need_files() || !pushed_names.is_empty(),
+        files: outputs.need_files() || !destinations.is_empty(),
         clear_mounts: args.no_cache_mounts,
         compared: args.check_reproducible,
         ttl: args
@@ -364,13 +364,13 @@ fn build(app: &App, args: &Args, runtime: &Runtime, interrupt: &Interrupt) -> Re
     };
     let put_out = outputs.carry_out(&engine, (runtime, interrupt), &image, &names);
     let put_out = put_out.and_then(|manifest| {
-        if pushed_names.is_empty() {
+        if destinations.is_empty() {
             return Ok(manifest);
         }
         // What is not reproducible stays here.
         compare()?;
         let told = !matches!(mode, Mode::Quiet | Mode::Rawjson);
-        let push = outputs.push(&engine, &image, &pushed_names, told);
+        let push = outputs.push(&engine, &image, &destinations, told);
         Ok(interrupt.wait(runtime, push)??.or(manifest))
     });
     let left = share_rest();
@@ -387,7 +387,7 @@ fn build(app: &App, args: &Args, runtime: &Runtime, interrupt: &Interrupt) -> Re
     if !matches!(mode, Mode::Quiet | Mode::Rawjson) {
         outputs.tell_of_store();
     }
-    if pushed_names.is_empty() {
+    if destinations.is_empty() {
         compare()?;
     }
     Ok(())

@@ -4,44 +4,83 @@ use std::collections::BTreeMap;
 
 use kiln_executor::Engine;
 use kiln_executor::export::{Assembled, ExportImage, LayerForm, Pushed};
-use kiln_image::{Compression, Descriptor, Reference};
+use kiln_image::{Descriptor, Reference};
 
+use super::spec::USUAL;
 use super::{Kind, Outputs};
 use crate::errors::Failure;
 use crate::ui;
 
+/// A name that the image is pushed under, and how its layers are compressed there.
+#[derive(Clone, Debug)]
+pub(crate) struct Destination {
+    name: Reference,
+    form: LayerForm,
+}
+
 impl Outputs {
-    /// The names that the image is pushed under: of outputs that say so, or all names if `asked`.
+    /// Where the image is pushed to: the names of outputs that say so, or all names if `asked`.
     ///
     /// # Errors
-    /// It is to be pushed and has no name.
-    pub(crate) fn pushed_names(
+    /// It is to be pushed and has no name, a name is pushed in two forms, or an output that is not
+    /// pushed says how.
+    pub(crate) fn destinations(
         &self,
         asked: bool,
         names: &[Reference],
-    ) -> Result<Vec<Reference>, Failure> {
-        let mut all: Vec<Reference> = Vec::new();
-        for output in self.list.iter().filter(|o| o.push || asked) {
-            if let Kind::Image(own) = &output.kind {
-                all.extend(own.iter().cloned());
-            }
+    ) -> Result<Vec<Destination>, Failure> {
+        let images = || {
+            let images = self.list.iter().filter_map(|output| match &output.kind {
+                Kind::Image(own) => Some((output, own)),
+                _ => None,
+            });
+            images.map(|(output, own)| (own, output.push || asked, output.pushed_layers))
+        };
+        if images().any(|(_, pushed, form)| !pushed && form.is_some()) {
+            return Err(Failure::usage(
+                "--output says how layers are compressed, but the image is not pushed",
+            )
+            .with_hint("add push=true, or write an archive with type=oci,dest=FILE"));
         }
-        let push = asked || self.list.iter().any(|o| o.push);
-        if push {
-            all.extend(names.iter().cloned());
+        let mut forms: Vec<LayerForm> = Vec::new();
+        let mut all: Vec<Destination> = Vec::new();
+        let to = |names: &[Reference], form| {
+            let to = |name: &Reference| Destination {
+                name: name.clone(),
+                form,
+            };
+            names.iter().map(to).collect::<Vec<_>>()
+        };
+        for (own, _, form) in images().filter(|(_, pushed, _)| *pushed) {
+            let form = form.unwrap_or(USUAL);
+            all.extend(to(own, form));
+            forms.push(form);
         }
-        if push && all.is_empty() {
+        if asked && forms.is_empty() {
+            forms.push(USUAL);
+        }
+        // The names of the build are those of each output.
+        for form in &forms {
+            all.extend(to(names, *form));
+        }
+        if all.is_empty() && !forms.is_empty() {
             return Err(Failure::usage("an image without a name cannot be pushed")
                 .with_hint("give it one with -t [REGISTRY/]NAME[:TAG]"));
         }
-        if let Some(name) = all.iter().find(|n| n.digest().is_some()) {
-            let name = name.familiar();
+        if let Some(to) = all.iter().find(|to| to.name.digest().is_some()) {
+            let name = to.name.familiar();
             return Err(Failure::usage(format!(
                 "`{name}`: a digest cannot be pushed to"
             )));
         }
-        all.sort_by_key(ToString::to_string);
-        all.dedup();
+        all.sort_by_key(|to| to.name.to_string());
+        all.dedup_by(|one, other| one.name == other.name && one.form == other.form);
+        if let Some([to, _]) = all.array_windows().find(|[a, b]| a.name == b.name) {
+            let name = to.name.familiar();
+            return Err(Failure::usage(format!(
+                "`{name}` would be pushed in two forms"
+            )));
+        }
         Ok(all)
     }
 
@@ -56,21 +95,16 @@ impl Outputs {
         all
     }
 
-    /// Pushes the image under these names, and tells of it as docker does. Gives its manifest.
+    /// Pushes the image to these destinations, and tells of it as docker does. Gives its manifest.
     pub(crate) async fn push(
         &self,
         engine: &Engine,
         image: &Assembled,
-        names: &[Reference],
+        destinations: &[Destination],
         told: bool,
     ) -> Result<Option<Descriptor>, Failure> {
-        let form = LayerForm {
-            compression: Compression::Gzip,
-            level: None,
-            all: false,
-        };
         let mut manifest = None;
-        for name in names {
+        for Destination { name, form } in destinations {
             let tell = |line: &str| {
                 if told {
                     ui::note(line);
@@ -87,7 +121,7 @@ impl Outputs {
                 };
                 tell(&format!("{}: {what}", blob.digest.short()));
             };
-            let pushed = engine.push(&export, form, &of_layer).await?;
+            let pushed = engine.push(&export, *form, &of_layer).await?;
             let tag = name.tag().unwrap_or("latest");
             tell(&format!(
                 "{tag}: digest: {} size: {}",

@@ -16,7 +16,16 @@ pub(super) struct Output {
     pub(super) annotations: Annotations,
     /// The image is pushed under its names as well.
     pub(super) push: bool,
+    /// How the layers of an image are compressed when it is pushed, if the output says so.
+    pub(super) pushed_layers: Option<LayerForm>,
 }
+
+/// How layers are compressed where nothing else is said.
+pub(super) const USUAL: LayerForm = LayerForm {
+    compression: Compression::Gzip,
+    level: None,
+    all: false,
+};
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Kind {
@@ -118,6 +127,7 @@ pub(super) fn parse(text: &str) -> Result<Output, String> {
             kind,
             annotations: Annotations::default(),
             push: false,
+            pushed_layers: None,
         })
     };
     if let [only] = fields.as_slice()
@@ -149,8 +159,10 @@ pub(super) fn parse(text: &str) -> Result<Output, String> {
         Some(text) => switch("push", text)?,
         None => kind == "registry",
     };
+    let mut pushed_layers = None;
     if is_image {
         values.remove("push");
+        pushed_layers = layer_form(&mut values)?;
     }
     let kind = match kind {
         // Pushed or not, the image is in the store as well.
@@ -187,6 +199,7 @@ pub(super) fn parse(text: &str) -> Result<Output, String> {
         kind,
         annotations,
         push,
+        pushed_layers,
     })
 }
 
@@ -198,17 +211,10 @@ fn names(values: &mut BTreeMap<&str, &str>) -> Result<Vec<Reference>, String> {
         .collect()
 }
 
-fn archive(
-    form: ArchiveForm,
-    to: Option<&str>,
-    values: &mut BTreeMap<&str, &str>,
-) -> Result<Kind, String> {
-    let names = names(values)?;
-    let mut layers = LayerForm {
-        compression: Compression::Gzip,
-        level: None,
-        all: false,
-    };
+/// Takes out what is said of layers; `None` if nothing is.
+fn layer_form(values: &mut BTreeMap<&str, &str>) -> Result<Option<LayerForm>, String> {
+    let before = values.len();
+    let mut layers = USUAL;
     if let Some(text) = values.remove("compression") {
         layers.compression = compression(text)?;
     }
@@ -227,11 +233,22 @@ fn archive(
     if let Some(text) = values.remove("force-compression") {
         layers.all = switch("force-compression", text)?;
     }
+    let said = values.len() < before;
     if let Some(text) = values.remove("oci-mediatypes")
         && !switch("oci-mediatypes", text)?
     {
-        return Err("archives are written with OCI's media types only".into());
+        return Err("images are written with OCI's media types only".into());
     }
+    Ok(said.then_some(layers))
+}
+
+fn archive(
+    form: ArchiveForm,
+    to: Option<&str>,
+    values: &mut BTreeMap<&str, &str>,
+) -> Result<Kind, String> {
+    let names = names(values)?;
+    let layers = layer_form(values)?.unwrap_or(USUAL);
     let directory = match values.remove("tar") {
         Some(text) => !switch("tar", text)?,
         None => false,
@@ -276,6 +293,16 @@ mod tests {
         ] {
             let output = parse(text).unwrap();
             assert_eq!((output.kind, output.push), (Kind::Image(vec![]), push));
+        }
+        for (text, compression, all) in [
+            ("type=registry", None, false),
+            ("type=registry,oci-mediatypes=true", None, false),
+            ("type=registry,compression=zstd", Some(Compression::Zstd), false),
+            ("type=image,push=1,force-compression=1", Some(Compression::Gzip), true),
+        ] {
+            let form = parse(text).unwrap().pushed_layers;
+            assert_eq!(form.map(|f| f.compression), compression, "{text}");
+            assert_eq!(form.is_some_and(|f| f.all), all, "{text}");
         }
         let names = ["a:1", "b:2"]
             .map(|n| Reference::parse(n).unwrap())
@@ -324,6 +351,11 @@ mod tests {
             "type=tar,dest=a,dest=b",
             "type=image,name=A",
             "type=image,push=maybe",
+            "type=registry,compression=estargz",
+            "type=registry,compression-level=10",
+            "type=image,force-compression=maybe",
+            "type=image,push=true,oci-mediatypes=false",
+            "type=local,dest=x,compression=zstd",
             "type=tar,push=true",
             "type=oci,push=true,dest=x",
             "type=oci,annotation-index.a=b",
