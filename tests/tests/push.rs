@@ -157,7 +157,11 @@ fn an_output_says_how_the_layers_of_what_is_pushed_are_compressed() {
     for (tag, options, wanted) in [
         ("a", "type=registry", ["tar+gzip", "tar+gzip", "tar+gzip"]),
         // What was pulled stays as it was unless it is to be made anew.
-        ("b", "type=registry,compression=zstd", ["tar+gzip", "tar+zstd", "tar+zstd"]),
+        (
+            "b",
+            "type=registry,compression=zstd",
+            ["tar+gzip", "tar+zstd", "tar+zstd"],
+        ),
         (
             "c",
             "type=image,push=true,compression=zstd,force-compression=true",
@@ -169,7 +173,11 @@ fn an_output_says_how_the_layers_of_what_is_pushed_are_compressed() {
             ["tar", "tar", "tar"],
         ),
         // Again, with what the store has by now.
-        ("e", "type=registry,compression=uncompressed", ["tar+gzip", "tar", "tar"]),
+        (
+            "e",
+            "type=registry,compression=uncompressed",
+            ["tar+gzip", "tar", "tar"],
+        ),
     ] {
         assert_eq!(kinds(&build(tag, options)), wanted, "{options}");
     }
@@ -195,7 +203,10 @@ fn a_form_of_layers_that_nothing_has_is_refused() {
         assert_eq!(refused.code(), Some(2), "{refused}");
         refused
     };
-    for options in ["type=image,compression=zstd", "type=registry,push=false,compression=zstd"] {
+    for options in [
+        "type=image,compression=zstd",
+        "type=registry,push=false,compression=zstd",
+    ] {
         refused(&[options]).says(&["is not pushed", "push=true"]);
     }
     refused(&["type=docker,force-compression=true"]).says(&["is not pushed"]);

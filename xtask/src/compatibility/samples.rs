@@ -134,11 +134,7 @@ impl Samples {
         }
         for (title, tag, output) in [
             ("registry, gzip", "gzip", "type=registry"),
-            (
-                "registry, zstd",
-                "zstd",
-                &*format!("type=registry,{zstd}"),
-            ),
+            ("registry, zstd", "zstd", &*format!("type=registry,{zstd}")),
         ] {
             let name = format!("{}/compatibility:{tag}", registry.address());
             image.build(&name, &[], output)?;

@@ -297,8 +297,16 @@ mod tests {
         for (text, compression, all) in [
             ("type=registry", None, false),
             ("type=registry,oci-mediatypes=true", None, false),
-            ("type=registry,compression=zstd", Some(Compression::Zstd), false),
-            ("type=image,push=1,force-compression=1", Some(Compression::Gzip), true),
+            (
+                "type=registry,compression=zstd",
+                Some(Compression::Zstd),
+                false,
+            ),
+            (
+                "type=image,push=1,force-compression=1",
+                Some(Compression::Gzip),
+                true,
+            ),
         ] {
             let form = parse(text).unwrap().pushed_layers;
             assert_eq!(form.map(|f| f.compression), compression, "{text}");
