@@ -2,6 +2,8 @@
 //!
 //! The crate is pure: it takes text, does no I/O and never fails. What is wrong with a file is in
 //! the [`Diagnostic`]s beside the tree.
+
+#![cfg_attr(not(test), deny(clippy::disallowed_methods))]
 #![forbid(unsafe_code)]
 
 pub mod ast;

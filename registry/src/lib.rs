@@ -3,6 +3,8 @@
 //! The client keeps no files: it writes to sinks and reads from sources that the caller owns, and
 //! it gets its settings and credentials as values. Everything that comes from the network is
 //! bounded and checked; a blob counts only when its size and digest are right.
+
+#![cfg_attr(not(test), deny(clippy::disallowed_methods))]
 #![forbid(unsafe_code)]
 
 pub mod auth;
