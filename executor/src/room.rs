@@ -245,6 +245,7 @@ mod tests {
     }
 
     #[tokio::test]
+    #[ignore = "needs root"]
     async fn a_layer_that_comes_has_room_made_for_it() {
         let (engine, dir) = engine(6_000_000);
         let root = dir.path().join("store");
@@ -256,6 +257,7 @@ mod tests {
     }
 
     #[tokio::test]
+    #[ignore = "needs root"]
     async fn nothing_goes_for_a_layer_that_cannot_come() {
         let (engine, dir) = engine(6_000_000);
         let root = dir.path().join("store");
