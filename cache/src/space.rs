@@ -282,6 +282,7 @@ mod tests {
     }
 
     #[tokio::test]
+    #[ignore = "needs root"]
     async fn a_layer_that_comes_has_room_made_for_it() {
         let (guard, dir) = guard_of(6_000_000);
         let root = dir.path().join("store");
@@ -293,6 +294,7 @@ mod tests {
     }
 
     #[tokio::test]
+    #[ignore = "needs root"]
     async fn nothing_goes_for_a_layer_that_cannot_come() {
         let (guard, dir) = guard_of(6_000_000);
         let root = dir.path().join("store");

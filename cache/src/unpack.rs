@@ -3,6 +3,8 @@
 //! Everything is made below a [`RootDir`] in a directory that no container can reach yet, so no
 //! link in the archive leads out and nobody can swap one in.
 
+#![cfg_attr(not(test), deny(clippy::disallowed_methods))]
+
 mod content;
 mod links;
 mod near;

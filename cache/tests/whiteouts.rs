@@ -11,6 +11,7 @@ mod replay;
 mod whiteouts;
 
 #[test]
+#[ignore = "needs root"]
 fn layers_that_remove_things() {
     replay::replay("whiteouts", whiteouts::check);
 }
@@ -19,6 +20,7 @@ proptest! {
     #![proptest_config(ProptestConfig { cases: 1000, ..ProptestConfig::default() })]
 
     #[test]
+    #[ignore = "needs root"]
     fn layers_at_random(data in prop::collection::vec(any::<u8>(), 0..24)) {
         whiteouts::check(&data);
     }

@@ -26,6 +26,7 @@ pub(crate) fn words(hint: &Hint) -> String {
         Hint::AddCacheFrom => "add it as --cache-from",
         Hint::InlineNeedsImage => "use -o type=image, oci or docker",
         Hint::NameImage => "give it one with -t [REGISTRY/]NAME[:TAG]",
+        Hint::PushOrArchive => "add push=true, or write an archive with type=oci,dest=FILE",
         Hint::ManyNames => "remove them by name, or all with -f",
         Hint::BuildOnWindows => "layers of Windows images have another form: build them on Windows",
         Hint::GiveEpoch => {

@@ -1,5 +1,10 @@
 //! The `kiln` command.
 
+#![allow(
+    rustdoc::broken_intra_doc_links,
+    reason = "doc comments of options are help texts, where brackets are no links"
+)]
+
 mod app;
 mod args;
 mod build_options;

@@ -157,6 +157,8 @@ pub enum Hint {
     InlineNeedsImage,
     /// An image needs a name for that.
     NameImage,
+    /// What is said of layers is for images that are pushed, and for archives.
+    PushOrArchive,
     /// An image has several names.
     ManyNames,
     /// These are the names of an image.

@@ -37,7 +37,7 @@ pub use images::{
     image_name,
 };
 pub use mounts::{CacheMounts, RemovedMounts};
-pub use outputs::{Annotations, Dest, Output, OutputKind, Outputs};
+pub use outputs::{Annotations, Dest, Destination, Output, OutputKind, Outputs, USUAL_LAYERS};
 pub use run::{Container, RunRequest};
 pub use system::{DiskUsage, System, SystemInfo, UsageRow};
 pub use units::human_bytes;

@@ -23,6 +23,8 @@
 //! # Ok(())
 //! # }
 //! ```
+
+#![cfg_attr(not(test), deny(clippy::disallowed_methods))]
 #![forbid(unsafe_code)]
 
 pub mod auth;

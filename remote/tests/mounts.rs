@@ -78,6 +78,7 @@ async fn bring(remote: &Remote, store: &Store) -> Result<PathBuf, RemoteError> {
 }
 
 #[tokio::test]
+#[ignore = "needs root"]
 async fn everything_about_files_survives() {
     let (shared, here, there) = (tempfile::tempdir().unwrap(), store(), store());
     let remote = remote(shared.path());
@@ -207,6 +208,7 @@ async fn leave(remote: &Remote, dir: &Path, compressed: &[u8], length: u64) {
 }
 
 #[tokio::test]
+#[ignore = "needs root"]
 async fn a_hostile_remote_stays_inside_of_the_mount() {
     let cases: &[&[Entry]] = &[
         &[("../escaped", b'0', "", b"x")],
@@ -234,6 +236,7 @@ async fn a_hostile_remote_stays_inside_of_the_mount() {
 }
 
 #[tokio::test]
+#[ignore = "needs root"]
 async fn a_piece_gives_what_its_index_says_and_no_more() {
     let (shared, there) = (tempfile::tempdir().unwrap(), store());
     let tar = tar(&[("file", b'0', "", b"content")]);

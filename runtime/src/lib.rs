@@ -2,7 +2,7 @@
 //!
 //! A process with threads cannot safely run code between fork and exec. So [`Spawner::start`]
 //! forks a small helper at the start of `main`, while there is one thread; the helper clones a
-//! child into new namespaces for each [`Launch`] that it is sent, and the child sets itself up
+//! child into new namespaces for each [`Launch`](sandbox::Launch) that it is sent, and the child sets itself up
 //! ([`sandbox`]) and executes the command. Every mount of a step lives in the child's own mount
 //! namespace, so nothing can be left mounted.
 #![forbid(unsafe_code)]

@@ -1,5 +1,7 @@
 //! `USER`, `--user` and `--chown`: names and numbers, looked up in the image's own files.
 
+#![cfg_attr(not(test), deny(clippy::disallowed_methods))]
+
 use std::path::Path;
 
 use kiln_sys::RootDir;

@@ -96,11 +96,11 @@ pub struct Change {
 pub struct Earlier {
     /// Its key.
     pub key: Key,
-    /// As in [`Origin`].
+    /// As in [`Origin`](crate::plan::Origin).
     pub project: String,
-    /// As in [`Origin`].
+    /// As in [`Origin`](crate::plan::Origin).
     pub step: String,
-    /// As in [`Origin`].
+    /// As in [`Origin`](crate::plan::Origin).
     pub instruction: String,
     /// When it ran.
     pub ran_at: SystemTime,

@@ -1,7 +1,7 @@
 //! Cache keys: a written, versioned, length-prefixed encoding, hashed with BLAKE3.
 //!
 //! A key covers everything that can change an op's result, and nothing of the host: no paths of
-//! this machine, no clocks. Types encode themselves by [`ContentKey`]; [`content_key!`] takes
+//! this machine, no clocks. Types encode themselves by [`ContentKey`]; `content_key!` takes
 //! them apart field by field, so a field that is added without being encoded does not compile.
 //!
 //! ```

@@ -3,6 +3,8 @@
 //! [`lower`] turns the tree into a [`plan::Plan`]: a graph of ops that knows nothing of
 //! Dockerfiles. [`schedule`] walks the graph in parallel, asks the cache by [`key`], and has
 //! what is missing made by a [`ports::Worker`].
+
+#![cfg_attr(not(test), deny(clippy::disallowed_methods))]
 #![forbid(unsafe_code)]
 
 mod arrival;

@@ -233,6 +233,7 @@ mod tests {
     }
 
     #[test]
+    #[ignore = "needs root"]
     fn a_group_that_is_none_is_an_error() {
         let filter = DeviceFilter::load(&[]).unwrap();
         let dir = crate::mount::open_trusted(Path::new("/")).unwrap();

@@ -10,7 +10,8 @@ use crate::shell::{Run, exists, need_root};
 use crate::{deps, fixtures, paths};
 
 /// Installs what is missing, makes the fixtures once, serves them from a registry on loopback
-/// and runs the tests of the whole workspace.
+/// and runs the tests of the whole workspace, also those that `cargo test` leaves out because they
+/// need root or a package.
 ///
 /// Environment: KILN_BIN is the binary that the end to end tests drive (default: the one of this
 /// workspace), KILN_FIXTURES a directory for the base images (default: below cargo's target).
@@ -34,14 +35,18 @@ pub(crate) fn run(options: &Options) -> Result<()> {
     let config = scratch.join("kiln.toml");
     std::fs::write(&config, fixtures::kiln_config(&registry.address())).context("kiln's config")?;
 
+    // Plain `cargo test` leaves out what needs root or a package; here nothing is missing.
     let runner = if exists("cargo-nextest") {
         Run::new("cargo")
-            .args(["nextest", "run", "--workspace"])
+            .args(["nextest", "run", "--workspace", "--run-ignored", "all"])
             .args(&options.arguments)
     } else {
+        let mut words = options.arguments.split(|word| word == "--");
         Run::new("cargo")
             .args(["test", "--workspace", "--no-fail-fast"])
-            .args(&options.arguments)
+            .args(words.next().unwrap_or_default())
+            .args(["--", "--include-ignored"])
+            .args(words.flatten())
     };
     let result = runner
         .dir(paths::workspace())

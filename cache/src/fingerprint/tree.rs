@@ -1,5 +1,7 @@
 //! Walks a tree and hashes what identifies it: types, modes, owners, attributes, bytes.
 
+#![cfg_attr(not(test), deny(clippy::disallowed_methods))]
+
 use std::io::Read as _;
 use std::os::unix::ffi::OsStrExt as _;
 use std::path::Path;

@@ -66,6 +66,22 @@ impl LayerBlob {
             Some(tar) => tar.open(store),
         }
     }
+
+    /// Makes a blob of the store of it, if it is not one.
+    ///
+    /// # Errors
+    /// It cannot be read or written.
+    pub fn into_stored(self, store: &Store) -> Result<Descriptor> {
+        let Some(tar) = self.tar else {
+            return Ok(self.descriptor);
+        };
+        let form = LayerForm {
+            compression: Compression::None,
+            level: None,
+            all: false,
+        };
+        compress(store, &tar, form, None)
+    }
 }
 
 impl Tar {

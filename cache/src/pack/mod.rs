@@ -3,6 +3,8 @@
 //! One thread writes the tar. Of layers that are worth it, others look at the files ahead of it, read
 //! small ones and hash them ([`ahead`]), and one more hashes the tar that comes out ([`tar_out`]).
 
+#![cfg_attr(not(test), deny(clippy::disallowed_methods))]
+
 mod ahead;
 mod entry;
 mod load;

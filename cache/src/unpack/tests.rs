@@ -138,6 +138,7 @@ fn hostile_archives_change_nothing_outside() {
 }
 
 #[test]
+#[ignore = "needs root"]
 fn a_plain_archive_follows_links_of_the_tree_inside_it() {
     let place = place();
     place.root.mkdir(Path::new("usr"), 0o755).unwrap();
@@ -150,6 +151,7 @@ fn a_plain_archive_follows_links_of_the_tree_inside_it() {
 }
 
 #[test]
+#[ignore = "needs root"]
 fn a_hard_link_into_the_layer_below_becomes_a_copy() {
     let (below, place) = (place(), place());
     unpack(tar(&[file("f", "below")]).as_slice(), &below.root, &LAYER()).unwrap();
@@ -163,6 +165,7 @@ fn a_hard_link_into_the_layer_below_becomes_a_copy() {
 }
 
 #[test]
+#[ignore = "needs root"]
 fn a_file_that_comes_twice_is_the_second_one_with_all_its_names_whole() {
     for (first, second) in [(10, 20), (300 << 10, 20), (20, 300 << 10), (128 << 10, 0)] {
         let (old, new) = ("a".repeat(first), "b".repeat(second));
@@ -190,6 +193,7 @@ fn a_file_that_cannot_be_finished_is_an_error_however_many_follow() {
 }
 
 #[test]
+#[ignore = "needs root"]
 fn whiteouts_take_overlays_form_and_come_back() {
     let entries = [
         entry("d", EntryKind::Directory),
@@ -297,6 +301,7 @@ proptest! {
     #![proptest_config(ProptestConfig { cases: 60, ..ProptestConfig::default() })]
 
     #[test]
+    #[ignore = "needs root"]
     fn what_is_unpacked_packs_to_the_same_bytes(mut entries in trees(), hides_all in any::<bool>()) {
         let place = place();
         if hides_all {
@@ -360,6 +365,7 @@ proptest! {
     }
 
     #[test]
+    #[ignore = "needs root"]
     fn the_tree_digest_ignores_times_and_nothing_else(entries in trees(), at in any::<prop::sample::Index>()) {
         prop_assume!(!entries.is_empty());
         let digest = |entries: &[(Entry, Vec<u8>)]| {
@@ -380,6 +386,7 @@ proptest! {
 
 /// What is kept open from entry to entry must not outlive what it stands for.
 #[test]
+#[ignore = "needs root"]
 fn a_directory_that_was_replaced_is_not_written_to() {
     let dir = |path: &str| entry(path, EntryKind::Directory);
     let (old, new) = (file("a/b/c/old", "old"), file("a/b/c/new", "new"));
@@ -424,6 +431,7 @@ fn a_directory_that_was_replaced_is_not_written_to() {
 
 /// With a walk from the root for each directory on the way of each entry this takes minutes.
 #[test]
+#[ignore = "needs root"]
 fn a_deep_tree_is_unpacked() {
     let levels = 1500;
     let paths = (1..=levels).map(|depth| vec!["d"; depth].join("/"));
@@ -445,6 +453,7 @@ fn a_deep_tree_is_unpacked() {
 
 /// A link on the way may be replaced through itself, by an entry that lies behind it.
 #[test]
+#[ignore = "needs root"]
 fn a_link_that_was_replaced_leads_nowhere() {
     let place = place();
     let all = [

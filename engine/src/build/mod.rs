@@ -15,7 +15,7 @@ use std::time::SystemTime;
 
 use kiln_executor::export::Assembled;
 use kiln_executor::{BuildInputs, Left};
-use kiln_image::{Descriptor, Platform, Reference};
+use kiln_image::{Descriptor, Platform};
 use kiln_parser::{Diagnostic, Parsed, Severity};
 use kiln_solver::event::Counts;
 use kiln_solver::lint::Findings;
@@ -30,6 +30,7 @@ use crate::context::fetch::{self, Fetcher};
 use crate::engine::Engine;
 use crate::error::{Error, Result};
 use crate::event::{Event, Events};
+use crate::outputs::Destination;
 
 pub use request::{BuildRequest, RemoteCachesRequest};
 pub use solve::Solved;
@@ -103,7 +104,7 @@ impl Engine {
     ) -> Result<Build> {
         let began = SystemTime::now();
         // A request that makes no sense fails before anything is fetched.
-        request.outputs.pushed_names(request.push, &request.names)?;
+        request.outputs.destinations(request.push, &request.names)?;
         let inputs = BuildInputs {
             limits: request.limits.clone(),
             authorities: authorities::read(&self.config().authorities)?,
@@ -185,13 +186,13 @@ impl Build {
         &self.request
     }
 
-    /// Names that the image is pushed under.
+    /// Where the image is pushed to.
     ///
     /// # Errors
     /// It is to be pushed, and has no name that can be pushed to.
-    pub fn pushed_names(&self) -> Result<Vec<Reference>> {
+    pub fn destinations(&self) -> Result<Vec<Destination>> {
         let request = &self.request;
-        request.outputs.pushed_names(request.push, &request.names)
+        request.outputs.destinations(request.push, &request.names)
     }
 
     /// Fails if the parser found errors.
@@ -281,13 +282,16 @@ impl Build {
     /// All of a build but the exports to remote caches.
     async fn complete(&mut self, events: &Events) -> Result<Built> {
         let solved = self.solve(events).await?;
-        let pushed = self.pushed_names()?;
+        let destinations = self.destinations()?;
         let mut manifest = self.write_outputs(&solved, events).await?;
         if self.request.check_reproducible {
             self.check_reproducible(&solved, events).await?;
         }
-        if !pushed.is_empty() {
-            manifest = self.push(&solved, &pushed, events).await?.or(manifest);
+        if !destinations.is_empty() {
+            manifest = self
+                .push(&solved, &destinations, events)
+                .await?
+                .or(manifest);
         }
         self.note_uses();
         Ok(Built {
@@ -315,18 +319,18 @@ impl Build {
         written
     }
 
-    /// Pushes the image under these names. Gives its manifest.
+    /// Pushes the image to these destinations. Gives its manifest.
     ///
     /// # Errors
     /// A registry does not take it, or the token was cancelled.
     pub async fn push(
         &self,
         solved: &Solved,
-        names: &[Reference],
+        destinations: &[Destination],
         events: &Events,
     ) -> Result<Option<Descriptor>> {
         let outputs = &self.request.outputs;
-        let push = outputs.push(self.worker()?, &solved.image, names, events);
+        let push = outputs.push(self.worker()?, &solved.image, destinations, events);
         unless_cancelled(&self.cancel, push).await.flatten()
     }
 

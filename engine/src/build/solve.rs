@@ -90,7 +90,7 @@ impl Build {
         }
         let share = self.worker()?.share();
         let squash = self.request.squash && lowered.layers.len() > 1;
-        let files = self.request.outputs.need_files() || !self.pushed_names()?.is_empty();
+        let files = self.request.outputs.need_files() || !self.destinations()?.is_empty();
         // What ran in one attempt counts in the next, and so does what was fetched.
         let started = SystemTime::now();
         let over = self.cancel.child_token();

@@ -4,40 +4,78 @@ use std::collections::BTreeMap;
 
 use kiln_executor::Engine;
 use kiln_executor::export::{Assembled, ExportImage, LayerForm, Pushed};
-use kiln_image::{Compression, Descriptor, Reference};
+use kiln_image::{Descriptor, Reference};
 
-use super::{OutputKind, Outputs};
+use super::{OutputKind, Outputs, USUAL_LAYERS};
 use crate::error::{Error, Hint, Result};
 use crate::event::{Event, Events};
 
+/// A name that the image is pushed under, and how its layers are compressed there.
+#[derive(Clone, Debug)]
+pub struct Destination {
+    name: Reference,
+    form: LayerForm,
+}
+
 impl Outputs {
-    /// The names that the image is pushed under: of outputs that say so, or all names if `asked`.
+    /// Where the image is pushed to: the names of outputs that say so, or all names if `asked`.
     ///
     /// # Errors
-    /// It is to be pushed and has no name.
-    pub fn pushed_names(&self, asked: bool, names: &[Reference]) -> Result<Vec<Reference>> {
-        let mut all: Vec<Reference> = Vec::new();
-        for output in self.list.iter().filter(|o| o.push || asked) {
-            if let OutputKind::Image(own) = &output.kind {
-                all.extend(own.iter().cloned());
-            }
+    /// It is to be pushed and has no name, a name is pushed in two forms, or an output that is not
+    /// pushed says how.
+    pub fn destinations(&self, asked: bool, names: &[Reference]) -> Result<Vec<Destination>> {
+        let images = || {
+            let images = self.list.iter().filter_map(|output| match &output.kind {
+                OutputKind::Image(own) => Some((output, own)),
+                _ => None,
+            });
+            images.map(|(output, own)| (own, output.push || asked, output.pushed_layers))
+        };
+        if images().any(|(_, pushed, form)| !pushed && form.is_some()) {
+            return Err(Error::request(
+                "--output says how layers are compressed, but the image is not pushed",
+            )
+            .with_hint(Hint::PushOrArchive));
         }
-        let push = asked || self.list.iter().any(|o| o.push);
-        if push {
-            all.extend(names.iter().cloned());
+        let mut forms: Vec<LayerForm> = Vec::new();
+        let mut all: Vec<Destination> = Vec::new();
+        let to = |names: &[Reference], form| {
+            let to = |name: &Reference| Destination {
+                name: name.clone(),
+                form,
+            };
+            names.iter().map(to).collect::<Vec<_>>()
+        };
+        for (own, _, form) in images().filter(|(_, pushed, _)| *pushed) {
+            let form = form.unwrap_or(USUAL_LAYERS);
+            all.extend(to(own, form));
+            forms.push(form);
         }
-        if push && all.is_empty() {
+        if asked && forms.is_empty() {
+            forms.push(USUAL_LAYERS);
+        }
+        // The names of the build are those of each output.
+        for form in &forms {
+            all.extend(to(names, *form));
+        }
+        if all.is_empty() && !forms.is_empty() {
             return Err(Error::request("an image without a name cannot be pushed")
                 .with_hint(Hint::NameImage));
         }
-        if let Some(name) = all.iter().find(|n| n.digest().is_some()) {
-            let name = name.familiar();
+        if let Some(to) = all.iter().find(|to| to.name.digest().is_some()) {
+            let name = to.name.familiar();
             return Err(Error::request(format!(
                 "`{name}`: a digest cannot be pushed to"
             )));
         }
-        all.sort_by_key(ToString::to_string);
-        all.dedup();
+        all.sort_by_key(|to| to.name.to_string());
+        all.dedup_by(|one, other| one.name == other.name && one.form == other.form);
+        if let Some([to, _]) = all.array_windows().find(|[a, b]| a.name == b.name) {
+            let name = to.name.familiar();
+            return Err(Error::request(format!(
+                "`{name}` would be pushed in two forms"
+            )));
+        }
         Ok(all)
     }
 
@@ -52,21 +90,16 @@ impl Outputs {
         all
     }
 
-    /// Pushes the image under these names. Gives its manifest.
+    /// Pushes the image to these destinations. Gives its manifest.
     pub(crate) async fn push(
         &self,
         worker: &Engine,
         image: &Assembled,
-        names: &[Reference],
+        destinations: &[Destination],
         events: &Events,
     ) -> Result<Option<Descriptor>> {
-        let form = LayerForm {
-            compression: Compression::Gzip,
-            level: None,
-            all: false,
-        };
         let mut manifest = None;
-        for name in names {
+        for Destination { name, form } in destinations {
             events.send(Event::Pushing(name.clone()));
             let mut export = ExportImage::built(image, std::slice::from_ref(name));
             export.annotations = self.pushed_annotations();
@@ -76,7 +109,7 @@ impl Outputs {
                     became,
                 });
             };
-            let pushed = worker.push(&export, form, &of_layer).await?;
+            let pushed = worker.push(&export, *form, &of_layer).await?;
             events.send(Event::Pushed {
                 name: name.clone(),
                 digest: pushed.digest.clone(),

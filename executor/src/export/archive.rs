@@ -1,5 +1,7 @@
 //! Images as OCI layouts and as what `docker load` reads.
 
+#![cfg_attr(not(test), deny(clippy::disallowed_methods))]
+
 use std::collections::BTreeMap;
 use std::io::{Read, Write};
 use std::path::PathBuf;

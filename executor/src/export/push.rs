@@ -72,7 +72,7 @@ impl Engine {
             let layers = what.layers.iter().zip(written.layers);
             let layers = layers.map(|(layer, blob)| {
                 let (diff_id, _) = engine.layer_facts(layer)?;
-                Ok((diff_id, blob.descriptor))
+                Ok((diff_id, blob.into_stored(&engine.s.store)?))
             });
             let layers = layers.collect::<Result<Vec<_>>>()?;
             Ok((layers, written.config, written.manifest, written.media_type))

@@ -3,6 +3,8 @@
 //! Directories are made anew; files are further names of those of the layers, which nobody ever
 //! writes to.
 
+#![cfg_attr(not(test), deny(clippy::disallowed_methods))]
+
 use std::collections::BTreeSet;
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
@@ -77,6 +79,7 @@ fn make(
     };
     let scratch = store.scratch()?;
     let dir = scratch.path().join("diff");
+    #[allow(clippy::disallowed_methods, reason = "the store is kiln's own")]
     std::fs::create_dir(&dir).map_err(|e| Error::io("make layer", e))?;
     let top = RootDir::open_trusted(store.root())?;
     let below = |path: &Path| {

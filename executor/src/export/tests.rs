@@ -99,6 +99,7 @@ fn stream(path: &Path) -> ArchiveTarget {
 }
 
 #[test]
+#[ignore = "needs root"]
 fn archives_come_back_as_the_same_image() {
     let (engine, dir) = testing::engine();
     let runtime = testing::runtime();
@@ -178,6 +179,7 @@ fn archives_come_back_as_the_same_image() {
 }
 
 #[test]
+#[ignore = "needs root"]
 fn layouts_are_base_images() {
     let (engine, dir) = testing::engine();
     let runtime = testing::runtime();
@@ -238,6 +240,7 @@ fn layouts_are_base_images() {
 }
 
 #[test]
+#[ignore = "needs root"]
 fn archives_that_lie_are_refused_and_leave_no_image() {
     let (engine, dir) = testing::engine();
     let runtime = testing::runtime();
@@ -326,6 +329,7 @@ fn files_come_out_as_they_are_and_only_where_they_should() {
 }
 
 #[test]
+#[ignore = "needs root"]
 fn a_squashed_image_has_the_same_files() {
     let (engine, _dir) = testing::engine();
     let runtime = testing::runtime();

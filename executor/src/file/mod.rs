@@ -1,5 +1,7 @@
 //! COPY, ADD, WORKDIR: file changes, written straight into the directory that becomes the layer.
 
+#![cfg_attr(not(test), deny(clippy::disallowed_methods))]
+
 mod copy;
 mod select;
 mod stack;

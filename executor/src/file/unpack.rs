@@ -67,6 +67,7 @@ impl Changes<'_> {
             return Ok(());
         };
         let work = work.with_file_name(format!("work-{number}-{}", rand_suffix()));
+        #[allow(clippy::disallowed_methods, reason = "the store is kiln's own")]
         std::fs::create_dir(&work).map_err(|e| Error::io("prepare unpacking", e))?;
         let lowers: Vec<&Path> = rootfs.lowers.iter().map(PathBuf::as_path).collect();
         let spec = Overlay {

@@ -1,5 +1,7 @@
 //! Images that come as files: OCI layouts and what `docker save` writes, taken into the store.
 
+#![cfg_attr(not(test), deny(clippy::disallowed_methods))]
+
 use std::collections::BTreeMap;
 use std::io::{BufReader, Read};
 

@@ -1,5 +1,7 @@
 //! When sources were last changed, for `SOURCE_DATE_EPOCH`.
 
+#![cfg_attr(not(test), deny(clippy::disallowed_methods))]
+
 use std::path::{Path, PathBuf};
 
 use kiln_image::EntryKind;

@@ -1,5 +1,7 @@
 //! OCI layouts as base images: `oci-layout://DIR[:TAG|@DIGEST]`.
 
+#![cfg_attr(not(test), deny(clippy::disallowed_methods))]
+
 use std::path::Path;
 
 use kiln_image::archive::{Archive, OciLayout, image_name, ref_name};

@@ -66,14 +66,25 @@ fn bytes_depend_on_the_input_alone() {
 #[test]
 fn padding_is_passed_over() {
     let data = sample(100_000);
-    for (kind, program) in [(Compression::Gzip, "gzip"), (Compression::Zstd, "zstd")] {
-        let mut padded = encode(&data, kind, 1, 4096);
-        padded.extend(padding(kind, [7; 16]).unwrap());
-        let (found, decoded) = decode(padded.clone()).unwrap();
+    for kind in [Compression::Gzip, Compression::Zstd] {
+        let (found, decoded) = decode(padded(&data, kind)).unwrap();
         assert!(found == kind && decoded == data, "{kind}");
-        assert!(through(program, padded) == data, "{program}");
     }
+    assert!(through("gzip", padded(&data, Compression::Gzip)) == data);
     assert!(padding(Compression::Xz, [7; 16]).is_none());
+}
+
+#[test]
+#[ignore = "needs zstd"]
+fn padding_is_passed_over_by_zstd() {
+    let data = sample(100_000);
+    assert!(through("zstd", padded(&data, Compression::Zstd)) == data);
+}
+
+fn padded(data: &[u8], kind: Compression) -> Vec<u8> {
+    let mut padded = encode(data, kind, 1, 4096);
+    padded.extend(padding(kind, [7; 16]).unwrap());
+    padded
 }
 
 /// What another program makes of these bytes.

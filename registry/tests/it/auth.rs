@@ -97,6 +97,7 @@ async fn guarded(registry: &RegistryProcess, tokens: &FaultServer) -> Result<Fau
 }
 
 #[tokio::test]
+#[ignore = "needs docker-registry"]
 async fn tokens_are_fetched_for_scopes_and_shared() -> Result<()> {
     let registry = RegistryProcess::start()?;
     let tokens = token_server().await?;
@@ -145,6 +146,7 @@ async fn tokens_are_fetched_for_scopes_and_shared() -> Result<()> {
 }
 
 #[tokio::test]
+#[ignore = "needs docker-registry"]
 async fn mounting_asks_for_both_repositories() -> Result<()> {
     let registry = RegistryProcess::start()?;
     let tokens = token_server().await?;
@@ -174,6 +176,7 @@ async fn mounting_asks_for_both_repositories() -> Result<()> {
 }
 
 #[tokio::test]
+#[ignore = "needs docker-registry"]
 async fn identity_and_registry_tokens_work() -> Result<()> {
     let registry = RegistryProcess::start()?;
     let tokens = token_server().await?;
@@ -208,6 +211,7 @@ async fn identity_and_registry_tokens_work() -> Result<()> {
 }
 
 #[tokio::test]
+#[ignore = "needs docker-registry"]
 async fn basic_challenges_are_answered() -> Result<()> {
     let registry = RegistryProcess::start()?;
     let server = FaultServer::start(Some(registry.url()), |seen| {

@@ -18,6 +18,7 @@ use tokio::io::AsyncWriteExt as _;
 use super::{client, config, noise};
 
 #[tokio::test]
+#[ignore = "needs docker-registry"]
 async fn images_go_there_and_back() -> Result<()> {
     let registry = RegistryProcess::start()?;
     let client = client();
@@ -64,6 +65,7 @@ async fn images_go_there_and_back() -> Result<()> {
 }
 
 #[tokio::test]
+#[ignore = "needs docker-registry"]
 async fn tags_are_listed() -> Result<()> {
     let registry = RegistryProcess::start()?;
     let client = client();
@@ -86,6 +88,7 @@ async fn tags_are_listed() -> Result<()> {
 }
 
 #[tokio::test]
+#[ignore = "needs docker-registry"]
 async fn blobs_are_mounted_from_other_repositories() -> Result<()> {
     let registry = RegistryProcess::start()?;
     let client = client();
@@ -138,6 +141,7 @@ impl BlobSource for Slowly {
 }
 
 #[tokio::test]
+#[ignore = "needs docker-registry"]
 async fn an_upload_may_take_longer_than_a_server_may_be_silent() -> Result<()> {
     let registry = RegistryProcess::start()?;
     let data = Slowly(noise(20_000).into());
@@ -156,6 +160,7 @@ async fn an_upload_may_take_longer_than_a_server_may_be_silent() -> Result<()> {
 
 /// This registry forgets an upload that breaks off.
 #[tokio::test]
+#[ignore = "needs docker-registry"]
 async fn broken_uploads_begin_anew() -> Result<()> {
     let registry = RegistryProcess::start()?;
     let data = noise(2 << 20);
@@ -186,6 +191,7 @@ async fn broken_uploads_begin_anew() -> Result<()> {
 }
 
 #[tokio::test]
+#[ignore = "needs docker-registry"]
 async fn broken_pulls_go_on() -> Result<()> {
     let registry = RegistryProcess::start()?;
     let data = Bytes::from(noise(2 << 20));
@@ -220,6 +226,7 @@ async fn broken_pulls_go_on() -> Result<()> {
 }
 
 #[tokio::test]
+#[ignore = "needs docker-registry"]
 async fn partial_files_of_earlier_processes_are_resumed() -> Result<()> {
     let registry = RegistryProcess::start()?;
     let data = Bytes::from(noise(1 << 20));
@@ -264,6 +271,7 @@ async fn partial_files_of_earlier_processes_are_resumed() -> Result<()> {
 }
 
 #[tokio::test]
+#[ignore = "needs docker-registry"]
 async fn mirrors_come_first_and_may_fail() -> Result<()> {
     let registry = RegistryProcess::start()?;
     let image = TinyImage::of_files(&[("a", b"one")])?;
@@ -329,6 +337,7 @@ async fn mirrors_come_first_and_may_fail() -> Result<()> {
 }
 
 #[tokio::test]
+#[ignore = "needs docker-registry"]
 async fn referrers_fall_back_to_a_tag() -> Result<()> {
     let registry = RegistryProcess::start()?;
     let client = client();
@@ -363,6 +372,7 @@ async fn referrers_fall_back_to_a_tag() -> Result<()> {
 }
 
 #[tokio::test]
+#[ignore = "needs docker-registry"]
 async fn indexes_are_stored_as_they_are() -> Result<()> {
     let registry = RegistryProcess::start()?;
     let client = client();
@@ -395,6 +405,7 @@ async fn indexes_are_stored_as_they_are() -> Result<()> {
 }
 
 #[tokio::test]
+#[ignore = "needs docker-registry"]
 async fn certificates_are_checked() -> Result<()> {
     let registry = RegistryProcess::start_tls()?;
     let plain = RegistryProcess::start()?;

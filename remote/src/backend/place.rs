@@ -3,6 +3,8 @@
 //! Nothing that lies in a directory leads out of it: names are resolved by [`RootDir`], files appear
 //! under their names by a rename, and only regular files are read.
 
+#![cfg_attr(not(test), deny(clippy::disallowed_methods))]
+
 use std::io::{self, Write as _};
 use std::path::Path as FilePath;
 use std::sync::Arc;
@@ -85,6 +87,7 @@ fn write(
 
 impl Place {
     /// A directory, which is made if it is missing.
+    #[allow(clippy::disallowed_methods, reason = "the user names it")]
     pub(crate) fn directory(dir: &FilePath) -> std::result::Result<Self, FsError> {
         std::fs::create_dir_all(dir).map_err(|e| FsError::new("make", dir, e))?;
         Ok(Self::Directory(Arc::new(RootDir::open_trusted(dir)?)))

@@ -3,6 +3,8 @@
 //! Sources and targets are opened below their roots and mounts are attached by descriptor, so a
 //! link that is swapped in between leads nowhere else.
 
+#![cfg_attr(not(test), deny(clippy::disallowed_methods))]
+
 use std::io::Write as _;
 use std::os::fd::{AsRawFd as _, OwnedFd};
 use std::path::{Path, PathBuf};
@@ -426,6 +428,7 @@ fn target_of(
 }
 
 /// Where a directory is, with every link resolved.
+#[allow(clippy::disallowed_methods, reason = "a link of /proc is the kernel's")]
 fn real_path(dir: &RootDir) -> kiln_sys::Result<PathBuf> {
     use std::os::fd::AsFd as _;
     let link = format!("/proc/self/fd/{}", dir.as_fd().as_raw_fd());

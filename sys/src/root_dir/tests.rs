@@ -93,6 +93,7 @@ fn errors_say_which_root_they_are_about() {
 }
 
 #[test]
+#[ignore = "needs root"]
 fn changes_stay_inside() {
     let f = fixture();
     f.root
@@ -195,6 +196,7 @@ proptest! {
 
 /// A device is not opened to find out that it is none to be read: opening may do something.
 #[test]
+#[ignore = "needs root"]
 fn only_regular_files_are_opened_to_be_read() {
     let dir = tempfile::tempdir().unwrap();
     let root = RootDir::open_trusted(dir.path()).unwrap();

@@ -8,6 +8,8 @@ use std::path::Path;
 const SLACK: u64 = 1 << 20;
 /// 1960-01-01.
 const OLD: i64 = -315_619_200;
+/// 2001-02-03 04:05:06.123456789, in seconds and nanoseconds.
+const PRECISE: (i64, i64) = (981_173_106, 123_456_789);
 
 /// A fact of the image: what the page calls it, and how it is found out.
 type Fact = (&'static str, fn(&Path) -> Option<String>);
@@ -26,6 +28,15 @@ const FACTS: &[Fact] = &[
             0 => "1970".into(),
             time => format!("{time} s after 1970"),
         }))
+    }),
+    ("a time with nanoseconds", |c| {
+        let file = meta(c, "precise")?;
+        let time = (file.mtime(), file.mtime_nsec());
+        Some(match time {
+            PRECISE => yes(),
+            (seconds, 0) if seconds == PRECISE.0 => "whole seconds".into(),
+            (seconds, fraction) => format!("{seconds}.{fraction:09} s after 1970"),
+        })
     }),
     ("a name of 120 bytes", |c| {
         meta(c, &"n".repeat(120)).map(|_| yes())

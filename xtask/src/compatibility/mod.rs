@@ -167,7 +167,12 @@ pub(crate) fn run(options: &Options) -> Result<()> {
             versions.push(version);
         }
         if versions.is_empty() {
-            absent.push(reader.name);
+            let mut known = readers::NOT_PACKAGED.iter();
+            let why = known.find(|(name, _)| *name == reader.name);
+            absent.push(match why {
+                Some((name, why)) => format!("{name} ({why})"),
+                None => reader.name.to_owned(),
+            });
         }
     }
     if all.is_empty() {

@@ -29,6 +29,12 @@ impl Reader {
     }
 }
 
+/// Why a reader may be missing: where no package of it was found.
+pub(crate) const NOT_PACKAGED: &[(&str, &str)] = &[(
+    "apptainer",
+    "not in Debian from bullseye to sid and experimental, PyPI or npm",
+)];
+
 /// All readers, in the order of the page's columns.
 pub(crate) const ALL: &[Reader] = &[
     Reader {

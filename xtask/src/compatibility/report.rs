@@ -29,7 +29,7 @@ files are seen through `docker export`, which leaves attributes out; crane's thr
 
 ";
 
-pub(super) fn render(samples: &Samples, all: &[Findings], absent: &[&str]) -> String {
+pub(super) fn render(samples: &Samples, all: &[Findings], absent: &[String]) -> String {
     let mut out = String::from(HEAD);
     // Writing to a String cannot fail.
     let _ = writeln!(out, "Written by {}.", samples.kiln);

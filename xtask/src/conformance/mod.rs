@@ -53,6 +53,9 @@ pub(crate) fn run(options: &Options) -> Result<()> {
     let work = root.join("var/tmp/kiln-conformance");
     let _ = std::fs::remove_dir_all(&work);
     std::fs::create_dir_all(&work)?;
+    if let Some(kept) = &options.kept {
+        std::fs::create_dir_all(kept).with_context(|| kept.display().to_string())?;
+    }
     let docker = Engine::docker(&root);
     let kiln = Engine::kiln(&paths::kiln("dev")?, &work.join("store"));
     let bases = work.join("bases.tar");

@@ -54,6 +54,7 @@ fn unpacked(entries: &[(Entry, Vec<u8>)]) -> Result<Vec<String>> {
 }
 
 #[test]
+#[ignore = "needs root"]
 fn whiteouts_hide_what_is_below_and_nothing_of_their_own_layer() {
     for (what, entries, made) in [
         (
@@ -165,6 +166,7 @@ fn whiteouts_hide_what_is_below_and_nothing_of_their_own_layer() {
 }
 
 #[test]
+#[ignore = "needs root"]
 fn entries_go_through_links_of_their_layer_and_stay_inside() {
     for (what, entries, made) in [
         (
@@ -247,6 +249,7 @@ fn entries_go_through_links_of_their_layer_and_stay_inside() {
 }
 
 #[test]
+#[ignore = "needs root"]
 fn the_last_header_of_a_file_counts() {
     let place = place();
     let with = |(mut entry, data): (Entry, Vec<u8>), mode, id, secs| {
@@ -289,6 +292,7 @@ fn the_last_header_of_a_file_counts() {
 }
 
 #[test]
+#[ignore = "needs root"]
 fn a_layers_root_entry_says_nothing_of_the_root() {
     let (mut root, data) = dir("");
     (root.mode, root.uid) = (0o700, 7);
@@ -308,6 +312,7 @@ fn a_layers_root_entry_says_nothing_of_the_root() {
 }
 
 #[test]
+#[ignore = "needs root"]
 fn zeros_become_holes() {
     let place = place();
     let size = 64 << 20;

@@ -270,7 +270,7 @@ async fn build(app: &App, args: &Args) -> Result<(), Failure> {
     if loads && !build.request().outputs.use_stream() && !ui::is_quiet() && !ui::is_json() {
         output::tell_of_store();
     }
-    if args.check_reproducible && build.pushed_names()?.is_empty() {
+    if args.check_reproducible && build.destinations()?.is_empty() {
         reproducible::check(&build, &solved, mode).await?;
     }
     Ok(())
@@ -288,14 +288,14 @@ async fn put_out(
         .write_outputs(solved, &events)
         .await
         .map_err(failure)?;
-    let names = build.pushed_names()?;
-    if names.is_empty() {
+    let destinations = build.destinations()?;
+    if destinations.is_empty() {
         return Ok(manifest);
     }
     if args.check_reproducible {
         reproducible::check(build, solved, mode).await?;
     }
-    let pushed = build.push(solved, &names, &events).await;
+    let pushed = build.push(solved, &destinations, &events).await;
     Ok(pushed.map_err(failure)?.or(manifest))
 }
 

@@ -34,7 +34,7 @@ pub(super) fn of(args: &Args, agents: &mut Vec<Agent>) -> Result<(BuildRequest, 
     let outputs = OutputOptions::parse(&args.output, args.load, &args.annotation)?;
     request.outputs = outputs.outputs;
     request.push = args.push;
-    request.outputs.pushed_names(args.push, &request.names)?;
+    request.outputs.destinations(args.push, &request.names)?;
     for (flag, list) in [
         ("--provenance", &args.provenance),
         ("--sbom", &args.sbom),

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use kiln_engine::{
     Annotations, ArchiveForm, Compression, Dest, LayerForm, Output, OutputKind, Reference,
+    USUAL_LAYERS,
 };
 
 /// Why an annotation of a manifest's descriptor is refused.
@@ -94,8 +95,10 @@ pub(super) fn parse(text: &str) -> Result<Output, String> {
         Some(text) => switch("push", text)?,
         None => kind == "registry",
     };
+    let mut pushed_layers = None;
     if is_image {
         values.remove("push");
+        pushed_layers = layer_form(&mut values)?;
     }
     let kind = match kind {
         // Pushed or not, the image is in the store as well.
@@ -132,6 +135,7 @@ pub(super) fn parse(text: &str) -> Result<Output, String> {
         kind,
         annotations,
         push,
+        pushed_layers,
     })
 }
 
@@ -143,17 +147,10 @@ fn names(values: &mut BTreeMap<&str, &str>) -> Result<Vec<Reference>, String> {
         .collect()
 }
 
-fn archive(
-    form: ArchiveForm,
-    to: Option<&str>,
-    values: &mut BTreeMap<&str, &str>,
-) -> Result<OutputKind, String> {
-    let names = names(values)?;
-    let mut layers = LayerForm {
-        compression: Compression::Gzip,
-        level: None,
-        all: false,
-    };
+/// Takes out what is said of layers; `None` if nothing is.
+fn layer_form(values: &mut BTreeMap<&str, &str>) -> Result<Option<LayerForm>, String> {
+    let before = values.len();
+    let mut layers = USUAL_LAYERS;
     if let Some(text) = values.remove("compression") {
         layers.compression = compression(text)?;
     }
@@ -172,11 +169,22 @@ fn archive(
     if let Some(text) = values.remove("force-compression") {
         layers.all = switch("force-compression", text)?;
     }
+    let said = values.len() < before;
     if let Some(text) = values.remove("oci-mediatypes")
         && !switch("oci-mediatypes", text)?
     {
-        return Err("archives are written with OCI's media types only".into());
+        return Err("images are written with OCI's media types only".into());
     }
+    Ok(said.then_some(layers))
+}
+
+fn archive(
+    form: ArchiveForm,
+    to: Option<&str>,
+    values: &mut BTreeMap<&str, &str>,
+) -> Result<OutputKind, String> {
+    let names = names(values)?;
+    let layers = layer_form(values)?.unwrap_or(USUAL_LAYERS);
     let directory = match values.remove("tar") {
         Some(text) => !switch("tar", text)?,
         None => false,
@@ -228,6 +236,24 @@ mod tests {
                 (OutputKind::Image(vec![]), push)
             );
         }
+        for (text, compression, all) in [
+            ("type=registry", None, false),
+            ("type=registry,oci-mediatypes=true", None, false),
+            (
+                "type=registry,compression=zstd",
+                Some(Compression::Zstd),
+                false,
+            ),
+            (
+                "type=image,push=1,force-compression=1",
+                Some(Compression::Gzip),
+                true,
+            ),
+        ] {
+            let form = parse(text).unwrap().pushed_layers;
+            assert_eq!(form.map(|f| f.compression), compression, "{text}");
+            assert_eq!(form.is_some_and(|f| f.all), all, "{text}");
+        }
         let names = ["a:1", "b:2"]
             .map(|n| Reference::parse(n).unwrap())
             .to_vec();
@@ -275,6 +301,11 @@ mod tests {
             "type=tar,dest=a,dest=b",
             "type=image,name=A",
             "type=image,push=maybe",
+            "type=registry,compression=estargz",
+            "type=registry,compression-level=10",
+            "type=image,force-compression=maybe",
+            "type=image,push=true,oci-mediatypes=false",
+            "type=local,dest=x,compression=zstd",
             "type=tar,push=true",
             "type=oci,push=true,dest=x",
             "type=oci,annotation-index.a=b",

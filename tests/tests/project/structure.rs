@@ -384,3 +384,42 @@ fn modules_use_each_other_in_one_direction() {
         assert!(edges.is_empty(), "{folder}: a circle of {edges:#?}");
     }
 }
+
+/// Folders of the project that pages name files in.
+const NAMED_FOLDERS: &[&str] = &[
+    "parser", "image", "sys", "solver", "registry", "cache", "remote", "runtime", "executor",
+    "engine", "cli", "testkit", "tests", "xtask", "fuzz", "testdata", "docs", "findings",
+];
+
+#[test]
+fn pages_name_files_that_are_there() {
+    let mut pages = vec![
+        root().join("ARCHITECTURE.md"),
+        root().join("CONTRIBUTING.md"),
+    ];
+    for folder in ["docs", "docs/design"] {
+        let entries = std::fs::read_dir(root().join(folder)).unwrap();
+        pages.extend(entries.map(|entry| entry.unwrap().path()));
+    }
+    let mut seen = 0;
+    for page in pages
+        .iter()
+        .filter(|p| p.extension().is_some_and(|e| e == "md"))
+    {
+        let text = std::fs::read_to_string(page).unwrap();
+        for word in text.split('`').skip(1).step_by(2) {
+            let first = word.split('/').next().unwrap();
+            // What is made by a run, and what stands for any name.
+            let is_other =
+                word.contains("NAME") || word.contains("TARGET") || word.contains("artifacts");
+            let is_path = NAMED_FOLDERS.contains(&first)
+                && word.contains("/src/") | word.ends_with(".rs") | word.ends_with(".md");
+            if !is_path || is_other || word.contains(char::is_whitespace) || word.contains('*') {
+                continue;
+            }
+            seen += 1;
+            assert!(root().join(word).exists(), "{}: `{word}`", page.display());
+        }
+    }
+    assert!(seen > 50, "only {seen} paths were found in the pages");
+}

@@ -119,3 +119,99 @@ fn what_is_not_reproducible_is_not_pushed() {
     let pulled = Lab::new().kiln(["pull", &name]).output().failed();
     pulled.says(&["app:1"]);
 }
+
+/// The layers of an image in a registry, as its manifest has them: type and size.
+fn layers(name: &str) -> Vec<(String, u64)> {
+    let place = format!("docker://{name}");
+    let raw = tool("skopeo", ["inspect", "--raw", "--tls-verify=false", &place]);
+    let manifest: Value = serde_json::from_str(&raw).unwrap();
+    let layers = manifest["layers"].as_array().unwrap().iter();
+    let layer = |l: &Value| {
+        let kind = l["mediaType"].as_str().unwrap();
+        let kind = kind.strip_prefix("application/vnd.oci.image.layer.v1.");
+        (kind.unwrap().to_owned(), l["size"].as_u64().unwrap())
+    };
+    layers.map(layer).collect()
+}
+
+#[test]
+fn an_output_says_how_the_layers_of_what_is_pushed_are_compressed() {
+    let (lab, registry) = (Lab::new(), empty_registry());
+    let text = "some text that can be compressed\n".repeat(9000);
+    let files = [
+        ("Dockerfile", "FROM busybox\nCOPY text /\nRUN echo x > /x\n"),
+        ("text", &text),
+    ];
+    let context = lab.context("context", &files);
+    let build = |tag: &str, options: &str| {
+        let name = format!("{}/team/app:{tag}", registry.address());
+        let output = format!("{options},oci-mediatypes=true");
+        let build = lab.kiln(["build", "-t", &name, "-o", &output]);
+        build.last(context.path()).output().ok();
+        assert_eq!(Lab::new().run(&name, &["cat", "/x"]), "x", "{options}");
+        layers(&name)
+    };
+    let kinds = |layers: &[(String, u64)]| -> Vec<String> {
+        layers.iter().map(|(kind, _)| kind.clone()).collect()
+    };
+    for (tag, options, wanted) in [
+        ("a", "type=registry", ["tar+gzip", "tar+gzip", "tar+gzip"]),
+        // What was pulled stays as it was unless it is to be made anew.
+        (
+            "b",
+            "type=registry,compression=zstd",
+            ["tar+gzip", "tar+zstd", "tar+zstd"],
+        ),
+        (
+            "c",
+            "type=image,push=true,compression=zstd,force-compression=true",
+            ["tar+zstd", "tar+zstd", "tar+zstd"],
+        ),
+        (
+            "d",
+            "type=registry,compression=uncompressed,force-compression=true",
+            ["tar", "tar", "tar"],
+        ),
+        // Again, with what the store has by now.
+        (
+            "e",
+            "type=registry,compression=uncompressed",
+            ["tar+gzip", "tar", "tar"],
+        ),
+    ] {
+        assert_eq!(kinds(&build(tag, options)), wanted, "{options}");
+    }
+    let level = |level| build("f", &format!("type=registry,compression-level={level}"))[1].1;
+    assert!(level(0) > text.len() as u64 && level(9) < 10_000);
+
+    // `--push` pushes what the output describes.
+    let name = format!("{}/team/app:g", registry.address());
+    let zstd = ["-o", "type=image,compression=zstd"];
+    let build = lab.kiln(["build", "--push", "-t", &name]).args(zstd);
+    build.last(context.path()).output().ok();
+    assert_eq!(kinds(&layers(&name)), ["tar+gzip", "tar+zstd", "tar+zstd"]);
+}
+
+#[test]
+fn a_form_of_layers_that_nothing_has_is_refused() {
+    let lab = Lab::new();
+    let context = lab.dockerfile("FROM busybox\n");
+    let refused = |outputs: &[&str]| {
+        let outputs = outputs.iter().flat_map(|o| ["-o", o]);
+        let build = lab.kiln(["build", "-t", "localhost:9/app"]).args(outputs);
+        let refused = build.last(context.path()).fails();
+        assert_eq!(refused.code(), Some(2), "{refused}");
+        refused
+    };
+    for options in [
+        "type=image,compression=zstd",
+        "type=registry,push=false,compression=zstd",
+    ] {
+        refused(&[options]).says(&["is not pushed", "push=true"]);
+    }
+    refused(&["type=docker,force-compression=true"]).says(&["is not pushed"]);
+    refused(&["type=registry,compression=estargz"]).says(&["gzip, zstd or uncompressed"]);
+    refused(&["type=registry,oci-mediatypes=false"]).says(&["OCI's media types only"]);
+    refused(&["type=registry", "type=registry,compression=zstd"])
+        .says(&["`localhost:9/app:latest`", "two forms"]);
+}

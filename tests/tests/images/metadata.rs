@@ -4,6 +4,7 @@
 
 use std::path::Path;
 
+use kiln_tests::servers::empty_registry;
 use kiln_tests::{Context, Kiln, Lab, tool};
 use serde_json::{Value, json};
 
@@ -84,6 +85,41 @@ fn metadata_of_a_layout_and_of_several_outputs() {
         facts["image.name"],
         "docker.io/library/a:1,docker.io/library/b:2"
     );
+}
+
+#[test]
+fn metadata_names_the_manifest_that_is_pushed() {
+    let (lab, registry) = (Lab::new(), empty_registry());
+    let context = small(&lab);
+    let name = format!("{}/team/web:1", registry.address());
+    for options in [
+        "type=registry",
+        "type=image,push=true,compression=zstd,force-compression=true",
+    ] {
+        let build = lab.build(&context).tag(&name).args(["-o", options]);
+        let facts = metadata(&lab, build);
+        let place = format!("docker://{name}");
+        let raw = tool("skopeo", ["inspect", "--raw", "--tls-verify=false", &place]);
+        let format = ["inspect", "--tls-verify=false", "--format", "{{.Digest}}"];
+        let digest = tool("skopeo", format.into_iter().chain([&*place]));
+        let raw: (usize, Value) = (raw.len(), serde_json::from_str(&raw).unwrap());
+        assert_eq!(
+            facts["containerimage.descriptor"],
+            json!({
+                "mediaType": raw.1["mediaType"], "digest": digest.trim(), "size": raw.0,
+                "platform": {"architecture": "amd64", "os": "linux"},
+            }),
+            "{options}"
+        );
+        assert_eq!(facts["containerimage.digest"], digest.trim());
+        assert_eq!(
+            facts["containerimage.config.digest"],
+            raw.1["config"]["digest"]
+        );
+        assert_eq!(facts["image.name"], name);
+        // An image without an attestation has no provenance to tell of.
+        assert_eq!(facts["buildx.build.provenance"], Value::Null);
+    }
 }
 
 #[test]

@@ -1,0 +1,3 @@
+//! Containers in the foreground.
+
+mod run;
