@@ -3,6 +3,54 @@
 //! An [`Engine`] is opened with a plain [`Config`]. Calls take plain requests, tell what happens through
 //! [`Events`], end early when their token is cancelled, and fail with one [`Error`], whose kind and hint are data.
 //! Nothing here reads the environment, prints, or knows a terminal.
+//!
+//! A store is made by the first call that needs it:
+//!
+//! ```
+//! use kiln_engine::{Config, Engine, ErrorKind, Hint};
+//!
+//! # fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! let dir = tempfile::tempdir()?;
+//! let engine = Engine::open(Config::new(dir.path().join("store")));
+//! assert!(engine.images().list(&[])?.is_empty());
+//!
+//! // Errors are of a kind, and say what may help.
+//! let error = engine.images().inspect("debian:bookworm").unwrap_err();
+//! assert_eq!(error.kind(), ErrorKind::NotFound);
+//! assert_eq!(error.hint(), Some(Hint::ListImages));
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! A build is one call, [`Engine::build`], or a few, for who wants to look in between. Here a Dockerfile is read
+//! and checked, and nothing is built:
+//!
+//! ```
+//! use kiln_engine::{BuildRequest, Config, Engine, Events, Look, Place};
+//! use tokio_util::sync::CancellationToken;
+//!
+//! # #[tokio::main]
+//! # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! let dir = tempfile::tempdir()?;
+//! let dockerfile = "from scratch AS app\nCOPY hello /\nCMD /hello\n";
+//! std::fs::write(dir.path().join("Dockerfile"), dockerfile)?;
+//!
+//! let engine = Engine::open(Config::new(dir.path().join("store")));
+//! let request = BuildRequest::new(Place::Directory(dir.path().to_owned()));
+//! let (events, cancel) = (Events::none(), CancellationToken::new());
+//! let mut build = engine.prepare_build(request, &events, cancel).await?;
+//! let lowered = build.look(Look::EveryStage, &events).await?;
+//! assert_eq!(lowered.plan.vertices().count(), 2); // the context, and COPY
+//!
+//! let broken = build.findings().broken();
+//! let rules: Vec<&str> = broken.iter().map(|rule| rule.name()).collect();
+//! assert!(rules.contains(&"JSONArgsRecommended"));
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! What runs commands (builds with `RUN`, containers) also needs a [`Spawner`], which
+//! [`host::start_spawner`] forks before the process has threads.
 #![forbid(unsafe_code)]
 
 pub mod build;

@@ -40,7 +40,7 @@ impl Images<'_> {
     /// # Errors
     /// There is no such image, or the archive cannot be written.
     pub async fn save(
-        &self,
+        self,
         images: &[String],
         form: ArchiveForm,
         dest: &Dest,
@@ -75,7 +75,7 @@ impl Images<'_> {
     /// # Errors
     /// The archive cannot be read, or has no image.
     pub async fn load(
-        &self,
+        self,
         source: LoadSource,
         platform: &Platform,
         events: &Events,

@@ -88,7 +88,7 @@ impl Images<'_> {
     ///
     /// # Errors
     /// The tar cannot be had or read, or a change makes no sense.
-    pub async fn import(&self, request: ImportRequest, events: &Events) -> Result<Digest> {
+    pub async fn import(self, request: ImportRequest, events: &Events) -> Result<Digest> {
         let worker = self.engine.worker(BuildInputs::default(), false, events)?;
         let config = config(&worker, &request.changes, &request.platform).await?;
         let (name, shown) = (request.source.name(), request.source.shown());

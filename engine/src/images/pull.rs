@@ -45,7 +45,7 @@ impl Images<'_> {
     /// # Errors
     /// The registry does not have it, a layer cannot be had, or the token was cancelled.
     pub async fn pull(
-        &self,
+        self,
         reference: &Reference,
         platform: &Platform,
         events: &Events,
