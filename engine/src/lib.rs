@@ -40,7 +40,7 @@
 //! let (events, cancel) = (Events::none(), CancellationToken::new());
 //! let mut build = engine.prepare_build(request, &events, cancel).await?;
 //! let lowered = build.look(Look::EveryStage, &events).await?;
-//! assert_eq!(lowered.plan.vertices().count(), 2); // the context, and COPY
+//! assert_eq!(lowered.plan.len(), 2); // the context, and COPY
 //!
 //! let broken = build.findings().broken();
 //! let rules: Vec<&str> = broken.iter().map(|rule| rule.name()).collect();

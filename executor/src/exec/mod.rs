@@ -59,7 +59,7 @@ impl Engine {
             .prepare_mounts(op, inputs, step, &ids, scratch.path())
             .await?;
         if !self.s.inputs.authorities.is_empty() {
-            let taken = |name: &str| op.env.iter().any(|(of, _)| of == name);
+            let taken = |name: &str| op.env.iter().any(|own| own.name == name);
             let given = &self.s.inputs.authorities;
             let (mount, variables) = authorities::offer(given, &self.s.store, &ids, &taken)?;
             prepared.mounts.push(mount);
@@ -69,8 +69,10 @@ impl Engine {
         let mut env: Vec<String> = Vec::new();
         // Proxy settings of the build stand above those of the image.
         let is_proxy = |name: &str| op.proxy_env.iter().any(|(n, _)| n == name);
-        let own = op.env.iter().filter(|(name, _)| !is_proxy(name));
-        for (name, value) in own.chain(&op.proxy_env).chain(&prepared.env) {
+        let own = op.env.iter().filter(|own| !is_proxy(&own.name));
+        let own = own.map(|own| (&own.name, &own.value));
+        let others = op.proxy_env.iter().chain(&prepared.env);
+        for (name, value) in own.chain(others.map(|(name, value)| (name, value))) {
             env.push(format!("{name}={value}"));
         }
         // Those of devices stand above those of the image, too.
@@ -78,7 +80,7 @@ impl Engine {
         env.retain(|own| !devices.env.iter().any(|of| name(of) == name(own)));
         env.extend(devices.env);
         let launch = sandbox::describe(Request {
-            argv: op.argv.clone(),
+            argv: op.command.argv(),
             env,
             cwd: op.cwd.clone(),
             user: op.user.clone(),
@@ -251,7 +253,7 @@ fn check(op: &Exec, event: Event) -> Result<Vec<std::path::PathBuf>> {
             code: event.exit.code(),
         });
     }
-    let command = op.argv.join(" ");
+    let command = op.command.argv().join(" ");
     if event.out_of_memory && event.exit != Exit::Code(0) {
         return Err(Error::OutOfMemory {
             command,

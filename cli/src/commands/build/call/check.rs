@@ -32,7 +32,7 @@ pub(super) fn answer(
             let options = findings.options();
             ui::json(sarif::check(&found, beyond, options, source, &errors));
         }
-        Format::Text => text(&found, beyond, source, &errors),
+        Format::Text | Format::Dot => text(&found, beyond, source, &errors),
     }
     if !errors.is_empty() || !findings.broken().is_empty() {
         return Err(Failure::silent(1));
