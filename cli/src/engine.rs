@@ -8,7 +8,7 @@ use kiln_executor::{BuildInputs, Engine, StepLogs};
 use kiln_image::with_causes;
 use kiln_registry::RegistryConfig;
 use kiln_registry::auth::{Anonymous, CredentialSource, DockerConfig, HelperOutput, HelperRunner};
-use kiln_runtime::Spawner;
+use kiln_sandbox::Spawner;
 use kiln_solver::event::{Warning, WarningCode};
 use kiln_sys::{Pipes, read_named};
 

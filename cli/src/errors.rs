@@ -110,7 +110,7 @@ macro_rules! from_error {
     })* };
 }
 from_error!(
-    kiln_runtime::Error,
+    kiln_sandbox::Error,
     kiln_sys::FsError,
     std::io::Error,
     kiln_image::ReferenceError,

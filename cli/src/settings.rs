@@ -324,7 +324,7 @@ pub(crate) fn resolve(global: &Global) -> Result<Settings, Failure> {
         device_dirs: file
             .cdi
             .spec_dirs
-            .unwrap_or_else(|| kiln_runtime::cdi::DIRS.map(PathBuf::from).to_vec()),
+            .unwrap_or_else(|| kiln_sandbox::cdi::DIRS.map(PathBuf::from).to_vec()),
         max_download: BuildFile::size(
             "max-download",
             file.build.max_download.as_ref(),

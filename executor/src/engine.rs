@@ -7,7 +7,7 @@ use std::sync::Arc;
 use kiln_cache::{LayerId, Policy, Removed, Scratch, SpaceGuard, Store};
 use kiln_registry::Client;
 use kiln_remote::RemoteCaches;
-use kiln_runtime::Spawner;
+use kiln_sandbox::Spawner;
 use kiln_solver::event::Events;
 use kiln_sys::RootDir;
 use kiln_sys::cgroup::CgroupLimits;

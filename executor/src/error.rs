@@ -16,7 +16,7 @@ pub enum Error {
     System(#[from] kiln_sys::FsError),
     /// The sandbox failed.
     #[error(transparent)]
-    Runtime(#[from] kiln_runtime::Error),
+    Runtime(#[from] kiln_sandbox::Error),
     /// A registry failed.
     #[error("{what}{}", with_causes(.source.as_ref()))]
     Registry {

@@ -15,17 +15,17 @@ const EDGES: &[(&str, &[&str])] = &[
     ("registry", &["image"]),
     ("cache", &["image", "solver", "sys"]),
     ("remote", &["cache", "image", "registry", "solver", "sys"]),
-    ("runtime", &["image", "sys"]),
+    ("sandbox", &["image", "sys"]),
     (
         "executor",
         &[
-            "solver", "cache", "image", "registry", "remote", "runtime", "sys",
+            "solver", "cache", "image", "registry", "remote", "sandbox", "sys",
         ],
     ),
     (
         "cli",
         &[
-            "parser", "image", "sys", "solver", "registry", "cache", "remote", "runtime",
+            "parser", "image", "sys", "solver", "registry", "cache", "remote", "sandbox",
             "executor",
         ],
     ),
@@ -258,7 +258,7 @@ fn ports_are_small() {
 
 /// Crates whose modules use each other in one direction only.
 const WITHOUT_CIRCLES: &[&str] = &[
-    "parser", "image", "sys", "solver", "registry", "cache", "remote", "runtime", "testkit",
+    "parser", "image", "sys", "solver", "registry", "cache", "remote", "sandbox", "testkit",
 ];
 
 /// Code without comments and without the tests at its end.

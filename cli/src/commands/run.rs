@@ -9,7 +9,7 @@ use clap::ValueEnum;
 use kiln_executor::source::image_reference;
 use kiln_executor::{BuildInputs, Engine, RunRequest, Running};
 use kiln_image::Platform;
-use kiln_runtime::sandbox::Network;
+use kiln_sandbox::Network;
 use kiln_solver::ports::ResolvedImage;
 use kiln_sys::process::Exit;
 use kiln_sys::{Pipes, pty, read_named_text};

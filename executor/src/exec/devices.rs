@@ -1,6 +1,6 @@
 //! `RUN --device`: what a step gets of the devices of this machine.
 
-use kiln_runtime::cdi::{self, CdiError, Registry};
+use kiln_sandbox::cdi::{self, CdiError, Registry};
 use kiln_solver::plan::ExecDevice;
 
 use crate::engine::Engine;

@@ -15,11 +15,10 @@ mod stubs;
 use std::os::fd::OwnedFd;
 use std::path::Path;
 
-use kiln_runtime::sandbox::{
-    self, Launch, Limits, Network as SandboxNetwork, Report, Request, Rootfs,
-    Security as SandboxSecurity,
+use kiln_sandbox::{Event, Stdio};
+use kiln_sandbox::{
+    Launch, Limits, Network as SandboxNetwork, Report, Request, Rootfs, Security as SandboxSecurity,
 };
-use kiln_runtime::{Event, Stdio};
 use kiln_solver::plan::{Exec, Network, Security};
 use kiln_solver::ports::{Made, Solved, Step};
 use kiln_sys::process::Exit;
@@ -77,7 +76,7 @@ impl Engine {
         let name = |entry: &str| entry.split('=').next().map(str::to_owned);
         env.retain(|own| !devices.env.iter().any(|of| name(of) == name(own)));
         env.extend(devices.env);
-        let launch = sandbox::describe(Request {
+        let launch = kiln_sandbox::describe(Request {
             argv: op.argv.clone(),
             env,
             cwd: op.cwd.clone(),
@@ -197,7 +196,7 @@ impl Engine {
         match event {
             None => Err(Error::Cancelled),
             Some(Ok(event)) => Ok(event?),
-            Some(Err(_)) => Err(kiln_runtime::Error::SpawnerGone.into()),
+            Some(Err(_)) => Err(kiln_sandbox::Error::SpawnerGone.into()),
         }
     }
 }
@@ -227,16 +226,16 @@ fn pipe() -> Result<(OwnedFd, OwnedFd)> {
 }
 
 /// What a sandbox reported instead of running the command.
-pub(crate) fn failure(reports: &[Report]) -> Option<kiln_runtime::Error> {
+pub(crate) fn failure(reports: &[Report]) -> Option<kiln_sandbox::Error> {
     reports.iter().find_map(|report| match report {
         Report::Stub(_) => None,
-        Report::Failed(text) => Some(kiln_runtime::Error::Setup(text.clone())),
-        Report::NotFound(name) => Some(kiln_runtime::Error::CommandNotFound(name.clone())),
-        Report::NotExecutable(name, why) => Some(kiln_runtime::Error::CommandNotExecutable(
+        Report::Failed(text) => Some(kiln_sandbox::Error::Setup(text.clone())),
+        Report::NotFound(name) => Some(kiln_sandbox::Error::CommandNotFound(name.clone())),
+        Report::NotExecutable(name, why) => Some(kiln_sandbox::Error::CommandNotExecutable(
             name.clone(),
             why.clone(),
         )),
-        Report::User(spec, why) => Some(kiln_runtime::Error::User {
+        Report::User(spec, why) => Some(kiln_sandbox::Error::User {
             spec: spec.clone(),
             why: why.clone(),
         }),

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use kiln_cache::fingerprint::Owners;
 use kiln_cache::{CacheMountDir, LayerId, MountUse, Store};
 use kiln_remote::WantedMount;
-use kiln_runtime::sandbox::{Mount, MountFlags, MountSource};
+use kiln_sandbox::{Mount, MountFlags, MountSource};
 use kiln_solver::Watch;
 use kiln_solver::plan::{CacheMount, Exec, MountKind, Network, SecretMount, Sharing, SshMount};
 use kiln_solver::ports::{Solved, Step};
@@ -388,7 +388,7 @@ fn make_source(mount: &Path, source: &Path) -> Result<()> {
 /// The numbers of a step's user, by the files of its image.
 fn owner(store: &Store, layers: &[LayerId], user: &str) -> Result<(u32, u32)> {
     let view = store.view(layers)?;
-    let who = kiln_runtime::user::resolve(view.root(), user)?;
+    let who = kiln_sandbox::user::resolve(view.root(), user)?;
     Ok((who.uid, who.gid))
 }
 

@@ -5,10 +5,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use kiln_image::ImageConfig;
-use kiln_runtime::sandbox::{
-    self, Limits, Mount, MountFlags, MountSource, Network, Request, Security,
-};
-use kiln_runtime::{Spawner, Stdio};
+use kiln_sandbox::{Limits, Mount, MountFlags, MountSource, Network, Request, Security};
+use kiln_sandbox::{Spawner, Stdio};
 use kiln_sys::process::Exit;
 
 use super::{failure, names, prepare_root};
@@ -185,7 +183,7 @@ impl Engine {
             .workdir
             .clone()
             .unwrap_or_else(|| config.working_dir.clone());
-        let launch = sandbox::describe(Request {
+        let launch = kiln_sandbox::describe(Request {
             argv,
             env,
             cwd: if cwd.is_empty() { "/".into() } else { cwd },
@@ -210,7 +208,7 @@ impl Engine {
         running.id.store(id, Ordering::Release);
         let event = ended
             .await
-            .map_err(|_| kiln_runtime::Error::SpawnerGone)??;
+            .map_err(|_| kiln_sandbox::Error::SpawnerGone)??;
         running.id.store(0, Ordering::Release);
         if let Some(error) = failure(&event.reports) {
             return Err(Error::Command {

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use kiln_cache::{UnpackOptions, unpack};
 use kiln_image::compression::decoder;
 use kiln_image::read_full;
-use kiln_runtime::sandbox::Rootfs;
+use kiln_sandbox::Rootfs;
 use kiln_solver::plan::Copy;
 use kiln_sys::mount::Attrs;
 use kiln_sys::overlay::{Overlay, overlay};

@@ -9,7 +9,7 @@ use std::io::{PipeReader, PipeWriter};
 use std::os::fd::{AsFd, OwnedFd};
 use std::thread::JoinHandle;
 
-use kiln_runtime::Stdio;
+use kiln_sandbox::Stdio;
 use kiln_sys::{FileKind, RootDir, fdpass, pty};
 
 use crate::errors::Failure;

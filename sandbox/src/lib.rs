@@ -3,15 +3,21 @@
 //! A process with threads cannot safely run code between fork and exec. So [`Spawner::start`]
 //! forks a small helper at the start of `main`, while there is one thread; the helper clones a
 //! child into new namespaces for each [`Launch`] that it is sent, and the child sets itself up
-//! ([`sandbox`]) and executes the command. Every mount of a step lives in the child's own mount
+//! ([`Launch`]) and executes the command. Every mount of a step lives in the child's own mount
 //! namespace, so nothing can be left mounted.
 #![forbid(unsafe_code)]
 
 pub mod cdi;
+mod describe;
 mod error;
-pub mod sandbox;
+mod filter;
+mod init;
+mod launch;
+mod mounts;
 mod spawner;
 pub mod user;
 
+pub use describe::{DeviceAccess, Limits, Network, Request, Security, describe};
 pub use error::{Error, Result};
+pub use launch::{Launch, Mount, MountFlags, MountSource, Report, Rootfs};
 pub use spawner::{Event, Spawner, Stdio};

@@ -1,10 +1,4 @@
-//! A sandbox: described by [`Launch`], described in one place ([`describe`]), entered by the
-//! child itself.
-
-mod describe;
-mod filter;
-mod init;
-mod mounts;
+//! What the child that enters a sandbox is told, and what it reports.
 
 use std::collections::HashMap;
 use std::path::PathBuf;
@@ -14,10 +8,6 @@ use kiln_sys::devices::DeviceRule;
 use kiln_sys::idmap::IdMap;
 use oci_spec::runtime::LinuxDeviceType;
 use serde::{Deserialize, Serialize};
-
-pub(crate) use describe::without_devices;
-pub use describe::{DeviceAccess, Limits, Network, Request, Security, describe};
-pub(crate) use init::{Streams, run};
 
 /// Everything the child needs: the OCI runtime spec of the sandbox, and what that type cannot
 /// say about layered roots and mounts below them.

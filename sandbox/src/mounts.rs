@@ -12,8 +12,8 @@ use kiln_sys::mount::{self, Attrs, Detached};
 use kiln_sys::overlay::{Overlay, overlay};
 use kiln_sys::{FileKind, FsError, RootDir, Stat};
 
-use super::{IdMaps, Launch, Mount, MountSource, Report, Rootfs};
 use crate::error::{Error, Result};
+use crate::launch::{IdMaps, Launch, Mount, MountSource, Report, Rootfs};
 
 /// Directories and sockets that the child needs after the old root is gone.
 pub(super) struct Mounted {

@@ -13,8 +13,9 @@ use oci_spec::runtime::{
     PosixRlimitType, ProcessBuilder, RootBuilder, Spec, SpecBuilder, UserBuilder,
 };
 
-use super::{Launch, Mount, Rootfs, filter};
 use crate::error::{Error, Result};
+use crate::filter;
+use crate::launch::{Launch, Mount, Rootfs};
 
 /// Which network a sandbox sees.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
