@@ -68,6 +68,11 @@ impl HelperRunner for Helpers {
     }
 }
 
+/// Text of the host's resolver configuration.
+fn host_resolv_conf() -> String {
+    std::fs::read_to_string("/etc/resolv.conf").unwrap_or_default()
+}
+
 /// What is there can be made durable all the same.
 fn tell_not_collected(error: &kiln_cache::Error) {
     let text = format!("nothing is removed from the store: {error}");
@@ -145,7 +150,7 @@ impl App {
             inputs,
             always_pull,
             lists_images: true,
-            resolv_conf: std::fs::read_to_string("/etc/resolv.conf").unwrap_or_default(),
+            resolv_conf: host_resolv_conf(),
             logs: StepLogs::new(logs, self.settings.max_step_log),
             device_dirs: self.settings.device_dirs.clone(),
             own_mounts: None,
@@ -154,6 +159,17 @@ impl App {
             share: None,
             events: progress::events(),
         }))
+    }
+
+    /// Runs containers of images of a store.
+    pub(crate) fn containers(&self, store: &Store) -> Result<kiln_runtime::Runtime, Failure> {
+        let spawner = self.spawner.clone();
+        let spawner = spawner.ok_or_else(|| Failure::new("nothing can be run here"))?;
+        Ok(kiln_runtime::Runtime::new(
+            store.clone(),
+            spawner,
+            host_resolv_conf(),
+        ))
     }
 
     /// Has what was stored written to the disk, and what was discarded removed, by a process of

@@ -118,6 +118,20 @@ from_error!(
     serde_json::Error,
 );
 
+impl From<kiln_runtime::Error> for Failure {
+    fn from(error: kiln_runtime::Error) -> Self {
+        let failure = Self {
+            no_space: kiln_cache::is_no_space(&error),
+            ..Self::new(with_causes(&error))
+        };
+        match error {
+            kiln_runtime::Error::NoCommand => failure.with_hint("give one: kiln run IMAGE COMMAND"),
+            kiln_runtime::Error::Store(error) => error.into(),
+            _ => failure,
+        }
+    }
+}
+
 impl From<kiln_cache::Error> for Failure {
     fn from(error: kiln_cache::Error) -> Self {
         let near = match &error {

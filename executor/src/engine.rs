@@ -13,9 +13,10 @@ use kiln_sys::RootDir;
 use kiln_sys::cgroup::CgroupLimits;
 
 use crate::error::{Error, Result};
-use crate::exec::{Common, StepLogs};
+use crate::exec::StepLogs;
 use crate::output::{DirTree, LayerRef, Output};
 use crate::owners::Shown;
+use crate::run_dirs::RunDirs;
 
 /// Where a secret comes from.
 #[derive(Clone, Debug)]
@@ -132,7 +133,7 @@ pub struct Settings {
 #[derive(Clone, Debug)]
 pub struct Engine {
     pub(crate) s: Arc<Settings>,
-    pub(crate) common: Arc<Common>,
+    pub(crate) run_dirs: Arc<RunDirs>,
     pub(crate) space: SpaceGuard,
     pub(crate) shown: Arc<Shown>,
 }
@@ -146,7 +147,7 @@ impl Engine {
         Self {
             space: SpaceGuard::new(store.clone(), *gc, events.clone()),
             s: Arc::new(settings),
-            common: Arc::default(),
+            run_dirs: Arc::default(),
             shown: Arc::default(),
         }
     }

@@ -12,6 +12,7 @@ pub mod export;
 mod file;
 mod output;
 mod owners;
+mod run_dirs;
 pub mod source;
 #[cfg(test)]
 mod testing;
@@ -22,7 +23,7 @@ pub use engine::{
     AllowedDevices, BuildInputs, Changed, Context, Engine, SecretSource, Settings, SshAgent,
 };
 pub use error::{Error, Result};
-pub use exec::{RunRequest, Running, StepLogs};
+pub use exec::StepLogs;
 pub use kiln_remote::{
     ExportSummary as Left, MountSummary as LeftMounts, RemoteCaches as Share, Remotes, SharedLayer,
 };

@@ -445,7 +445,7 @@ pub fn describe(request: Request) -> Result<Launch> {
     let mut linux = linux.build().map_err(bad)?;
     linux.set_resources(resources(&request)?);
     let root = RootBuilder::default()
-        .path(request.rootfs.anchor.clone())
+        .path(request.rootfs.mount_point.clone())
         .readonly(request.rootfs.upper.is_none())
         .build()
         .map_err(bad)?;

@@ -14,10 +14,13 @@ mod filter;
 mod init;
 mod launch;
 mod mounts;
+pub mod names;
+mod prepare;
 mod spawner;
 pub mod user;
 
 pub use describe::{DeviceAccess, Limits, Network, Request, Security, describe};
 pub use error::{Error, Result};
 pub use launch::{Launch, Mount, MountFlags, MountSource, Report, Rootfs};
+pub use prepare::MountPoints;
 pub use spawner::{Event, Spawner, Stdio};

@@ -7,8 +7,9 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use clap::ValueEnum;
 use kiln_executor::source::image_reference;
-use kiln_executor::{BuildInputs, Engine, RunRequest, Running};
+use kiln_executor::{BuildInputs, Engine};
 use kiln_image::Platform;
+use kiln_runtime::{RunRequest, Running};
 use kiln_sandbox::Network;
 use kiln_solver::ports::ResolvedImage;
 use kiln_sys::process::Exit;
@@ -324,7 +325,8 @@ fn start(app: &App, args: &Args) -> Result<Exit, Failure> {
     let exit = runtime.block_on(async {
         let layers = engine.image_layers(&image.reference, &image.config_digest, None)?;
         let (stdio, ours) = streams::pair(args.interactive, args.tty)?;
-        let running = engine.running()?;
+        let containers = app.containers(engine.store())?;
+        let running = containers.running();
         forward_signals(&running);
         let hostname = args.hostname.clone().unwrap_or_else(|| {
             let mut random = [0; 6];
@@ -336,6 +338,7 @@ fn start(app: &App, args: &Args) -> Result<Exit, Failure> {
             let text = format!("--workdir `{dir}`: the working directory is an absolute path");
             return Err(Failure::usage(text));
         }
+        let layers = engine.ready(&layers).await?;
         let request = RunRequest {
             config: image.config,
             layers,
@@ -355,9 +358,9 @@ fn start(app: &App, args: &Args) -> Result<Exit, Failure> {
             stdio,
         };
         let passing = ours.pass(args.interactive);
-        let exit = engine.run(request, &running).await.map_err(|e| {
+        let exit = containers.run(request, &running).await.map_err(|e| {
             let code = match &e {
-                kiln_executor::Error::Command { code, .. } => {
+                kiln_runtime::Error::NotStarted { code, .. } => {
                     u8::try_from(*code).unwrap_or(NOT_STARTED)
                 }
                 _ => NOT_STARTED,

@@ -2,12 +2,9 @@
 
 mod authorities;
 mod capped_file;
-mod common;
 mod devices;
 mod logs;
 mod mounts;
-mod names;
-mod run;
 mod script;
 mod streams;
 mod stubs;
@@ -24,9 +21,7 @@ use kiln_solver::ports::{Made, Solved, Step};
 use kiln_sys::process::Exit;
 use kiln_sys::{FsError, RootDir};
 
-pub(crate) use common::{Common, Places};
 pub use logs::StepLogs;
-pub use run::{RunRequest, Running};
 use streams::Streams;
 
 use crate::engine::Engine;
@@ -52,8 +47,8 @@ impl Engine {
         let ids = self.ready(&below).await?;
         let scratch = self.s.store.scratch()?;
         let lowers = self.s.store.root_dirs(&ids)?;
-        let places = self.common.places(&self.s.store)?;
-        let rootfs = prepare_root(scratch.path(), &places, lowers)?;
+        let points = self.run_dirs.mount_points(&self.s.store)?;
+        let rootfs = Rootfs::writable(scratch.path(), &points, lowers)?;
         let mut prepared = self
             .prepare_mounts(op, inputs, step, &ids, scratch.path())
             .await?;
@@ -201,50 +196,14 @@ impl Engine {
     }
 }
 
-/// Makes the directories of an overlay in `scratch`. As with Docker, its root is root's and open to
-/// everybody, whatever an image or the step before says.
-pub(crate) fn prepare_root(
-    scratch: &Path,
-    places: &Places,
-    lowers: Vec<std::path::PathBuf>,
-) -> Result<Rootfs> {
-    let dir = RootDir::open_trusted(scratch)?;
-    for name in ["upper", "work"] {
-        dir.mkdir(Path::new(name), 0o755)?;
-    }
-    Ok(Rootfs {
-        lowers,
-        upper: Some((scratch.join("upper"), scratch.join("work"))),
-        anchor: places.anchor.clone(),
-        spot: places.spot.clone(),
-    })
-}
-
 fn pipe() -> Result<(OwnedFd, OwnedFd)> {
     let flags = rustix::pipe::PipeFlags::CLOEXEC;
     Ok(rustix::pipe::pipe_with(flags).map_err(|e| FsError::new("make", "pipe", e))?)
 }
 
-/// What a sandbox reported instead of running the command.
-pub(crate) fn failure(reports: &[Report]) -> Option<kiln_sandbox::Error> {
-    reports.iter().find_map(|report| match report {
-        Report::Stub(_) => None,
-        Report::Failed(text) => Some(kiln_sandbox::Error::Setup(text.clone())),
-        Report::NotFound(name) => Some(kiln_sandbox::Error::CommandNotFound(name.clone())),
-        Report::NotExecutable(name, why) => Some(kiln_sandbox::Error::CommandNotExecutable(
-            name.clone(),
-            why.clone(),
-        )),
-        Report::User(spec, why) => Some(kiln_sandbox::Error::User {
-            spec: spec.clone(),
-            why: why.clone(),
-        }),
-    })
-}
-
 /// Turns a bad end into an error; a good one gives the mount points that were made.
 fn check(op: &Exec, event: Event) -> Result<Vec<std::path::PathBuf>> {
-    if let Some(error) = failure(&event.reports) {
+    if let Some(error) = Report::failure_in(&event.reports) {
         return Err(Error::Command {
             text: error.to_string(),
             code: event.exit.code(),

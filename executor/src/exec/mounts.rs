@@ -5,13 +5,12 @@ use std::path::{Path, PathBuf};
 use kiln_cache::fingerprint::Owners;
 use kiln_cache::{CacheMountDir, LayerId, MountUse, Store};
 use kiln_remote::WantedMount;
-use kiln_sandbox::{Mount, MountFlags, MountSource};
+use kiln_sandbox::{Mount, MountFlags, MountSource, names};
 use kiln_solver::Watch;
 use kiln_solver::plan::{CacheMount, Exec, MountKind, Network, SecretMount, Sharing, SshMount};
 use kiln_solver::ports::{Solved, Step};
 use kiln_sys::{FileKind, Pipes, RootDir, read_named};
 
-use super::names;
 use crate::engine::{Engine, SecretSource};
 use crate::error::{Error, Result, blocking};
 use crate::file;
@@ -129,7 +128,7 @@ impl Engine {
         ];
         let mut mounts = Vec::new();
         for (name, text) in files {
-            let path = self.common.file(&self.s.store, name, text)?;
+            let path = self.run_dirs.file(&self.s.store, name, text)?;
             mounts.push(Mount {
                 target: Path::new("/etc").join(name),
                 source: MountSource::Host {

@@ -11,6 +11,7 @@ use std::sync::{Mutex, PoisonError};
 
 use kiln_cache::fingerprint::{Keep, Node, Owners, StatCache, hash_tree, version_of};
 use kiln_cache::{LayerId, Store};
+use kiln_sandbox::{MountPoints, Rootfs};
 use kiln_solver::FilesVersion;
 use kiln_solver::event::{Warning, WarningCode};
 use kiln_solver::explain::{Listing, PathFacts};
@@ -24,7 +25,6 @@ pub(crate) use unpack::open_archive;
 
 use crate::engine::{Engine, OpenTree};
 use crate::error::{Error, Result, blocking};
-use crate::exec::{Places, prepare_root};
 use crate::output::Output;
 use crate::worker::{NewLayer, layers_of};
 use select::{Match, select};
@@ -269,7 +269,7 @@ impl Engine {
             });
         }
         step.begin();
-        let places = self.common.places(&self.s.store)?;
+        let points = self.run_dirs.mount_points(&self.s.store)?;
         let (store, op, cancel) = (self.s.store.clone(), op.clone(), step.cancel.clone());
         let epoch = op.epoch;
         let (events, vertex) = (step.events.clone(), step.vertex);
@@ -286,7 +286,7 @@ impl Engine {
             };
             let changes = Changes {
                 store: &store,
-                places: &places,
+                points: &points,
                 below: &ids,
                 stop: &stop,
                 warn: &warn,
@@ -301,7 +301,7 @@ impl Engine {
 /// Everything that the actions of one op share.
 pub(crate) struct Changes<'a> {
     pub(crate) store: &'a Store,
-    pub(crate) places: &'a Places,
+    pub(crate) points: &'a MountPoints,
     pub(crate) below: &'a [LayerId],
     pub(crate) stop: &'a (dyn Fn() -> bool + Sync),
     /// Takes what is to be said of owners.
@@ -312,7 +312,7 @@ impl Changes<'_> {
     fn make(&self, actions: &[Action], trees: &[Option<OpenTree>]) -> Result<LayerId> {
         let scratch = self.store.scratch()?;
         let lowers = self.store.lower_dirs(self.below)?;
-        let rootfs = prepare_root(scratch.path(), self.places, lowers)?;
+        let rootfs = Rootfs::writable(scratch.path(), self.points, lowers)?;
         let upper = scratch.path().join("upper");
         let view = self.store.view(self.below)?;
         for (number, (action, tree)) in actions.iter().zip(trees).enumerate() {

@@ -6,43 +6,35 @@ use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
 
 use kiln_cache::{Scratch, Store};
+use kiln_sandbox::MountPoints;
 use kiln_sys::RootDir;
 
 use crate::error::{Error, Result};
 
 /// Made when the first step needs it, removed with the engine.
 #[derive(Debug, Default)]
-pub(crate) struct Common(Mutex<Option<Made>>);
+pub(crate) struct RunDirs(Mutex<Option<Made>>);
 
 #[derive(Debug)]
 struct Made {
     scratch: Scratch,
+    points: MountPoints,
     /// The files by name and text.
     files: HashMap<(&'static str, String), PathBuf>,
 }
 
-/// Directories that sandboxes mount on, each in its own mount namespace.
-#[derive(Clone, Debug)]
-pub(crate) struct Places {
-    /// Where the root of a sandbox is put together.
-    pub(crate) anchor: PathBuf,
-    /// Where mounts are prepared.
-    pub(crate) spot: PathBuf,
-}
-
-impl Common {
+impl RunDirs {
     fn with<T>(&self, store: &Store, f: impl FnOnce(&mut Made) -> Result<T>) -> Result<T> {
         let mut made = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let made = match &mut *made {
             Some(made) => made,
             none => {
                 let scratch = store.scratch()?;
-                let dir = RootDir::open_trusted(scratch.path())?;
-                for name in ["root", "spot", "names"] {
-                    dir.mkdir(Path::new(name), 0o755)?;
-                }
+                let points = MountPoints::make_in(scratch.path())?;
+                RootDir::open_trusted(scratch.path())?.mkdir(Path::new("names"), 0o755)?;
                 none.insert(Made {
                     scratch,
+                    points,
                     files: HashMap::new(),
                 })
             }
@@ -54,13 +46,8 @@ impl Common {
     ///
     /// # Errors
     /// They cannot be made.
-    pub(crate) fn places(&self, store: &Store) -> Result<Places> {
-        self.with(store, |made| {
-            Ok(Places {
-                anchor: made.scratch.path().join("root"),
-                spot: made.scratch.path().join("spot"),
-            })
-        })
+    pub(crate) fn mount_points(&self, store: &Store) -> Result<MountPoints> {
+        self.with(store, |made| Ok(made.points.clone()))
     }
 
     /// A file with this text, for a read-only mount.
