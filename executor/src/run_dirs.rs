@@ -1,9 +1,9 @@
-//! What the steps of an engine have in common: the places where their mounts are put together, and
+//! What the steps of a worker have in common: the places where their mounts are put together, and
 //! the files of names, which no step can change.
 
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use kiln_cache::{Scratch, Store};
 use kiln_sandbox::MountPoints;
@@ -11,9 +11,12 @@ use kiln_sys::RootDir;
 
 use crate::error::{Error, Result};
 
-/// Made when the first step needs it, removed with the engine.
-#[derive(Debug, Default)]
-pub(crate) struct RunDirs(Mutex<Option<Made>>);
+/// Made when the first step needs them, removed with the last clone.
+#[derive(Clone, Debug)]
+pub(crate) struct RunDirs {
+    store: Store,
+    made: Arc<Mutex<Option<Made>>>,
+}
 
 #[derive(Debug)]
 struct Made {
@@ -24,12 +27,19 @@ struct Made {
 }
 
 impl RunDirs {
-    fn with<T>(&self, store: &Store, f: impl FnOnce(&mut Made) -> Result<T>) -> Result<T> {
-        let mut made = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+    pub(crate) fn new(store: Store) -> Self {
+        Self {
+            store,
+            made: Arc::default(),
+        }
+    }
+
+    fn with<T>(&self, f: impl FnOnce(&mut Made) -> Result<T>) -> Result<T> {
+        let mut made = self.made.lock().unwrap_or_else(PoisonError::into_inner);
         let made = match &mut *made {
             Some(made) => made,
             none => {
-                let scratch = store.scratch()?;
+                let scratch = self.store.scratch()?;
                 let points = MountPoints::make_in(scratch.path())?;
                 RootDir::open_trusted(scratch.path())?.mkdir(Path::new("names"), 0o755)?;
                 none.insert(Made {
@@ -46,16 +56,16 @@ impl RunDirs {
     ///
     /// # Errors
     /// They cannot be made.
-    pub(crate) fn mount_points(&self, store: &Store) -> Result<MountPoints> {
-        self.with(store, |made| Ok(made.points.clone()))
+    pub(crate) fn mount_points(&self) -> Result<MountPoints> {
+        self.with(|made| Ok(made.points.clone()))
     }
 
     /// A file with this text, for a read-only mount.
     ///
     /// # Errors
     /// It cannot be written.
-    pub(crate) fn file(&self, store: &Store, name: &'static str, text: String) -> Result<PathBuf> {
-        self.with(store, |made| {
+    pub(crate) fn file(&self, name: &'static str, text: String) -> Result<PathBuf> {
+        self.with(|made| {
             let number = made.files.len();
             let key = (name, text);
             if let Some(path) = made.files.get(&key) {

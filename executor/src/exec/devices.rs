@@ -3,17 +3,17 @@
 use kiln_sandbox::cdi::{self, CdiError, Registry};
 use kiln_solver::plan::ExecDevice;
 
-use crate::engine::Engine;
+use super::StepRunner;
 use crate::error::{Error, Result};
 
-impl Engine {
+impl StepRunner {
     /// What the sandbox of a step needs for its devices. One that is missing and not required is
     /// left out.
     pub(super) fn devices(&self, wanted: &[ExecDevice]) -> Result<cdi::Edits> {
         if wanted.is_empty() {
             return Ok(cdi::Edits::default());
         }
-        let registry = Registry::read(&self.s.device_dirs);
+        let registry = Registry::read(&self.settings.device_dirs);
         let mut given = Vec::new();
         for device in wanted {
             let found = registry.find(&device.name).map_err(|e| unusable(&e))?;
@@ -21,7 +21,7 @@ impl Engine {
                 return Err(self.unknown(&registry, &device.name));
             }
             for found in found {
-                if !found.auto_allow && !self.s.inputs.devices.has(&found.name) {
+                if !found.auto_allow && !self.settings.inputs.devices.has(&found.name) {
                     return Err(Error::Missing {
                         text: format!("device `{}` is not allowed", found.name),
                         hint: format!(
@@ -41,7 +41,7 @@ impl Engine {
 
     fn unknown(&self, registry: &Registry, name: &str) -> Error {
         let dirs: Vec<_> = self
-            .s
+            .settings
             .device_dirs
             .iter()
             .map(|d| d.display().to_string())

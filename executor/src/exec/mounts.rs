@@ -11,10 +11,11 @@ use kiln_solver::plan::{CacheMount, Exec, MountKind, Network, SecretMount, Shari
 use kiln_solver::ports::{Solved, Step};
 use kiln_sys::{FileKind, Pipes, RootDir, read_named};
 
-use crate::engine::{Engine, SecretSource};
+use super::StepRunner;
 use crate::error::{Error, Result, blocking};
 use crate::file;
 use crate::output::{DirTree, Output};
+use crate::settings::SecretSource;
 
 /// The largest secret.
 const MAX_SECRET: u64 = 500 << 10;
@@ -26,7 +27,7 @@ pub(super) struct Prepared {
     pub(super) held: Vec<(String, CacheMountDir)>,
 }
 
-impl Engine {
+impl StepRunner {
     pub(super) async fn prepare_mounts(
         &self,
         op: &Exec,
@@ -120,7 +121,7 @@ impl Engine {
     fn name_files(&self, op: &Exec) -> Result<Vec<Mount>> {
         let resolv = match op.network {
             Network::None => String::new(),
-            Network::Default | Network::Host => names::resolv_conf(&self.s.resolv_conf),
+            Network::Default | Network::Host => names::resolv_conf(&self.settings.resolv_conf),
         };
         let files = [
             ("resolv.conf", resolv),
@@ -128,7 +129,7 @@ impl Engine {
         ];
         let mut mounts = Vec::new();
         for (name, text) in files {
-            let path = self.run_dirs.file(&self.s.store, name, text)?;
+            let path = self.run_dirs.file(name, text)?;
             mounts.push(Mount {
                 target: Path::new("/etc").join(name),
                 source: MountSource::Host {
@@ -161,15 +162,15 @@ impl Engine {
         let output = input.and_then(|slot| inputs.get(slot)).map(|i| &i.output);
         let mut owner = None;
         let (lowers, filtered) = match output {
-            None => (vec![self.s.store.empty_dir()?], false),
+            None => (vec![self.store().empty_dir()?], false),
             Some(Output::Layers(layers)) => {
-                let ids = self.ready(layers).await?;
-                (self.s.store.lower_dirs(&ids)?, false)
+                let ids = self.layers.ready(layers).await?;
+                (self.store().lower_dirs(&ids)?, false)
             }
             Some(Output::Dir(dir)) => {
                 let (tree, at) = (dir.clone(), make("upper")?);
                 // As in Docker: what a user brings along is root's.
-                owner = self.shown_as_root(&dir.path).await?;
+                owner = self.id_maps.shown_as_root(&dir.path).await?;
                 let filtered = blocking(move || hide_ignored(&tree, &at, owner)).await?;
                 (vec![dir.path.clone()], filtered)
             }
@@ -198,7 +199,7 @@ impl Engine {
             Some(input) => {
                 let wanted = file::Wanted::of_path(&cache.source, place);
                 {
-                    let reading = self.path_fingerprint(input, &wanted, false).await?;
+                    let reading = self.fingerprints.of_path(input, &wanted, false).await?;
                     Some(reading.fingerprint)
                 }
             }
@@ -224,14 +225,14 @@ impl Engine {
             self.fetch_mount(name, None, step).await?;
         }
         let mut base = match cache.base.and_then(|slot| inputs.get(slot)) {
-            Some(input) => Some(self.open(&input.output).await?),
+            Some(input) => Some(self.layers.open(&input.output).await?),
             None => None,
         };
         let source = cache.source.trim_matches('/');
         let source = (base.is_none() && !source.is_empty()).then(|| PathBuf::from(source));
         loop {
-            let (store, cache, named) = (self.s.store.clone(), cache.clone(), name.to_owned());
-            let own = self.s.own_mounts.clone();
+            let (store, cache, named) = (self.store().clone(), cache.clone(), name.to_owned());
+            let own = self.settings.own_mounts.clone();
             let (layers, user) = (layers.to_vec(), user.to_owned());
             let (taken, back) = blocking(move || {
                 let mut fill = |dir: &RootDir| -> kiln_cache::Result<()> {
@@ -279,10 +280,10 @@ impl Engine {
         step: &Step,
     ) -> Result<()> {
         let Some(caches) = self
-            .s
+            .settings
             .share
             .as_ref()
-            .filter(|_| self.s.own_mounts.is_none())
+            .filter(|_| self.settings.own_mounts.is_none())
         else {
             return Ok(());
         };
@@ -297,11 +298,11 @@ impl Engine {
             watch: &watch,
             cancel: &step.cancel,
         };
-        Ok(caches.fetch_mount(&self.space, &wanted).await?)
+        Ok(caches.fetch_mount(self.layers.space(), &wanted).await?)
     }
 
     fn secret(&self, secret: &SecretMount, target: PathBuf, out: &mut Prepared) -> Result<()> {
-        let Some(source) = self.s.inputs.secrets.get(&secret.id) else {
+        let Some(source) = self.settings.inputs.secrets.get(&secret.id) else {
             if secret.required {
                 return Err(Error::Missing {
                     text: format!("secret `{}` was not given", secret.id),
@@ -352,7 +353,7 @@ impl Engine {
             "SSH_AUTH_SOCK".into(),
             target.to_string_lossy().into_owned(),
         ));
-        let Some(agent) = self.s.inputs.ssh.get(&ssh.id) else {
+        let Some(agent) = self.settings.inputs.ssh.get(&ssh.id) else {
             if ssh.required {
                 return Err(Error::Missing {
                     text: format!("SSH agent `{}` was not given", ssh.id),

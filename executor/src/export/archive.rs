@@ -14,8 +14,8 @@ use kiln_image::{
     media_type, with_causes,
 };
 
+use super::Exporter;
 use super::assemble::Assembled;
-use crate::engine::Engine;
 use crate::error::{Error, Result, blocking};
 use crate::output::LayerRef;
 
@@ -109,7 +109,7 @@ pub(super) struct Written {
     pub(super) layers: Vec<LayerBlob>,
 }
 
-impl Engine {
+impl Exporter {
     /// An image of the store as one to be written under these names.
     ///
     /// # Errors
@@ -117,7 +117,7 @@ impl Engine {
     pub fn exportable(&self, image: &StoredImage, names: Vec<Reference>) -> Result<ExportImage> {
         let config = image.row.config.to_string();
         let reference = image.row.name.as_ref().unwrap_or(&config);
-        let layers = self.image_layers(reference, &config, None)?;
+        let layers = self.images.image_layers(reference, &config, None)?;
         Ok(ExportImage {
             id: image.row.config.clone(),
             layers,
@@ -143,11 +143,11 @@ impl Engine {
         target: ArchiveTarget,
     ) -> Result<Vec<Descriptor>> {
         for image in &images {
-            self.ready(&image.layers).await?;
-            self.fetch_blobs(&image.layers).await?;
+            self.layers.ready(&image.layers).await?;
+            self.layers.fetch_blobs(&image.layers).await?;
         }
-        let engine = self.clone();
-        blocking(move || engine.write_archive_now(&images, form, layers, target)).await
+        let exporter = self.clone();
+        blocking(move || exporter.write_archive_now(&images, form, layers, target)).await
     }
 
     fn write_archive_now(
@@ -157,7 +157,7 @@ impl Engine {
         layers: Option<LayerForm>,
         target: ArchiveTarget,
     ) -> Result<Vec<Descriptor>> {
-        let store = &self.s.store;
+        let store = self.store();
         let mut writer = match target {
             ArchiveTarget::Stream(out) => Writer::Tar(OciTarWriter::new(out)),
             ArchiveTarget::Directory(dir) => {
@@ -206,7 +206,7 @@ impl Engine {
         form: ArchiveForm,
         layers: Option<LayerForm>,
     ) -> Result<Written> {
-        let store = &self.s.store;
+        let store = self.store();
         let config = store.read_blob(&image.id)?;
         let stored = image
             .manifest
@@ -283,7 +283,7 @@ impl Engine {
         image: &Assembled,
         annotations: &BTreeMap<String, String>,
     ) -> Result<Digest> {
-        let store = &self.s.store;
+        let store = self.store();
         let config = store.read_blob(&image.id)?;
         let mut layers = Vec::new();
         for layer in &image.layers {

@@ -8,8 +8,8 @@ use kiln_cache::{LayerForm, Store};
 use kiln_image::{Descriptor, Digest, Reference, media_type};
 use kiln_registry::{FileSource, Pushed, RegistryError};
 
+use super::Exporter;
 use super::archive::{ArchiveForm, ExportImage};
-use crate::engine::Engine;
 use crate::error::{Error, Result, blocking};
 
 /// Layers that are sent at the same time, as many as docker sends.
@@ -53,7 +53,7 @@ async fn discard_damaged(store: &Store, digest: &Digest) -> Result<()> {
     .await
 }
 
-impl Engine {
+impl Exporter {
     /// Pushes an image under its names, its own layers in this form. Gives its manifest.
     ///
     /// # Errors
@@ -64,14 +64,14 @@ impl Engine {
         form: LayerForm,
         told: &PushWatch<'_>,
     ) -> Result<Descriptor> {
-        self.ready(&image.layers).await?;
-        self.fetch_blobs(&image.layers).await?;
-        let (engine, what) = (self.clone(), image.clone());
+        self.layers.ready(&image.layers).await?;
+        self.layers.fetch_blobs(&image.layers).await?;
+        let (exporter, what) = (self.clone(), image.clone());
         let written = blocking(move || {
-            let written = engine.written(&what, ArchiveForm::Oci, Some(form))?;
+            let written = exporter.written(&what, ArchiveForm::Oci, Some(form))?;
             let layers = what.layers.iter().zip(written.layers);
             let layers = layers.map(|(layer, blob)| {
-                let (diff_id, _) = engine.layer_facts(layer)?;
+                let (diff_id, _) = exporter.layer_facts(layer)?;
                 Ok((diff_id, blob.descriptor))
             });
             let layers = layers.collect::<Result<Vec<_>>>()?;
@@ -80,7 +80,7 @@ impl Engine {
         let (layers, config, manifest, kind) = written.await?;
         let config_blob = Descriptor::of(media_type::OCI_CONFIG, &config);
         let config = Bytes::from(config);
-        let (client, store) = (&self.s.registry, &self.s.store);
+        let (client, store) = (self.layers.registry(), self.store());
         // An image may have a layer twice.
         let layers: BTreeMap<_, _> = layers
             .into_iter()

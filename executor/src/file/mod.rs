@@ -23,10 +23,12 @@ pub(crate) use copy::copy_all;
 pub(crate) use select::{anything_below, real_path};
 pub(crate) use unpack::open_archive;
 
-use crate::engine::{Engine, OpenTree};
 use crate::error::{Error, Result, blocking};
+use crate::layers::LayerFetcher;
+use crate::new_layer::NewLayer;
 use crate::output::Output;
-use crate::worker::{NewLayer, layers_of};
+use crate::run_dirs::RunDirs;
+use crate::tree::OpenTree;
 use select::{Match, select};
 use target::Target;
 
@@ -243,19 +245,30 @@ fn all_matches(tree: &OpenTree, wanted: &Wanted) -> Result<Vec<Match>> {
     Ok(out)
 }
 
-impl Engine {
-    pub(crate) async fn change_files(
+/// Carries out file changes.
+#[derive(Clone, Debug)]
+pub(crate) struct FileChanger {
+    layers: LayerFetcher,
+    run_dirs: RunDirs,
+}
+
+impl FileChanger {
+    pub(crate) fn new(layers: LayerFetcher, run_dirs: RunDirs) -> Self {
+        Self { layers, run_dirs }
+    }
+
+    pub(crate) async fn change(
         &self,
         op: &File,
         inputs: &[Solved<Output>],
         step: &Step,
     ) -> Result<Made<Output, NewLayer>> {
-        self.space.make_room().await;
+        self.layers.space().make_room().await;
         let below = match inputs.first() {
-            Some(base) if op.on_base => layers_of(&base.output)?.to_vec(),
+            Some(base) if op.on_base => base.output.layers()?.to_vec(),
             _ => Vec::new(),
         };
-        let ids = self.ready(&below).await?;
+        let ids = self.layers.ready(&below).await?;
         let mut trees = Vec::new();
         for action in &op.actions {
             trees.push(match action {
@@ -263,14 +276,14 @@ impl Engine {
                     let input = inputs.get(copy.input).ok_or_else(|| {
                         Error::Other("a copy names an input that it does not have".into())
                     })?;
-                    Some(self.open(&input.output).await?)
+                    Some(self.layers.open(&input.output).await?)
                 }
                 _ => None,
             });
         }
         step.begin();
-        let points = self.run_dirs.mount_points(&self.s.store)?;
-        let (store, op, cancel) = (self.s.store.clone(), op.clone(), step.cancel.clone());
+        let points = self.run_dirs.mount_points()?;
+        let (store, op, cancel) = (self.layers.store().clone(), op.clone(), step.cancel.clone());
         let epoch = op.epoch;
         let (events, vertex) = (step.events.clone(), step.vertex);
         let id = blocking(move || {
@@ -294,7 +307,7 @@ impl Engine {
             changes.make(&op.actions, &trees)
         })
         .await?;
-        Ok(self.made(below, id, epoch))
+        Ok(NewLayer::made(self.layers.space(), below, id, epoch))
     }
 }
 

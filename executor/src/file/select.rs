@@ -7,8 +7,8 @@ use kiln_solver::plan::{Glob, PathFilter, has_wildcard};
 use kiln_sys::{FileKind, RootDir, Stat};
 
 use super::Wanted;
-use crate::engine::OpenTree;
 use crate::error::{Error, Result};
+use crate::tree::OpenTree;
 
 /// A path that was found.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -14,8 +14,8 @@ use kiln_sys::overlay::{Overlay, overlay};
 use super::Changes;
 use super::select::Match;
 use super::target::Target;
-use crate::engine::OpenTree;
 use crate::error::{Error, Result};
+use crate::tree::OpenTree;
 
 impl Changes<'_> {
     /// Unpacks what is an archive; gives back what is not.
