@@ -9,7 +9,7 @@ use kiln_solver::lint::Finding;
 use kiln_solver::lower::{LowerError, LowerWarning};
 use kiln_solver::plan::Lines;
 
-use crate::{github, printable, ui};
+use crate::{github, hints, printable, ui};
 
 /// A Dockerfile's text with the name that the user knows it by.
 #[derive(Clone, Debug)]
@@ -101,7 +101,12 @@ impl SourceText {
 
     /// Prints an error of lowering.
     pub(crate) fn lower_error(&self, error: &LowerError) {
-        self.render(true, &error.message, error.span, error.help.as_deref());
+        self.render(
+            true,
+            &error.message,
+            error.span,
+            hints::of_lowering(error).as_deref(),
+        );
     }
 
     /// Prints a warning of lowering.

@@ -5,7 +5,7 @@ use std::process::ExitCode;
 
 use kiln_image::with_causes;
 
-use crate::ui;
+use crate::{hints, ui};
 
 /// The exit code of a command that a signal ended: what shells use for SIGINT.
 pub(crate) const INTERRUPTED: u8 = 130;
@@ -88,12 +88,12 @@ impl From<kiln_executor::Error> for Failure {
     fn from(error: kiln_executor::Error) -> Self {
         let message = with_causes(&error);
         let port = kiln_solver::ports::PortError::from(error);
-        if port.cancelled {
+        if port.is_cancelled() {
             return Self::interrupted("command");
         }
         Self {
-            hint: port.hint,
-            no_space: port.no_space,
+            hint: port.hint.as_ref().map(hints::words),
+            no_space: port.kind.is_no_space(),
             ..Self::new(message)
         }
     }

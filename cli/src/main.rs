@@ -10,6 +10,7 @@ mod encoding;
 mod engine;
 mod errors;
 mod github;
+mod hints;
 mod interrupt;
 mod logging;
 mod missing;

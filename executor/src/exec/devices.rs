@@ -1,6 +1,7 @@
 //! `RUN --device`: what a step gets of the devices of this machine.
 
 use kiln_sandbox::cdi::{self, CdiError, Registry};
+use kiln_solver::Hint;
 use kiln_solver::plan::ExecDevice;
 
 use super::StepRunner;
@@ -24,10 +25,9 @@ impl StepRunner {
                 if !found.auto_allow && !self.settings.inputs.devices.has(&found.name) {
                     return Err(Error::Missing {
                         text: format!("device `{}` is not allowed", found.name),
-                        hint: format!(
-                            "run `kiln build --allow device={}` if you trust this Dockerfile",
-                            found.name
-                        ),
+                        hint: Hint::AllowDevice {
+                            name: found.name.clone(),
+                        },
                     });
                 }
                 // Several names may stand for one device.
@@ -47,11 +47,8 @@ impl StepRunner {
             .map(|d| d.display().to_string())
             .collect();
         let hint = match registry.broken() {
-            [] => format!("its file would be in {}", dirs.join(" or ")),
-            broken => {
-                let broken: Vec<_> = broken.iter().map(ToString::to_string).collect();
-                format!("a file could not be read: {}", broken.join("; "))
-            }
+            [] => Hint::DeviceDirectories(dirs),
+            broken => Hint::DeviceFiles(broken.iter().map(ToString::to_string).collect()),
         };
         Error::Missing {
             text: format!("device `{name}` is not known on this machine"),
@@ -63,6 +60,6 @@ impl StepRunner {
 fn unusable(error: &CdiError) -> Error {
     Error::Missing {
         text: error.to_string(),
-        hint: "see the files of the Container Device Interface on this machine".into(),
+        hint: Hint::SeeDeviceFiles,
     }
 }

@@ -6,6 +6,7 @@ use kiln_cache::fingerprint::Owners;
 use kiln_cache::{CacheMountDir, LayerId, MountUse, Store};
 use kiln_remote::WantedMount;
 use kiln_sandbox::{Mount, MountFlags, MountSource, names};
+use kiln_solver::Hint;
 use kiln_solver::Watch;
 use kiln_solver::plan::{CacheMount, Exec, MountKind, Network, SecretMount, Sharing, SshMount};
 use kiln_solver::ports::{Solved, Step};
@@ -306,7 +307,9 @@ impl StepRunner {
             if secret.required {
                 return Err(Error::Missing {
                     text: format!("secret `{}` was not given", secret.id),
-                    hint: format!("add --secret id={},src=FILE", secret.id),
+                    hint: Hint::GiveSecret {
+                        id: secret.id.clone(),
+                    },
                 });
             }
             // As BuildKit: the variable is there all the same.
@@ -320,14 +323,14 @@ impl StepRunner {
                 // The user's own path: links are followed as the shell would.
                 read_named(path, MAX_SECRET, Pipes::Refused).map_err(|e| Error::Missing {
                     text: format!("secret `{}`: {e}", secret.id),
-                    hint: "a secret is a regular file of at most 500 KiB".into(),
+                    hint: Hint::SecretFile { limit: MAX_SECRET },
                 })?
             }
         };
         if let Some(name) = &secret.env {
             let value = String::from_utf8(bytes.clone()).map_err(|_| Error::Missing {
                 text: format!("secret `{}` is no text, and a variable must be", secret.id),
-                hint: "use it as a file: target=/path".into(),
+                hint: Hint::SecretAsFile,
             })?;
             out.env.push((name.clone(), value));
         }
@@ -357,7 +360,7 @@ impl StepRunner {
             if ssh.required {
                 return Err(Error::Missing {
                     text: format!("SSH agent `{}` was not given", ssh.id),
-                    hint: format!("add --ssh {}=$SSH_AUTH_SOCK", ssh.id),
+                    hint: Hint::GiveAgent { id: ssh.id.clone() },
                 });
             }
             return Ok(());

@@ -18,6 +18,7 @@ use super::Exporter;
 use super::assemble::Assembled;
 use crate::error::{Error, Result, blocking};
 use crate::output::LayerRef;
+use kiln_solver::Hint;
 
 /// An image that is to be written.
 #[derive(Clone, Debug)]
@@ -297,7 +298,7 @@ impl Exporter {
             let here = store.layer_by_diff(&diff_id)?;
             let here = here.ok_or_else(|| Error::Missing {
                 text: format!("layer {diff_id} is gone from the store"),
-                hint: "run the same build again".into(),
+                hint: Hint::BuildAgain,
             })?;
             layers.push(Descriptor::new(
                 media_type::OCI_LAYER,

@@ -5,6 +5,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use kiln_cache::{LayerBlob, LayerForm, StoredLayer};
 use kiln_image::{DiffId, Digest, History, ImageConfig, Reference};
 use kiln_remote::INLINE_CACHE;
+use kiln_solver::Hint;
 use kiln_solver::lower::HistoryLine;
 
 use super::Exporter;
@@ -152,7 +153,7 @@ impl Exporter {
             .layer(id.as_str())?
             .ok_or_else(|| Error::Missing {
                 text: format!("layer {} is gone from the store", id.as_str()),
-                hint: "run the same build again".into(),
+                hint: Hint::BuildAgain,
             })?;
         Ok((known.diff_id, layer.made().or(Some(known.created))))
     }

@@ -11,6 +11,7 @@ use kiln_registry::{FileSource, Pushed, RegistryError};
 use super::Exporter;
 use super::archive::{ArchiveForm, ExportImage};
 use crate::error::{Error, Result, blocking};
+use kiln_solver::Hint;
 
 /// Layers that are sent at the same time, as many as docker sends.
 const AT_ONCE: usize = 5;
@@ -20,19 +21,17 @@ pub type PushWatch<'a> = dyn Fn(&Descriptor, Pushed) + Send + Sync + 'a;
 
 fn failed(to: &Reference, error: RegistryError) -> Error {
     let hint = if error.is_denied() {
-        Some(
-            "pushing needs credentials in Docker's config file; `docker login` and others write them",
-        )
+        Some(Hint::PushCredentials)
     } else if error.unreachable().is_some() {
         // A mirror is only read from.
-        Some("check the host and the network")
+        Some(Hint::CheckHost)
     } else {
         None
     };
     Error::Registry {
         what: format!("cannot push `{}`: ", to.familiar()),
         source: Box::new(error),
-        hint: hint.map(Into::into),
+        hint,
     }
 }
 
@@ -47,7 +46,7 @@ async fn discard_damaged(store: &Store, digest: &Digest) -> Result<()> {
         store.remove_blob(&digest)?;
         Err(Error::Missing {
             text: format!("layer {} was damaged in the store", digest.short()),
-            hint: "it is removed; push again, and it is made or fetched anew".into(),
+            hint: Hint::PushAgain,
         })
     })
     .await

@@ -11,6 +11,7 @@ use kiln_image::{
     Descriptor, Digest, ImageConfig, ImageManifest, Manifest, Platform, Reference, with_causes,
 };
 use kiln_registry::{MemorySink, RegistryError};
+use kiln_solver::Hint;
 use kiln_solver::Watch;
 use kiln_solver::event::{Events, Warning, WarningCode};
 use kiln_solver::key::Identity;
@@ -148,17 +149,17 @@ impl Images {
     /// An error of a registry, with what to do about it.
     fn registry_error(&self, reference: &Reference, error: RegistryError) -> Error {
         let usual = if error.is_denied() {
-            Some(DENIED)
+            Some(Hint::CheckImageName)
         } else if error.is_not_found() {
-            Some(UNKNOWN)
+            Some(Hint::CheckImageNameAndTag)
         } else if error.unreachable().is_some() {
-            Some(UNREACHABLE)
+            Some(Hint::CheckHostOrMirror)
         } else {
             None
         };
         let hint = usual.map(|usual| match self.store().name_near(reference) {
-            Some(near) => format!("did you mean `{}`?", near.familiar()),
-            None => usual.into(),
+            Some(near) => Hint::DidYouMean(near.familiar()),
+            None => usual,
         });
         Error::Registry {
             what: String::new(),
@@ -355,17 +356,10 @@ fn bad_image(reference: &str) -> Error {
 pub(super) fn unfit(what: &str, error: &SearchError) -> Error {
     let text = format!("{what} {error}");
     let hint = match error {
-        SearchError::NoPlatform { .. } => {
-            "--platform chooses one of those that there are; RUN needs one that this machine runs"
-        }
-        SearchError::Artifact(_) | SearchError::Empty => {
-            "check the tag or digest: what has no layers to unpack cannot be built on or run"
-        }
-        SearchError::TooDeep | SearchError::TooMany => {
-            "name the image itself, by the digest of its manifest"
-        }
+        SearchError::NoPlatform { .. } => Hint::ChoosePlatform,
+        SearchError::Artifact(_) | SearchError::Empty => Hint::NotAnImage,
+        SearchError::TooDeep | SearchError::TooMany => Hint::NameByDigest,
     };
-    let hint = hint.into();
     Error::Missing { text, hint }
 }
 
@@ -376,8 +370,7 @@ pub(super) fn unfit(what: &str, error: &SearchError) -> Error {
 pub fn image_reference(name: &str) -> Result<Reference> {
     Reference::parse(name).map_err(|e| Error::Missing {
         text: format!("`{name}` is not the name of an image: {}", with_causes(&e)),
-        hint: "names are written [HOST[:PORT]/]NAME[:TAG][@DIGEST], in lower case up to the tag"
-            .into(),
+        hint: Hint::ImageNameForm,
     })
 }
 
@@ -395,13 +388,3 @@ fn check_layers(
         "`{name}` has {layers} layers, and its config names {diffs}"
     )))
 }
-
-/// What to do about an image that a registry does not have.
-const UNKNOWN: &str = "check the name and the tag; a private image needs credentials in the Docker \
-    config file, which `docker login` writes";
-/// What to do about an image that a registry does not give, or says nothing about.
-const DENIED: &str = "check the name; a private image needs credentials in the Docker config file, \
-    which `docker login` writes";
-/// What to do about a registry that is not there.
-const UNREACHABLE: &str = "check the host and the network; kiln's config file can name a mirror for \
-    the registry";

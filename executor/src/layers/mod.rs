@@ -11,6 +11,7 @@ use kiln_cache::{
 };
 use kiln_image::{Descriptor, DiffId, Reference, with_causes};
 use kiln_registry::{Client, FileSink};
+use kiln_solver::Hint;
 use kiln_solver::event::{Events, Warning, WarningCode};
 use kiln_solver::key::TreeDigest;
 use kiln_sys::RootDir;
@@ -209,7 +210,7 @@ impl LayerFetcher {
         }
         Err(failure.unwrap_or_else(|| Error::Missing {
             text: format!("layer {} is not in the store", lazy.diff_id),
-            hint: "build or pull the image that it belongs to again".into(),
+            hint: Hint::BuildOrPullOwnerAgain,
         }))
     }
 

@@ -12,6 +12,7 @@ use std::sync::Arc;
 
 use kiln_cache::Scratch;
 use kiln_image::SafeUrl;
+use kiln_solver::Hint;
 use kiln_solver::key::Encoder;
 use kiln_solver::ports::{Pending, Solved, Step};
 use kiln_sys::{FileKind, RootDir};
@@ -197,7 +198,7 @@ async fn resolve(git: &Git<'_>, url: &GitUrl) -> Result<Resolved> {
             "git repository `{}` has no branch or tag `{reference}`",
             url.remote
         ),
-        hint: "check the name; a commit must be given with all its 40 digits".into(),
+        hint: Hint::CheckGitReference,
     })
 }
 

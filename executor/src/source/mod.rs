@@ -8,6 +8,7 @@ mod http;
 use std::sync::Arc;
 
 use kiln_cache::Store;
+use kiln_solver::Hint;
 use kiln_solver::Watch;
 use kiln_solver::key::Encoder;
 use kiln_solver::plan::{Source, SourceKind};
@@ -74,7 +75,7 @@ impl SourceFetcher {
                         text:
                             "there are no files to copy: the build has a Dockerfile and no context"
                                 .into(),
-                        hint: "give a directory, a tar or an address in place of `-`".into(),
+                        hint: Hint::GiveContext,
                     }
                         })?;
                 // What is used of a context is fingerprinted where it is used.

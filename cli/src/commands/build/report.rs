@@ -7,7 +7,7 @@ use kiln_executor::Engine;
 use kiln_executor::export::Assembled;
 use kiln_image::{Descriptor, Reference};
 use kiln_solver::event::Counts;
-use kiln_solver::ports::PortError;
+use kiln_solver::ports::{PortError, PortErrorKind};
 use kiln_solver::schedule::SolveError;
 
 use super::super::output::Outputs;
@@ -16,6 +16,7 @@ use super::{Args, checks, hints};
 use crate::diagnostics::SourceText;
 use crate::errors::Failure;
 use crate::github;
+use crate::hints::words;
 use crate::interrupt::Interrupt;
 use crate::progress::{Mode, Model};
 use crate::{printable, ui};
@@ -39,7 +40,8 @@ impl BuildError {
                     ui::painted(&github::annotation("error", source, lines, &error.message));
                 }
                 // What a step needs fails without the step.
-                if let Some(step) = step.filter(|_| !error.of_inputs)
+                if let Some(step) =
+                    step.filter(|_| !matches!(error.kind, PortErrorKind::Inputs { .. }))
                     && !ui::is_json()
                 {
                     ui::note("------");
@@ -56,7 +58,7 @@ impl BuildError {
                         ui::note(&format!("The step's whole output is in {}", log.display()));
                     }
                 }
-                let said = step.filter(|_| error.exit_code.is_some());
+                let said = step.filter(|_| matches!(error.kind, PortErrorKind::Command { .. }));
                 let said = said.map(|step| step.output.iter().map(String::as_str));
                 let hint = said.and_then(hints::of_output);
                 let failure = failed_to_build(error);
@@ -71,15 +73,15 @@ impl BuildError {
 }
 
 fn failed_to_build(error: PortError) -> Failure {
-    if error.cancelled {
+    if error.is_cancelled() {
         return Interrupt::failure();
     }
     let failure = Failure {
-        no_space: error.no_space,
+        no_space: error.kind.is_no_space(),
         ..Failure::new(format!("failed to build: {}", error.message))
     };
     match error.hint {
-        Some(hint) => failure.with_hint(hint),
+        Some(hint) => failure.with_hint(words(&hint)),
         None => failure,
     }
 }

@@ -5,6 +5,7 @@ use std::time::{Duration, SystemTime};
 
 use kiln_executor::export::{Assembled, Assembly};
 use kiln_executor::{Engine, Output, Share};
+use kiln_solver::Hint;
 use kiln_solver::event::Event;
 use kiln_solver::lint::Findings;
 use kiln_solver::lower::{self, Lowered};
@@ -110,7 +111,7 @@ impl Build<'_> {
         if platform.os == "windows" {
             return Err(BuildError::Engine(kiln_executor::Error::Missing {
                 text: format!("an image for {platform} cannot be made here"),
-                hint: "layers of Windows images have another form: build them on Windows".into(),
+                hint: Hint::BuildOnWindows,
             }));
         }
         let events = display.events();
