@@ -143,7 +143,7 @@ impl Engine {
             inputs,
             always_pull,
             lists_images: true,
-            resolv_conf: std::fs::read_to_string("/etc/resolv.conf").unwrap_or_default(),
+            resolv_conf: host_resolv_conf(),
             logs: StepLogs::new(logs, config.max_step_log),
             device_dirs: config.device_dirs.clone(),
             own_mounts: None,
@@ -153,4 +153,9 @@ impl Engine {
             events: events.of_steps(),
         }))
     }
+}
+
+/// Text of the host's resolver configuration, as it is now.
+pub(crate) fn host_resolv_conf() -> String {
+    std::fs::read_to_string("/etc/resolv.conf").unwrap_or_default()
 }

@@ -97,7 +97,7 @@ pub use kiln_cache::{
 pub use kiln_executor::export::{ArchiveForm, Assembled, LayerForm, Pushed};
 pub use kiln_executor::source::{Loaded, Pulled};
 pub use kiln_executor::{
-    AllowedDevices, CgroupLimits, Difference, Left, Running, SecretSource, SshAgent,
+    AllowedDevices, CgroupLimits, Difference, Left, SecretSource, SshAgent,
 };
 pub use kiln_image::{
     Compression, Descriptor, Digest, ImageConfig, Platform, PlatformError, Reference,
@@ -105,7 +105,8 @@ pub use kiln_image::{
 };
 pub use kiln_registry::{RegistryConfig, TlsConfig};
 pub use kiln_remote::{RemoteKind, RemoteSpec, SigningKey, SpecError, TrustError, VerifyingKey};
-pub use kiln_runtime::sandbox::Network as ContainerNetwork;
-pub use kiln_runtime::{Spawner, Stdio};
+pub use kiln_runtime::Running;
+pub use kiln_sandbox::Network as ContainerNetwork;
+pub use kiln_sandbox::{Spawner, Stdio};
 /// Builds as data: plans, events of steps, explanations, findings of checks.
 pub use kiln_solver as solver;

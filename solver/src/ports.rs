@@ -15,56 +15,7 @@ use crate::event::{Event, Events};
 use crate::explain::{Earlier, Found, LabelledInput, Listing};
 use crate::key::{Fingerprint, Identity, Key};
 use crate::plan::{Copy, Exec, File, Origin, Source, SourceKind, VertexId};
-
-/// An error of a port: a message for people, with what led to it.
-#[derive(Debug, Clone, thiserror::Error)]
-#[error("{message}")]
-pub struct PortError {
-    /// One sentence.
-    pub message: String,
-    /// What to do about it.
-    pub hint: Option<String>,
-    /// Exit code of a command that failed.
-    pub exit_code: Option<i32>,
-    /// The work was stopped from outside, and is no failure of its own.
-    pub cancelled: bool,
-    /// A full disk or quota is the reason.
-    pub no_space: bool,
-    /// A result that was found is gone: solving the same plan again works without it.
-    pub lost: bool,
-    /// The step itself did not fail, but something that it needs could not be had.
-    pub of_inputs: bool,
-}
-
-impl PortError {
-    /// An error with this message.
-    pub fn new(message: impl Into<String>) -> Self {
-        Self {
-            message: message.into(),
-            hint: None,
-            exit_code: None,
-            cancelled: false,
-            no_space: false,
-            lost: false,
-            of_inputs: false,
-        }
-    }
-
-    /// The error of work that was stopped from outside.
-    pub fn cancelled() -> Self {
-        Self {
-            cancelled: true,
-            ..Self::new("canceled")
-        }
-    }
-
-    /// Adds what to do.
-    #[must_use]
-    pub fn with_hint(mut self, hint: impl Into<String>) -> Self {
-        self.hint = Some(hint.into());
-        self
-    }
-}
+pub use crate::port_error::{PortError, PortErrorKind};
 
 /// The config of a base image, with what names it.
 #[derive(Clone, Debug)]

@@ -155,6 +155,7 @@ async fn config(
             message: error.message.clone(),
             span: Some(error.span),
             help: error.help.clone(),
+            hint: None,
         }));
     }
     let request = lower::Request {

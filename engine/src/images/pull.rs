@@ -34,7 +34,7 @@ pub enum PullPolicy {
 /// It is not one.
 pub fn image_name(text: &str) -> Result<Reference> {
     image_reference(text).map_err(|error| Error::Request {
-        hint: error.hint().map(Hint::Text),
+        hint: error.hint().map(Hint::Build),
         message: error.to_string(),
     })
 }

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use kiln_cache::{UnpackOptions, unpack};
 use kiln_image::compression::decoder;
 use kiln_image::read_full;
-use kiln_runtime::sandbox::Rootfs;
+use kiln_sandbox::Rootfs;
 use kiln_solver::plan::Copy;
 use kiln_sys::mount::Attrs;
 use kiln_sys::overlay::{Overlay, overlay};
@@ -14,8 +14,8 @@ use kiln_sys::overlay::{Overlay, overlay};
 use super::Changes;
 use super::select::Match;
 use super::target::Target;
-use crate::engine::OpenTree;
 use crate::error::{Error, Result};
+use crate::tree::OpenTree;
 
 impl Changes<'_> {
     /// Unpacks what is an archive; gives back what is not.

@@ -15,8 +15,8 @@ use crate::plan::{
     Source, SourceKind,
 };
 use crate::ports::{
-    Arriving, Fingerprints, Hit, Lookup, Made, Reading, Record, Results, Sources, Steps, Unused,
-    WorkerTypes,
+    Arriving, Fingerprints, Hit, Lookup, Made, PortErrorKind, Reading, Record, Results, Sources,
+    Steps, Unused, WorkerTypes,
 };
 
 mod arrival;
@@ -244,8 +244,7 @@ impl Steps for Arc<Memory> {
             "begin" => return Err(PortError::new("it broke off")),
             "fail" => return Err(PortError::new("it failed")),
             "lose" => {
-                let mut error = PortError::new("it is gone");
-                error.lost = true;
+                let error = PortError::of(PortErrorKind::Lost, "it is gone");
                 return Err(error);
             }
             "slow" => {

@@ -15,18 +15,19 @@ const EDGES: &[(&str, &[&str])] = &[
     ("registry", &["image"]),
     ("cache", &["image", "solver", "sys"]),
     ("remote", &["cache", "image", "registry", "solver", "sys"]),
-    ("runtime", &["image", "sys"]),
+    ("sandbox", &["image", "sys"]),
+    ("runtime", &["cache", "image", "sandbox", "sys"]),
     (
         "executor",
         &[
-            "solver", "cache", "image", "registry", "remote", "runtime", "sys",
+            "solver", "cache", "image", "registry", "remote", "sandbox", "sys",
         ],
     ),
     (
         "engine",
         &[
-            "parser", "image", "sys", "solver", "registry", "cache", "remote", "runtime",
-            "executor",
+            "parser", "image", "sys", "solver", "registry", "cache", "remote", "sandbox",
+            "runtime", "executor",
         ],
     ),
     ("cli", &["engine", "parser"]),
@@ -257,9 +258,33 @@ fn ports_are_small() {
     }
 }
 
+/// What each part of the executor needs is given to it; one type puts them together and is the worker.
+#[test]
+fn one_file_carries_out_the_ports() {
+    let ports = ["WorkerTypes", "Sources", "Fingerprints", "Results", "Steps"];
+    let is_port = |line: &str| {
+        let of = line
+            .strip_prefix("impl ")
+            .and_then(|l| l.split_once(" for "));
+        of.is_some_and(|(name, _)| ports.contains(&name))
+    };
+    let (mut carried_out, mut whole) = (BTreeSet::new(), BTreeSet::new());
+    for (path, text) in sources("executor") {
+        if text.lines().any(is_port) {
+            carried_out.insert(path.clone());
+        }
+        if text.lines().any(|line| line == "impl Worker {") {
+            whole.insert(path);
+        }
+    }
+    assert_eq!(carried_out.len(), 1, "{carried_out:#?}");
+    assert!(whole.len() <= 3, "{whole:#?}");
+}
+
 /// Crates whose modules use each other in one direction only.
 const WITHOUT_CIRCLES: &[&str] = &[
-    "parser", "image", "sys", "solver", "registry", "cache", "remote", "runtime", "testkit",
+    "parser", "image", "sys", "solver", "registry", "cache", "remote", "sandbox", "executor",
+    "runtime", "testkit",
 ];
 
 /// Code without comments and without the tests at its end.

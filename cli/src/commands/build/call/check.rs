@@ -24,6 +24,7 @@ pub(super) fn answer(
             message: checks::summary(findings),
             span: None,
             help: Some(checks::FORBIDDEN.into()),
+            hint: None,
         });
     }
     match format {

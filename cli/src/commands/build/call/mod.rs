@@ -185,6 +185,7 @@ impl Call {
                 message: error.message.clone(),
                 span: Some(error.span),
                 help: error.help.clone(),
+                hint: None,
             })
             .collect();
         match (self.method, errors.is_empty()) {

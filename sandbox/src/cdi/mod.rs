@@ -12,7 +12,8 @@ use std::path::{Path, PathBuf};
 use kiln_sys::{FileKind, RootDir};
 use spec::Spec;
 
-use crate::sandbox::{DeviceAccess, Mount, MountFlags, MountSource};
+use crate::describe::DeviceAccess;
+use crate::launch::{Mount, MountFlags, MountSource};
 
 /// Where files are, unless the config says otherwise; later ones take precedence.
 pub const DIRS: [&str; 2] = ["/etc/cdi", "/var/run/cdi"];

@@ -10,8 +10,7 @@ use kiln_image::{Descriptor, Digest, Manifest, Platform, media_type};
 use kiln_solver::ports::ResolvedImage;
 
 use super::archive::{broken, search, take_oci};
-use super::image::unfit;
-use crate::engine::Engine;
+use super::{Images, unfit};
 use crate::error::{Error, Result, blocking};
 use crate::output::LayerRef;
 
@@ -115,13 +114,13 @@ fn by_digest(layout: &OciLayout, digest: &Digest) -> Result<Option<Descriptor>> 
     Ok(None)
 }
 
-impl Engine {
+impl Images {
     pub(super) async fn resolve_layout(
         &self,
         text: &str,
         platform: &Platform,
     ) -> Result<ResolvedImage> {
-        let (store, platform, text) = (self.s.store.clone(), platform.clone(), text.to_owned());
+        let (store, platform, text) = (self.store().clone(), platform.clone(), text.to_owned());
         let (image, layers) = blocking(move || {
             let bad = |why: String| Error::Image(format!("OCI layout `{text}`: {why}"));
             let (dir, which) = parse(&text)?;
@@ -149,7 +148,7 @@ impl Engine {
         })
         .await?;
         // While the layout is at hand: nobody could say later where the layers come from.
-        self.ready(&layers).await?;
+        self.layers.ready(&layers).await?;
         Ok(image)
     }
 }

@@ -1,10 +1,4 @@
-//! A sandbox: described by [`Launch`], described in one place ([`describe`]), entered by the
-//! child itself.
-
-mod describe;
-mod filter;
-mod init;
-mod mounts;
+//! What the child that enters a sandbox is told, and what it reports.
 
 use std::collections::HashMap;
 use std::path::PathBuf;
@@ -15,9 +9,7 @@ use kiln_sys::idmap::IdMap;
 use oci_spec::runtime::LinuxDeviceType;
 use serde::{Deserialize, Serialize};
 
-pub(crate) use describe::without_devices;
-pub use describe::{DeviceAccess, Limits, Network, Request, Security, describe};
-pub(crate) use init::{Streams, run};
+use crate::error::Error;
 
 /// Everything the child needs: the OCI runtime spec of the sandbox, and what that type cannot
 /// say about layered roots and mounts below them.
@@ -95,9 +87,9 @@ pub struct Rootfs {
     /// Upper and work directory; none makes the root read-only.
     pub upper: Option<(PathBuf, PathBuf)>,
     /// A directory of the store to hang the root on; it stays empty outside the sandbox.
-    pub anchor: PathBuf,
+    pub mount_point: PathBuf,
     /// Another one, to hang on what is only passed on by a part.
-    pub spot: PathBuf,
+    pub staging: PathBuf,
 }
 
 /// One mount of a step or container.
@@ -197,4 +189,22 @@ pub enum Report {
     NotExecutable(String, String),
     /// The user cannot be resolved: spec, reason.
     User(String, String),
+}
+
+impl Report {
+    /// What was reported in place of running the command, if that was so.
+    pub fn failure_in(reports: &[Self]) -> Option<Error> {
+        reports.iter().find_map(|report| match report {
+            Self::Stub(_) => None,
+            Self::Failed(text) => Some(Error::Setup(text.clone())),
+            Self::NotFound(name) => Some(Error::CommandNotFound(name.clone())),
+            Self::NotExecutable(name, why) => {
+                Some(Error::CommandNotExecutable(name.clone(), why.clone()))
+            }
+            Self::User(spec, why) => Some(Error::User {
+                spec: spec.clone(),
+                why: why.clone(),
+            }),
+        })
+    }
 }

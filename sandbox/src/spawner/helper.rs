@@ -17,7 +17,8 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
 use super::{EXITED, FAILED, LAUNCH, PROBE, SIGNAL, STARVED, message, parse};
 use crate::error::{Error, Result};
-use crate::sandbox::{self, IdMaps, Launch, MountSource, Report};
+use crate::launch::{IdMaps, Launch, MountSource, Report};
+use crate::{describe, init};
 
 /// A sandbox that runs, and what it is held together by.
 struct Running {
@@ -234,7 +235,7 @@ impl Helper {
         let mut next = || fds.next().ok_or(Error::SpawnerGone);
         let (spec, reports) = (next()?, next()?);
         let (stdin, stdout, stderr) = (next()?, next()?, next()?);
-        let mut streams = Some(sandbox::Streams {
+        let mut streams = Some(init::Streams {
             stdin,
             stdout,
             stderr,
@@ -257,7 +258,7 @@ impl Helper {
         if let Some(rules) = launch.device_rules()
             && !self.guard(rules, born_in.as_ref())
         {
-            sandbox::without_devices(&mut launch)?;
+            describe::without_devices(&mut launch)?;
         }
         for mount in &launch.mounts {
             if let MountSource::Layers {
@@ -288,7 +289,7 @@ impl Helper {
                     return 125;
                 }
                 match streams.take() {
-                    Some(streams) => sandbox::run(&launch, maps, streams, &mut report),
+                    Some(streams) => init::run(&launch, maps, streams, &mut report),
                     None => 125,
                 }
             },

@@ -1,28 +1,26 @@
-//! `kiln run`: a container in the foreground.
+//! A container in the foreground.
 
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use kiln_cache::{LayerId, Store};
 use kiln_image::ImageConfig;
-use kiln_runtime::sandbox::{
-    self, Limits, Mount, MountFlags, MountSource, Network, Request, Security,
+use kiln_sandbox::{
+    Limits, Mount, MountFlags, MountPoints, MountSource, Network, Report, Request, Rootfs,
+    Security, Spawner, Stdio, names,
 };
-use kiln_runtime::{Spawner, Stdio};
 use kiln_sys::process::Exit;
 
-use super::{failure, names, prepare_root};
-use crate::engine::Engine;
 use crate::error::{Error, Result};
-use crate::output::LayerRef;
 
 /// What to run, and how.
 #[derive(Debug)]
 pub struct RunRequest {
     /// Config of the image.
     pub config: ImageConfig,
-    /// Its layers.
-    pub layers: Vec<LayerRef>,
+    /// Its layers, which are in the store.
+    pub layers: Vec<LayerId>,
     /// `--entrypoint`: replaces the image's, and drops its CMD.
     pub entrypoint: Option<Vec<String>>,
     /// Command and arguments; empty means the image's CMD.
@@ -83,10 +81,7 @@ fn argv(request: &RunRequest) -> Result<Vec<String>> {
         .chain(rest)
         .collect();
     if argv.is_empty() {
-        return Err(Error::Missing {
-            text: "the image has no command".into(),
-            hint: "give one: kiln run IMAGE COMMAND".into(),
-        });
+        return Err(Error::NoCommand);
     }
     Ok(argv)
 }
@@ -114,34 +109,48 @@ fn environment(request: &RunRequest) -> Vec<String> {
     env
 }
 
-impl Engine {
+/// Runs containers of images that are in a store.
+#[derive(Clone, Debug)]
+pub struct Runtime {
+    store: Store,
+    spawner: Spawner,
+    /// Text of the host's resolver configuration.
+    resolv_conf: String,
+}
+
+impl Runtime {
+    /// A runtime of these parts.
+    pub fn new(store: Store, spawner: Spawner, resolv_conf: String) -> Self {
+        Self {
+            store,
+            spawner,
+            resolv_conf,
+        }
+    }
+
     /// A handle that signals can be sent through once the container runs.
-    ///
-    /// # Errors
-    /// This engine cannot run anything.
-    pub fn running(&self) -> Result<Running> {
-        Ok(Running {
-            spawner: self.spawner()?.clone(),
+    pub fn running(&self) -> Running {
+        Running {
+            spawner: self.spawner.clone(),
             id: Arc::default(),
-        })
+        }
     }
 
     /// Runs a container until it ends. What it wrote is thrown away.
     ///
     /// # Errors
-    /// It cannot be started: the exit code is 127, 126 or 125 then, as `docker run` has it.
+    /// It cannot be started.
     pub async fn run(&self, request: RunRequest, running: &Running) -> Result<Exit> {
-        let ids = self.ready(&request.layers).await?;
-        let scratch = self.s.store.scratch()?;
-        let lowers = self.s.store.root_dirs(&ids)?;
-        let places = self.common.places(&self.s.store)?;
-        let rootfs = prepare_root(scratch.path(), &places, lowers)?;
+        let (scratch, mounts_on) = (self.store.scratch()?, self.store.scratch()?);
+        let lowers = self.store.root_dirs(&request.layers)?;
+        let points = MountPoints::make_in(mounts_on.path())?;
+        let rootfs = Rootfs::writable(scratch.path(), &points, lowers)?;
         let argv = argv(&request)?;
         let env = environment(&request);
         let mut mounts = Vec::new();
         let resolv = match request.network {
             Network::None => String::new(),
-            Network::Shared | Network::Host => names::resolv_conf(&self.s.resolv_conf),
+            Network::Shared | Network::Host => names::resolv_conf(&self.resolv_conf),
         };
         let files = [
             ("resolv.conf", resolv),
@@ -153,7 +162,10 @@ impl Engine {
         ];
         for (name, text) in files {
             let path = scratch.path().join(name);
-            std::fs::write(&path, text).map_err(|e| Error::io(format!("write {name}"), e))?;
+            std::fs::write(&path, text).map_err(|source| Error::Io {
+                what: format!("write {name}"),
+                source,
+            })?;
             let source = MountSource::Host {
                 path,
                 below: PathBuf::new(),
@@ -185,7 +197,7 @@ impl Engine {
             .workdir
             .clone()
             .unwrap_or_else(|| config.working_dir.clone());
-        let launch = sandbox::describe(Request {
+        let launch = kiln_sandbox::describe(Request {
             argv,
             env,
             cwd: if cwd.is_empty() { "/".into() } else { cwd },
@@ -210,13 +222,11 @@ impl Engine {
         running.id.store(id, Ordering::Release);
         let event = ended
             .await
-            .map_err(|_| kiln_runtime::Error::SpawnerGone)??;
+            .map_err(|_| kiln_sandbox::Error::SpawnerGone)??;
         running.id.store(0, Ordering::Release);
-        if let Some(error) = failure(&event.reports) {
-            return Err(Error::Command {
-                text: error.to_string(),
-                code: event.exit.code(),
-            });
+        if let Some(source) = Report::failure_in(&event.reports) {
+            let code = event.exit.code();
+            return Err(Error::NotStarted { source, code });
         }
         Ok(event.exit)
     }

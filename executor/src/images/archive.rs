@@ -19,8 +19,7 @@ use kiln_image::{
 use kiln_solver::Watch;
 use kiln_solver::event::{Events, Warning, WarningCode};
 
-use super::image::unfit;
-use crate::engine::Engine;
+use super::{Images, unfit};
 use crate::error::{Error, Result, blocking};
 use crate::output::{LayerRef, LazyLayer};
 
@@ -49,15 +48,15 @@ pub(super) fn broken(error: &ArchiveError) -> Error {
     Error::Image(with_causes(error))
 }
 
-impl Engine {
+impl Images {
     /// Takes the images of an archive into the store, those for `platform` where it has several.
     /// An image gets its names when all of it is there.
     ///
     /// # Errors
     /// The archive is broken or holds nothing for the platform, or the store failed.
     pub async fn load(&self, archive: Archive, platform: &Platform) -> Result<Vec<Loaded>> {
-        let (store, wanted) = (self.s.store.clone(), platform.clone());
-        let events = self.s.events.clone();
+        let (store, wanted) = (self.store().clone(), platform.clone());
+        let events = self.events.clone();
         let found = blocking(move || match archive {
             Archive::Oci(layout) => all_of_layout(&store, &layout, &wanted, &events),
             Archive::Docker(archive) => {
@@ -79,15 +78,13 @@ impl Engine {
         let mut out = Vec::new();
         for (image, names) in found {
             let layers: Vec<LayerRef> = image.layers.into_iter().map(LayerRef::lazy).collect();
-            self.ready(&layers).await?;
+            self.layers.ready(&layers).await?;
             if names.is_empty() {
-                self.s
-                    .store
+                self.store()
                     .put_image(None, &image.id, image.manifest.as_ref())?;
             }
             for name in &names {
-                self.s
-                    .store
+                self.store()
                     .put_image(Some(name), &image.id, image.manifest.as_ref())?;
             }
             out.push(Loaded {

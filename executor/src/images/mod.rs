@@ -1,21 +1,29 @@
 //! Images: from the store, else from a registry; metadata first, layers when they are needed.
 
-use kiln_cache::tree_of_image_layer;
+mod archive;
+mod import;
+mod layout;
+
+use kiln_cache::{Store, tree_of_image_layer};
 use kiln_image::descriptor::media_type;
 use kiln_image::search::{Found, Next, Search, SearchError};
 use kiln_image::{
     Descriptor, Digest, ImageConfig, ImageManifest, Manifest, Platform, Reference, with_causes,
 };
 use kiln_registry::{MemorySink, RegistryError};
+use kiln_solver::Hint;
 use kiln_solver::Watch;
 use kiln_solver::event::{Events, Warning, WarningCode};
 use kiln_solver::key::Identity;
-use kiln_solver::plan::SourceKind;
-use kiln_solver::ports::{Arrival, PortError, ResolvedImage, Resolver};
+use kiln_solver::ports::{Arrival, PortError, ResolvedImage};
 
-use crate::engine::Engine;
 use crate::error::{Error, Result};
+use crate::layers::LayerFetcher;
 use crate::output::{LayerRef, LazyLayer};
+use crate::settings::Settings;
+
+pub use archive::Loaded;
+pub use import::Import;
 
 /// An image that was looked up in its registry.
 #[derive(Clone, Debug)]
@@ -33,7 +41,7 @@ pub struct Pulled {
 }
 
 /// The identity of an image's layers.
-pub(super) fn identity(layers: &[LayerRef]) -> Identity {
+pub(crate) fn identity(layers: &[LayerRef]) -> Identity {
     layers
         .iter()
         .filter_map(LayerRef::lazy_layer)
@@ -42,7 +50,31 @@ pub(super) fn identity(layers: &[LayerRef]) -> Identity {
         })
 }
 
-impl Engine {
+/// Images of the store, of registries, and of files.
+#[derive(Clone, Debug)]
+pub struct Images {
+    layers: LayerFetcher,
+    /// Base images are looked up in their registry even if they are here.
+    always_pull: bool,
+    /// Images that are looked up get into the list of images.
+    lists_images: bool,
+    events: Events,
+}
+
+impl Images {
+    pub(crate) fn new(layers: LayerFetcher, settings: &Settings) -> Self {
+        Self {
+            layers,
+            always_pull: settings.always_pull,
+            lists_images: settings.lists_images,
+            events: settings.events.clone(),
+        }
+    }
+
+    fn store(&self) -> &Store {
+        self.layers.store()
+    }
+
     /// Looks an image up in its registry and stores manifest and config under its name, unless this
     /// engine only looks.
     ///
@@ -53,7 +85,7 @@ impl Engine {
         reference: &Reference,
         platform: &Platform,
     ) -> Result<Pulled> {
-        let client = &self.s.registry;
+        let client = self.layers.registry();
         let accept = &media_type::ACCEPT_MANIFESTS;
         let first = client
             .fetch_manifest(reference, accept)
@@ -64,11 +96,11 @@ impl Engine {
         let raw = self.fetch_config(reference, &manifest.value.config).await?;
         let config = ImageConfig::parse(&raw).map_err(|e| Error::Image(e.to_string()))?;
         check_layers(reference, &manifest.value, &config)?;
-        let store = &self.s.store;
+        let store = self.store();
         let config_digest = manifest.value.config.digest.clone();
         let stored = store.try_image(&reference.to_string())?;
         let up_to_date = stored.is_some_and(|i| i.row.config == config_digest);
-        if self.s.lists_images {
+        if self.lists_images {
             store.put_blob(&manifest.raw)?;
             if reference.digest().is_some() {
                 // They show that the image is what the digest says.
@@ -106,7 +138,7 @@ impl Engine {
             };
             let pinned = reference.by_digest(entry.digest);
             let accept = &media_type::ACCEPT_MANIFESTS;
-            match self.s.registry.fetch_manifest(&pinned, accept).await {
+            match self.layers.registry().fetch_manifest(&pinned, accept).await {
                 Ok(manifest) => search.give(manifest).map_err(unfit)?,
                 Err(error) if error.is_not_found() && search.pass_over() => {}
                 Err(error) => return Err(self.registry_error(reference, error)),
@@ -117,17 +149,17 @@ impl Engine {
     /// An error of a registry, with what to do about it.
     fn registry_error(&self, reference: &Reference, error: RegistryError) -> Error {
         let usual = if error.is_denied() {
-            Some(DENIED)
+            Some(Hint::CheckImageName)
         } else if error.is_not_found() {
-            Some(UNKNOWN)
+            Some(Hint::CheckImageNameAndTag)
         } else if error.unreachable().is_some() {
-            Some(UNREACHABLE)
+            Some(Hint::CheckHostOrMirror)
         } else {
             None
         };
-        let hint = usual.map(|usual| match self.s.store.name_near(reference) {
-            Some(near) => format!("did you mean `{}`?", near.familiar()),
-            None => usual.into(),
+        let hint = usual.map(|usual| match self.store().name_near(reference) {
+            Some(near) => Hint::DidYouMean(near.familiar()),
+            None => usual,
         });
         Error::Registry {
             what: String::new(),
@@ -137,7 +169,7 @@ impl Engine {
     }
 
     async fn fetch_config(&self, reference: &Reference, config: &Descriptor) -> Result<Vec<u8>> {
-        if let Ok(raw) = self.s.store.read_blob(&config.digest) {
+        if let Ok(raw) = self.store().read_blob(&config.digest) {
             return Ok(raw);
         }
         let limit = kiln_image::config::MAX_CONFIG_SIZE as u64;
@@ -148,13 +180,13 @@ impl Engine {
         }
         let mut sink = MemorySink::default();
         let done = self
-            .s
-            .registry
+            .layers
+            .registry()
             .fetch_blob(reference, config, &mut sink, &|_| {})
             .await;
         done.map_err(|e| self.registry_error(reference, e))?;
         let raw = sink.into_bytes();
-        self.s.store.put_blob(&raw)?;
+        self.store().put_blob(&raw)?;
         Ok(raw)
     }
 
@@ -168,7 +200,7 @@ impl Engine {
         config_digest: &str,
         watch: Option<&Watch>,
     ) -> Result<Vec<LayerRef>> {
-        let store = &self.s.store;
+        let store = self.store();
         let digest: Digest = config_digest.parse().map_err(|_| bad_image(reference))?;
         let raw = store.read_blob(&digest)?;
         let config = ImageConfig::parse(&raw).map_err(|e| Error::Image(e.to_string()))?;
@@ -203,10 +235,10 @@ impl Engine {
     }
 
     /// The same layers, such that it is known when they come; none if all are here.
-    pub(super) fn arriving(&self, layers: &[LayerRef]) -> Result<Option<(Vec<LayerRef>, Arrival)>> {
+    pub(crate) fn arriving(&self, layers: &[LayerRef]) -> Result<Option<(Vec<LayerRef>, Arrival)>> {
         let mut all_here = true;
         for lazy in layers.iter().filter_map(LayerRef::lazy_layer) {
-            all_here &= self.s.store.layer_by_diff(&lazy.diff_id)?.is_some();
+            all_here &= self.store().layer_by_diff(&lazy.diff_id)?.is_some();
         }
         if all_here {
             return Ok(None);
@@ -237,10 +269,10 @@ impl Engine {
         let layers = self.image_layers(&name, pulled.config_digest.as_str(), watch.as_ref())?;
         match self.arriving(&layers)? {
             None => {
-                self.ready(&layers).await?;
+                self.layers.ready(&layers).await?;
             }
             Some((layers, arrival)) => {
-                self.ready(&layers).await?;
+                self.layers.ready(&layers).await?;
                 pulled.up_to_date &= arrival.now().began.is_none();
             }
         }
@@ -252,7 +284,7 @@ impl Engine {
     /// # Errors
     /// An id is ambiguous, or the store cannot be read.
     pub fn find(&self, name: &str, platform: &Platform) -> Result<Option<ResolvedImage>> {
-        let image = self.s.store.try_image(name)?;
+        let image = self.store().try_image(name)?;
         let image = image.filter(|i| i.config.platform().satisfies(platform));
         Ok(image.map(|image| ResolvedImage {
             reference: image
@@ -270,14 +302,32 @@ impl Engine {
     /// # Errors
     /// Nobody has it.
     pub async fn find_or_pull(&self, name: &str, platform: &Platform) -> Result<ResolvedImage> {
-        if !self.s.always_pull
+        if !self.always_pull
             && let Some(image) = self.find(name, platform)?
         {
             return Ok(image);
         }
         let reference = image_reference(name)?;
         let pulled = self.pull_metadata(&reference, platform).await?;
-        Ok(pulled.for_platform(platform, &self.s.events))
+        Ok(pulled.for_platform(platform, &self.events))
+    }
+}
+
+impl Images {
+    /// The config of a base image: of an OCI layout, of the store, or of its registry.
+    pub(crate) async fn resolve(
+        &self,
+        reference: &str,
+        platform: &Platform,
+    ) -> Result<ResolvedImage, PortError> {
+        if let Some(layout) = reference.strip_prefix("oci-layout://") {
+            return Ok(self.resolve_layout(layout, platform).await?);
+        }
+        self.find_or_pull(reference, platform).await.map_err(|e| {
+            let error = PortError::from(e);
+            let message = format!("cannot resolve `{reference}`: {}", error.message);
+            PortError { message, ..error }
+        })
     }
 }
 
@@ -306,17 +356,10 @@ fn bad_image(reference: &str) -> Error {
 pub(super) fn unfit(what: &str, error: &SearchError) -> Error {
     let text = format!("{what} {error}");
     let hint = match error {
-        SearchError::NoPlatform { .. } => {
-            "--platform chooses one of those that there are; RUN needs one that this machine runs"
-        }
-        SearchError::Artifact(_) | SearchError::Empty => {
-            "check the tag or digest: what has no layers to unpack cannot be built on or run"
-        }
-        SearchError::TooDeep | SearchError::TooMany => {
-            "name the image itself, by the digest of its manifest"
-        }
+        SearchError::NoPlatform { .. } => Hint::ChoosePlatform,
+        SearchError::Artifact(_) | SearchError::Empty => Hint::NotAnImage,
+        SearchError::TooDeep | SearchError::TooMany => Hint::NameByDigest,
     };
-    let hint = hint.into();
     Error::Missing { text, hint }
 }
 
@@ -327,8 +370,7 @@ pub(super) fn unfit(what: &str, error: &SearchError) -> Error {
 pub fn image_reference(name: &str) -> Result<Reference> {
     Reference::parse(name).map_err(|e| Error::Missing {
         text: format!("`{name}` is not the name of an image: {}", with_causes(&e)),
-        hint: "names are written [HOST[:PORT]/]NAME[:TAG][@DIGEST], in lower case up to the tag"
-            .into(),
+        hint: Hint::ImageNameForm,
     })
 }
 
@@ -345,37 +387,4 @@ fn check_layers(
     Err(Error::Image(format!(
         "`{name}` has {layers} layers, and its config names {diffs}"
     )))
-}
-
-/// What to do about an image that a registry does not have.
-const UNKNOWN: &str = "check the name and the tag; a private image needs credentials in the Docker \
-    config file, which `docker login` writes";
-/// What to do about an image that a registry does not give, or says nothing about.
-const DENIED: &str = "check the name; a private image needs credentials in the Docker config file, \
-    which `docker login` writes";
-/// What to do about a registry that is not there.
-const UNREACHABLE: &str = "check the host and the network; kiln's config file can name a mirror for \
-    the registry";
-
-impl Resolver for Engine {
-    async fn resolve(
-        &self,
-        reference: &str,
-        platform: &Platform,
-    ) -> Result<ResolvedImage, PortError> {
-        if let Some(layout) = reference.strip_prefix("oci-layout://") {
-            return Ok(self.resolve_layout(layout, platform).await?);
-        }
-        self.find_or_pull(reference, platform).await.map_err(|e| {
-            let error = PortError::from(e);
-            let message = format!("cannot resolve `{reference}`: {}", error.message);
-            PortError { message, ..error }
-        })
-    }
-
-    async fn changed(&self, source: &SourceKind) -> Result<Option<u64>, PortError> {
-        let time = self.last_change(source).await?;
-        // What was changed before 1970 was changed at its begin, as far as a tar can tell.
-        Ok(time.map(|seconds| seconds.max(0).cast_unsigned()))
-    }
 }

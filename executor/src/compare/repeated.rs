@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use kiln_cache::LayerId;
 use kiln_sys::{RootDir, Stat};
 
-use crate::engine::Engine;
+use super::Comparer;
 use crate::error::{Error, Result, blocking};
 use crate::output::Output;
 
@@ -24,7 +24,7 @@ pub struct Repeated {
     largest_size: u64,
 }
 
-impl Engine {
+impl Comparer {
     /// Compares each layer that was made here with those below it: files of the same path and
     /// content. Nothing is said where the files of the base are not here, since fetching them
     /// would cost more than the answer is worth.
@@ -40,7 +40,7 @@ impl Engine {
         for layer in layers {
             let id = match (layer.id(), layer.lazy_layer()) {
                 (Some(id), _) => Some(id.clone()),
-                (None, Some(lazy)) => self.s.store.layer_by_diff(&lazy.diff_id)?.map(|l| l.id),
+                (None, Some(lazy)) => self.store.layer_by_diff(&lazy.diff_id)?.map(|l| l.id),
                 (None, None) => None,
             };
             let Some(id) = id else {
@@ -48,7 +48,7 @@ impl Engine {
             };
             ids.push(id);
         }
-        let store = self.s.store.clone();
+        let store = self.store.clone();
         blocking(move || {
             let mut all = Vec::new();
             for own in base..ids.len() {

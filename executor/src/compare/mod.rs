@@ -1,6 +1,7 @@
-//! In what two layers differ that should be the same.
+//! In what two layers differ that should be the same, and what they have in common that should not be.
 
-#![cfg_attr(not(test), deny(clippy::disallowed_methods))]
+mod repeated;
+
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::io::Read;
@@ -10,9 +11,10 @@ use kiln_cache::{LayerId, Store, is_image_xattr, pack};
 use kiln_image::read_full;
 use kiln_sys::{FileKind, RootDir, Stat};
 
-use crate::engine::Engine;
 use crate::error::{Error, Result, blocking};
 use crate::output::Output;
+
+pub use repeated::Repeated;
 
 /// The first difference of two layers.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -32,7 +34,17 @@ pub struct Difference {
     pub paths: usize,
 }
 
-impl Engine {
+/// Compares layers of the store.
+#[derive(Clone, Debug)]
+pub struct Comparer {
+    store: Store,
+}
+
+impl Comparer {
+    pub(crate) fn new(store: Store) -> Self {
+        Self { store }
+    }
+
     /// Compares the topmost layers of two outputs as their tars would be: times in whole seconds,
     /// clamped to `epoch` (seconds since 1970). What differs in more than its time is told before
     /// what differs in its time alone.
@@ -52,7 +64,7 @@ impl Engine {
         let (Some(first), Some(second)) = (top(first), top(second)) else {
             return Ok(None);
         };
-        let store = self.s.store.clone();
+        let store = self.store.clone();
         blocking(move || compare(&store, &first, &second, epoch)).await
     }
 }

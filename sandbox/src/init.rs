@@ -10,9 +10,9 @@ use kiln_sys::seccomp::{self, Instruction};
 use kiln_sys::{FileKind, FsError, RootDir, fdpass, landlock, mount, process, pty};
 use oci_spec::runtime::LinuxNamespaceType;
 
-use super::mounts::{Mounted, mount_all};
-use super::{IdMaps, Launch, Report};
 use crate::error::{Error, Result};
+use crate::launch::{IdMaps, Launch, Report};
+use crate::mounts::{Mounted, mount_all};
 use crate::user;
 
 /// The descriptors that a child is born with.

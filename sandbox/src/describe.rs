@@ -13,8 +13,9 @@ use oci_spec::runtime::{
     PosixRlimitType, ProcessBuilder, RootBuilder, Spec, SpecBuilder, UserBuilder,
 };
 
-use super::{Launch, Mount, Rootfs, filter};
 use crate::error::{Error, Result};
+use crate::filter;
+use crate::launch::{Launch, Mount, Rootfs};
 
 /// Which network a sandbox sees.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -444,7 +445,7 @@ pub fn describe(request: Request) -> Result<Launch> {
     let mut linux = linux.build().map_err(bad)?;
     linux.set_resources(resources(&request)?);
     let root = RootBuilder::default()
-        .path(request.rootfs.anchor.clone())
+        .path(request.rootfs.mount_point.clone())
         .readonly(request.rootfs.upper.is_none())
         .build()
         .map_err(bad)?;

@@ -9,9 +9,9 @@ use kiln_image::compression::decoder;
 use kiln_image::{Digest, History, ImageConfig};
 use kiln_sys::RootDir;
 
-use crate::engine::Engine;
+use super::Images;
+use crate::clamp::timestamp;
 use crate::error::{Error, Result};
-use crate::export::timestamp;
 
 /// What an imported image is made of besides its files.
 #[derive(Clone, Debug)]
@@ -24,13 +24,13 @@ pub struct Import {
     pub epoch: Option<u64>,
 }
 
-impl Engine {
+impl Images {
     /// Makes an image of a tar in any compression and stores it without a name. Gives its id.
     ///
     /// # Errors
     /// The tar is broken, or the store failed.
     pub fn import(&self, input: Box<dyn Read + Send>, import: Import) -> Result<Digest> {
-        let store = &self.s.store;
+        let store = self.store();
         let scratch = store.scratch()?;
         let dir = scratch.path().join("diff");
         std::fs::create_dir(&dir).map_err(|e| Error::io("make layer", e))?;

@@ -1,14 +1,15 @@
-//! Output of steps: to whoever watches, and in full to a file.
+//! Files with the output of steps.
+
+mod capped_file;
 
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 
-use kiln_solver::event::{Event, Warning, WarningCode};
+use kiln_solver::event::{Warning, WarningCode};
 use kiln_solver::ports::Step;
 
-use super::capped_file::CappedFile;
-use super::streams::Streams;
+use capped_file::CappedFile;
 
 /// Where the output of a build's steps is kept: one file a step, made when it first writes.
 #[derive(Clone, Debug)]
@@ -50,7 +51,7 @@ pub(crate) struct StepLog {
 
 impl StepLog {
     /// A log that cannot be written must not fail the step.
-    fn append(&self, bytes: &[u8], step: &Step) {
+    pub(crate) fn append(&self, bytes: &[u8], step: &Step) {
         let Ok(mut file) = self.file.lock() else {
             return;
         };
@@ -82,7 +83,7 @@ impl StepLog {
     }
 
     /// The step has ended.
-    fn finish(&self, step: &Step) {
+    pub(crate) fn finish(&self, step: &Step) {
         let Ok(mut file) = self.file.lock() else {
             return;
         };
@@ -93,23 +94,4 @@ impl StepLog {
             let _ = std::fs::remove_file(&self.path);
         }
     }
-}
-
-/// Passes on what a step writes until it ends. It blocks its thread, also while nobody takes what
-/// is passed on: then the step is slowed down.
-pub(super) fn pump(streams: Streams, step: &Step, log: &StepLog) {
-    let take = |stream, bytes: &[u8]| {
-        log.append(bytes, step);
-        step.events.send(Event::Log {
-            vertex: step.vertex,
-            stream,
-            bytes: bytes.to_vec(),
-        });
-    };
-    if let Err(error) = streams.read(take) {
-        let text = format!("output of a step cannot be read: {error}");
-        let warning = Warning::new(WarningCode::StepOutput, text);
-        step.events.warn(warning.of(step.vertex));
-    }
-    log.finish(step);
 }

@@ -2,37 +2,44 @@
 
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 
+use kiln_sandbox::Spawner;
 use kiln_sys::RootDir;
 use tokio::sync::oneshot;
 
-use crate::engine::Engine;
 use crate::error::Result;
 
-/// Whether files of an owner in a directory can be shown as root's, where that was asked.
-#[derive(Debug, Default)]
-pub(crate) struct Shown(Mutex<HashMap<(PathBuf, u32, u32), bool>>);
-
-impl Shown {
-    fn get(&self, key: &(PathBuf, u32, u32)) -> Option<bool> {
-        let known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        known.get(key).copied()
-    }
+/// Tells whether files of an owner in a directory can be shown as root's. Cloning shares what is known.
+#[derive(Clone, Debug)]
+pub(crate) struct IdMapSupport {
+    spawner: Option<Spawner>,
+    known: Arc<Mutex<HashMap<(PathBuf, u32, u32), bool>>>,
 }
 
-impl Engine {
+impl IdMapSupport {
+    pub(crate) fn new(spawner: Option<Spawner>) -> Self {
+        Self {
+            spawner,
+            known: Arc::default(),
+        }
+    }
+
     /// The user and group whose files in a context a step sees as root's, and root's as theirs: those of
     /// the directory itself. None where owners show as they are, since that is root, or the kernel or the
     /// file system cannot show others. Key and mount of a step both ask this.
     pub(crate) async fn shown_as_root(&self, dir: &Path) -> Result<Option<(u32, u32)>> {
         let st = RootDir::open_trusted(dir)?.lstat(Path::new(""))?;
         let owner = (st.uid, st.gid);
-        let Some(spawner) = self.s.spawner.as_ref().filter(|_| owner != (0, 0)) else {
+        let Some(spawner) = self.spawner.as_ref().filter(|_| owner != (0, 0)) else {
             return Ok(None);
         };
         let key = (dir.to_owned(), owner.0, owner.1);
-        let can = match self.shown.get(&key) {
+        let known = {
+            let known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
+            known.get(&key).copied()
+        };
+        let can = match known {
             Some(known) => known,
             None => {
                 let (tell, told) = oneshot::channel();
@@ -41,7 +48,7 @@ impl Engine {
                     let _ = tell.send(can);
                 })?;
                 let can = told.await.unwrap_or(false);
-                let known = self.shown.0.lock();
+                let known = self.known.lock();
                 let mut known = known.unwrap_or_else(PoisonError::into_inner);
                 *known.entry(key).or_insert(can)
             }

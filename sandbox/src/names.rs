@@ -4,7 +4,7 @@ use std::fmt::Write as _;
 
 /// The resolver configuration of a sandbox that shares the host's connectivity: the host's own
 /// lines, and public servers where it has none.
-pub(crate) fn resolv_conf(host: &str) -> String {
+pub fn resolv_conf(host: &str) -> String {
     let mut out = String::new();
     for line in host.lines() {
         let word = line.split_whitespace().next().unwrap_or_default();
@@ -23,7 +23,7 @@ pub(crate) fn resolv_conf(host: &str) -> String {
 }
 
 /// The hosts file: loopback, the sandbox itself, and what the user adds.
-pub(crate) fn hosts(hostname: &str, extra: &[(String, String)]) -> String {
+pub fn hosts(hostname: &str, extra: &[(String, String)]) -> String {
     let mut out = format!(
         "127.0.0.1\tlocalhost {hostname}\n::1\tlocalhost ip6-localhost ip6-loopback\n\
          fe00::0\tip6-localnet\nff00::0\tip6-mcastprefix\nff02::1\tip6-allnodes\nff02::2\tip6-allrouters\n"

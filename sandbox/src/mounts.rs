@@ -14,8 +14,8 @@ use kiln_sys::mount::{self, Attrs, Detached};
 use kiln_sys::overlay::{Overlay, overlay};
 use kiln_sys::{FileKind, FsError, RootDir, Stat};
 
-use super::{IdMaps, Launch, Mount, MountSource, Report, Rootfs};
 use crate::error::{Error, Result};
+use crate::launch::{IdMaps, Launch, Mount, MountSource, Report, Rootfs};
 
 /// Directories and sockets that the child needs after the old root is gone.
 pub(super) struct Mounted {
@@ -30,7 +30,7 @@ pub(super) fn mount_all(
     report: &mut dyn FnMut(Report),
 ) -> Result<Mounted> {
     let rootfs = overlay_of(&launch.rootfs, launch.nodev)?;
-    rootfs.attach(mount::open_trusted(&launch.rootfs.anchor)?)?;
+    rootfs.attach(mount::open_trusted(&launch.rootfs.mount_point)?)?;
     let root = rootfs.root()?;
     let mut made = |at: PathBuf| report(Report::Stub(at));
     let mut here = Mounted { root, pts: None };
@@ -195,7 +195,7 @@ fn below_root(path: &Path) -> &Path {
 fn source_of(
     source: &MountSource,
     read_only: bool,
-    spot_dir: &Path,
+    staging: &Path,
     maps: &IdMaps,
 ) -> Result<(Detached, bool)> {
     match source {
@@ -225,7 +225,7 @@ fn source_of(
                     let map = maps.get(owner).and_then(Option::as_ref).ok_or_else(|| {
                         Error::Setup("the kernel has no user namespaces any more".into())
                     })?;
-                    Some(as_root(lowest, map, spot_dir)?)
+                    Some(as_root(lowest, map, staging)?)
                 }
                 _ => None,
             };
@@ -243,7 +243,7 @@ fn source_of(
             }
             // A path below is a bind of its own, and those are made from attached mounts.
             let spot = mount::filesystem("tmpfs", &[("mode", "700")], Attrs::SAFE)?;
-            spot.attach(mount::open_trusted(spot_dir)?)?;
+            spot.attach(mount::open_trusted(staging)?)?;
             spot.root()?.mkdir(Path::new("t"), 0o700)?;
             tree.attach(spot.root()?.sub_dir(Path::new("t"))?)?;
             let fd = tree.root()?.open_path(below_root(below))?;
@@ -272,7 +272,7 @@ fn source_of(
                 ..Attrs::SAFE
             };
             let spot = mount::filesystem("tmpfs", &[("mode", "700")], attrs)?;
-            spot.attach(mount::open_trusted(spot_dir)?)?;
+            spot.attach(mount::open_trusted(staging)?)?;
             let dir = spot.root()?;
             let name = Path::new("device");
             let kind = if *block {
@@ -300,7 +300,7 @@ fn source_of(
                 ..Attrs::SAFE
             };
             let spot = mount::filesystem("tmpfs", &[("mode", "700")], attrs)?;
-            spot.attach(mount::open_trusted(spot_dir)?)?;
+            spot.attach(mount::open_trusted(staging)?)?;
             let dir = spot.root()?;
             let name = Path::new("content");
             let mut file = std::fs::File::from(dir.create_new(name, 0o600)?);
@@ -317,14 +317,14 @@ fn source_of(
 }
 
 /// Mounts `dir` at a place of its own, with the files of an owner as root's; returns the place.
-fn as_root(dir: &Path, map: &IdMap, spot_dir: &Path) -> Result<PathBuf> {
+fn as_root(dir: &Path, map: &IdMap, staging: &Path) -> Result<PathBuf> {
     let tree = Detached::clone_of(mount::open_trusted(dir)?, false)?;
     tree.set_id_map(map)?;
     let spot = mount::filesystem("tmpfs", &[("mode", "700")], Attrs::SAFE)?;
-    spot.attach(mount::open_trusted(spot_dir)?)?;
+    spot.attach(mount::open_trusted(staging)?)?;
     spot.root()?.mkdir(Path::new("lowest"), 0o700)?;
     tree.attach(spot.root()?.sub_dir(Path::new("lowest"))?)?;
-    Ok(spot_dir.join("lowest"))
+    Ok(staging.join("lowest"))
 }
 
 fn is_dir(fd: &OwnedFd) -> Result<bool> {
@@ -339,8 +339,8 @@ fn bind(
     maps: &IdMaps,
     made: &mut dyn FnMut(PathBuf),
 ) -> Result<()> {
-    let spot = &launch.rootfs.spot;
-    let (tree, dir) = source_of(&m.source, m.read_only, spot, maps).map_err(|e| {
+    let staging = &launch.rootfs.staging;
+    let (tree, dir) = source_of(&m.source, m.read_only, staging, maps).map_err(|e| {
         Error::Setup(format!(
             "the source of the mount at `{}`: {e}",
             m.target.display()

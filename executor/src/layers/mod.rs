@@ -1,27 +1,97 @@
 //! Brings layers in: downloads their blobs side by side, unpacks each into a directory.
 
+mod plain;
+
 use std::io::Read;
 use std::path::Path;
 use std::time::{Duration, SystemTime};
 
 use kiln_cache::{
-    Flight, LayerId, Packed, Store, UnpackOptions, View, tree_of_image_layer, unpack,
+    Flight, LayerId, Packed, SpaceGuard, Store, UnpackOptions, View, tree_of_image_layer, unpack,
 };
 use kiln_image::{Descriptor, DiffId, Reference, with_causes};
-use kiln_registry::FileSink;
-use kiln_solver::event::{Warning, WarningCode};
+use kiln_registry::{Client, FileSink};
+use kiln_solver::Hint;
+use kiln_solver::event::{Events, Warning, WarningCode};
 use kiln_solver::key::TreeDigest;
 use kiln_sys::RootDir;
 
-use crate::engine::Engine;
 use crate::error::{Error, Result, blocking};
-use crate::exec::FULL;
-use crate::output::{LayerRef, LazyLayer};
-use crate::source::plain::PlainTar;
+use crate::output::{LayerRef, LazyLayer, Output};
+use crate::tree::OpenTree;
 
-impl Engine {
+use plain::PlainTar;
+
+/// A disk with fewer free bytes is full.
+pub(crate) const FULL_DISK_BYTES: u64 = 256 << 10;
+
+/// Brings layers into the store.
+#[derive(Clone, Debug)]
+pub struct LayerFetcher {
+    space: SpaceGuard,
+    registry: Client,
+    events: Events,
+}
+
+impl LayerFetcher {
+    pub(crate) fn new(space: SpaceGuard, registry: Client, events: Events) -> Self {
+        Self {
+            space,
+            registry,
+            events,
+        }
+    }
+
+    /// The store.
+    pub(crate) fn store(&self) -> &Store {
+        self.space.store()
+    }
+
+    /// The registry client.
+    pub(crate) fn registry(&self) -> &Client {
+        &self.registry
+    }
+
+    /// What keeps the store below its limits.
+    pub(crate) fn space(&self) -> &SpaceGuard {
+        &self.space
+    }
+
+    /// The layers of `layers` in the store, fetched and unpacked where they are not there.
+    ///
+    /// # Errors
+    /// A layer cannot be had.
+    pub async fn ready(&self, layers: &[LayerRef]) -> Result<Vec<LayerId>> {
+        if layers.iter().all(|l| l.id().is_some()) {
+            return Ok(layers.iter().filter_map(|l| l.id().cloned()).collect());
+        }
+        match self.fetch_layers(layers).await {
+            // Both mean something to who asked.
+            Err(error @ (Error::Cancelled | Error::Lost { .. })) => Err(error),
+            Err(error) => Err(Error::Inputs(Box::new(error))),
+            fetched => fetched,
+        }
+    }
+
+    /// A tree that can be read, whatever kind of output it is.
+    pub(crate) async fn open(&self, output: &Output) -> Result<OpenTree> {
+        match output {
+            Output::Dir(dir) => {
+                let root = RootDir::open_trusted(&dir.path)?;
+                Ok(OpenTree::Dir {
+                    root,
+                    dir: dir.clone(),
+                })
+            }
+            Output::Layers(layers) => {
+                let ids = self.ready(layers).await?;
+                Ok(OpenTree::View(self.store().view(&ids)?))
+            }
+        }
+    }
+
     /// The layers in the store, in their order.
-    pub(crate) async fn fetch_layers(&self, layers: &[LayerRef]) -> Result<Vec<LayerId>> {
+    async fn fetch_layers(&self, layers: &[LayerRef]) -> Result<Vec<LayerId>> {
         // Side by side first; a layer with links into those below it waits for them.
         let tried = layers.iter().map(|layer| {
             layer.id_or_fetch(|lazy| async move { Box::pin(self.bring_layer(&lazy, &[])).await })
@@ -58,7 +128,7 @@ impl Engine {
         // Whatever is wrong with what a remote promised, the build goes on without it.
         let brought = match self.bring_files(lazy, &[]).await {
             Ok((id, tree)) => {
-                let taken = shared.take_over(&self.s.store, id, tree).await;
+                let taken = shared.take_over(self.store(), id, tree).await;
                 taken.map_err(Error::from)
             }
             Err(error) => Err(error),
@@ -92,8 +162,8 @@ impl Engine {
                 )
         );
         let full = || {
-            let free = kiln_sys::system::free_bytes(self.s.store.root());
-            free.is_ok_and(|free| free < FULL)
+            let free = kiln_sys::system::free_bytes(self.store().root());
+            free.is_ok_and(|free| free < FULL_DISK_BYTES)
         };
         kind && !(error.is_no_space() && full())
     }
@@ -105,7 +175,7 @@ impl Engine {
         lazy: &LazyLayer,
         below: &[LayerId],
     ) -> Result<(LayerId, Option<TreeDigest>)> {
-        let store = &self.s.store;
+        let store = self.store();
         if let Some(layer) = store.layer_by_diff(&lazy.diff_id)? {
             return Ok((layer.id, None));
         }
@@ -140,7 +210,7 @@ impl Engine {
         }
         Err(failure.unwrap_or_else(|| Error::Missing {
             text: format!("layer {} is not in the store", lazy.diff_id),
-            hint: "build or pull the image that it belongs to again".into(),
+            hint: Hint::BuildOrPullOwnerAgain,
         }))
     }
 
@@ -148,7 +218,7 @@ impl Engine {
     async fn layer_flight(&self, lazy: &LazyLayer) -> Result<Flight> {
         let mut tries = 0;
         loop {
-            if let Some(flight) = self.s.store.try_layer_flight(&lazy.diff_id)? {
+            if let Some(flight) = self.store().try_layer_flight(&lazy.diff_id)? {
                 return Ok(flight);
             }
             let pause = tokio::time::sleep(Store::flight_pause(tries));
@@ -164,7 +234,7 @@ impl Engine {
         below: Vec<LayerId>,
         most: Option<u64>,
     ) -> Result<(LayerId, Option<TreeDigest>)> {
-        let (store, events) = (self.s.store.clone(), self.s.events.clone());
+        let (store, events) = (self.store().clone(), self.events.clone());
         blocking(move || {
             let path = store.blob_path(&blob.digest);
             let file = std::fs::File::open(path).map_err(|e| Error::io("open layer blob", e))?;
@@ -199,7 +269,7 @@ impl Engine {
     /// Blobs that hold the layer, the nearest first, with the repository of those that may have to
     /// be downloaded.
     fn places_of(&self, lazy: &LazyLayer) -> Result<Vec<(Option<Reference>, Descriptor)>> {
-        let store = &self.s.store;
+        let store = self.store();
         let known = store.blobs_of(&lazy.diff_id)?;
         let mut places: Vec<_> = known.into_iter().map(|blob| (None, blob)).collect();
         if let Some(shared) = &lazy.shared {
@@ -222,7 +292,7 @@ impl Engine {
     /// # Errors
     /// The store failed, or the build is over.
     pub(crate) async fn fetch_blobs(&self, layers: &[LayerRef]) -> Result<()> {
-        let store = &self.s.store;
+        let store = self.store();
         for lazy in layers.iter().filter(|l| l.is_of_image()) {
             let Some(lazy) = lazy.lazy_layer() else {
                 continue;
@@ -263,7 +333,7 @@ impl Engine {
         blob: &Descriptor,
         lazy: &LazyLayer,
     ) -> Result<()> {
-        let store = &self.s.store;
+        let store = self.store();
         let Some(from) = from.filter(|_| !store.has_blob(&blob.digest)) else {
             return Ok(());
         };
@@ -290,7 +360,7 @@ impl Engine {
                 watch.progress(&label, done, blob.size);
             }
         };
-        let fetching = (self.s.registry).fetch_blob(from, blob, &mut sink, &progress);
+        let fetching = self.registry.fetch_blob(from, blob, &mut sink, &progress);
         let fetched = lazy.unless_over(Box::pin(fetching)).await;
         if !matches!(fetched, Ok(Ok(_))) && path.metadata().is_ok_and(|file| file.len() == 0) {
             // The next download goes on with what has come; here nothing has.

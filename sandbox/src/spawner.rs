@@ -18,7 +18,7 @@ use kiln_sys::process::{self, Child, Exit, Namespaces};
 use kiln_sys::{FsError, fdpass};
 
 use crate::error::{Error, Result};
-use crate::sandbox::{Launch, Report};
+use crate::launch::{Launch, Report};
 
 use helper::Helper;
 
