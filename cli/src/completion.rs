@@ -17,7 +17,6 @@ use clap_complete::engine::{
 };
 use clap_complete::env::{Elvish, EnvCompleter, Fish, Powershell, Shells, Zsh};
 use kiln_cache::Store;
-use kiln_image::Reference;
 
 use crate::args::{Cli, Global};
 use crate::settings;
@@ -137,8 +136,7 @@ impl ValueCompleter for Images {
         let names = Store::image_names(root).unwrap_or_default();
         // Short, unless the long form is being typed.
         let shown = names.into_iter().filter_map(|name| {
-            let short = Reference::parse(&name).ok()?.familiar();
-            let fits = [short, name];
+            let fits = [name.familiar(), name.to_string()];
             fits.into_iter().find(|name| name.starts_with(typed))
         });
         let mut shown: Vec<String> = shown.collect();

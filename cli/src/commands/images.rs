@@ -101,7 +101,7 @@ pub(crate) fn run(app: &App, args: &Args) -> Result<ExitCode, Failure> {
 }
 
 fn describe(args: &Args, row: &ImageRow, config: &ImageConfig, bytes: u64) -> Value {
-    let reference = row.name.as_deref().and_then(|n| Reference::parse(n).ok());
+    let reference = row.name.as_ref();
     let none = || "<none>".to_owned();
     let made = created(config, row);
     let id = if args.no_trunc {
@@ -110,8 +110,8 @@ fn describe(args: &Args, row: &ImageRow, config: &ImageConfig, bytes: u64) -> Va
         row.config.hex()[..12].to_owned()
     };
     json!({
-        "Repository": reference.as_ref().map_or_else(none, Reference::familiar_name),
-        "Tag": reference.as_ref().and_then(Reference::tag).map_or_else(none, str::to_owned),
+        "Repository": reference.map_or_else(none, Reference::familiar_name),
+        "Tag": reference.and_then(Reference::tag).map_or_else(none, str::to_owned),
         "Digest": row.manifest.as_ref().map_or_else(none, ToString::to_string),
         "ID": id,
         "CreatedSince": ago(made),

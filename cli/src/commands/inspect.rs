@@ -56,11 +56,7 @@ pub(crate) fn run(app: &App, args: &Args) -> Result<ExitCode, Failure> {
 
 fn describe(store: &Store, image: &StoredImage) -> Result<Value, Failure> {
     let config = &image.config;
-    let names: Vec<Reference> = store
-        .names_of(&image.row.config)?
-        .iter()
-        .filter_map(|n| Reference::parse(n).ok())
-        .collect();
+    let names = store.names_of(&image.row.config)?;
     let digests: Vec<String> = match &image.row.manifest {
         Some(manifest) => names
             .iter()

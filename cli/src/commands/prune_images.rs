@@ -3,7 +3,6 @@
 use std::process::ExitCode;
 
 use kiln_cache::{ImageRow, Prune, Store};
-use kiln_image::Reference;
 
 use super::image_filter::ImageFilter;
 use super::prune::{self, age, confirm};
@@ -89,8 +88,7 @@ fn remove(store: &Store, chosen: &[ImageRow]) -> Result<u64, Failure> {
     }
     ui::data("Deleted Images:");
     for name in removed.rows.iter().filter_map(|row| row.name.as_ref()) {
-        let shown = Reference::parse(name).map_or_else(|_| name.clone(), |r| r.familiar());
-        ui::data(&format!("untagged: {shown}"));
+        ui::data(&format!("untagged: {}", name.familiar()));
     }
     for id in &removed.ids {
         ui::data(&format!("deleted: {id}"));

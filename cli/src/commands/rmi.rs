@@ -46,19 +46,18 @@ pub(crate) fn run(app: &App, args: &Args) -> Result<ExitCode, Failure> {
 fn remove(store: &Store, text: &str, image: &StoredImage, force: bool) -> Result<(), Failure> {
     let id = &image.row.config;
     let names = store.names_of(id)?;
-    let by_name = Reference::parse(text)
-        .ok()
-        .filter(|r| names.contains(&r.to_string()));
-    match by_name {
+    let written = Reference::parse(text).ok();
+    match written.as_ref().filter(|name| names.contains(name)) {
         Some(name) => {
-            let last = store.remove_name(&name, id)?;
+            let last = store.remove_name(name, id)?;
             ui::data(&format!("Untagged: {}", name.familiar()));
             if last {
                 ui::data(&format!("Deleted: {id}"));
             }
             return Ok(());
         }
-        None if Reference::parse(text).is_ok_and(|r| r.digest().is_some()) => {
+        None if written.as_ref().is_some_and(|name| name.digest().is_some()) => {
+            let names: Vec<String> = names.iter().map(ToString::to_string).collect();
             let text = format!("`{text}` is no name of the image that was pulled with this digest");
             return Err(Failure::new(text).with_hint(format!("its names are {}", names.join(", "))));
         }
@@ -68,8 +67,7 @@ fn remove(store: &Store, text: &str, image: &StoredImage, force: bool) -> Result
         }
         None => {
             for name in &names {
-                let shown = Reference::parse(name).map_or_else(|_| name.clone(), |r| r.familiar());
-                ui::data(&format!("Untagged: {shown}"));
+                ui::data(&format!("Untagged: {}", name.familiar()));
             }
         }
     }

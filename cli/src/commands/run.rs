@@ -323,7 +323,7 @@ fn start(app: &App, args: &Args) -> Result<Exit, Failure> {
         }
     };
     let exit = runtime.block_on(async {
-        let layers = engine.image_layers(&image.reference, &image.config_digest, None)?;
+        let layers = engine.image_layers(image.name.reference(), &image.id, None)?;
         let (stdio, ours) = streams::pair(args.interactive, args.tty)?;
         let containers = app.containers(engine.store())?;
         let running = containers.running();

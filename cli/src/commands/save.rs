@@ -57,7 +57,7 @@ pub(crate) fn run(app: &App, args: &Args) -> Result<ExitCode, Failure> {
         // An image that is given by its id or by a digest is written without a name.
         let name = Reference::parse(text)
             .ok()
-            .filter(|r| r.digest().is_none() && image.row.name.as_ref() == Some(&r.to_string()));
+            .filter(|r| r.digest().is_none() && image.row.name.as_ref() == Some(r));
         match images.iter_mut().find(|known| known.id == image.row.config) {
             Some(known) => known.names.extend(name),
             None => images.push(engine.exportable(&image, name.into_iter().collect())?),
