@@ -65,11 +65,11 @@ impl Worker {
     /// The metadata is gone or damaged.
     pub fn image_layers(
         &self,
-        reference: &str,
-        config_digest: &str,
+        from: Option<&Reference>,
+        id: &Digest,
         watch: Option<&Watch>,
     ) -> Result<Vec<LayerRef>> {
-        self.images().image_layers(reference, config_digest, watch)
+        self.images().image_layers(from, id, watch)
     }
 
     /// The config of an image of the store for this platform; none if it has no such image.

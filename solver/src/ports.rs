@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicU8, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant, SystemTime};
 
-use kiln_image::{ImageConfig, Platform};
+use kiln_image::{Digest, ImageConfig, Platform};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
@@ -14,16 +14,16 @@ pub use crate::arrival::{Arrival, Arrived, Arriving};
 use crate::event::{Event, Events};
 use crate::explain::{Earlier, Found, LabelledInput, Listing};
 use crate::key::{Fingerprint, Identity, Key};
-use crate::plan::{Copy, Exec, File, Origin, Source, SourceKind, VertexId};
+use crate::plan::{Copy, Exec, File, ImageName, Origin, Source, SourceKind, VertexId};
 pub use crate::port_error::{PortError, PortErrorKind};
 
 /// The config of a base image, with what names it.
 #[derive(Clone, Debug)]
 pub struct ResolvedImage {
-    /// Canonical reference, with the digest where one is known.
-    pub reference: String,
-    /// Digest of the config: the image id.
-    pub config_digest: String,
+    /// What it is known by.
+    pub name: ImageName,
+    /// Its id: the digest of its config.
+    pub id: Digest,
     /// The config.
     pub config: ImageConfig,
 }

@@ -118,9 +118,8 @@ impl Exporter {
     /// # Errors
     /// The store's data on it is gone or damaged.
     pub fn exportable(&self, image: &StoredImage, names: Vec<Reference>) -> Result<ExportImage> {
-        let config = image.row.config.to_string();
-        let reference = image.row.name.as_ref().unwrap_or(&config);
-        let layers = self.images.image_layers(reference, &config, None)?;
+        let (name, id) = (image.row.name.as_ref(), &image.row.config);
+        let layers = self.images.image_layers(name, id, None)?;
         Ok(ExportImage {
             id: image.row.config.clone(),
             layers,

@@ -206,12 +206,12 @@ fn layouts_are_base_images() {
     ] {
         let image = resolve(&text).unwrap();
         assert!(
-            !image.reference.contains("layout/"),
+            !image.name.to_string().contains("layout/"),
             "no paths in keys: {}",
-            image.reference
+            image.name
         );
         let layers = engine
-            .image_layers(&image.reference, &image.config_digest, None)
+            .image_layers(image.name.reference(), &image.id, None)
             .unwrap();
         let ids = runtime.block_on(engine.ready(&layers)).unwrap();
         let file = engine.store().layer_dir(&ids[0]).join("etc/os");

@@ -7,6 +7,7 @@ use std::path::Path;
 use kiln_image::archive::{Archive, OciLayout, image_name, ref_name};
 use kiln_image::search::{MAX_DEPTH, MAX_READ, SearchError};
 use kiln_image::{Descriptor, Digest, Manifest, Platform, media_type};
+use kiln_solver::plan::ImageName;
 use kiln_solver::ports::ResolvedImage;
 
 use super::archive::{broken, search, take_oci};
@@ -139,9 +140,8 @@ impl Images {
             let manifest = image.manifest.unwrap_or_else(|| image.id.clone());
             let layers: Vec<LayerRef> = image.layers.into_iter().map(LayerRef::lazy).collect();
             let resolved = ResolvedImage {
-                // No path of this machine: it goes into keys.
-                reference: format!("oci-layout://{manifest}"),
-                config_digest: image.id.to_string(),
+                name: ImageName::Layout(manifest),
+                id: image.id,
                 config: image.config,
             };
             Ok((resolved, layers))

@@ -15,6 +15,7 @@ use kiln_solver::Hint;
 use kiln_solver::Watch;
 use kiln_solver::event::{Events, Warning, WarningCode};
 use kiln_solver::key::Identity;
+use kiln_solver::plan::ImageName;
 use kiln_solver::ports::{Arrival, PortError, ResolvedImage};
 
 use crate::error::{Error, Result};
@@ -98,7 +99,7 @@ impl Images {
         check_layers(reference, &manifest.value, &config)?;
         let store = self.store();
         let config_digest = manifest.value.config.digest.clone();
-        let stored = store.try_image(&reference.to_string())?;
+        let stored = store.image_named(reference)?;
         let up_to_date = stored.is_some_and(|i| i.row.config == config_digest);
         if self.lists_images {
             store.put_blob(&manifest.raw)?;
@@ -196,15 +197,14 @@ impl Images {
     /// The metadata is gone or damaged.
     pub fn image_layers(
         &self,
-        reference: &str,
-        config_digest: &str,
+        from: Option<&Reference>,
+        id: &Digest,
         watch: Option<&Watch>,
     ) -> Result<Vec<LayerRef>> {
         let store = self.store();
-        let digest: Digest = config_digest.parse().map_err(|_| bad_image(reference))?;
-        let raw = store.read_blob(&digest)?;
+        let raw = store.read_blob(id)?;
         let config = ImageConfig::parse(&raw).map_err(|e| Error::Image(e.to_string()))?;
-        let manifest = match store.try_image(config_digest)?.and_then(|i| i.row.manifest) {
+        let manifest = match store.image(id)?.and_then(|i| i.row.manifest) {
             Some(manifest) => match store.read_blob(&manifest) {
                 Ok(raw) => match Manifest::parse(&raw, None) {
                     Ok(Manifest::Image(image)) => Some(image.value),
@@ -214,7 +214,6 @@ impl Images {
             },
             None => None,
         };
-        let from = Reference::parse(reference).ok();
         let layers = config
             .rootfs
             .diff_ids
@@ -225,7 +224,7 @@ impl Images {
                 LayerRef::lazy(LazyLayer {
                     diff_id: diff_id.clone(),
                     blob,
-                    from: from.clone(),
+                    from: from.cloned(),
                     watch: watch.cloned(),
                     arriving: None,
                     shared: None,
@@ -265,8 +264,8 @@ impl Images {
         watch: Option<Watch>,
     ) -> Result<Pulled> {
         let mut pulled = self.pull_metadata(reference, platform).await?;
-        let name = reference.to_string();
-        let layers = self.image_layers(&name, pulled.config_digest.as_str(), watch.as_ref())?;
+        let id = &pulled.config_digest;
+        let layers = self.image_layers(Some(reference), id, watch.as_ref())?;
         match self.arriving(&layers)? {
             None => {
                 self.layers.ready(&layers).await?;
@@ -287,12 +286,11 @@ impl Images {
         let image = self.store().try_image(name)?;
         let image = image.filter(|i| i.config.platform().satisfies(platform));
         Ok(image.map(|image| ResolvedImage {
-            reference: image
-                .row
-                .name
-                .clone()
-                .unwrap_or_else(|| image.row.config.to_string()),
-            config_digest: image.row.config.to_string(),
+            name: match image.row.name {
+                Some(name) => ImageName::Registry(name),
+                None => ImageName::Id(image.row.config.clone()),
+            },
+            id: image.row.config,
             config: image.config,
         }))
     }
@@ -341,15 +339,11 @@ impl Pulled {
             events.warn(Warning::new(WarningCode::PlatformMismatch, text));
         }
         ResolvedImage {
-            reference: self.reference.to_string(),
-            config_digest: self.config_digest.to_string(),
+            name: ImageName::Registry(self.reference),
+            id: self.config_digest,
             config: self.config,
         }
     }
-}
-
-fn bad_image(reference: &str) -> Error {
-    Error::Image(format!("the store's data on `{reference}` is damaged"))
 }
 
 /// Why what has a name is not the image that is wanted, with what to do about it.

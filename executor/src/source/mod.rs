@@ -51,8 +51,10 @@ impl SourceFetcher {
             over: step.over.clone(),
         };
         match &op.kind {
-            SourceKind::Image { reference, config } => {
-                let layers = self.images.image_layers(reference, config, Some(&watch))?;
+            SourceKind::Image { name, id } => {
+                let layers = self
+                    .images
+                    .image_layers(name.reference(), id, Some(&watch))?;
                 let identity = Pending::ready(identity(&layers));
                 let (layers, fetched) = match self.images.arriving(&layers)? {
                     None => (layers, Fetched::No),

@@ -64,7 +64,7 @@ fn of(kind: InputKind, value: &(impl ContentKey + ?Sized)) -> KeyInput {
 pub(crate) fn base_label(base: Option<&Vertex>, identity: Identity) -> LabelledInput {
     let (kind, name) = match base.map(|b| (&b.op, b)) {
         Some((Op::Source(source), vertex)) => match &source.kind {
-            SourceKind::Image { reference, .. } => (InputKind::BaseImage, reference.clone()),
+            SourceKind::Image { name, .. } => (InputKind::BaseImage, name.to_string()),
             _ => (InputKind::Step, vertex.name.clone()),
         },
         Some((_, vertex)) => (InputKind::Step, vertex.name.clone()),
@@ -86,7 +86,7 @@ pub(crate) fn read_label(input: &Vertex, field: String, read: Fingerprint) -> La
         Op::Source(source) => match &source.kind {
             SourceKind::Context { name } if name == "context" => String::new(),
             SourceKind::Context { name } => format!("context {name}"),
-            SourceKind::Image { reference, .. } => reference.clone(),
+            SourceKind::Image { name, .. } => name.to_string(),
             _ => input.name.clone(),
         },
         _ => input.name.clone(),

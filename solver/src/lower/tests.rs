@@ -1,7 +1,7 @@
 //! Dockerfiles in, steps, configs and errors out.
 
 use super::*;
-use crate::plan::{Action, Op};
+use crate::plan::{Action, ImageName, Op};
 use crate::ports::PortError;
 
 /// Knows images whose names are `base`, and one with triggers.
@@ -21,8 +21,8 @@ impl Resolver for Images {
         }
         config.config.env = vec!["PATH=/bin".into(), "BASE=yes".into()];
         Ok(ResolvedImage {
-            reference: reference.into(),
-            config_digest: "sha256:0".into(),
+            name: ImageName::Written(reference.into()),
+            id: kiln_image::Digest::of(b""),
             config,
         })
     }

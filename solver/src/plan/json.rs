@@ -52,8 +52,8 @@ fn vertex(id: VertexId, vertex: &Vertex) -> Value {
 fn source_value(source: &Source) -> Value {
     let Source { kind, platform } = source;
     let mut out = match kind {
-        SourceKind::Image { reference, config } => {
-            json!({ "kind": "image", "reference": reference, "config": config })
+        SourceKind::Image { name, id } => {
+            json!({ "kind": "image", "reference": name.to_string(), "config": id.to_string() })
         }
         SourceKind::Context { name } => json!({ "kind": "context", "name": name }),
         SourceKind::Http { url, checksum } => json!({

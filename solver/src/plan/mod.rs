@@ -24,7 +24,7 @@ pub use exec::{
 pub use file::{Action, Copy, File, Merge, Mkdir, ModeChange, ModeFunction, PathFilter, WriteFile};
 pub use glob::{Glob, has_wildcard};
 pub use json::PLAN_JSON_VERSION;
-pub use op::{BuildPlatform, DOWNLOADED, Op, Source, SourceKind};
+pub use op::{BuildPlatform, DOWNLOADED, ImageName, Op, Source, SourceKind};
 pub use origin::{Forced, Origin};
 
 use crate::key::{ContentKey, Encoder};
