@@ -70,7 +70,9 @@ pub(crate) fn of_build(hint: &BuildHint) -> String {
         BuildHint::DeviceFiles(broken) => {
             return format!("a file could not be read: {}", broken.join("; "));
         }
-        BuildHint::SeeDeviceFiles => "see the files of the Container Device Interface on this machine",
+        BuildHint::SeeDeviceFiles => {
+            "see the files of the Container Device Interface on this machine"
+        }
         BuildHint::CheckImageName => {
             "check the name; a private image needs credentials in the Docker config file, which \
              `docker login` writes"
@@ -96,12 +98,16 @@ pub(crate) fn of_build(hint: &BuildHint) -> String {
         BuildHint::ImageNameForm => {
             "names are written [HOST[:PORT]/]NAME[:TAG][@DIGEST], in lower case up to the tag"
         }
-        BuildHint::BuildOnWindows => "layers of Windows images have another form: build them on Windows",
+        BuildHint::BuildOnWindows => {
+            "layers of Windows images have another form: build them on Windows"
+        }
         BuildHint::BuildOrPullAgain => "build or pull the image again",
         BuildHint::BuildOrPullOwnerAgain => "build or pull the image that it belongs to again",
         BuildHint::BuildAgain => "run the same build again",
         BuildHint::PushAgain => "it is removed; push again, and it is made or fetched anew",
-        BuildHint::CheckGitReference => "check the name; a commit must be given with all its 40 digits",
+        BuildHint::CheckGitReference => {
+            "check the name; a commit must be given with all its 40 digits"
+        }
         BuildHint::InstallGit => "install git, or give the files in another way",
         BuildHint::GitCredentials => {
             "a private repository needs a user and token in its address, or an SSH key"
@@ -113,7 +119,9 @@ pub(crate) fn of_build(hint: &BuildHint) -> String {
             "repositories and submodules are fetched by https, http, ssh and git only"
         }
         BuildHint::CheckGitAddress => "check the address and that this machine can reach it",
-        BuildHint::CheckDownload => "check the address, the checksum and that this machine can reach it",
+        BuildHint::CheckDownload => {
+            "check the address, the checksum and that this machine can reach it"
+        }
         BuildHint::RaiseMaxDownload => {
             "give --max-download SIZE, or set max-download in [build] of the config file"
         }

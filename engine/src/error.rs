@@ -7,7 +7,7 @@ use kiln_solver::lower::LowerError;
 use kiln_solver::plan::VertexId;
 use kiln_solver::ports::{PortError, PortErrorKind};
 
-use crate::context::SourceText;
+use crate::source_text::SourceText;
 
 /// An error of the engine. [`Error::kind`] says of which kind it is, [`Error::hint`] what may help.
 #[derive(Debug, thiserror::Error)]

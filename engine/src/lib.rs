@@ -67,6 +67,7 @@ mod mounts;
 mod outputs;
 pub mod peek;
 mod run;
+mod source_text;
 mod system;
 mod units;
 
@@ -74,7 +75,7 @@ pub use build::{Build, BuildRequest, Built, Look, RemoteCachesRequest, Solved};
 pub use config::{Config, RemoteCachesConfig};
 pub use context::{
     BuildFile, DockerfileAt, IgnoreFile, Input, MAX_DOCKERFILE_BYTES, NamedSource, Place,
-    SourceText, ignore_file, read_dockerfile, read_whole,
+    ignore_file, read_dockerfile, read_whole,
 };
 pub use engine::Engine;
 pub use error::{Error, ErrorKind, Hint, Result};
@@ -87,6 +88,7 @@ pub use images::{
 pub use mounts::{CacheMounts, RemovedMounts};
 pub use outputs::{Annotations, Dest, Destination, Output, OutputKind, Outputs, USUAL_LAYERS};
 pub use run::{Container, RunRequest};
+pub use source_text::SourceText;
 pub use system::{DiskUsage, System, SystemInfo, UsageRow};
 pub use units::human_bytes;
 
@@ -96,9 +98,7 @@ pub use kiln_cache::{
 };
 pub use kiln_executor::export::{ArchiveForm, Assembled, LayerForm, Pushed};
 pub use kiln_executor::source::{Loaded, Pulled};
-pub use kiln_executor::{
-    AllowedDevices, CgroupLimits, Difference, Left, SecretSource, SshAgent,
-};
+pub use kiln_executor::{AllowedDevices, CgroupLimits, Difference, Left, SecretSource, SshAgent};
 pub use kiln_image::{
     Compression, Descriptor, Digest, ImageConfig, Platform, PlatformError, Reference,
     ReferenceError, SafeUrl, with_causes,

@@ -12,16 +12,15 @@ use kiln_solver::plan::PathFilter;
 use kiln_sys::{Pipes, RootDir};
 
 use crate::error::{Error, Result};
+use crate::source_text::SourceText;
 
 mod dockerfile;
 mod encoding;
 pub(crate) mod fetch;
-mod source_text;
 
 use dockerfile::source;
 pub use dockerfile::{BuildFile, DockerfileAt, MAX_DOCKERFILE_BYTES, read_dockerfile, read_whole};
 pub use fetch::{Input, NamedSource};
-pub use source_text::SourceText;
 
 /// `.dockerignore` as the solver's filter.
 #[derive(Debug)]

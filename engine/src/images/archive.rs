@@ -52,9 +52,8 @@ impl Images<'_> {
         for text in images {
             let image = worker.store().find_image(text)?;
             // An image that is given by its id or by a digest is written without a name.
-            let is_name = |r: &Reference| {
-                r.digest().is_none() && image.row.name.as_ref() == Some(r)
-            };
+            let is_name =
+                |r: &Reference| r.digest().is_none() && image.row.name.as_ref() == Some(r);
             let name = Reference::parse(text).ok().filter(is_name);
             let same = |known: &&mut ExportImage| known.id == image.row.config;
             match exports.iter_mut().find(same) {

@@ -13,9 +13,9 @@ use kiln_solver::lower::{self, LowerError, NoCache};
 use kiln_solver::plan::{Network, SourceKind};
 
 use super::Images;
-use crate::context::SourceText;
 use crate::error::{Error, Hint, Result};
 use crate::event::Events;
+use crate::source_text::SourceText;
 
 /// Instructions that change the config of an image that is imported.
 pub const CHANGE_INSTRUCTIONS: &[&str] = &[

@@ -42,9 +42,7 @@ impl Images<'_> {
         let id = &image.row.config;
         let names = store.names_of(id)?;
         let reference = Reference::parse(text).ok();
-        let by_name = reference
-            .as_ref()
-            .filter(|r| names.contains(r));
+        let by_name = reference.as_ref().filter(|r| names.contains(r));
         if let Some(name) = by_name {
             let last = store.remove_name(name, id)?;
             return Ok(RemovedImage {
@@ -55,7 +53,8 @@ impl Images<'_> {
         if reference.is_some_and(|r| r.digest().is_some()) {
             let text =
                 format!("`{text}` is not a name of the image that was pulled with this digest");
-            return Err(Error::failed(text).with_hint(Hint::Names(names.iter().map(ToString::to_string).collect())));
+            return Err(Error::failed(text)
+                .with_hint(Hint::Names(names.iter().map(ToString::to_string).collect())));
         }
         if names.len() > 1 && !force {
             let text = format!("`{text}` has {} names", names.len());

@@ -2,7 +2,6 @@
 
 mod repeated;
 
-
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::io::Read;
 use std::path::Path;
