@@ -151,7 +151,7 @@ pub fn ignore_file(dir: &Path, dockerfile: Option<&BuildFile>) -> Result<Option<
         };
         let name = file.shown();
         let text = String::from_utf8(bytes)
-            .map_err(|_| Error::failed(format!("ignore file `{name}` is no UTF-8 text")))?;
+            .map_err(|_| Error::failed(format!("ignore file `{name}` is not UTF-8 text")))?;
         let ignore = Ignore::parse(&text).map_err(|e| Error::failed(format!("`{name}`: {e}")))?;
         return Ok(Some(IgnoreFile { name, text, ignore }));
     }

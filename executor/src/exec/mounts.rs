@@ -329,7 +329,7 @@ impl StepRunner {
         };
         if let Some(name) = &secret.env {
             let value = String::from_utf8(bytes.clone()).map_err(|_| Error::Missing {
-                text: format!("secret `{}` is no text, and a variable must be", secret.id),
+                text: format!("secret `{}` is not text, and a variable must be", secret.id),
                 hint: Hint::SecretAsFile,
             })?;
             out.env.push((name.clone(), value));

@@ -50,7 +50,7 @@ impl Exporter {
             None => Vec::new(),
             Some(Output::Layers(layers)) => layers,
             Some(Output::Dir(_)) => {
-                return Err(Error::Other("a directory is no image".into()));
+                return Err(Error::Other("a directory is not an image".into()));
             }
         };
         // An image of this store must not depend on a remote cache; base images are another matter,

@@ -105,7 +105,7 @@ fn rand_suffix() -> u64 {
     NEXT.fetch_add(1, std::sync::atomic::Ordering::Relaxed)
 }
 
-/// The tar in a file, unpacked from whatever it is compressed with; none if it is no archive.
+/// The tar in a file, unpacked from whatever it is compressed with; none if it is not an archive.
 pub(crate) fn open_archive(tree: &OpenTree, path: &str) -> Result<Option<Box<dyn Read + Send>>> {
     let fd = tree.root().open_read(Path::new(path))?;
     let st = kiln_sys::RootDir::stat_of(&fd)?;

@@ -155,7 +155,7 @@ impl SourceFetcher {
             let subdir = &url.subdir;
             match real_path(&root, subdir)? {
                 Some(real) if root.lstat(Path::new(&real))?.is_dir() => Ok(path.join(real)),
-                Some(_) => Err(bad_subdir(&url, "is no directory")),
+                Some(_) => Err(bad_subdir(&url, "is not a directory")),
                 None => Err(bad_subdir(&url, "does not exist")),
             }
         })

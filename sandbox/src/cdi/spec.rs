@@ -109,7 +109,7 @@ pub(super) fn read_dir(dir: &Path) -> Vec<(PathBuf, Result<Spec, CdiError>)> {
 
 fn read(root: &RootDir, name: &Path) -> Result<Spec, String> {
     let bytes = root.read(name, MAX_FILE).map_err(|e| e.to_string())?;
-    let text = String::from_utf8(bytes).map_err(|_| "it is no text".to_owned())?;
+    let text = String::from_utf8(bytes).map_err(|_| "it is not text".to_owned())?;
     // JSON is YAML too.
     let spec: Spec = serde_saphyr::from_str(&text).map_err(|e| e.to_string())?;
     let major = spec.cdi_version.split('.').next();

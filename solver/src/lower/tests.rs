@@ -474,22 +474,22 @@ fn the_epoch_is_a_number_or_what_was_last_changed_then() {
         (
             plain.into(),
             Some("-1"),
-            Err("`-1` is no number of seconds, no context and no stage"),
+            Err("`-1` is neither a number of seconds nor a context nor a stage"),
         ),
         (
             plain.into(),
             Some("+1"),
-            Err("`+1` is no number of seconds"),
+            Err("`+1` is not a number of seconds"),
         ),
         (
             plain.into(),
             Some("1.5"),
-            Err("`1.5` is no number of seconds"),
+            Err("`1.5` is not a number of seconds"),
         ),
         (
             plain.into(),
             Some("yesterday"),
-            Err("`yesterday` is no number of seconds"),
+            Err("`yesterday` is not a number of seconds"),
         ),
         (
             plain.into(),
@@ -499,7 +499,7 @@ fn the_epoch_is_a_number_or_what_was_last_changed_then() {
         (
             default("tiem", stage),
             None,
-            Err("`tiem` is no number of seconds"),
+            Err("`tiem` is not a number of seconds"),
         ),
         (
             "FROM base AS s\nADD https://h/5 /\n".into(),

@@ -57,7 +57,7 @@ fn compression(text: &str) -> Result<Compression, String> {
         "zstd" => Ok(Compression::Zstd),
         "uncompressed" => Ok(Compression::None),
         _ => Err(format!(
-            "`{text}` is no compression: gzip, zstd or uncompressed"
+            "`{text}` is not a compression: gzip, zstd or uncompressed"
         )),
     }
 }
