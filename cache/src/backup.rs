@@ -10,6 +10,7 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
 use kiln_image::{Algorithm, Digest, Hasher};
+use kiln_solver::event::{Events, Warning, WarningCode};
 use kiln_sys::RootDir;
 use rusqlite::types::ValueRef;
 use rusqlite::{Connection, OpenFlags};
@@ -62,11 +63,11 @@ pub(crate) fn copy(db: &Connection, to: &Path) -> Result<bool> {
 
 /// A new database in the place of one that is damaged or gone. It is made aside, so that whoever opens the
 /// database meanwhile finds the old one or the whole new one.
-pub(crate) fn replace(root: &Path) -> Result<Database> {
-    let _alone = db::wait_for_lock(root, false)?;
+pub(crate) fn replace(root: &Path, events: &Events) -> Result<Database> {
+    let _alone = db::wait_for_lock(root, false, events)?;
     let path = root.join(db::FILE);
     if path.is_file() {
-        match db::open_locked(&path) {
+        match db::open_locked(&path, events) {
             Ok(db) if problem_of(&db)?.is_none() => return Ok(db),
             Ok(_) => {}
             Err(e) if e.is_damaged_database() => {}
@@ -81,7 +82,7 @@ pub(crate) fn replace(root: &Path) -> Result<Database> {
         }
     }
     let new = root.join(NEW);
-    make(root, &new)?;
+    make(root, &new, events)?;
     std::fs::File::open(&new)
         .and_then(|file| file.sync_all())
         .map_err(failed)?;
@@ -100,11 +101,12 @@ pub(crate) fn replace(root: &Path) -> Result<Database> {
         ))?;
     }
     std::fs::rename(&new, &path).map_err(failed)?;
-    db::open_locked(&path)
+    db::open_locked(&path, events)
 }
 
 /// Makes a database at `new` of the copy, as far as what it says is there, and of the blobs that are there.
-fn make(root: &Path, new: &Path) -> Result<()> {
+fn make(root: &Path, new: &Path, events: &Events) -> Result<()> {
+    let warn = |text: String| events.warn(Warning::new(WarningCode::StoreDamaged, text));
     let copy = root.join(FILE);
     match intact(&copy)? {
         Some(copy) => {
@@ -113,14 +115,14 @@ fn make(root: &Path, new: &Path) -> Result<()> {
                 .ok()
                 .and_then(|when| when.elapsed().ok())
                 .unwrap_or_default();
-            tracing::warn!(
+            warn(format!(
                 "images and results are those of {} s ago: names that went to other images since mean \
                  the old ones",
                 age.as_secs()
-            );
+            ));
             copy.execute("VACUUM INTO ?1", [new.to_string_lossy()])?;
         }
-        None => tracing::warn!("there is no copy of it: names of images are lost"),
+        None => warn("there is no copy of it: names of images are lost".into()),
     }
     let mut db = db::create(new)?;
     let boot = kiln_sys::system::boot_id()?;

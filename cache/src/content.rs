@@ -5,7 +5,7 @@ use std::io::{Read as _, Write};
 use std::path::{Path, PathBuf};
 
 use kiln_image::{Algorithm, Digest, Hasher};
-
+use kiln_solver::event::{Warning, WarningCode};
 use rusqlite::OptionalExtension as _;
 
 use crate::db::nanos;
@@ -92,7 +92,8 @@ impl Store {
         if digest.matches(&bytes) {
             return Ok(bytes);
         }
-        tracing::warn!(blob = %digest, "a damaged blob is removed");
+        let text = format!("a damaged blob is removed (blob: {digest})");
+        (self.events()).warn(Warning::new(WarningCode::DamagedBlob, text));
         self.remove_blob(digest)?;
         Err(Error::BlobMissing(digest.clone()))
     }

@@ -5,6 +5,7 @@ use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
+use kiln_solver::event::{Events, Warning, WarningCode};
 use kiln_sys::lock::{self, RangeLock};
 use rusqlite::{Connection, OpenFlags, Transaction, TransactionBehavior};
 
@@ -189,6 +190,8 @@ pub(crate) struct Database {
     file: (u64, u64),
     /// The file with the store's locks, held open: no other gets its inode.
     locks: Option<File>,
+    /// Where what users should know of it goes.
+    events: Events,
 }
 
 impl std::ops::Deref for Database {
@@ -214,7 +217,7 @@ impl Database {
         let is_other = file_of(&self.path).is_some_and(|file| file != self.file);
         let locks = self.locks.as_ref().and_then(|file| file.metadata().ok());
         if is_other && file_of(&locks_of(&self.path)) == locks.as_ref().map(id_of) {
-            *self = open(&self.path)?;
+            *self = open(&self.path, &self.events)?;
         }
         Ok(is_other)
     }
@@ -245,7 +248,7 @@ pub(crate) const LOCKS: &str = "locks";
 const REPLACING: u64 = u64::MAX - 2;
 
 /// Waits until nobody replaces the database of the store at `root`, or, not `shared`, opens it.
-pub(crate) fn wait_for_lock(root: &Path, shared: bool) -> Result<RangeLock> {
+pub(crate) fn wait_for_lock(root: &Path, shared: bool, events: &Events) -> Result<RangeLock> {
     let begun = Instant::now();
     let mut is_told = false;
     loop {
@@ -254,7 +257,8 @@ pub(crate) fn wait_for_lock(root: &Path, shared: bool) -> Result<RangeLock> {
             return Ok(held);
         }
         if !is_told && begun.elapsed() > Duration::from_secs(1) {
-            tracing::warn!("another process makes the store's database anew: waiting for it");
+            let text = "another process makes the store's database anew: waiting for it";
+            events.warn(Warning::new(WarningCode::StoreDamaged, text));
             is_told = true;
         }
         std::thread::sleep(Duration::from_millis(10));
@@ -262,13 +266,14 @@ pub(crate) fn wait_for_lock(root: &Path, shared: bool) -> Result<RangeLock> {
 }
 
 /// Opens the database and makes its tables.
-pub(crate) fn open(path: &Path) -> Result<Database> {
-    let _shared = wait_for_lock(path.parent().unwrap_or(Path::new("")), true)?;
-    open_locked(path)
+pub(crate) fn open(path: &Path, events: &Events) -> Result<Database> {
+    let root = path.parent().unwrap_or(Path::new(""));
+    let _shared = wait_for_lock(root, true, events)?;
+    open_locked(path, events)
 }
 
 /// The same for who holds the lock.
-pub(crate) fn open_locked(path: &Path) -> Result<Database> {
+pub(crate) fn open_locked(path: &Path, events: &Events) -> Result<Database> {
     let connection = connect(path)?;
     let file = file_of(path).ok_or_else(|| Error::Damaged("database, which is gone".into()))?;
     Ok(Database {
@@ -276,6 +281,7 @@ pub(crate) fn open_locked(path: &Path) -> Result<Database> {
         path: path.to_owned(),
         file,
         locks: File::open(locks_of(path)).ok(),
+        events: events.clone(),
     })
 }
 
@@ -462,7 +468,7 @@ mod tests {
                     scope.spawn(move || {
                         start.wait();
                         std::thread::sleep(Duration::from_micros(late * (round * 7 % 3000)));
-                        open(path).unwrap();
+                        open(path, &Events::none()).unwrap();
                     });
                 }
             });
@@ -486,7 +492,7 @@ mod tests {
         .unwrap();
         drop(old);
         for _ in 0..2 {
-            let db = open(&path).unwrap();
+            let db = open(&path, &Events::none()).unwrap();
             let one = |sql: &str| {
                 db.query_row(sql, [], |r| r.get::<_, Option<i64>>(0))
                     .unwrap()
@@ -525,7 +531,7 @@ mod tests {
         .unwrap();
         drop(old);
         for _ in 0..2 {
-            let db = open(&path).unwrap();
+            let db = open(&path, &Events::none()).unwrap();
             let row = "SELECT layer FROM records WHERE key = 'k'";
             let layer = db.query_row(row, [], |r| r.get::<_, String>(0));
             assert_eq!(layer, Ok("l".into()));
@@ -539,7 +545,7 @@ mod tests {
     #[test]
     fn what_is_known_of_a_run_goes_with_its_record() {
         let dir = tempfile::tempdir().unwrap();
-        let db = open(&dir.path().join("meta-v1.db")).unwrap();
+        let db = open(&dir.path().join("meta-v1.db"), &Events::none()).unwrap();
         db.execute_batch(
             "INSERT INTO records VALUES ('k', 'l', 1, 2, 3, 'n', NULL, NULL), ('o', 'l', 1, 2, 3, 'n', NULL, NULL);
              INSERT INTO records VALUES ('r', 'l', 1, 2, 3, 'n', NULL, NULL);
@@ -556,7 +562,7 @@ mod tests {
     #[test]
     fn sums_follow_their_tables() {
         let dir = tempfile::tempdir().unwrap();
-        let db = open(&dir.path().join("meta-v1.db")).unwrap();
+        let db = open(&dir.path().join("meta-v1.db"), &Events::none()).unwrap();
         let sum = || -> i64 {
             let sql = "SELECT bytes FROM totals WHERE class = 'contents'";
             db.query_row(sql, [], |r| r.get(0)).unwrap()

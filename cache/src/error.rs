@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use kiln_image::Digest;
+use kiln_image::{Compression, DiffId, Digest};
 use kiln_sys::FsError;
 
 /// An error of the store.
@@ -85,6 +85,27 @@ pub enum Error {
     /// Stored data does not make sense.
     #[error("the store holds a damaged {0}")]
     Damaged(String),
+    /// A layer is not in the store any more.
+    #[error("layer {0} is gone from the store")]
+    LayerGone(DiffId),
+    /// The layer of a result is not in the store any more.
+    #[error("layer {0} is gone from the store")]
+    LayerLost(String),
+    /// The files of a layer do not give the tar any more that they once gave.
+    #[error("layer {diff_id} cannot be made again from its files: {why}")]
+    LayerNotRepeatable {
+        /// The layer.
+        diff_id: DiffId,
+        /// What happened.
+        #[source]
+        why: std::io::Error,
+    },
+    /// A layer cannot be compressed in this way.
+    #[error("layers are not written as {0}")]
+    NoLayerForm(Compression),
+    /// A thread that did some work panicked.
+    #[error("a worker thread ended unexpectedly: {0}")]
+    Thread(String),
     /// A path does not exist in a tree.
     #[error("`{0}` not found")]
     PathNotFound(String),
@@ -202,6 +223,17 @@ pub fn is_no_space(error: &(dyn std::error::Error + 'static)) -> bool {
 
 /// Result of a store operation.
 pub type Result<T> = std::result::Result<T, Error>;
+
+/// Does work with the store on the pool of blocking threads.
+///
+/// # Errors
+/// Those of the work; or it panicked.
+pub async fn blocking<T: Send + 'static>(
+    work: impl FnOnce() -> Result<T> + Send + 'static,
+) -> Result<T> {
+    let done = tokio::task::spawn_blocking(work).await;
+    done.unwrap_or_else(|e| Err(Error::Thread(e.to_string())))
+}
 
 #[cfg(test)]
 mod tests {

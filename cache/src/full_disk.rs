@@ -3,6 +3,7 @@
 
 use std::path::Path;
 
+use kiln_solver::event::Events;
 use kiln_sys::{RootDir, system};
 
 use crate::error::{Error, Result};
@@ -56,9 +57,9 @@ impl Store {
     ///
     /// # Errors
     /// Those of [`Store::open`].
-    pub fn open_to_remove(root: &Path) -> Result<Self> {
+    pub fn open_to_remove(root: &Path, events: &Events) -> Result<Self> {
         for way in WAYS {
-            match Self::open(root) {
+            match Self::open_with(root, events.clone()) {
                 // A quota need not show in what is free, so opening has the last word.
                 Err(e) if e.is_no_space() => {}
                 Ok(store) if system::free_bytes(store.root())? < NEEDED => {}
@@ -66,7 +67,7 @@ impl Store {
             }
             way(root);
         }
-        Self::open(root)
+        Self::open_with(root, events.clone())
     }
 
     /// Makes room for what is written to free more, by all means that need none themselves.
@@ -112,7 +113,7 @@ mod tests {
         let ended = root.join("logs-v1/1-4194305");
         std::fs::create_dir(&ended).unwrap();
         std::fs::write(root.join("trash/old"), "x").unwrap();
-        let store = Store::open_to_remove(&root).unwrap();
+        let store = Store::open_to_remove(&root, &Events::none()).unwrap();
         for kept in [RESERVE, "trash/old", "logs-v1/1-4194305"] {
             assert!(root.join(kept).exists(), "{kept}");
         }

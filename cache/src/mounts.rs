@@ -42,7 +42,7 @@ impl Drop for CacheMountDir {
             return;
         };
         if let Err(error) = store.note_mount_end(home) {
-            tracing::warn!(%error, "the last use of a cache mount is not noted");
+            tracing::debug!(%error, "the last use of a cache mount is not noted");
         }
     }
 }

@@ -41,7 +41,7 @@ impl Scratch {
 impl Drop for Scratch {
     fn drop(&mut self) {
         if let Err(error) = self.store.remove_tree(&self.path) {
-            tracing::warn!(path = %self.path.display(), %error, "work directory is left behind");
+            tracing::debug!(path = %self.path.display(), %error, "work directory is left behind");
         }
         // The last one takes the session's own directory along.
         if let Some(parent) = self.path.parent() {

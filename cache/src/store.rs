@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use kiln_solver::event::{Events, Warning, WarningCode};
 use kiln_sys::{RootDir, system};
 
 use crate::error::{Error, Result};
@@ -47,13 +48,16 @@ struct Session {
     /// Names it among all sessions, in whatever processes and namespaces.
     owner: String,
     leases: Leases,
+    /// Where what users should know goes.
+    events: Events,
 }
 
 impl Session {
-    fn begin(root: &Path) -> Result<Self> {
+    fn begin(root: &Path, events: Events) -> Result<Self> {
         let session = Self {
             owner: lease::new_owner()?,
             leases: Leases::open(&root.join(lease::FILE))?,
+            events,
         };
         session.leases.take(&lease::owner_lease(&session.owner))?;
         Ok(session)
@@ -65,11 +69,19 @@ static NEXT_NUMBER: AtomicU64 = AtomicU64::new(0);
 
 impl Store {
     /// Opens the store at `root`, making it where it is missing, and clears up after processes
-    /// that ended without doing so.
+    /// that ended without doing so. What users should know of it goes to the log.
     ///
     /// # Errors
     /// The directory cannot be made or used, or the database cannot be opened.
     pub fn open(root: &Path) -> Result<Self> {
+        Self::open_with(root, Events::logged())
+    }
+
+    /// The same; what users should know of it, now and later, goes to `events`.
+    ///
+    /// # Errors
+    /// Those of [`Store::open`].
+    pub fn open_with(root: &Path, events: Events) -> Result<Self> {
         let fail = |why: std::io::Error| Error::Open {
             path: root.to_path_buf(),
             why,
@@ -106,8 +118,8 @@ impl Store {
         }
         let root = root.canonicalize().map_err(fail)?;
         let boot = system::boot_id()?;
-        let db = match db::open(&root.join(db::FILE)) {
-            Err(e) if e.is_damaged_database() => replaced(&root)?,
+        let db = match db::open(&root.join(db::FILE), &events) {
+            Err(e) if e.is_damaged_database() => replaced(&root, &events)?,
             // It says nothing of why.
             Err(e) if e.is_unopened_database() => {
                 let probe = root
@@ -119,7 +131,7 @@ impl Store {
             }
             other => other?,
         };
-        let session = Session::begin(&root)?;
+        let session = Session::begin(&root, events)?;
         let shared = Shared {
             root,
             boot,
@@ -134,7 +146,7 @@ impl Store {
         }
         match store.forget_other_boots() {
             Err(e) if e.is_damaged_database() => {
-                let replaced = replaced(store.root())?;
+                let replaced = replaced(store.root(), store.events())?;
                 *store.db() = replaced;
                 store.forget_other_boots()?;
             }
@@ -150,10 +162,29 @@ impl Store {
     /// # Errors
     /// The file of the leases cannot be opened.
     pub fn session(&self) -> Result<Self> {
+        self.session_with(self.events().clone())
+    }
+
+    /// The same, whose warnings go to `events`.
+    ///
+    /// # Errors
+    /// Those of [`Store::session`].
+    pub fn session_with(&self, events: Events) -> Result<Self> {
         Ok(Self {
             shared: Arc::clone(&self.shared),
-            session: Arc::new(Session::begin(self.root())?),
+            session: Arc::new(Session::begin(self.root(), events)?),
         })
+    }
+
+    /// Whether the store that is open is still the one of its directory: neither was its database repaired,
+    /// nor its directory removed and made anew.
+    pub fn is_current(&self) -> bool {
+        self.check_is_current().is_ok()
+    }
+
+    /// Where what users should know goes.
+    pub(crate) fn events(&self) -> &Events {
+        &self.session.events
     }
 
     /// Its directory.
@@ -282,19 +313,20 @@ impl Store {
     /// Puts a damaged database aside and makes another one of its copy and of what is in the folders.
     /// Nothing is done where another process has done it since.
     pub(crate) fn replace_database(&self) -> Result<()> {
-        let replaced = backup::replace(self.root())?;
+        let replaced = backup::replace(self.root(), self.events())?;
         *self.db() = replaced;
         Ok(())
     }
 }
 
 /// A database in the place of a damaged one.
-fn replaced(root: &Path) -> Result<db::Database> {
-    tracing::warn!(
-        path = %root.join(db::FILE).display(),
-        "the database is damaged; another one is made of its last copy"
+fn replaced(root: &Path, events: &Events) -> Result<db::Database> {
+    let text = format!(
+        "the database is damaged; another one is made of its last copy (path: {})",
+        root.join(db::FILE).display()
     );
-    backup::replace(root)
+    events.warn(Warning::new(WarningCode::StoreDamaged, text));
+    backup::replace(root, events)
 }
 
 /// Tables whose rows carry the boot that wrote them.

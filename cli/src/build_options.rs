@@ -4,9 +4,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 use std::time::Duration;
 
-use kiln_executor::{AllowedDevices, SecretSource, SshAgent};
-use kiln_solver::lower::StepChoice;
-use kiln_solver::plan::Ulimit;
+use kiln_engine::solver::lower::StepChoice;
+use kiln_engine::solver::plan::Ulimit;
+use kiln_engine::{AllowedDevices, SecretSource, SshAgent};
 
 use crate::errors::Failure;
 use crate::ssh_agent::Agent;

@@ -16,8 +16,7 @@ use clap_complete::engine::{
     ArgValueCompleter, CompletionCandidate, ValueCompleter, complete as candidates,
 };
 use clap_complete::env::{Elvish, EnvCompleter, Fish, Powershell, Shells, Zsh};
-use kiln_cache::Store;
-use kiln_image::Reference;
+use kiln_engine::peek;
 
 use crate::args::{Cli, Global};
 use crate::settings;
@@ -121,7 +120,7 @@ fn root(words: &[OsString]) -> Option<PathBuf> {
         log_level: None,
         debug: false,
     };
-    Some(settings::resolve(&global).ok()?.root)
+    Some(settings::resolve(&global, None).ok()?.engine.root)
 }
 
 /// Images of the store.
@@ -134,11 +133,10 @@ impl ValueCompleter for Images {
         let (Some(root), Some(typed)) = (&self.root, typed.to_str()) else {
             return Vec::new();
         };
-        let names = Store::image_names(root).unwrap_or_default();
+        let names = peek::image_names(root).unwrap_or_default();
         // Short, unless the long form is being typed.
         let shown = names.into_iter().filter_map(|name| {
-            let short = Reference::parse(&name).ok()?.familiar();
-            let fits = [short, name];
+            let fits = [name.familiar(), name.to_string()];
             fits.into_iter().find(|name| name.starts_with(typed))
         });
         let mut shown: Vec<String> = shown.collect();

@@ -1,11 +1,10 @@
 //! How failures are printed, and what the process returns.
 
-use std::io::ErrorKind;
 use std::process::ExitCode;
 
-use kiln_image::with_causes;
+use kiln_engine::{Error, ErrorKind, with_causes};
 
-use crate::ui;
+use crate::{hints, ui};
 
 /// The exit code of a command that a signal ended: what shells use for SIGINT.
 pub(crate) const INTERRUPTED: u8 = 130;
@@ -84,17 +83,20 @@ impl Failure {
     }
 }
 
-impl From<kiln_executor::Error> for Failure {
-    fn from(error: kiln_executor::Error) -> Self {
-        let message = with_causes(&error);
-        let port = kiln_solver::ports::PortError::from(error);
-        if port.cancelled {
+impl From<Error> for Failure {
+    fn from(error: Error) -> Self {
+        let kind = error.kind();
+        if kind == ErrorKind::Cancelled {
             return Self::interrupted("command");
         }
         Self {
-            hint: port.hint,
-            no_space: port.no_space,
-            ..Self::new(message)
+            message: error.full(),
+            hint: error.hint().map(|hint| hints::words(&hint)),
+            code: match kind {
+                ErrorKind::Request => 2,
+                _ => 1,
+            },
+            no_space: error.is_no_space(),
         }
     }
 }
@@ -103,51 +105,16 @@ macro_rules! from_error {
     ($($t:ty),* $(,)?) => { $(impl From<$t> for Failure {
         fn from(error: $t) -> Self {
             Self {
-                no_space: kiln_cache::is_no_space(&error),
+                no_space: kiln_engine::is_no_space(&error),
                 ..Self::new(with_causes(&error))
             }
         }
     })* };
 }
 from_error!(
-    kiln_runtime::Error,
-    kiln_sys::FsError,
+    kiln_engine::host::FsError,
     std::io::Error,
-    kiln_image::ReferenceError,
-    kiln_image::PlatformError,
+    kiln_engine::ReferenceError,
+    kiln_engine::PlatformError,
     serde_json::Error,
 );
-
-impl From<kiln_cache::Error> for Failure {
-    fn from(error: kiln_cache::Error) -> Self {
-        let near = match &error {
-            kiln_cache::Error::NoImage { near, .. } => near.as_ref(),
-            _ => None,
-        };
-        let near = near.map(|near| format!("did you mean `{near}`?"));
-        let hint = match &error {
-            kiln_cache::Error::NoImage { .. } => Some("`kiln images` lists what there is"),
-            kiln_cache::Error::NoMount(_) => Some("`kiln cache ls` lists what there is"),
-            e if e.is_damaged_database() => {
-                Some("`kiln fsck --repair` puts it aside and makes a new one")
-            }
-            // The hint of a full disk comes with the store's place.
-            e if e.is_no_space() => None,
-            kiln_cache::Error::Open { why, .. } => Some(match why.kind() {
-                ErrorKind::PermissionDenied | ErrorKind::ReadOnlyFilesystem => {
-                    "choose another place with --root, or run kiln as a user that may write there"
-                }
-                _ => "choose another place with --root",
-            }),
-            _ => None,
-        };
-        let failure = Self {
-            no_space: error.is_no_space(),
-            ..Self::new(with_causes(&error))
-        };
-        match near.or_else(|| hint.map(str::to_owned)) {
-            Some(hint) => failure.with_hint(hint),
-            None => failure,
-        }
-    }
-}

@@ -3,8 +3,8 @@
 use std::borrow::Cow;
 use std::path::{Path, PathBuf};
 
-use crate::diagnostics::SourceText;
 use crate::printable;
+use kiln_engine::SourceText;
 
 /// An annotation of a workflow of GitHub, an `error` or a `warning`: `::error file=…,line=…::…`.
 pub(crate) fn annotation(

@@ -5,16 +5,16 @@
     reason = "doc comments of options are help texts, where brackets are no links"
 )]
 
+mod app;
 mod args;
 mod build_options;
 mod commands;
 mod completion;
-mod context;
 mod diagnostics;
-mod encoding;
-mod engine;
 mod errors;
+mod events;
 mod github;
+mod hints;
 mod interrupt;
 mod logging;
 mod missing;
@@ -31,12 +31,13 @@ mod usage;
 use std::process::ExitCode;
 
 use clap::Parser as _;
+use kiln_engine::host::{self, process};
 
 use crate::args::Cli;
 use crate::errors::Failure;
 
 fn main() -> ExitCode {
-    kiln_sys::process::begin_with_usual_signals();
+    process::begin_with_usual_signals();
     if let Some(code) = completion::answer() {
         return code;
     }
@@ -101,7 +102,7 @@ fn end_after_panic(info: &std::panic::PanicHookInfo<'_>, code: u8) {
          fault of kiln",
     );
     let _ = failure.with_code(code).report();
-    kiln_sys::process::exit_now(code.into());
+    process::exit_now(code.into());
 }
 
 fn start(cli: Cli) -> Result<ExitCode, Failure> {
@@ -114,28 +115,25 @@ fn start(cli: Cli) -> Result<ExitCode, Failure> {
     let spawner = cli
         .command
         .needs_sandbox()
-        .then(engine::start_spawner)
+        .then(host::start_spawner)
         .transpose()?;
     // From here on: the helper has its own way to end.
     let failed = cli.command.failed_code();
     std::panic::set_hook(Box::new(move |info| end_after_panic(info, failed)));
-    let settings = settings::resolve(&cli.global)?;
+    let settings = settings::resolve(&cli.global, spawner.clone())?;
     ui::start_logging(&settings);
     // Steps side by side have many files open. What is started for them gets limits of its own.
-    if let Err(error) = kiln_sys::process::raise_open_files() {
+    if let Err(error) = process::raise_open_files() {
         tracing::debug!(%error, "the usual limit of open files stays");
     }
-    let app = engine::App {
-        settings,
-        spawner: spawner.clone(),
-    };
+    let app = app::App::new(settings);
     let upkeep = cli.command.needs_upkeep();
     let result = commands::run(&app, cli.command).map_err(|failure| match failure.no_space {
         true => failure.with_hint(app.full_disk_hint()),
         false => failure,
     });
     if upkeep {
-        app.upkeep();
+        app.spawn_maintenance();
     }
     if let Some(spawner) = spawner {
         spawner.stop();

@@ -6,49 +6,32 @@ use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 
-use kiln_cache::Policy;
-use kiln_registry::{RegistryConfig, TlsConfig};
-use kiln_sys::{Pipes, read_named, read_named_text};
+use kiln_engine::host::{Pipes, read_named, read_named_text, system};
+use kiln_engine::{Config, GcPolicy, RegistryConfig, Spawner, TlsConfig};
 use serde::Deserialize;
 
 use crate::args::{Global, LogLevel};
 use crate::build_options;
 use crate::errors::Failure;
+use crate::events;
+use crate::progress::Mode;
 
 use remotes::CacheFile;
-pub(crate) use remotes::CacheSettings;
 
 /// The largest config file, in bytes.
 const MAX_CONFIG: u64 = 4 << 20;
 
 /// The largest file of certificates and keys, in bytes: all authorities that there are take less than 1 MiB.
-pub(crate) const MAX_PEM: u64 = 16 << 20;
+const MAX_PEM: u64 = 16 << 20;
 
 /// What all commands work with.
 #[derive(Debug)]
 pub(crate) struct Settings {
-    /// Directory of the store.
-    pub(crate) root: PathBuf,
+    /// What the engine works with.
+    pub(crate) engine: Config,
     pub(crate) log_level: LogLevel,
     /// The config file that was asked for.
     pub(crate) config_file: Option<PathBuf>,
-    pub(crate) registries: RegistryConfig,
-    /// Docker's config file with credentials, if there is one.
-    pub(crate) docker_config: Option<PathBuf>,
-    /// Steps at once.
-    pub(crate) parallelism: usize,
-    /// Bytes of one download at most.
-    pub(crate) max_download: u64,
-    /// Bytes that are kept of one step's output.
-    pub(crate) max_step_log: u64,
-    /// Files with certificates of authorities that steps are to trust.
-    pub(crate) authorities: Vec<PathBuf>,
-    /// How much the store may hold.
-    pub(crate) gc: Policy,
-    /// Remote caches of every build.
-    pub(crate) cache: CacheSettings,
-    /// Where files describe the devices of this machine.
-    pub(crate) device_dirs: Vec<PathBuf>,
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -93,7 +76,7 @@ const MAX_DEFAULT_BYTES: u64 = 10 << 30;
 
 impl GcFile {
     /// What is not set depends on the disk of the store at `root`.
-    fn policy(&self, root: &Path) -> Result<Policy, Failure> {
+    fn policy(&self, root: &Path) -> Result<GcPolicy, Failure> {
         let wrong = |name: &str, text: &str, like: &str| {
             Failure::new(format!("[gc], {name} = \"{text}\": write {like}"))
         };
@@ -110,11 +93,11 @@ impl GcFile {
         // The store may still have to be made, and a disk that does not tell its size is no reason
         // to fail.
         let mut above = root.ancestors();
-        let disk = above.find_map(|dir| kiln_sys::system::disk_bytes(dir).ok());
+        let disk = above.find_map(|dir| system::disk_bytes(dir).ok());
         let disk = disk.unwrap_or(0);
         let keep_free = size("keep-free", &self.keep_free)?;
         let reserved = size("reserved", &self.reserved)?;
-        Ok(Policy {
+        Ok(GcPolicy {
             // No limit, as in other tools.
             max_size: size("max-size", &self.max_size)?.filter(|n| *n > 0),
             keep_free: Some(keep_free.unwrap_or((disk / 20).min(MAX_DEFAULT_BYTES))),
@@ -136,13 +119,6 @@ struct BuildFile {
     #[serde(default)]
     max_step_log: Option<String>,
 }
-
-/// Bytes of one download at most, where nothing else is said: more than any release of a program, toolchain or
-/// data set that is put into an image has, and less than most disks.
-const MAX_DOWNLOAD: u64 = 20 << 30;
-
-/// Bytes that are kept of one step's output, where nothing else is said: what nobody reads to its end.
-const MAX_STEP_LOG: u64 = 64 << 20;
 
 impl BuildFile {
     fn size(name: &str, text: Option<&String>, usual: u64) -> Result<u64, Failure> {
@@ -182,7 +158,7 @@ fn xdg(variable: &str, below_home: &str) -> Option<PathBuf> {
 }
 
 fn default_root() -> Result<PathBuf, Failure> {
-    if kiln_sys::system::is_root() {
+    if system::is_root() {
         return Ok("/var/lib/kiln".into());
     }
     xdg("XDG_DATA_HOME", ".local/share")
@@ -263,7 +239,7 @@ fn registries(file: BTreeMap<String, RegistryFile>) -> Result<RegistryConfig, Fa
 }
 
 /// Resolves the settings.
-pub(crate) fn resolve(global: &Global) -> Result<Settings, Failure> {
+pub(crate) fn resolve(global: &Global, spawner: Option<Spawner>) -> Result<Settings, Failure> {
     // An empty variable is as good as none.
     let config = global
         .config
@@ -285,7 +261,7 @@ pub(crate) fn resolve(global: &Global) -> Result<Settings, Failure> {
     let given = config.is_some();
     let path = match &config {
         Some(path) => Some(path.clone()),
-        None if kiln_sys::system::is_root() => Some("/etc/kiln/config.toml".into()),
+        None if system::is_root() => Some("/etc/kiln/config.toml".into()),
         None => xdg("XDG_CONFIG_HOME", ".config").map(|d| d.join("kiln/config.toml")),
     };
     let in_file = |mut failure: Failure| {
@@ -311,29 +287,23 @@ pub(crate) fn resolve(global: &Global) -> Result<Settings, Failure> {
     } else {
         global.log_level.unwrap_or(LogLevel::Warn)
     };
-    let cores = std::thread::available_parallelism().map_or(2, std::num::NonZero::get);
-    let root = std::path::absolute(root)?;
-    Ok(Settings {
-        config_file: config.map(std::path::absolute).transpose()?,
-        log_level,
+    let usual = Config::new(std::path::absolute(root)?);
+    let build = &file.build;
+    let engine = Config {
         registries: registries(file.registries).map_err(in_file)?,
         docker_config,
-        gc: file.gc.policy(&root).map_err(in_file)?,
-        root,
-        cache: file.cache.settings().map_err(in_file)?,
-        device_dirs: file
-            .cdi
-            .spec_dirs
-            .unwrap_or_else(|| kiln_runtime::cdi::DIRS.map(PathBuf::from).to_vec()),
+        gc: file.gc.policy(&usual.root).map_err(in_file)?,
+        remote_caches: file.cache.settings().map_err(in_file)?,
+        device_dirs: file.cdi.spec_dirs.unwrap_or(usual.device_dirs),
         max_download: BuildFile::size(
             "max-download",
-            file.build.max_download.as_ref(),
-            MAX_DOWNLOAD,
+            build.max_download.as_ref(),
+            Config::MAX_DOWNLOAD,
         )?,
         max_step_log: BuildFile::size(
             "max-step-log",
-            file.build.max_step_log.as_ref(),
-            MAX_STEP_LOG,
+            build.max_step_log.as_ref(),
+            Config::MAX_STEP_LOG,
         )?,
         authorities: file.build.certificate_authorities,
         parallelism: match file.build.parallelism {
@@ -341,7 +311,15 @@ pub(crate) fn resolve(global: &Global) -> Result<Settings, Failure> {
                 return Err(in_file(Failure::new("[build]: parallelism is at least 1")));
             }
             Some(n) => n,
-            None => (4 * cores).max(16),
+            None => usual.parallelism,
         },
+        root: usual.root,
+        events: events::printed(Mode::Auto),
+        spawner,
+    };
+    Ok(Settings {
+        engine,
+        config_file: config.map(std::path::absolute).transpose()?,
+        log_level,
     })
 }

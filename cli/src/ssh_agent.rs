@@ -34,7 +34,7 @@ impl Agent {
             .stdout(Stdio::null())
             .stderr(Stdio::null());
         // It holds keys: it must not outlive this process, however that ends.
-        kiln_sys::process::end_with_parent(&mut command);
+        kiln_engine::host::process::end_with_parent(&mut command);
         let child = command.spawn().map_err(|e| missing("ssh-agent", &e))?;
         let mut agent = Self {
             child,

@@ -4,9 +4,11 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use kiln_cache::{LayerId, Policy, Scratch, Store};
+use kiln_cache::{LayerId, Policy, Removed, Scratch, SpaceGuard, Store};
 use kiln_registry::Client;
+use kiln_remote::RemoteCaches;
 use kiln_runtime::Spawner;
+use kiln_solver::event::Events;
 use kiln_sys::RootDir;
 use kiln_sys::cgroup::CgroupLimits;
 
@@ -14,8 +16,6 @@ use crate::error::{Error, Result};
 use crate::exec::{Common, StepLogs};
 use crate::output::{DirTree, LayerRef, Output};
 use crate::owners::Shown;
-use crate::room::Room;
-use crate::share::Share;
 
 /// Where a secret comes from.
 #[derive(Clone, Debug)]
@@ -123,7 +123,9 @@ pub struct Settings {
     /// How much the store may hold.
     pub gc: Policy,
     /// Remote caches, if there are any.
-    pub share: Option<Share>,
+    pub share: Option<RemoteCaches>,
+    /// Where what users should know goes that belongs to no step.
+    pub events: Events,
 }
 
 /// Carries out ops.
@@ -131,17 +133,20 @@ pub struct Settings {
 pub struct Engine {
     pub(crate) s: Arc<Settings>,
     pub(crate) common: Arc<Common>,
-    pub(crate) room: Arc<Room>,
+    pub(crate) space: SpaceGuard,
     pub(crate) shown: Arc<Shown>,
 }
 
 impl Engine {
     /// An engine of these parts.
     pub fn new(settings: Settings) -> Self {
+        let Settings {
+            store, gc, events, ..
+        } = &settings;
         Self {
+            space: SpaceGuard::new(store.clone(), *gc, events.clone()),
             s: Arc::new(settings),
             common: Arc::default(),
-            room: Room::new(),
             shown: Arc::default(),
         }
     }
@@ -160,7 +165,7 @@ impl Engine {
 
     /// The same engine with remote caches.
     #[must_use]
-    pub fn with_share(self, share: Share) -> Self {
+    pub fn with_share(self, share: RemoteCaches) -> Self {
         let settings = Settings {
             share: Some(share),
             ..Settings::clone(&self.s)
@@ -190,13 +195,32 @@ impl Engine {
     }
 
     /// The remote caches, if there are any.
-    pub fn share(&self) -> Option<&Share> {
+    pub fn share(&self) -> Option<&RemoteCaches> {
         self.s.share.as_ref()
     }
 
     /// The file that keeps the output of a step, by the number of its vertex.
     pub fn step_log(&self, vertex: usize) -> PathBuf {
         self.s.logs.path(vertex)
+    }
+
+    /// What was removed to make room since this was last asked.
+    pub fn take_removed(&self) -> Removed {
+        self.space.take_removed()
+    }
+
+    /// Has the results whose layers are in the image exported to the remotes that get only those.
+    pub fn leave_result(&self, layers: &[LayerRef]) {
+        if let Some(caches) = &self.s.share {
+            caches.export_image(&self.s.store, layers.iter().filter_map(LayerRef::id));
+        }
+    }
+
+    /// Has the cache mounts that this build has used and changed exported.
+    pub fn leave_mounts(&self) {
+        if let Some(caches) = &self.s.share {
+            caches.export_mounts(&self.s.store);
+        }
     }
 
     pub(crate) fn spawner(&self) -> Result<&Spawner> {

@@ -2,7 +2,7 @@
 
 use kiln_image::with_causes;
 use kiln_registry::RegistryError;
-use kiln_remote::RemoteError;
+use kiln_remote::FetchError;
 use kiln_solver::ports::PortError;
 
 /// An error of the executor.
@@ -27,9 +27,6 @@ pub enum Error {
         /// What to do.
         hint: Option<String>,
     },
-    /// A remote cache failed.
-    #[error(transparent)]
-    Remote(Box<RemoteError>),
     /// An image does not make sense.
     #[error("{0}")]
     Image(String),
@@ -164,34 +161,55 @@ impl Error {
     }
 }
 
+impl From<FetchError> for Error {
+    fn from(error: FetchError) -> Self {
+        match error {
+            FetchError::Cancelled => Self::Cancelled,
+            FetchError::Lost { remote, why } => Self::Lost { remote, why },
+            FetchError::Store(error) => Self::Store(error),
+        }
+    }
+}
+
+impl Error {
+    /// What may help, in words.
+    pub fn hint(&self) -> Option<String> {
+        match self {
+            Self::CarriageReturn { script, .. } => Some(format!(
+                "the first line of `{script}` ends with a carriage return, which counts as part of \
+                 its interpreter's name: store it with line ends of Unix"
+            )),
+            Self::Missing { hint, .. } => Some(hint.clone()),
+            Self::Registry { hint, .. } | Self::SourceNotFound { hint, .. } => hint.clone(),
+            Self::DownloadTooLarge { .. } => Some(
+                "give --max-download SIZE, or set max-download in [build] of the config file"
+                    .into(),
+            ),
+            Self::Store(
+                kiln_cache::Error::LayerGone(_) | kiln_cache::Error::LayerNotRepeatable { .. },
+            ) => Some(MAKE_AGAIN.into()),
+            Self::Store(kiln_cache::Error::LayerLost(_)) => Some("run the same build again".into()),
+            _ => None,
+        }
+    }
+}
+
+/// What to do about a layer that is not as it was.
+const MAKE_AGAIN: &str = "build or pull the image again";
+
 impl From<Error> for PortError {
     fn from(error: Error) -> Self {
         let mut out = Self::new(error.to_string());
         out.no_space = error.is_no_space();
+        out.hint = error.hint();
         match error {
             Error::Command { code, .. }
             | Error::CommandNoSpace { code, .. }
-            | Error::OutOfMemory { code, .. } => {
-                out.exit_code = Some(code);
-            }
-            Error::CarriageReturn { code, script, .. } => {
-                out.exit_code = Some(code);
-                out.hint = Some(format!(
-                    "the first line of `{script}` ends with a carriage return, which counts as part of \
-                     its interpreter's name: store it with line ends of Unix"
-                ));
-            }
+            | Error::OutOfMemory { code, .. }
+            | Error::CarriageReturn { code, .. } => out.exit_code = Some(code),
             Error::Inputs(_) => out.of_inputs = true,
             Error::Cancelled => out.cancelled = true,
             Error::Lost { .. } => out.lost = true,
-            Error::Missing { hint, .. } => out.hint = Some(hint),
-            Error::Registry { hint, .. } => out.hint = hint,
-            Error::DownloadTooLarge { .. } => {
-                let hint =
-                    "give --max-download SIZE, or set max-download in [build] of the config file";
-                out.hint = Some(hint.into());
-            }
-            Error::SourceNotFound { hint, .. } => out.hint = hint,
             _ => {}
         }
         out

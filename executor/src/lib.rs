@@ -12,8 +12,6 @@ pub mod export;
 mod file;
 mod output;
 mod owners;
-mod room;
-mod share;
 pub mod source;
 #[cfg(test)]
 mod testing;
@@ -25,7 +23,10 @@ pub use engine::{
 };
 pub use error::{Error, Result};
 pub use exec::{RunRequest, Running, StepLogs};
+pub use kiln_remote::{
+    ExportSummary as Left, MountSummary as LeftMounts, RemoteCaches as Share, Remotes, SharedLayer,
+};
+pub use kiln_solver::Watch;
 pub use kiln_sys::cgroup::CgroupLimits;
-pub use output::{DirTree, LayerRef, LazyLayer, Output, Watch};
-pub use share::{Left, LeftMounts, Remotes, Share, SharedLayer, StepFlight};
-pub use worker::NewLayer;
+pub use output::{DirTree, LayerRef, LazyLayer, Output};
+pub use worker::{NewLayer, StepFlight};

@@ -7,15 +7,14 @@ use std::time::SystemTime;
 
 use kiln_cache::LayerId;
 use kiln_image::{Descriptor, DiffId};
-use kiln_solver::event::{Event, Events};
+use kiln_remote::SharedLayer;
+use kiln_solver::Watch;
 use kiln_solver::key::Key;
-use kiln_solver::plan::{PathFilter, VertexId};
+use kiln_solver::plan::PathFilter;
 use kiln_solver::ports::Arriving;
 use tokio::sync::OnceCell;
-use tokio_util::sync::CancellationToken;
 
 use crate::error::{Error, Result};
-use crate::share::SharedLayer;
 
 /// The result of a step or source.
 #[derive(Clone, Debug)]
@@ -72,39 +71,13 @@ pub struct LazyLayer {
     pub shared: Option<SharedLayer>,
 }
 
-/// Who hears of a transfer.
-#[derive(Clone, Debug)]
-pub struct Watch {
-    /// Where events go.
-    pub events: Events,
-    /// The vertex that they are about.
-    pub vertex: VertexId,
-    /// Stops it.
-    pub over: CancellationToken,
-}
-
-impl Watch {
-    /// Tells how far a transfer is. It is over when `current` is `total`; of some nobody knows the size.
-    pub fn progress(&self, label: &str, current: u64, total: impl Into<Option<u64>>) {
-        self.events.send(Event::Progress {
-            vertex: self.vertex,
-            label: label.to_owned(),
-            current,
-            total: total.into(),
-        });
-    }
-}
-
 impl LazyLayer {
     /// Does a part of the transfer, or stops with [`Error::Cancelled`] when nobody needs it any
     /// more. Transfers are large, and many lie in each other on the stack: `work` is on the heap.
     pub(crate) async fn unless_over<F: Future>(&self, work: Pin<Box<F>>) -> Result<F::Output> {
-        let Some(watch) = &self.watch else {
-            return Ok(work.await);
-        };
-        tokio::select! {
-            done = work => Ok(done),
-            () = watch.over.cancelled() => Err(Error::Cancelled),
+        match &self.watch {
+            None => Ok(work.await),
+            Some(watch) => watch.unless_over(work).await.ok_or(Error::Cancelled),
         }
     }
 }
@@ -133,7 +106,7 @@ impl LayerRef {
 
     /// A layer of an image.
     pub fn lazy(layer: LazyLayer) -> Self {
-        let record = layer.shared.as_ref().map(|s| &s.record);
+        let record = layer.shared.as_ref().map(SharedLayer::record);
         let (made, key) = (record.map(|r| r.created), record.map(|r| r.key));
         Self(Arc::new(LayerState {
             lazy: Some(layer),

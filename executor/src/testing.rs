@@ -29,6 +29,7 @@ pub(crate) fn engine_with(change: impl FnOnce(&mut Settings)) -> (Engine, tempfi
         max_download: 1 << 30,
         gc: kiln_cache::Policy::default(),
         share: None,
+        events: kiln_solver::event::Events::none(),
     };
     change(&mut settings);
     (Engine::new(settings), dir)

@@ -3,24 +3,23 @@
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
-use kiln_cache::{Flight, LayerId, NewRecord, Packed, Store, pack};
+use kiln_cache::{Flight, LayerId, NewRecord, Packed, Store, Unmeasured, pack};
 use kiln_image::Compression;
+use kiln_remote::{ClaimOutcome, HeldClaim, RemoteCaches, SharedLayer};
+use kiln_solver::Watch;
 use kiln_solver::explain::{Earlier, Found, LabelledInput, Listing};
 use kiln_solver::key::{Fingerprint, Identity, Key, TreeDigest};
 use kiln_solver::plan::{Copy, Exec, File, Origin, Source};
 use kiln_solver::ports::{
-    Committed, Hit, Lookup, Made, Pending, PortError, Reading, Record, Solved, Sourced, Step,
-    Unused, Worker,
+    Committed, Fingerprints, Hit, Lookup, Made, Pending, PortError, Reading, Record, Results,
+    Solved, Sourced, Sources, Step, Steps, Unused, WorkerTypes,
 };
 use tokio::sync::OwnedSemaphorePermit;
 
 use crate::engine::Engine;
 use crate::error::{Error, Result, blocking};
-use crate::export::pack_with_blob;
 use crate::file;
-use crate::output::{LayerRef, LazyLayer, Output, Watch};
-use crate::room::Unmeasured;
-use crate::share::{Share, SharedLayer, StepFlight, Turn};
+use crate::output::{LayerRef, LazyLayer, Output};
 
 /// A layer that a step has made.
 #[derive(Debug)]
@@ -31,7 +30,21 @@ pub struct NewLayer {
     pub(crate) unmeasured: Unmeasured,
 }
 
+/// Held while a step runs; what other hosts see of it is held until they can have the result.
+#[derive(Debug)]
+pub struct StepFlight {
+    _local: Flight,
+    claim: Option<HeldClaim>,
+}
+
 impl Engine {
+    /// Has a result exported to remote caches, if there are any.
+    fn export(&self, key: Key, layer: &LayerId, ran: bool, claim: Option<&HeldClaim>) {
+        if let Some(caches) = &self.s.share {
+            caches.export(&self.s.store, key, layer, ran, claim);
+        }
+    }
+
     /// The result of a step: `id` on top of `below`.
     pub(crate) fn made(
         &self,
@@ -47,7 +60,7 @@ impl Engine {
                 id,
                 below,
                 epoch,
-                unmeasured: self.room.unmeasured(),
+                unmeasured: self.space.unmeasured(),
             },
         }
     }
@@ -67,15 +80,19 @@ fn base_layers(base: Option<&Solved<Output>>) -> Result<Vec<LayerRef>> {
     base.map_or(Ok(Vec::new()), |b| Ok(layers_of(&b.output)?.to_vec()))
 }
 
-impl Worker for Engine {
+impl WorkerTypes for Engine {
     type Output = Output;
     type Layer = NewLayer;
     type Flight = StepFlight;
+}
 
+impl Sources for Engine {
     async fn source(&self, op: &Source, step: &Step) -> Result<Sourced<Output>, PortError> {
         Ok(self.bring_in(op, step).await?)
     }
+}
 
+impl Fingerprints for Engine {
     async fn fingerprint_copy(
         &self,
         copy: &Copy,
@@ -106,7 +123,9 @@ impl Worker for Engine {
         let store = self.s.store.clone();
         Ok(blocking(move || Ok(store.listing(fingerprint)?)).await?)
     }
+}
 
+impl Results for Engine {
     fn earlier(&self, origin: &Origin) -> Result<Vec<Earlier>, PortError> {
         Ok(self.s.store.earlier(origin).map_err(Error::from)?)
     }
@@ -135,7 +154,7 @@ impl Worker for Engine {
         if let Output::Layers(layers) = output
             && let Some(id) = layers.last().and_then(LayerRef::id)
         {
-            self.leave(key, id, false, None);
+            self.export(key, id, false, None);
         }
     }
 
@@ -177,15 +196,30 @@ impl Worker for Engine {
         let Some(share) = &self.s.share else {
             return Ok(None);
         };
-        match share.turn(key, &step.cancel).await? {
-            Turn::Ours(claim) => {
+        match share.claim_or_wait(key, &step.cancel).await {
+            None => Err(PortError::cancelled()),
+            Some(ClaimOutcome::Ours(claim)) => {
                 flight.claim = claim;
                 Ok(None)
             }
-            Turn::Done(found) => Ok(Some(shared_hit(base, found, step, origin).await?)),
+            Some(ClaimOutcome::Done(found)) => {
+                Ok(Some(shared_hit(base, found, step, origin).await?))
+            }
         }
     }
 
+    fn commit(
+        &self,
+        made: Made<Output, NewLayer>,
+        record: Record<Output>,
+        flight: StepFlight,
+    ) -> impl Future<Output = Result<Committed<Output>, PortError>> + Send + 'static {
+        let engine = self.clone();
+        async move { Ok(commit(&engine, made, record, flight).await?) }
+    }
+}
+
+impl Steps for Engine {
     async fn exec(
         &self,
         op: &Exec,
@@ -226,16 +260,6 @@ impl Worker for Engine {
         }
         Ok(())
     }
-
-    fn commit(
-        &self,
-        made: Made<Output, NewLayer>,
-        record: Record<Output>,
-        flight: StepFlight,
-    ) -> impl Future<Output = Result<Committed<Output>, PortError>> + Send + 'static {
-        let engine = self.clone();
-        async move { Ok(commit(&engine, made, record, flight).await?) }
-    }
 }
 
 /// A result that was found: `layer` on top of `base`.
@@ -271,8 +295,8 @@ async fn shared_hit(
     step: &Step,
     origin: &Origin,
 ) -> Result<Hit<Output>, PortError> {
-    let record = found.record.clone();
-    let remote = Found::Remote(found.remote.label().into());
+    let record = found.record().clone();
+    let remote = Found::Remote(found.label().into());
     let layer = LayerRef::lazy(LazyLayer {
         diff_id: record.diff_id.clone(),
         blob: None,
@@ -348,7 +372,7 @@ impl Engine {
         })
         .await?;
         if let (Some((identity, selection)), Some(share)) = (&memo, &self.s.share) {
-            share.leave_fingerprint(identity, selection, reading.fingerprint);
+            share.export_fingerprint(identity, selection, reading.fingerprint);
         }
         Ok(match &input.output {
             Output::Dir(dir) if dir.scratch.is_none() => reading,
@@ -389,7 +413,13 @@ async fn commit(
     // It takes longer than to pack alone.
     let may_take_longer = !record.unrecorded && !record.awaited;
     let share = engine.s.share.as_ref().filter(|_| may_take_longer);
-    let packed = packed(&store, &id, epoch, share.and_then(Share::compresses_new)).await?;
+    let packed = packed(
+        &store,
+        &id,
+        epoch,
+        share.and_then(RemoteCaches::compresses_new),
+    )
+    .await?;
     tracing::debug!(
         step = record.name.as_ref(),
         diff_id = %packed.diff_id,
@@ -427,7 +457,7 @@ async fn commit(
     };
     let tree = packed.tree;
     let (id, made) = blocking(move || settle(&store, key, id, &packed, &facts)).await?;
-    engine.leave(key, &id, true, flight.claim.as_ref());
+    engine.export(key, &id, true, flight.claim.as_ref());
     let mut layers = below;
     layers.push(LayerRef::of_step(id, made, key));
     Ok(Committed {
@@ -446,7 +476,7 @@ async fn packed(
     let (store, dir) = (store.clone(), store.layer_dir(id));
     blocking(move || {
         if let Some((compression, _turn)) = sent {
-            match pack_with_blob(&store, &dir, epoch, compression) {
+            match store.pack_with_blob(&dir, epoch, compression) {
                 Ok(packed) => return Ok(packed),
                 // The blob is for others: without it the step is as good.
                 Err(error) => tracing::debug!(%error, "a new layer is not compressed"),

@@ -4,6 +4,24 @@
 //! Everything here is synchronous and works on bytes, readers and writers that the caller owns.
 //! The crate knows no network, no store and no Dockerfile. Digests always come from raw bytes,
 //! never from a value that was parsed and serialised again.
+//!
+//! ```
+//! use kiln_image::{Digest, Manifest, Reference, media_type};
+//!
+//! # fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! let reference: Reference = "busybox".parse()?;
+//! assert_eq!(reference.name(), "docker.io/library/busybox");
+//! assert_eq!(reference.tag(), Some("latest"));
+//! assert_eq!(reference.familiar(), "busybox:latest");
+//!
+//! // A parsed manifest keeps its bytes, so its digest is that of what was read.
+//! let bytes = br#"{"schemaVersion": 2, "manifests": []}"#;
+//! let manifest = Manifest::parse(bytes, Some(media_type::OCI_INDEX))?;
+//! assert_eq!(manifest.raw(), bytes);
+//! assert_eq!(manifest.descriptor().digest, Digest::of(bytes));
+//! # Ok(())
+//! # }
+//! ```
 #![forbid(unsafe_code)]
 
 pub mod archive;

@@ -2,9 +2,27 @@
 //!
 //! The crate is pure: it takes text, does no I/O and never fails. What is wrong with a file is in
 //! the [`Diagnostic`]s beside the tree.
-
-#![cfg_attr(not(test), deny(clippy::disallowed_methods))]
+//!
+//! ```
+//! use kiln_parser::{Kind, LineIndex, parse};
+//!
+//! let source = "FROM busybox\nRUN echo hello\nWRKDIR /app\n";
+//! let parsed = parse(source);
+//!
+//! // What is well formed is in the tree.
+//! let instructions = &parsed.dockerfile.instructions;
+//! assert!(instructions.iter().map(|i| i.keyword.value.as_str()).eq(["FROM", "RUN"]));
+//! assert!(matches!(instructions[0].kind, Kind::From { .. }));
+//!
+//! // What is wrong is beside it, with its place and some help.
+//! assert!(parsed.has_errors());
+//! let finding = &parsed.diagnostics[0];
+//! assert_eq!(finding.message, "unknown instruction `WRKDIR`");
+//! assert_eq!(finding.help.as_deref(), Some("did you mean `WORKDIR`?"));
+//! assert_eq!(LineIndex::new(source).position(finding.span.start), (3, 1));
+//! ```
 #![forbid(unsafe_code)]
+#![cfg_attr(not(test), deny(clippy::disallowed_methods))]
 
 pub mod ast;
 mod diagnostic;

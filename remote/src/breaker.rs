@@ -7,18 +7,18 @@ const LIMIT: u32 = 3;
 
 /// Counts failures in a row.
 #[derive(Debug, Default)]
-pub(super) struct Breaker {
+pub(crate) struct Breaker {
     failures: AtomicU32,
 }
 
 impl Breaker {
     /// Whether the remote has failed too often.
-    pub(super) fn is_open(&self) -> bool {
+    pub(crate) fn is_open(&self) -> bool {
         self.failures.load(Ordering::Relaxed) >= LIMIT
     }
 
     /// Notes an answer. One that comes late, after the limit, changes nothing.
-    pub(super) fn succeeded(&self) {
+    pub(crate) fn succeeded(&self) {
         let reset = |n: u32| (n < LIMIT).then_some(0);
         let _ = self
             .failures
@@ -26,7 +26,7 @@ impl Breaker {
     }
 
     /// Notes a failure.
-    pub(super) fn failed(&self) {
+    pub(crate) fn failed(&self) {
         let more = |n: u32| Some(n.saturating_add(1));
         let _ = self
             .failures

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::{SLOWEST, pace};
+use crate::limits::{MIN_BYTES_PER_SECOND, SPEED_WINDOW};
 
 /// Why a remote was of no use.
 #[derive(Debug, thiserror::Error)]
@@ -32,8 +32,8 @@ pub enum RemoteError {
     /// It gave next to nothing of something large.
     #[error(
         "cannot {action}: less than {} kB came in a second, for {} s",
-        SLOWEST / 1000,
-        pace::WINDOW.as_secs()
+        MIN_BYTES_PER_SECOND / 1000,
+        SPEED_WINDOW.as_secs()
     )]
     Trickles {
         /// What was wanted.
@@ -42,8 +42,8 @@ pub enum RemoteError {
     /// It took next to nothing of something large.
     #[error(
         "cannot {action}: it took less than {} kB in a second, for {} s",
-        SLOWEST / 1000,
-        pace::WINDOW.as_secs()
+        MIN_BYTES_PER_SECOND / 1000,
+        SPEED_WINDOW.as_secs()
     )]
     TakesLittle {
         /// What was wanted.
@@ -69,7 +69,7 @@ pub enum RemoteError {
 }
 
 impl RemoteError {
-    pub(super) fn failed(action: &'static str) -> impl Fn(String) -> Self {
+    pub(crate) fn failed(action: &'static str) -> impl Fn(String) -> Self {
         move |why| Self::Failed { action, why }
     }
 }

@@ -11,18 +11,15 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use super::RemoteError;
+use crate::error::RemoteError;
+use crate::limits::{MIN_BYTES_PER_SECOND, SPEED_WINDOW};
 
-/// Bytes in a second that a transfer has to move on average.
-const SLOWEST: u64 = super::SLOWEST;
-/// Over how long; also how long it may take until the first byte is there.
-pub(super) const WINDOW: Duration = Duration::from_secs(30);
 /// How often that is looked at.
 const TICK: Duration = Duration::from_secs(1);
 
 /// How much a transfer has moved, and when. Transfers that happen at once for one purpose share it.
 #[derive(Debug, Default)]
-pub(super) struct Pace {
+pub(crate) struct Pace {
     state: Mutex<State>,
     /// It goes to the remote, and does not come from there.
     sends: bool,
@@ -44,14 +41,14 @@ struct State {
 
 /// Tells a pace what one transfer has brought.
 #[derive(Debug)]
-pub(super) struct Meter<'a> {
+pub(crate) struct Meter<'a> {
     pace: &'a Pace,
     before: AtomicU64,
 }
 
 /// Bytes on their way.
 #[derive(Debug)]
-pub(super) struct Hold<'a> {
+pub(crate) struct Hold<'a> {
     pace: &'a Pace,
     bytes: u64,
 }
@@ -64,7 +61,7 @@ impl Drop for Hold<'_> {
 
 impl Meter<'_> {
     /// So many bytes are here. There may be fewer than before, where it has begun anew.
-    pub(super) fn note(&self, done: u64) {
+    pub(crate) fn note(&self, done: u64) {
         let before = self.before.swap(done, Ordering::Relaxed);
         self.pace.moved(done.saturating_sub(before));
     }
@@ -72,7 +69,7 @@ impl Meter<'_> {
 
 impl Pace {
     /// That of something which is sent.
-    pub(super) fn of_sending() -> Self {
+    pub(crate) fn of_sending() -> Self {
         Self {
             sends: true,
             ..Self::default()
@@ -80,23 +77,23 @@ impl Pace {
     }
 
     /// So many more bytes were moved.
-    pub(super) fn moved(&self, bytes: u64) {
+    pub(crate) fn moved(&self, bytes: u64) {
         self.with(|s| s.bytes += bytes);
     }
 
     /// Says whether there is nothing to move for a while, during which no time passes here.
-    pub(super) fn rest(&self, rests: bool) {
+    pub(crate) fn rest(&self, rests: bool) {
         self.with(|s| s.rests = rests);
     }
 
     /// Counts so many bytes as being on their way until the value is dropped: they are taken at once, and
     /// nothing more is as long as they go.
-    pub(super) fn hold(&self, bytes: u64) -> Hold<'_> {
+    pub(crate) fn hold(&self, bytes: u64) -> Hold<'_> {
         self.with(|s| s.held += bytes);
         Hold { pace: self, bytes }
     }
 
-    pub(super) fn meter(&self) -> Meter<'_> {
+    pub(crate) fn meter(&self) -> Meter<'_> {
         let before = AtomicU64::new(0);
         Meter { pace: self, before }
     }
@@ -105,7 +102,7 @@ impl Pace {
     ///
     /// # Errors
     /// It is too slow.
-    pub(super) async fn keep<T>(
+    pub(crate) async fn keep<T>(
         &self,
         action: &'static str,
         work: impl Future<Output = T>,
@@ -125,7 +122,7 @@ impl Pace {
     }
 
     /// Whether it is fast enough, also where each wait was over soon.
-    pub(super) fn is_fast(&self) -> bool {
+    pub(crate) fn is_fast(&self) -> bool {
         self.with(|s| s.is_fast_after(Duration::ZERO))
     }
 
@@ -145,8 +142,8 @@ impl State {
         }
         self.waited += waited;
         // What is on its way counted when it was taken, and until it is there nothing else can.
-        let arriving = Duration::from_secs(self.held / SLOWEST);
-        let window = WINDOW + arriving;
+        let arriving = Duration::from_secs(self.held / MIN_BYTES_PER_SECOND);
+        let window = SPEED_WINDOW + arriving;
         let first = self.waited.saturating_sub(window);
         // The last mark that is no later than the window begins stays.
         while self.marks.get(1).is_some_and(|(at, _)| *at <= first) {
@@ -159,7 +156,7 @@ impl State {
             return true;
         };
         let took = self.waited - *at;
-        took < window || self.bytes - bytes >= SLOWEST * (took - arriving).as_secs()
+        took < window || self.bytes - bytes >= MIN_BYTES_PER_SECOND * (took - arriving).as_secs()
     }
 }
 
@@ -187,14 +184,17 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn what_is_slow_for_the_whole_window_is_given_up() {
         assert_eq!(is_kept(100_000, |_| 1).await, (false, 30));
-        assert_eq!(is_kept(100_000, |_| 2 * SLOWEST).await, (true, 100_000));
+        assert_eq!(
+            is_kept(100_000, |_| 2 * MIN_BYTES_PER_SECOND).await,
+            (true, 100_000)
+        );
         // What came long ago makes up for nothing.
         let (kept, after) = is_kept(1000, |s| if s < 10 { 1 << 30 } else { 1 }).await;
         assert!(!kept && (39..43).contains(&after), "{after}");
         // In bursts, with pauses that are not too long.
         let burst = |s: u64| {
             if s.is_multiple_of(20) {
-                60 * SLOWEST
+                60 * MIN_BYTES_PER_SECOND
             } else {
                 0
             }
@@ -209,7 +209,7 @@ mod tests {
     async fn only_waiting_counts() {
         let pace = Pace::default();
         for _ in 0..100 {
-            tokio::time::sleep(WINDOW).await;
+            tokio::time::sleep(SPEED_WINDOW).await;
             assert!(pace.keep("try", std::future::ready(())).await.is_ok());
         }
         let short = || tokio::time::sleep(Duration::from_millis(900));
@@ -230,7 +230,7 @@ mod tests {
             let work = async {
                 pace.moved(1);
                 pace.rest(rests);
-                tokio::time::sleep(3 * WINDOW).await;
+                tokio::time::sleep(3 * SPEED_WINDOW).await;
             };
             let done = pace.keep("try", work).await;
             assert_eq!(done.is_ok(), kept);
@@ -244,7 +244,7 @@ mod tests {
         for (held, seconds, kept) in [(0, 31, false), (20, 49, true), (20, 51, false)] {
             let pace = Pace::of_sending();
             let work = async {
-                let _held = pace.hold(held * SLOWEST);
+                let _held = pace.hold(held * MIN_BYTES_PER_SECOND);
                 tokio::time::sleep(Duration::from_secs(seconds)).await;
             };
             assert_eq!(
@@ -252,7 +252,7 @@ mod tests {
                 kept,
                 "{held} {seconds}"
             );
-            let after = pace.keep("try", tokio::time::sleep(WINDOW + TICK));
+            let after = pace.keep("try", tokio::time::sleep(SPEED_WINDOW + TICK));
             assert!(after.await.is_err(), "nothing is held any more");
         }
     }

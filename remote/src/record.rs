@@ -66,7 +66,7 @@ struct Wire {
 }
 
 impl RemoteRecord {
-    pub(super) fn to_json(&self) -> Result<String, String> {
+    pub(crate) fn to_json(&self) -> Result<String, String> {
         serde_json::to_string(&Wire {
             version: VERSION,
             key: self.key.to_hex(),
@@ -85,7 +85,7 @@ impl RemoteRecord {
         .map_err(|e| e.to_string())
     }
 
-    pub(super) fn from_json(text: &str) -> Result<Self, String> {
+    pub(crate) fn from_json(text: &str) -> Result<Self, String> {
         let wire: Wire = serde_json::from_str(text).map_err(|e| e.to_string())?;
         if wire.version != VERSION {
             return Err(format!("it has version {}", wire.version));
@@ -109,7 +109,7 @@ impl RemoteRecord {
 
     /// The record if it is the one that was asked for, and of this world: blobs that are no layers and
     /// times that no clock is wrong by are refused, and a name is one line of text.
-    pub(super) fn checked(self, key: Key) -> Result<Self, String> {
+    pub(crate) fn checked(self, key: Key) -> Result<Self, String> {
         if self.key != key {
             return Err("it is that of another key".into());
         }
@@ -138,8 +138,8 @@ impl RemoteRecord {
 /// What a remote keeps of the fingerprint of selected paths of a result, so that whoever copies from
 /// the result can tell whether anything changed without having its layers.
 #[derive(Debug, Serialize, Deserialize)]
-pub(super) struct FingerprintRecord {
-    pub(super) identity: String,
-    pub(super) selection: String,
-    pub(super) fingerprint: String,
+pub(crate) struct FingerprintRecord {
+    pub(crate) identity: String,
+    pub(crate) selection: String,
+    pub(crate) fingerprint: String,
 }

@@ -10,10 +10,10 @@ use kiln_registry::{BlobReader, BlobSource};
 use tokio::fs::File;
 use tokio::io::{AsyncRead, AsyncSeekExt as _, ReadBuf};
 
-use super::pace::{Hold, Pace};
+use crate::pace::{Hold, Pace};
 
 /// A file of this host that a remote gets.
-pub(super) struct Sending {
+pub(crate) struct Sending {
     file: PathBuf,
     pace: Arc<Pace>,
     /// Once all of it has gone, the remote may take its time: it has to store something large.
@@ -22,7 +22,7 @@ pub(super) struct Sending {
 
 impl Sending {
     /// Something large, which goes alone. The remote gets time when it has all of it.
-    pub(super) fn alone(file: PathBuf, pace: Arc<Pace>) -> Self {
+    pub(crate) fn alone(file: PathBuf, pace: Arc<Pace>) -> Self {
         Self {
             file,
             pace,
@@ -31,7 +31,7 @@ impl Sending {
     }
 
     /// One of many pieces, which have one pace together.
-    pub(super) fn piece(file: PathBuf, pace: Arc<Pace>) -> Self {
+    pub(crate) fn piece(file: PathBuf, pace: Arc<Pace>) -> Self {
         Self {
             file,
             pace,
@@ -40,7 +40,7 @@ impl Sending {
     }
 
     /// Counts so many bytes as being on their way until the value is dropped.
-    pub(super) fn hold(&self, bytes: u64) -> Hold<'_> {
+    pub(crate) fn hold(&self, bytes: u64) -> Hold<'_> {
         self.pace.hold(bytes)
     }
 }

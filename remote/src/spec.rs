@@ -274,7 +274,7 @@ impl RemoteSpec {
     }
 
     /// What keeps caches in one place apart besides the namespace of the host.
-    pub(super) fn namespace(&self) -> &str {
+    pub(crate) fn namespace(&self) -> &str {
         match &self.kind {
             RemoteKind::Registry { reference } => reference.tag().unwrap_or_default(),
             RemoteKind::Local { .. } | RemoteKind::S3(_) => "",
@@ -283,7 +283,7 @@ impl RemoteSpec {
 }
 
 /// Checks what becomes a part of a server's name.
-pub(super) fn host_part(name: &str, text: &str) -> Result<(), SpecError> {
+pub(crate) fn host_part(name: &str, text: &str) -> Result<(), SpecError> {
     let fits = |c: char| c.is_ascii_alphanumeric() || "-._".contains(c);
     if !text.is_empty() && text.len() <= 255 && text.chars().all(fits) {
         return Ok(());
@@ -297,7 +297,7 @@ fn checked(name: &str, text: String) -> Result<String, SpecError> {
 }
 
 /// Reads the address of a server. What it says is not repeated: there may be a password in it.
-pub(super) fn endpoint(text: &str) -> Result<String, SpecError> {
+pub(crate) fn endpoint(text: &str) -> Result<String, SpecError> {
     let wrong =
         || SpecError("`endpoint_url` is http:// or https:// with a host, nothing else".into());
     let url = url::Url::parse(text).map_err(|_| wrong())?;

@@ -109,7 +109,7 @@ impl VerifyingKey {
 
 /// A record with its signature, as a remote keeps it.
 #[derive(Debug, Serialize, Deserialize)]
-pub(super) struct Sealed {
+pub(crate) struct Sealed {
     record: String,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     signature: Option<Signature>,
@@ -144,7 +144,7 @@ fn message(namespace: &str, record: &str) -> Vec<u8> {
 
 impl Trust {
     /// Whether a record that is written here is believed here.
-    pub(super) fn accepts_own(&self) -> bool {
+    pub(crate) fn accepts_own(&self) -> bool {
         match (&self.accept, &self.sign) {
             (None, _) => true,
             (Some(accept), Some(sign)) => accept.contains(&sign.verifying_key()),
@@ -152,7 +152,7 @@ impl Trust {
         }
     }
 
-    pub(super) fn seal(&self, namespace: &str, record: String) -> Result<Vec<u8>, String> {
+    pub(crate) fn seal(&self, namespace: &str, record: String) -> Result<Vec<u8>, String> {
         let signature = self.sign.as_ref().map(|key| Signature {
             key: BASE64.encode(key.verifying_key().0),
             value: BASE64.encode(key.0.sign(&message(namespace, &record))),
@@ -160,12 +160,12 @@ impl Trust {
         serde_json::to_vec(&Sealed { record, signature }).map_err(|e| e.to_string())
     }
 
-    pub(super) fn open(&self, namespace: &str, bytes: &[u8]) -> Result<String, String> {
+    pub(crate) fn open(&self, namespace: &str, bytes: &[u8]) -> Result<String, String> {
         let sealed = serde_json::from_slice(bytes).map_err(|e| e.to_string())?;
         self.open_sealed(namespace, sealed)
     }
 
-    pub(super) fn open_sealed(&self, namespace: &str, sealed: Sealed) -> Result<String, String> {
+    pub(crate) fn open_sealed(&self, namespace: &str, sealed: Sealed) -> Result<String, String> {
         if let Some(accept) = &self.accept {
             let signature = sealed.signature.ok_or("it is not signed")?;
             let decode = |text: &str| BASE64.decode(text).map_err(|e| e.to_string());

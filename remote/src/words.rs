@@ -9,7 +9,7 @@ const SHORTEST: usize = 4;
 
 /// What must not be shown.
 #[derive(Clone, Default)]
-pub(super) struct Secrets(Vec<String>);
+pub(crate) struct Secrets(Vec<String>);
 
 impl std::fmt::Debug for Secrets {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
@@ -18,7 +18,7 @@ impl std::fmt::Debug for Secrets {
 }
 
 impl Secrets {
-    pub(super) fn new(all: impl IntoIterator<Item = String>) -> Self {
+    pub(crate) fn new(all: impl IntoIterator<Item = String>) -> Self {
         let long = all.into_iter().filter(|s| s.chars().count() >= SHORTEST);
         let mut all: Vec<String> = long.collect();
         // One may be a part of another.
@@ -27,7 +27,7 @@ impl Secrets {
     }
 
     /// A message in one line without any of them.
-    pub(super) fn hide(&self, text: &str) -> String {
+    pub(crate) fn hide(&self, text: &str) -> String {
         let mut text = text.to_owned();
         for secret in &self.0 {
             text = text.replace(secret, HIDDEN);

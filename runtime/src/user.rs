@@ -158,8 +158,8 @@ fn group_id(file: &str, group: &str, spec: &str) -> Result<u32> {
 
 /// Owner and group of `--chown`: like [`resolve`], but a user without a group given means the
 /// group of the same number or the user's own, and a name that the image does not have means
-/// root, as in Docker, with a warning.
-pub fn resolve_owner(root: &RootDir, spec: &str) -> Result<(u32, u32)> {
+/// root, as in Docker; `warn` is told so.
+pub fn resolve_owner(root: &RootDir, spec: &str, warn: &dyn Fn(String)) -> Result<(u32, u32)> {
     let (user, group) = match spec.split_once(':') {
         Some((user, group)) => (user, group),
         None => (spec, ""),
@@ -170,7 +170,9 @@ pub fn resolve_owner(root: &RootDir, spec: &str) -> Result<(u32, u32)> {
         None => match passwd(&file(root, "etc/passwd", spec)?).find(|p| p.name == user) {
             Some(p) => p.uid,
             None => {
-                tracing::warn!("the image has no user `{user}`: `{spec}` is taken as root's");
+                warn(format!(
+                    "the image has no user `{user}`: `{spec}` is taken as root's"
+                ));
                 0
             }
         },
@@ -183,9 +185,9 @@ pub fn resolve_owner(root: &RootDir, spec: &str) -> Result<(u32, u32)> {
                 if let Ok(gid) = found {
                     return Ok((uid, gid));
                 }
-                tracing::warn!(
+                warn(format!(
                     "the image has no group `{group}`: the user's is taken for `{spec}`"
-                );
+                ));
             }
             // As BuildKit: without a group, the number of the user is the group's too, unless the
             // user has an entry by name.

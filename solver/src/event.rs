@@ -147,12 +147,109 @@ pub enum Event {
         total: Option<u64>,
     },
     /// Something to know that is no error.
-    Warning {
-        /// The vertex, if it concerns one.
-        vertex: Option<VertexId>,
-        /// The text.
-        text: String,
-    },
+    Warning(Warning),
+}
+
+/// Something to know that is no error.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Warning {
+    /// What kind of thing it is about, for programs.
+    pub code: WarningCode,
+    /// The text, for people.
+    pub text: String,
+    /// The vertex, if it concerns one.
+    pub vertex: Option<VertexId>,
+    /// The place that it concerns, such as the name of a remote cache, if there is one.
+    pub place: Option<Arc<str>>,
+}
+
+impl Warning {
+    /// A warning that concerns no vertex and no place.
+    pub fn new(code: WarningCode, text: impl Into<String>) -> Self {
+        Self {
+            code,
+            text: text.into(),
+            vertex: None,
+            place: None,
+        }
+    }
+
+    /// The same about a vertex.
+    #[must_use]
+    pub fn of(self, vertex: VertexId) -> Self {
+        Self {
+            vertex: Some(vertex),
+            ..self
+        }
+    }
+
+    /// The same about a place.
+    #[must_use]
+    pub fn at(self, place: &str) -> Self {
+        Self {
+            place: Some(place.into()),
+            ..self
+        }
+    }
+}
+
+/// Declares the codes with their names, so that none is without.
+macro_rules! warning_codes {
+    ($($(#[doc = $doc:literal])+ $code:ident = $name:literal,)+) => {
+        /// What a warning is about. Its name is for programs and keeps its meaning.
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+        #[non_exhaustive]
+        pub enum WarningCode {
+            $($(#[doc = $doc])+ $code,)+
+        }
+
+        impl WarningCode {
+            /// All that there are.
+            pub const ALL: &[Self] = &[$(Self::$code,)+];
+
+            /// Its name: lower case, with hyphens.
+            pub const fn name(self) -> &'static str {
+                match self {
+                    $(Self::$code => $name,)+
+                }
+            }
+        }
+    };
+}
+
+warning_codes! {
+    /// A remote cache failed, was too slow, or has something that is not believed.
+    RemoteCache = "remote-cache",
+    /// A remote cache is not asked any more.
+    RemoteCacheUnused = "remote-cache-unused",
+    /// A remote cache could not give a result that it promised: it is made here.
+    RemoteResultLost = "remote-result-lost",
+    /// Other hosts were waited for long enough.
+    RemoteWait = "remote-wait",
+    /// A cache mount is not brought in or not sent.
+    CacheMount = "cache-mount",
+    /// The store grows beyond its limit.
+    StoreLimit = "store-limit",
+    /// Nothing could be removed from the store.
+    StoreNotCollected = "store-not-collected",
+    /// The store was damaged and is repaired, or waits for that.
+    StoreDamaged = "store-damaged",
+    /// A blob was damaged and is removed.
+    DamagedBlob = "damaged-blob",
+    /// An image is for another platform than was asked for.
+    PlatformMismatch = "platform-mismatch",
+    /// A name that an archive has for an image is not taken.
+    ImageName = "image-name",
+    /// Files of a context changed while they were read.
+    ContextChanged = "context-changed",
+    /// The image has no such user or group.
+    UnknownOwner = "unknown-owner",
+    /// The output of a step is not kept.
+    StepOutput = "step-output",
+    /// Docker's config file cannot be used.
+    Credentials = "credentials",
+    /// Annotations of an image are not kept.
+    Annotations = "annotations",
 }
 
 /// Takes events from any thread.
@@ -168,6 +265,20 @@ impl Events {
     /// Drops every event.
     pub fn none() -> Self {
         Self::new(|_| {})
+    }
+
+    /// Writes warnings to the log and drops all else.
+    pub fn logged() -> Self {
+        Self::new(|event| {
+            if let Event::Warning(warning) = event {
+                tracing::warn!("{}", warning.text);
+            }
+        })
+    }
+
+    /// Sends a warning.
+    pub fn warn(&self, warning: Warning) {
+        self.send(Event::Warning(warning));
     }
 
     /// Sends one event.

@@ -3,6 +3,26 @@
 //! A key covers everything that can change an op's result, and nothing of the host: no paths of
 //! this machine, no clocks. Types encode themselves by [`ContentKey`]; `content_key!` takes
 //! them apart field by field, so a field that is added without being encoded does not compile.
+//!
+//! ```
+//! use kiln_solver::key::{ContentKey, Encoder, Identity, Key, TreeDigest};
+//!
+//! /// The key of a command on a base.
+//! fn key(words: &[&str], base: Identity) -> Key {
+//!     let words: Vec<String> = words.iter().map(ToString::to_string).collect();
+//!     let mut to = Encoder::new("example");
+//!     words.encode(&mut to);
+//!     base.encode(&mut to);
+//!     Key::from(to.finish())
+//! }
+//!
+//! let base = Identity::empty().with_layer(TreeDigest([7; 32]));
+//! assert_eq!(key(&["make", "all"], base), key(&["make", "all"], base));
+//! // Lengths are encoded, so neighbouring values cannot run into each other.
+//! assert_ne!(key(&["make", "all"], base), key(&["makea", "ll"], base));
+//! // Of the base, its content is in the key.
+//! assert_ne!(key(&["make", "all"], base), key(&["make", "all"], Identity::empty()));
+//! ```
 
 /// Version of the encoding. Raised whenever the same op would be encoded differently, or the
 /// result of an op changes.

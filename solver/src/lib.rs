@@ -18,5 +18,7 @@ pub mod plan;
 pub mod policy;
 pub mod ports;
 pub mod schedule;
+mod watch;
 
 pub use files_version::FilesVersion;
+pub use watch::Watch;

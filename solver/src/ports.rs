@@ -261,26 +261,30 @@ pub struct Made<O, L> {
     pub layer: L,
 }
 
-/// Carries out ops and keeps their results.
-///
-/// Inputs are given by slot. `base` is the tree that a step starts from; none is an empty one.
-pub trait Worker: Send + Sync + 'static {
+/// What a worker hands out and takes back.
+pub trait WorkerTypes: Send + Sync + 'static {
     /// A tree: layers, or a directory.
     type Output: Clone + Send + Sync + 'static;
     /// A new layer that is not committed.
     type Layer: Send + 'static;
     /// Held while a step runs, so that no other process runs the same.
     type Flight: Send + 'static;
+}
 
+/// Brings in what a build starts from.
+pub trait Sources: WorkerTypes {
     /// Brings a source in, as far as its identity needs.
     fn source(
         &self,
         op: &Source,
         step: &Step,
     ) -> impl Future<Output = Result<Sourced<Self::Output>, PortError>> + Send;
+}
 
+/// Says what files are like that a step reads.
+pub trait Fingerprints: WorkerTypes {
     /// What `copy` would take from `input`. If it is to be `listed`, what it
-    /// covers is kept, see [`Worker::listing`].
+    /// covers is kept, see [`Fingerprints::listing`].
     fn fingerprint_copy(
         &self,
         copy: &Copy,
@@ -304,7 +308,12 @@ pub trait Worker: Send + Sync + 'static {
         &self,
         fingerprint: Fingerprint,
     ) -> impl Future<Output = Result<Option<Listing>, PortError>> + Send;
+}
 
+/// Finds results of steps, keeps new ones, and sees to it that no two run the same step at once.
+///
+/// `base` is the tree that a step starts from; none is an empty one.
+pub trait Results: WorkerTypes {
     /// Earlier runs that may be of the step at `origin`: of its place, and of its text.
     fn earlier(&self, origin: &Origin) -> Result<Vec<Earlier>, PortError>;
 
@@ -319,7 +328,7 @@ pub trait Worker: Send + Sync + 'static {
     /// A result of this host that was found under `key` is used: what shares results may send it.
     fn used(&self, key: Key, output: &Self::Output);
 
-    /// A result under `key` that another host has shared. Asked after [`Worker::lookup`] found
+    /// A result under `key` that another host has shared. Asked after [`Results::lookup`] found
     /// nothing.
     fn lookup_shared(
         &self,
@@ -347,6 +356,19 @@ pub trait Worker: Send + Sync + 'static {
         origin: &Origin,
     ) -> impl Future<Output = Result<Option<Hit<Self::Output>>, PortError>> + Send;
 
+    /// Hashes the new layer and stores it under the key, once that is known. If an older result
+    /// under the key has the same content, that one is kept and returned. The flight ends when
+    /// others can find the result.
+    fn commit(
+        &self,
+        made: Made<Self::Output, Self::Layer>,
+        record: Record<Self::Output>,
+        flight: Self::Flight,
+    ) -> impl Future<Output = Result<Committed<Self::Output>, PortError>> + Send + 'static;
+}
+
+/// Carries out ops. Inputs are given by slot.
+pub trait Steps: WorkerTypes {
     /// Runs a command.
     fn exec(
         &self,
@@ -375,17 +397,12 @@ pub trait Worker: Send + Sync + 'static {
 
     /// Brings in what is not here yet of the files of a result.
     fn bring(&self, output: &Self::Output) -> impl Future<Output = Result<(), PortError>> + Send;
-
-    /// Hashes the new layer and stores it under the key, once that is known. If an older result
-    /// under the key has the same content, that one is kept and returned. The flight ends when
-    /// others can find the result.
-    fn commit(
-        &self,
-        made: Made<Self::Output, Self::Layer>,
-        record: Record<Self::Output>,
-        flight: Self::Flight,
-    ) -> impl Future<Output = Result<Committed<Self::Output>, PortError>> + Send + 'static;
 }
+
+/// All that carrying out a plan takes.
+pub trait Worker: Sources + Fingerprints + Results + Steps {}
+
+impl<W: Sources + Fingerprints + Results + Steps> Worker for W {}
 
 /// What is written down about a step that ran.
 #[derive(Debug)]

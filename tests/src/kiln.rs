@@ -24,16 +24,37 @@ pub struct Kiln {
 
 impl Kiln {
     pub(crate) fn new(lab: &Lab, group: Option<&Path>) -> Self {
-        let binary = setting("KILN_TEST_BIN");
+        Self::of(lab, group, setting("KILN_TEST_BIN").as_ref())
+    }
+
+    /// A shell that runs `script`, in which `kiln` is the binary under test.
+    pub(crate) fn shell(lab: &Lab, group: Option<&Path>, script: &str) -> Self {
+        let programs = lab.path("bin");
+        std::fs::create_dir_all(&programs).unwrap();
+        let binary = std::fs::canonicalize(setting("KILN_TEST_BIN")).unwrap();
+        let link = programs.join("kiln");
+        if !link.exists() {
+            std::os::unix::fs::symlink(binary, link).unwrap();
+        }
+        let mut path = programs.into_os_string();
+        path.push(":");
+        path.push(std::env::var_os("PATH").unwrap());
+        Self::of(lab, group, "/bin/sh".as_ref())
+            .args(["-c", script])
+            .env("PATH", path)
+    }
+
+    /// A command with this lab's store and settings, in its cgroup.
+    fn of(lab: &Lab, group: Option<&Path>, program: &OsStr) -> Self {
         let mut command = match group {
-            // The shell moves itself into the lab's cgroup and becomes kiln.
+            // The shell moves itself into the lab's cgroup and becomes the program.
             Some(group) => {
                 let mut shell = Command::new("/bin/sh");
                 let script = r#"echo $$ >"$0/cgroup.procs"; exec "$@""#;
-                shell.arg("-c").arg(script).arg(group).arg(&binary);
+                shell.arg("-c").arg(script).arg(group).arg(program);
                 shell
             }
-            None => Command::new(&binary),
+            None => Command::new(program),
         };
         command
             .current_dir(lab.dir())

@@ -79,6 +79,12 @@ impl Lab {
         Kiln::new(self, self.group.as_deref()).args(arguments)
     }
 
+    /// A shell that runs `script`, in which `kiln` is the binary under test with this lab's store.
+    #[must_use]
+    pub fn shell(&self, script: &str) -> Kiln {
+        Kiln::shell(self, self.group.as_deref(), script)
+    }
+
     /// `kiln build --progress=rawjson … CONTEXT`.
     #[must_use]
     pub fn build(&self, context: &Context) -> Kiln {

@@ -1,19 +1,15 @@
 //! `kiln cache`: cache mounts.
 
-use std::collections::HashSet;
-use std::fs::File;
-use std::io::IsTerminal as _;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::ExitCode;
-use std::time::{Duration, SystemTime};
+use std::time::SystemTime;
 
 use clap::Subcommand;
-use kiln_cache::{MountRow, Store};
-use kiln_solver::plan::CacheMount;
+use kiln_engine::{CacheMounts, MountRow};
 use serde_json::{Value, json};
 
-use super::output::begin;
-use crate::engine::App;
+use super::output::{refuse_terminal, stdout};
+use crate::app::App;
 use crate::errors::Failure;
 use crate::printable::row;
 use crate::template::{Template, align};
@@ -117,12 +113,13 @@ struct Import {
 
 /// Runs the command.
 pub(crate) fn run(app: &App, args: &Args) -> Result<ExitCode, Failure> {
+    let mounts = app.engine.cache_mounts();
     match &args.command {
-        Command::Ls(args) => list(&app.store()?, args)?,
-        Command::Inspect(args) => inspect(&app.store()?, args)?,
-        Command::Rm(args) => return remove(&app.store_to_remove()?, args),
-        Command::Export(args) => export(&app.store()?, args)?,
-        Command::Import(args) => import(&app.store()?, args)?,
+        Command::Ls(args) => list(&mounts, args)?,
+        Command::Inspect(args) => inspect(&mounts, args)?,
+        Command::Rm(args) => return remove(&mounts, args),
+        Command::Export(args) => export(&mounts, args)?,
+        Command::Import(args) => import(&mounts, args)?,
     }
     Ok(ExitCode::SUCCESS)
 }
@@ -138,9 +135,8 @@ fn describe(mount: &MountRow) -> Value {
     })
 }
 
-fn list(store: &Store, args: &Ls) -> Result<(), Failure> {
-    store.measure_mounts()?;
-    let mounts = store.mounts()?;
+fn list(mounts: &CacheMounts<'_>, args: &Ls) -> Result<(), Failure> {
+    let mounts = mounts.list()?;
     let values: Vec<Value> = mounts.iter().map(describe).collect();
     if args.quiet {
         for mount in mounts.iter().filter(|m| m.number == 0) {
@@ -166,25 +162,12 @@ fn list(store: &Store, args: &Ls) -> Result<(), Failure> {
     Ok(())
 }
 
-fn unknown(id: &str) -> Failure {
-    Failure::new(format!("no cache mount `{id}`")).with_hint("`kiln cache ls` lists what there is")
-}
-
-fn inspect(store: &Store, args: &Inspect) -> Result<(), Failure> {
-    store.measure_mounts()?;
-    let mounts = store.mounts()?;
+fn inspect(mounts: &CacheMounts<'_>, args: &Inspect) -> Result<(), Failure> {
     let time =
         |t: SystemTime| jiff::Timestamp::try_from(t).map_or(String::new(), |t| t.to_string());
     let mut values = Vec::new();
     for id in &args.ids {
-        let own: Vec<&MountRow> = mounts
-            .iter()
-            .filter(|m| CacheMount::has(id, &m.id))
-            .collect();
-        if own.is_empty() {
-            return Err(unknown(id));
-        }
-        for mount in own {
+        for mount in mounts.inspect(id)? {
             values.push(json!({
                 "ID": mount.id,
                 "Number": mount.number,
@@ -201,96 +184,31 @@ fn inspect(store: &Store, args: &Inspect) -> Result<(), Failure> {
     Ok(())
 }
 
-fn remove(store: &Store, args: &Rm) -> Result<ExitCode, Failure> {
-    let known: HashSet<String> = store.mounts()?.into_iter().map(|m| m.id).collect();
-    let is_there = |id: &&String| known.iter().any(|name| CacheMount::has(id, name));
-    if let Some(id) = args.ids.iter().find(|id| !is_there(id)) {
-        return Err(unknown(id));
-    }
-    let is_wanted = |name: &String| args.all || args.ids.iter().any(|id| CacheMount::has(id, name));
-    let (freed, busy) =
-        store.remove_mounts(&known.iter().filter(|n| is_wanted(n)).cloned().collect())?;
-    ui::data(&format!("Total reclaimed space: {}", size(freed)));
-    for id in &busy {
+fn remove(mounts: &CacheMounts<'_>, args: &Rm) -> Result<ExitCode, Failure> {
+    let removed = mounts.remove(&args.ids)?;
+    ui::data(&format!("Total reclaimed space: {}", size(removed.bytes)));
+    for id in &removed.busy {
         ui::error(&format!("a step uses the cache mount `{id}` now: it stays"));
     }
-    Ok(ExitCode::from(u8::from(!busy.is_empty())))
+    Ok(ExitCode::from(u8::from(!removed.busy.is_empty())))
 }
 
-/// How long to wait for a step that uses a mount.
-const PATIENCE: Duration = Duration::from_secs(60);
-
-/// Tries until a step that uses the mount has ended.
-fn patiently<T>(
-    id: &str,
-    mut attempt: impl FnMut() -> Result<Option<T>, kiln_cache::Error>,
-) -> Result<T, Failure> {
-    let started = std::time::Instant::now();
-    while started.elapsed() < PATIENCE {
-        if let Some(done) = attempt()? {
-            return Ok(done);
+fn export(mounts: &CacheMounts<'_>, args: &Export) -> Result<(), Failure> {
+    match &args.output {
+        Some(path) => mounts.export_to(&args.id, path)?,
+        None => {
+            refuse_terminal("-o FILE")?;
+            mounts.export(&args.id, &stdout()?)?;
         }
-        std::thread::sleep(Store::mount_pause());
     }
-    Err(Failure::new(format!("a step uses the cache mount `{id}`"))
-        .with_hint("try again when its build is over"))
+    Ok(())
 }
 
-fn export(store: &Store, args: &Export) -> Result<(), Failure> {
-    let Some(path) = &args.output else {
-        if std::io::stdout().is_terminal() {
-            return Err(Failure::usage("an archive is not written to a terminal")
-                .with_hint("give -o FILE, or redirect standard output"));
-        }
-        patiently(&args.id, || store.export_mount(&args.id, std::io::stdout()))?;
-        return Ok(());
-    };
-    let cannot = |e: kiln_sys::FsError| {
-        Failure::new(format!("cannot write `{}`: {}", path.display(), e.source))
-    };
-    // Whole or not at all.
-    let pending = begin(path).map_err(cannot)?;
-    let clone = || pending.file().try_clone().map_err(|e| io(path, e));
-    patiently(&args.id, || store.export_mount(&args.id, clone()?))?;
-    pending.keep().map_err(cannot)
-}
-
-fn io(path: &Path, source: std::io::Error) -> kiln_cache::Error {
-    kiln_cache::Error::Io {
-        what: format!("use `{}`", path.display()),
-        source,
+fn import(mounts: &CacheMounts<'_>, args: &Import) -> Result<(), Failure> {
+    match &args.input {
+        Some(path) => mounts.import_from(&args.id, path)?,
+        None => mounts.import(&args.id, std::io::stdin())?,
     }
-}
-
-fn import(store: &Store, args: &Import) -> Result<(), Failure> {
-    let done = match &args.input {
-        Some(path) => patiently(&args.id, || {
-            let file = File::open(path).map_err(|source| kiln_cache::Error::Io {
-                what: "cannot read it".into(),
-                source,
-            })?;
-            Ok(store.import_mount(&args.id, Box::new(file))?.then_some(()))
-        }),
-        // A stream is read once.
-        None => match store.import_mount(&args.id, Box::new(std::io::stdin())) {
-            Ok(true) => Ok(()),
-            Ok(false) => Err(
-                Failure::new(format!("a step uses the cache mount `{}`", args.id))
-                    .with_hint("try again when its build is over"),
-            ),
-            Err(error) => Err(error.into()),
-        },
-    };
-    done.map_err(|failure| Failure {
-        message: match &args.input {
-            Some(path) => format!("cannot import `{}`: {}", path.display(), failure.message),
-            None => format!(
-                "cannot import what standard input gives: {}",
-                failure.message
-            ),
-        },
-        ..failure
-    })?;
     ui::data(&args.id);
     Ok(())
 }

@@ -8,7 +8,8 @@ use std::process::ExitCode;
 
 use clap::ValueEnum;
 
-use crate::context::{self, BuildFile, IgnoreFile, Place};
+use kiln_engine::{BuildFile, IgnoreFile, Place, ignore_file};
+
 use crate::errors::Failure;
 use walk::Context;
 
@@ -77,7 +78,7 @@ pub(crate) fn run(args: &Args) -> Result<ExitCode, Failure> {
         }
     };
     let rules = Rules {
-        file: context::ignore_file(&root, Some(&dockerfile))?,
+        file: ignore_file(&root, Some(&dockerfile))?,
     };
     let context = Context::open(&root, rules.file.as_ref().map(|file| &file.ignore))?;
     if args.paths.is_empty() {

@@ -7,11 +7,10 @@ use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _, PermissionsExt as
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
+use kiln_engine::host::{Pipes, read_named};
+use kiln_engine::{DockerfileAt, MAX_DOCKERFILE_BYTES, SourceText, read_dockerfile, read_whole};
 use kiln_parser::{FormatError, format};
-use kiln_sys::{Pipes, read_named};
 
-use crate::context::{self, DockerfileAt, MAX_TEXT};
-use crate::diagnostics::SourceText;
 use crate::errors::Failure;
 use crate::ui;
 
@@ -79,7 +78,7 @@ fn one(args: &Args, file: &Path) -> Result<bool, Failure> {
     let formatted = match format(&source.text) {
         Ok(formatted) => formatted,
         Err(FormatError::Invalid(diagnostics)) => {
-            source.diagnostics(&diagnostics);
+            crate::diagnostics::diagnostics(&source, &diagnostics);
             return Err(Failure::silent(1));
         }
         Err(error) => return Err(Failure::new(format!("`{}`: {error}", source.name))),
@@ -114,7 +113,7 @@ fn read(file: &Path, is_stdin: bool) -> Result<SourceText, Failure> {
     if is_stdin {
         let bad =
             |e: &dyn std::fmt::Display| Failure::new(format!("cannot read standard input: {e}"));
-        let bytes = context::whole(std::io::stdin()).map_err(|e| bad(&e))?;
+        let bytes = read_whole(std::io::stdin()).map_err(|e| bad(&e))?;
         let text = String::from_utf8(bytes).map_err(|_| bad(&"it is no UTF-8 text"))?;
         return Ok(SourceText {
             name: "<stdin>".into(),
@@ -123,13 +122,13 @@ fn read(file: &Path, is_stdin: bool) -> Result<SourceText, Failure> {
         });
     }
     if file.is_dir() {
-        let (source, _) = context::dockerfile(file, &DockerfileAt::Default, true)?;
+        let (source, _) = read_dockerfile(file, &DockerfileAt::Default, None, true)?;
         let path = file.join(&source.name);
         return read(path.strip_prefix(".").unwrap_or(&path), false);
     }
     let name = file.display().to_string();
     // It is written in place: a pipe has none.
-    let bytes = read_named(file, MAX_TEXT, Pipes::Refused)
+    let bytes = read_named(file, MAX_DOCKERFILE_BYTES, Pipes::Refused)
         .map_err(|e| Failure::new(format!("cannot read `{name}`: {}", e.source)))?;
     match String::from_utf8(bytes) {
         Ok(text) => Ok(SourceText {

@@ -5,10 +5,9 @@ use std::process::ExitCode;
 use std::sync::Mutex;
 use std::time::{Duration, Instant};
 
-use kiln_cache::{Fate, HurtImage, Part};
-use kiln_image::Reference;
+use kiln_engine::{Fate, HurtImage, Part, Reference};
 
-use crate::engine::App;
+use crate::app::App;
 use crate::errors::Failure;
 use crate::ui;
 
@@ -61,11 +60,6 @@ fn becomes(image: &HurtImage, repair: bool) -> String {
 
 /// Runs the command.
 pub(crate) fn run(app: &App, args: &Args) -> Result<ExitCode, Failure> {
-    let store = if args.repair {
-        app.store_to_remove()?
-    } else {
-        app.store()?
-    };
     let last = Mutex::new(Instant::now());
     let is_terminal = std::io::stderr().is_terminal();
     let progress = |done: usize, all: usize| {
@@ -76,7 +70,7 @@ pub(crate) fn run(app: &App, args: &Args) -> Result<ExitCode, Failure> {
             let _ = write!(std::io::stderr(), "{done} of {all} checked{end}");
         }
     };
-    let report = store.check(args.repair, &progress)?;
+    let report = app.engine.system().fsck(args.repair, &progress)?;
     for finding in &report.findings {
         let repaired = if args.repair { "; removed" } else { "" };
         let image = report.images.iter().find(|i| i.id.as_str() == finding.name);

@@ -7,7 +7,7 @@ use clap::Subcommand;
 use super::{
     build, history, images, import, inspect, load, prune, prune_images, pull, rmi, run, save, tag,
 };
-use crate::engine::App;
+use crate::app::App;
 use crate::errors::Failure;
 
 /// `kiln image`.

@@ -4,8 +4,7 @@ use std::process::ExitCode;
 
 use serde_json::{Value, json};
 
-use super::image_filter::created;
-use crate::engine::App;
+use crate::app::App;
 use crate::errors::Failure;
 use crate::printable::row;
 use crate::template::{Template, align};
@@ -34,38 +33,25 @@ pub(crate) struct Args {
 
 /// Runs the command.
 pub(crate) fn run(app: &App, args: &Args) -> Result<ExitCode, Failure> {
-    let store = app.store()?;
-    let image = store.find_image(&args.image)?;
-    let mut layers = image.config.rootfs.diff_ids.iter();
+    let history = app.engine.images().history(&args.image)?;
     let mut values: Vec<Value> = Vec::new();
-    for line in &image.config.history {
-        let layer = if line.empty_layer {
-            None
-        } else {
-            layers.next()
-        };
-        let bytes = match layer {
-            Some(diff_id) => store.layer_by_diff(diff_id)?.map_or(0, |l| l.bytes),
-            None => 0,
-        };
-        let made = line
-            .created
-            .map_or_else(|| created(&image.config, &image.row), Into::into);
-        let command = line.created_by.clone().unwrap_or_default();
+    for line in &history.lines {
+        let command = line.created_by.clone();
         let shown = if args.no_trunc || command.chars().count() <= 45 {
             command
         } else {
             format!("{}…", command.chars().take(44).collect::<String>())
         };
+        let at = line.created.and_then(|t| jiff::Timestamp::try_from(t).ok());
         values.push(json!({
-            "ID": "<missing>", "CreatedSince": ago(made),
-            "CreatedAt": line.created.map(|t| t.to_string()).unwrap_or_default(),
-            "CreatedBy": shown, "Size": size(bytes), "Comment": line.comment.clone().unwrap_or_default(),
+            "ID": "<missing>", "CreatedSince": ago(line.since),
+            "CreatedAt": at.map(|t| t.to_string()).unwrap_or_default(),
+            "CreatedBy": shown, "Size": size(line.bytes), "Comment": line.comment,
         }));
     }
     values.reverse();
     if let Some(first) = values.first_mut() {
-        let id = &image.row.config;
+        let id = &history.id;
         first["ID"] = if args.no_trunc {
             id.to_string()
         } else {

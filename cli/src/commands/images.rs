@@ -1,14 +1,12 @@
 //! `kiln images`.
 
-use std::collections::HashMap;
 use std::process::ExitCode;
 
-use kiln_cache::{ImageRow, Store};
-use kiln_image::{Digest, ImageConfig, Reference};
+use kiln_engine::{ImageFilter, ImageSummary, Reference};
 use serde_json::{Value, json};
 
-use super::image_filter::{ImageFilter, created, names_match};
-use crate::engine::App;
+use super::image_filter;
+use crate::app::App;
 use crate::errors::Failure;
 use crate::template::{Template, align};
 use crate::ui;
@@ -50,73 +48,32 @@ pub(crate) struct Args {
     name: Option<String>,
 }
 
-/// The bytes of an image's files, as far as its layers are here.
-pub(crate) fn image_size(store: &Store, config: &ImageConfig) -> Result<u64, Failure> {
-    let mut sum = 0;
-    for diff_id in &config.rootfs.diff_ids {
-        sum += store.layer_by_diff(diff_id)?.map_or(0, |l| l.bytes);
-    }
-    Ok(sum)
-}
-
 /// Runs the command.
 pub(crate) fn run(app: &App, args: &Args) -> Result<ExitCode, Failure> {
-    let store = app.store()?;
-    let filters = ImageFilter::all(&args.filter, FILTERS)?;
-    let mut found = Vec::new();
-    let rows = store.images()?;
-    // An image may have thousands of names: what is the same for all of them is looked up once.
-    let configs = store.configs_of(&rows)?;
-    let mut sizes: HashMap<&Digest, u64> = HashMap::new();
-    for row in &rows {
-        if args
-            .name
-            .as_deref()
-            .is_some_and(|wanted| !names_match(row, wanted))
-        {
-            continue;
-        }
-        // A row whose config is gone is no image any more.
-        let Some(config) = configs.get(&row.config) else {
-            continue;
-        };
-        if filters.iter().all(|f| f.fits(row, config)) {
-            let bytes = match sizes.get(&row.config) {
-                Some(bytes) => *bytes,
-                None => image_size(&store, config)?,
-            };
-            sizes.insert(&row.config, bytes);
-            let made = created(config, row);
-            found.push((made, describe(args, row, config, bytes)));
-        }
-    }
-    // The youngest first, as docker has it; those of one moment by name.
-    found.sort_by(|(a, x), (b, y)| {
-        let name = |v: &Value| (v["Repository"].to_string(), v["Tag"].to_string());
-        b.cmp(a).then_with(|| name(x).cmp(&name(y)))
-    });
-    let values: Vec<Value> = found.into_iter().map(|(_, value)| value).collect();
+    let mut filters = image_filter::all(&args.filter, FILTERS)?;
+    filters.extend(args.name.clone().map(ImageFilter::Reference));
+    let found = app.engine.images().list(&filters)?;
+    let values: Vec<Value> = found.iter().map(|image| describe(args, image)).collect();
     print(args, &values)?;
     Ok(ExitCode::SUCCESS)
 }
 
-fn describe(args: &Args, row: &ImageRow, config: &ImageConfig, bytes: u64) -> Value {
-    let reference = row.name.as_deref().and_then(|n| Reference::parse(n).ok());
+fn describe(args: &Args, image: &ImageSummary) -> Value {
     let none = || "<none>".to_owned();
-    let made = created(config, row);
+    let (name, made) = (image.name.as_ref(), image.created);
     let id = if args.no_trunc {
-        row.config.to_string()
+        image.id.to_string()
     } else {
-        row.config.hex()[..12].to_owned()
+        image.id.hex()[..12].to_owned()
     };
     json!({
-        "Repository": reference.as_ref().map_or_else(none, Reference::familiar_name),
-        "Tag": reference.as_ref().and_then(Reference::tag).map_or_else(none, str::to_owned),
-        "Digest": row.manifest.as_ref().map_or_else(none, ToString::to_string),
+        "Repository": name.map_or_else(none, Reference::familiar_name),
+        "Tag": name.and_then(Reference::tag).map_or_else(none, str::to_owned),
+        "Digest": image.manifest.as_ref().map_or_else(none, ToString::to_string),
         "ID": id,
         "CreatedSince": ago(made),
         "CreatedAt": jiff::Timestamp::try_from(made).map_or_else(|_| none(), |t| t.to_string()),
-        "Size": size(bytes),
+        "Size": size(image.bytes),
     })
 }
 

@@ -2,12 +2,9 @@
 
 use std::process::ExitCode;
 
-use kiln_image::Platform;
-use kiln_sys::cgroup::Hierarchies;
-use kiln_sys::{landlock, system};
 use serde_json::{Value, json};
 
-use crate::engine::App;
+use crate::app::App;
 use crate::errors::Failure;
 use crate::template::Template;
 use crate::ui;
@@ -75,50 +72,35 @@ pub(crate) fn run(app: &App, args: &Args) -> Result<ExitCode, Failure> {
 }
 
 fn facts(app: &App) -> Value {
-    let platform = Platform::host();
-    let settings = &app.settings;
-    let store = app.store().ok();
-    let total = store
-        .as_ref()
-        .and_then(|store| Some(store.total().ok()? + store.own_bytes()));
-    let images = store.as_ref().and_then(|store| store.images().ok());
-    let ids: Option<std::collections::BTreeSet<String>> =
-        images.map(|rows| rows.iter().map(|row| row.config.to_string()).collect());
-    let groups = Hierarchies::detect().unwrap_or_default();
-    let version = match (groups.unified.is_some(), groups.controllers.is_empty()) {
-        (true, true) => "2",
-        (true, false) => "1 and 2",
-        (false, false) => "1",
-        (false, true) => "none",
-    };
-    let apart = landlock::can_leave_abstract_sockets();
-    let mirrors = settings.registries.mirrors.iter();
+    let (config, info) = (&app.settings.engine, app.engine.system().info());
+    let mirrors = config.registries.mirrors.iter();
     let mirrors = mirrors.map(|(host, urls)| {
         let urls: Vec<String> = urls.iter().map(ToString::to_string).collect();
         format!("{host} by {}", urls.join(", "))
     });
     let path = |path: &Option<std::path::PathBuf>| path.as_ref().map(|p| p.display().to_string());
     let joined = |all: Vec<String>| (!all.is_empty()).then(|| all.join("; "));
+    let apart = info.can_leave_abstract_sockets;
     json!({
         "ServerVersion": env!("CARGO_PKG_VERSION"),
-        "OSType": platform.os,
-        "Architecture": platform.architecture,
-        "KernelVersion": system::kernel_release(),
-        "NCPU": std::thread::available_parallelism().map_or(1, std::num::NonZero::get),
-        "MemTotal": system::memory_bytes().unwrap_or(0),
-        "CgroupVersion": version,
+        "OSType": info.platform.os,
+        "Architecture": info.platform.architecture,
+        "KernelVersion": info.kernel,
+        "NCPU": info.processors,
+        "MemTotal": info.memory,
+        "CgroupVersion": info.cgroup_version,
         "HostAbstractSockets": if apart { "out of reach" } else { "in reach" },
-        "PingGroups": system::ping_groups().map(|(first, last)| format!("{first} to {last}")),
-        "Root": settings.root.display().to_string(),
-        "Images": ids.map(|ids| ids.len()),
-        "StoreBytes": total,
-        "DiskFreeBytes": system::free_bytes(&settings.root).ok(),
-        "MaxSizeBytes": settings.gc.max_size,
-        "KeepFreeBytes": settings.gc.keep_free,
-        "ReservedBytes": settings.gc.reserved,
-        "ConfigFile": path(&settings.config_file),
-        "DockerConfig": path(&settings.docker_config.clone().filter(|path| path.exists())),
+        "PingGroups": info.ping_groups.map(|(first, last)| format!("{first} to {last}")),
+        "Root": config.root.display().to_string(),
+        "Images": info.images,
+        "StoreBytes": info.store_bytes,
+        "DiskFreeBytes": info.disk_free,
+        "MaxSizeBytes": config.gc.max_size,
+        "KeepFreeBytes": config.gc.keep_free,
+        "ReservedBytes": config.gc.reserved,
+        "ConfigFile": path(&app.settings.config_file),
+        "DockerConfig": path(&config.docker_config.clone().filter(|path| path.exists())),
         "Mirrors": joined(mirrors.collect()),
-        "InsecureRegistries": joined(settings.registries.insecure.iter().cloned().collect()),
+        "InsecureRegistries": joined(config.registries.insecure.iter().cloned().collect()),
     })
 }

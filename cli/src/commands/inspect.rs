@@ -1,14 +1,11 @@
 //! `kiln inspect`.
 
-use std::collections::BTreeMap;
 use std::process::ExitCode;
 
-use kiln_cache::{Store, StoredImage};
-use kiln_image::{Digest, Manifest, Reference};
+use kiln_engine::{ImageDetails, Reference};
 use serde_json::{Value, json};
 
-use super::images::image_size;
-use crate::engine::App;
+use crate::app::App;
 use crate::errors::Failure;
 use crate::template::Template;
 use crate::ui;
@@ -30,13 +27,12 @@ pub(crate) struct Args {
 
 /// Runs the command.
 pub(crate) fn run(app: &App, args: &Args) -> Result<ExitCode, Failure> {
-    let store = app.store()?;
     let template = args.format.as_deref().map(Template::parse).transpose()?;
     let mut values = Vec::new();
     let mut failed = false;
     for name in &args.images {
-        match store.find_image(name) {
-            Ok(image) => values.push(describe(&store, &image)?),
+        match app.engine.images().inspect(name) {
+            Ok(image) => values.push(describe(&image)),
             Err(e) => {
                 failed = true;
                 Failure::from(e).report();
@@ -54,27 +50,17 @@ pub(crate) fn run(app: &App, args: &Args) -> Result<ExitCode, Failure> {
     Ok(ExitCode::from(u8::from(failed)))
 }
 
-fn describe(store: &Store, image: &StoredImage) -> Result<Value, Failure> {
-    let config = &image.config;
-    let names: Vec<Reference> = store
-        .names_of(&image.row.config)?
-        .iter()
-        .filter_map(|n| Reference::parse(n).ok())
-        .collect();
-    let digests: Vec<String> = match &image.row.manifest {
+fn describe(image: &ImageDetails) -> Value {
+    let (config, names) = (&image.config, &image.names);
+    let digests: Vec<String> = match &image.manifest {
         Some(manifest) => names
             .iter()
             .map(|n| format!("{}@{manifest}", n.familiar_name()))
             .collect(),
         None => Vec::new(),
     };
-    let annotations = match &image.row.manifest {
-        Some(manifest) => annotations(store, manifest),
-        None => BTreeMap::new(),
-    };
-    let raw: Value = serde_json::from_slice(&image.raw_config)?;
-    Ok(json!({
-        "Id": image.row.config.to_string(),
+    json!({
+        "Id": image.id.to_string(),
         "RepoTags": names.iter().filter(|n| n.tag().is_some()).map(Reference::familiar).collect::<Vec<_>>(),
         "RepoDigests": digests,
         "Comment": config.history.last().and_then(|h| h.comment.clone()).unwrap_or_default(),
@@ -83,21 +69,12 @@ fn describe(store: &Store, image: &StoredImage) -> Result<Value, Failure> {
         "Architecture": config.architecture,
         "Variant": config.variant.clone().unwrap_or_default(),
         "Os": config.os,
-        "Size": image_size(store, config)?,
-        "Config": raw.get("config").cloned().unwrap_or_else(|| json!({})),
-        "Annotations": annotations,
+        "Size": image.bytes,
+        "Config": image.raw_config.get("config").cloned().unwrap_or_else(|| json!({})),
+        "Annotations": image.annotations,
         "RootFS": {
             "Type": "layers",
             "Layers": config.rootfs.diff_ids.iter().map(ToString::to_string).collect::<Vec<_>>(),
         },
-    }))
-}
-
-/// What the manifest is annotated with. One that is gone or damaged has lost its annotations.
-fn annotations(store: &Store, manifest: &Digest) -> BTreeMap<String, String> {
-    let raw = store.read_blob(manifest).ok();
-    match raw.and_then(|raw| Manifest::parse(&raw, None).ok()) {
-        Some(Manifest::Image(image)) => image.value.annotations,
-        Some(Manifest::Index(_)) | None => BTreeMap::new(),
-    }
+    })
 }

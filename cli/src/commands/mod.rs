@@ -27,10 +27,10 @@ pub(crate) mod version;
 
 use std::process::ExitCode;
 
-use kiln_image::Platform;
+use kiln_engine::Platform;
 
+use crate::app::App;
 use crate::args::Command;
-use crate::engine::App;
 use crate::errors::Failure;
 
 /// Carries out a command.
@@ -61,7 +61,7 @@ pub(crate) fn run(app: &App, command: Command) -> Result<ExitCode, Failure> {
         Command::Builder(command) | Command::Buildx(command) => groups::builder(app, command),
         Command::Container(command) => groups::container(app, command),
         Command::Upkeep => {
-            app.keep_up()?;
+            app.engine.system().maintain()?;
             Ok(ExitCode::SUCCESS)
         }
     }

@@ -5,10 +5,10 @@ use std::io::{BufRead as _, Write as _};
 use std::process::ExitCode;
 use std::time::{Duration, SystemTime};
 
-use kiln_cache::{Class, Prune, Store};
+use kiln_engine::{Class, Prune, Removed};
 
+use crate::app::App;
 use crate::build_options;
-use crate::engine::App;
 use crate::errors::Failure;
 use crate::printable::row;
 use crate::ui;
@@ -148,14 +148,14 @@ pub(crate) fn run(app: &App, args: &Args) -> Result<ExitCode, Failure> {
             }
         },
     )?;
-    let bytes = remove(&app.store_to_remove()?, &prune, args.verbose)?;
-    ui::data(&format!("Total reclaimed space: {}", size(bytes)));
+    let removed = app.engine.system().prune(&prune)?;
+    tell(&removed, args.verbose);
+    ui::data(&format!("Total reclaimed space: {}", size(removed.bytes())));
     Ok(ExitCode::SUCCESS)
 }
 
-/// Removes from the cache and tells what. Returns the bytes that are gone.
-pub(super) fn remove(store: &Store, prune: &Prune, verbose: bool) -> Result<u64, Failure> {
-    let removed = store.prune(prune)?;
+/// Tells what was removed from the cache.
+pub(super) fn tell(removed: &Removed, verbose: bool) {
     let mut sums: BTreeMap<Class, (usize, u64)> = BTreeMap::new();
     for (class, name, title, bytes) in &removed.items {
         let sum = sums.entry(*class).or_default();
@@ -171,5 +171,4 @@ pub(super) fn remove(store: &Store, prune: &Prune, verbose: bool) -> Result<u64,
     if removed.forgotten > 0 {
         ui::data(&format!("results of steps: {}", removed.forgotten));
     }
-    Ok(removed.bytes())
 }

@@ -2,12 +2,11 @@
 
 use std::process::ExitCode;
 
-use kiln_cache::{ImageRow, Prune, Store};
-use kiln_image::Reference;
+use kiln_engine::{ImageFilter, Prune, PrunedImages};
 
-use super::image_filter::ImageFilter;
+use super::image_filter;
 use super::prune::{self, age, confirm};
-use crate::engine::App;
+use crate::app::App;
 use crate::errors::Failure;
 use crate::ui;
 use crate::units::size;
@@ -59,49 +58,24 @@ pub(crate) struct SystemArgs {
     force: bool,
 }
 
-/// The images that all filters fit, of those without a name or of all. The store that is asked is
-/// closed again: what it has read counts as used.
-fn choose(app: &App, all: bool, filters: &[ImageFilter]) -> Result<Vec<ImageRow>, Failure> {
-    let store = app.store_to_remove()?;
-    let mut chosen = Vec::new();
-    let rows = store.images()?;
-    let configs = store.configs_of(&rows)?;
-    for row in rows {
-        if !all && row.name.is_some() {
-            continue;
-        }
-        // A row whose config is gone is no image any more.
-        let Some(config) = configs.get(&row.config) else {
-            continue;
-        };
-        if filters.iter().all(|f| f.fits(&row, config)) {
-            chosen.push(row);
-        }
-    }
-    Ok(chosen)
-}
-
-/// Removes images and tells which. Returns the bytes that are gone.
-fn remove(store: &Store, chosen: &[ImageRow]) -> Result<u64, Failure> {
-    let removed = store.remove_unused_images(chosen)?;
-    if removed.rows.is_empty() {
-        return Ok(0);
+/// Tells which images were removed.
+fn tell(removed: &PrunedImages) {
+    if removed.deleted.is_empty() && removed.untagged.is_empty() {
+        return;
     }
     ui::data("Deleted Images:");
-    for name in removed.rows.iter().filter_map(|row| row.name.as_ref()) {
-        let shown = Reference::parse(name).map_or_else(|_| name.clone(), |r| r.familiar());
-        ui::data(&format!("untagged: {shown}"));
+    for name in &removed.untagged {
+        ui::data(&format!("untagged: {}", name.familiar()));
     }
-    for id in &removed.ids {
+    for id in &removed.deleted {
         ui::data(&format!("deleted: {id}"));
     }
     ui::data("");
-    Ok(removed.bytes)
 }
 
 /// Runs `kiln image prune`.
 pub(crate) fn run(app: &App, args: &Args) -> Result<ExitCode, Failure> {
-    let filters = ImageFilter::all(&args.filter, FILTERS)?;
+    let filters = image_filter::all(&args.filter, FILTERS)?;
     confirm(
         args.force,
         match args.all {
@@ -109,12 +83,10 @@ pub(crate) fn run(app: &App, args: &Args) -> Result<ExitCode, Failure> {
             false => "This removes all images without a name.",
         },
     )?;
-    let chosen = choose(app, args.all, &filters)?;
-    let store = app.store_to_remove()?;
-    let before = store.removable()?;
-    let bytes = remove(&store, &chosen)?;
-    ui::data(&format!("Total reclaimed space: {}", size(bytes)));
-    let freed = store.removable()?.saturating_sub(before);
+    let removed = app.engine.images().prune(args.all, &filters)?;
+    tell(&removed);
+    ui::data(&format!("Total reclaimed space: {}", size(removed.bytes)));
+    let freed = removed.released;
     if freed > 0 {
         let freed = size(freed);
         ui::hint(&format!(
@@ -159,11 +131,11 @@ pub(crate) fn run_system(app: &App, args: &SystemArgs) -> Result<ExitCode, Failu
             }
         },
     )?;
-    let chosen = choose(app, args.all, &filters)?;
-    let store = app.store_to_remove()?;
-    let of_images = remove(&store, &chosen)?;
-    let of_cache = prune::remove(&store, &cache, false)?;
-    let sum = size(of_images + of_cache);
+    let images = app.engine.images().prune(args.all, &filters)?;
+    tell(&images);
+    let removed = app.engine.system().prune(&cache)?;
+    prune::tell(&removed, false);
+    let sum = size(images.bytes + removed.bytes());
     ui::data(&format!("Total reclaimed space: {sum}"));
     Ok(ExitCode::SUCCESS)
 }

@@ -1,21 +1,14 @@
 //! `kiln pull`.
 
 use std::process::ExitCode;
-use std::sync::Arc;
 
-use kiln_executor::source::{Pulled, image_reference};
-use kiln_executor::{BuildInputs, Engine, Watch};
-use kiln_image::{Platform, Reference};
-use kiln_solver::event::{Event, Outcome};
-use kiln_solver::explain::Found;
-use kiln_solver::plan::VertexId;
-use tokio::runtime::Runtime;
-use tokio_util::sync::CancellationToken;
+use kiln_engine::{Error, ErrorKind, image_name};
 
-use crate::engine::App;
+use crate::app::App;
 use crate::errors::Failure;
-use crate::interrupt::Signals;
-use crate::progress::{Display, Mode, ProgressArgs};
+use crate::events::Pulling;
+use crate::interrupt::Interrupt;
+use crate::progress::ProgressArgs;
 use crate::ui;
 
 /// Get an image from a registry
@@ -52,83 +45,26 @@ impl Args {
 
 /// Runs the command.
 pub(crate) fn run(app: &App, args: &Args) -> Result<ExitCode, Failure> {
-    let reference = image_reference(&args.image).map_err(|e| Failure::from(e).with_code(2))?;
+    let reference = image_name(&args.image)?;
     let platform = super::platform(args.platform.as_deref())?;
-    let engine = app.engine(BuildInputs::default(), true)?;
     let mode = args.progress.mode(args.quiet);
-    let runtime = app.runtime()?;
-    let pulled = fetch(&runtime, &engine, &reference, &platform, mode);
-    // Threads that still unpack something must not hold the result back.
-    runtime.shutdown_background();
-    let pulled = pulled?;
+    let pulled = app.block_on(async {
+        let interrupt = Interrupt::listen();
+        let pulling = Pulling::new(mode);
+        let (images, events) = (app.engine.images(), pulling.events(&reference.familiar()));
+        let cancel = interrupt.token();
+        let pulled = images.pull(&reference, &platform, &events, &cancel).await;
+        pulling.finish();
+        pulled.map_err(failure)
+    })?;
     ui::data(&pulled.reference.to_string());
     Ok(ExitCode::SUCCESS)
 }
 
-/// Pulls an image, and tells of it on stderr.
-pub(super) fn fetch(
-    runtime: &Runtime,
-    engine: &Engine,
-    reference: &Reference,
-    platform: &Platform,
-    mode: Mode,
-) -> Result<Pulled, Failure> {
-    let display = Display::start(mode, format!("Pulling {}", reference.familiar()), false);
-    let (events, vertex) = (display.events(), VertexId::default());
-    let name: Arc<str> = format!("pull {reference}").into();
-    events.send(Event::Planned {
-        vertex,
-        name,
-        lines: None,
-    });
-    events.send(Event::Started { vertex });
-    let begun = std::time::Instant::now();
-    let watch = Watch {
-        events: events.clone(),
-        vertex,
-        over: CancellationToken::new(),
-    };
-    let pulled = runtime.block_on(async {
-        let mut signals = Signals::take();
-        let ended = async {
-            match &mut signals {
-                Some(signals) => signals.next().await,
-                None => std::future::pending().await,
-            }
-        };
-        tokio::select! {
-            pulled = engine.pull(reference, platform, Some(watch)) => Some(pulled),
-            () = ended => None,
-        }
-    });
-    let (outcome, error) = match &pulled {
-        None => (Outcome::Cancelled, None),
-        Some(Ok(pulled)) if pulled.up_to_date => (Outcome::Cached(Found::Local), None),
-        Some(Ok(_)) => (Outcome::Fetched, None),
-        // It is printed at the end, so only who reads events needs it here as well.
-        Some(Err(e)) => (
-            Outcome::Failed,
-            (mode == Mode::Rawjson).then(|| e.to_string()),
-        ),
-    };
-    events.send(Event::Finished {
-        vertex,
-        outcome,
-        took: begun.elapsed(),
-        error,
-        key: None,
-    });
-    display.finish();
-    let pulled = pulled.ok_or_else(|| Failure::interrupted("pull"))?;
-    let pulled = pulled?;
-    if mode != Mode::Quiet {
-        ui::note(&format!("Digest: {}", pulled.digest));
-        let state = if pulled.up_to_date {
-            "Image is up to date for"
-        } else {
-            "Downloaded newer image for"
-        };
-        ui::note(&format!("Status: {state} {}", reference.familiar()));
+/// What is said of a pull that failed.
+fn failure(error: Error) -> Failure {
+    match error.kind() {
+        ErrorKind::Cancelled => Failure::interrupted("pull"),
+        _ => error.into(),
     }
-    Ok(pulled)
 }

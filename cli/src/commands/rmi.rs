@@ -2,10 +2,9 @@
 
 use std::process::ExitCode;
 
-use kiln_cache::{Store, StoredImage};
-use kiln_image::{Reference, with_causes};
+use kiln_engine::ErrorKind;
 
-use crate::engine::App;
+use crate::app::App;
 use crate::errors::Failure;
 use crate::ui;
 
@@ -28,54 +27,23 @@ pub(crate) struct Args {
 
 /// Runs the command.
 pub(crate) fn run(app: &App, args: &Args) -> Result<ExitCode, Failure> {
-    let store = app.store_to_remove()?;
     let mut failed = false;
     for image in &args.images {
-        let found = match store.find_image(image) {
-            Err(kiln_cache::Error::NoImage { .. }) if args.force => continue,
-            other => other.map_err(Failure::from),
-        };
-        if let Err(failure) = found.and_then(|found| remove(&store, image, &found, args.force)) {
-            failed = true;
-            failure.report();
+        match app.engine.images().remove(image, args.force) {
+            Ok(removed) => {
+                for name in &removed.untagged {
+                    ui::data(&format!("Untagged: {}", name.familiar()));
+                }
+                if let Some(id) = &removed.deleted {
+                    ui::data(&format!("Deleted: {id}"));
+                }
+            }
+            Err(error) if args.force && error.kind() == ErrorKind::NotFound => {}
+            Err(error) => {
+                failed = true;
+                Failure::from(error).report();
+            }
         }
     }
     Ok(ExitCode::from(u8::from(failed)))
-}
-
-fn remove(store: &Store, text: &str, image: &StoredImage, force: bool) -> Result<(), Failure> {
-    let id = &image.row.config;
-    let names = store.names_of(id)?;
-    let by_name = Reference::parse(text)
-        .ok()
-        .filter(|r| names.contains(&r.to_string()));
-    match by_name {
-        Some(name) => {
-            let last = store.remove_name(&name, id)?;
-            ui::data(&format!("Untagged: {}", name.familiar()));
-            if last {
-                ui::data(&format!("Deleted: {id}"));
-            }
-            return Ok(());
-        }
-        None if Reference::parse(text).is_ok_and(|r| r.digest().is_some()) => {
-            let text = format!("`{text}` is no name of the image that was pulled with this digest");
-            return Err(Failure::new(text).with_hint(format!("its names are {}", names.join(", "))));
-        }
-        None if names.len() > 1 && !force => {
-            return Err(Failure::new(format!("`{text}` has {} names", names.len()))
-                .with_hint("remove them by name, or all with -f"));
-        }
-        None => {
-            for name in &names {
-                let shown = Reference::parse(name).map_or_else(|_| name.clone(), |r| r.familiar());
-                ui::data(&format!("Untagged: {shown}"));
-            }
-        }
-    }
-    store
-        .remove_image(id)
-        .map_err(|e| Failure::new(with_causes(&e)))?;
-    ui::data(&format!("Deleted: {id}"));
-    Ok(())
 }

@@ -6,22 +6,18 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use clap::ValueEnum;
-use kiln_executor::source::image_reference;
-use kiln_executor::{BuildInputs, Engine, RunRequest, Running};
-use kiln_image::Platform;
-use kiln_runtime::sandbox::Network;
-use kiln_solver::ports::ResolvedImage;
-use kiln_sys::process::Exit;
-use kiln_sys::{Pipes, pty, read_named_text};
-use tokio::runtime::Runtime;
+use kiln_engine::host::process::Exit;
+use kiln_engine::host::{Pipes, pty, read_named_text};
+use kiln_engine::{ContainerNetwork, ErrorKind, PullPolicy, RunRequest, Running, image_name};
 
 mod streams;
 
-use super::pull;
+use crate::app::App;
 use crate::build_options as options;
-use crate::engine::App;
 use crate::errors::{Failure, NOT_STARTED};
-use crate::progress::{Mode, ProgressArgs};
+use crate::events::Pulling;
+use crate::interrupt::Interrupt;
+use crate::progress::ProgressArgs;
 use crate::ui;
 
 /// Run a command in a new container
@@ -293,127 +289,89 @@ fn start(app: &App, args: &Args) -> Result<Exit, Failure> {
             .with_hint("leave -t out where standard input is a pipe"));
     }
     args.tell()?;
-    let platform = super::platform(args.platform.as_deref())?;
-    let env = environment(args)?;
-    let volumes = args
-        .volume
-        .iter()
-        .map(|v| volume(v))
-        .collect::<Result<Vec<_>, _>>()?;
-    for (number, (_, target, _)) in volumes.iter().enumerate() {
-        if volumes[..number].iter().any(|(_, t, _)| t == target) {
+    let request = request(args)?;
+    let mode = args.progress.mode(args.quiet);
+    let name = image_name(args.image());
+    let name = name.map_or_else(|_| args.image().to_owned(), |name| name.familiar());
+    app.block_on(async {
+        let interrupt = Interrupt::listen();
+        let pulling = Pulling::new(mode);
+        let mut ours = None;
+        let stdio = || {
+            let (stdio, own) = streams::pair(args.interactive, args.tty)
+                .map_err(|e| kiln_engine::Error::failed(e.message))?;
+            ours = Some(own);
+            Ok(stdio)
+        };
+        let (events, cancel) = (pulling.events(&name), interrupt.token());
+        let prepared = app.engine.prepare_run(request, stdio, &events, &cancel);
+        let container = prepared.await.map_err(not_prepared);
+        pulling.finish();
+        let container = container?;
+        // From here on signals are the container's.
+        drop(interrupt);
+        forward_signals(&container.running());
+        let passing = ours.map(|ours| ours.pass(args.interactive));
+        let exit = container.run().await.map_err(|error| {
+            let code = match error.kind() {
+                ErrorKind::Command { code } => u8::try_from(code).unwrap_or(NOT_STARTED),
+                _ => NOT_STARTED,
+            };
+            Failure::from(error).with_code(code)
+        });
+        let passed = passing.map_or(Ok(()), streams::Passing::finish);
+        // What the container says of itself comes first.
+        exit.and_then(|exit| passed.map(|()| exit))
+    })
+}
+
+fn not_prepared(error: kiln_engine::Error) -> Failure {
+    match error.kind() {
+        ErrorKind::Cancelled => Failure::interrupted("pull"),
+        _ => error.into(),
+    }
+}
+
+fn request(args: &Args) -> Result<RunRequest, Failure> {
+    let mut request = RunRequest::new(args.image());
+    let given = args.platform.as_deref().filter(|text| !text.is_empty());
+    if given.is_some() {
+        request.platform = Some(super::platform(given)?);
+    }
+    request.env = environment(args)?;
+    let volumes = args.volume.iter().map(|v| volume(v));
+    request.volumes = volumes.collect::<Result<Vec<_>, _>>()?;
+    for (number, (_, target, _)) in request.volumes.iter().enumerate() {
+        if request.volumes[..number]
+            .iter()
+            .any(|(_, t, _)| t == target)
+        {
             let text = format!("--volume: two mounts at `{}`", target.display());
             return Err(Failure::usage(text));
         }
     }
-    let extra_hosts = args
-        .add_host
-        .iter()
-        .map(|h| options::host(h))
-        .collect::<Result<Vec<_>, _>>()?;
-    let engine = app.engine(BuildInputs::default(), false)?;
-    let runtime = app.runtime()?;
-    let image = match image(args, &platform, &engine, &runtime) {
-        Ok(image) => image,
-        Err(failure) => {
-            // Threads that still unpack something must not hold the result back.
-            runtime.shutdown_background();
-            return Err(failure);
-        }
+    let hosts = args.add_host.iter().map(|h| options::host(h));
+    request.extra_hosts = hosts.collect::<Result<Vec<_>, _>>()?;
+    if let Some(dir) = args.workdir.as_deref().filter(|dir| !dir.starts_with('/')) {
+        let text = format!("--workdir `{dir}`: the working directory is an absolute path");
+        return Err(Failure::usage(text));
+    }
+    request.pull = match args.pull {
+        Pull::Always => PullPolicy::Always,
+        Pull::Missing => PullPolicy::Missing,
+        Pull::Never => PullPolicy::Never,
     };
-    let exit = runtime.block_on(async {
-        let layers = engine.image_layers(&image.reference, &image.config_digest, None)?;
-        let (stdio, ours) = streams::pair(args.interactive, args.tty)?;
-        let running = engine.running()?;
-        forward_signals(&running);
-        let hostname = args.hostname.clone().unwrap_or_else(|| {
-            let mut random = [0; 6];
-            // Without random bytes the name is all zeros, which is a name too.
-            let _ = kiln_sys::system::random(&mut random);
-            random.iter().map(|b| format!("{b:02x}")).collect()
-        });
-        if let Some(dir) = args.workdir.as_deref().filter(|dir| !dir.starts_with('/')) {
-            let text = format!("--workdir `{dir}`: the working directory is an absolute path");
-            return Err(Failure::usage(text));
-        }
-        let request = RunRequest {
-            config: image.config,
-            layers,
-            entrypoint: args.entrypoint.clone().map(|e| vec![e]),
-            command: args.command().to_vec(),
-            env,
-            workdir: args.workdir.clone(),
-            user: args.user.clone(),
-            volumes,
-            network: match args.network {
-                Some(NetworkArg::Host) => Network::Host,
-                Some(NetworkArg::None) => Network::None,
-                _ => Network::Shared,
-            },
-            extra_hosts,
-            hostname,
-            stdio,
-        };
-        let passing = ours.pass(args.interactive);
-        let exit = engine.run(request, &running).await.map_err(|e| {
-            let code = match &e {
-                kiln_executor::Error::Command { code, .. } => {
-                    u8::try_from(*code).unwrap_or(NOT_STARTED)
-                }
-                _ => NOT_STARTED,
-            };
-            Failure::from(e).with_code(code)
-        });
-        let passed = passing.finish();
-        // What the container says of itself comes first.
-        exit.and_then(|exit| passed.map(|()| exit))
-    });
-    runtime.shutdown_background();
-    // Not worth a failed container.
-    if let Err(error) = engine.store().note_uses() {
-        tracing::warn!(%error, "the last use of layers is not noted");
-    }
-    exit
-}
-
-/// The image, pulled as `kiln pull` does it if it is not here or shall be looked up.
-fn image(
-    args: &Args,
-    platform: &Platform,
-    engine: &Engine,
-    runtime: &Runtime,
-) -> Result<ResolvedImage, Failure> {
-    let name = args.image();
-    if args.pull != Pull::Always
-        && let Some(image) = engine.find(name, platform)?
-    {
-        return Ok(image);
-    }
-    if args.pull != Pull::Always
-        && args.platform.is_none()
-        && let Some(other) = engine.store().try_image(name)?
-        && let own = other.config.platform()
-        && let Some(image) = engine.find(name, &own)?
-    {
-        ui::warning(&format!(
-            "`{name}` is an image for {own}, and this is {platform}"
-        ));
-        return Ok(image);
-    }
-    if args.pull == Pull::Never {
-        let own = engine.store().find_image(name)?.config.platform();
-        return Err(Failure::new(format!(
-            "`{name}` is here for {own}, and not for {platform}"
-        )));
-    }
-    let reference = image_reference(name).map_err(|e| Failure::from(e).with_code(2))?;
-    let mode = args.progress.mode(args.quiet);
-    if args.pull == Pull::Missing && mode != Mode::Quiet {
-        let shown = reference.familiar();
-        ui::note(&format!("Unable to find image '{shown}' locally"));
-    }
-    let pulled = pull::fetch(runtime, engine, &reference, platform, mode)?;
-    Ok(pulled.for_platform(platform))
+    request.entrypoint = args.entrypoint.clone();
+    request.command = args.command().to_vec();
+    request.workdir = args.workdir.clone();
+    request.user = args.user.clone();
+    request.hostname = args.hostname.clone();
+    request.network = match args.network {
+        Some(NetworkArg::Host) => ContainerNetwork::Host,
+        Some(NetworkArg::None) => ContainerNetwork::None,
+        _ => ContainerNetwork::Shared,
+    };
+    Ok(request)
 }
 
 /// Requests to end after which a container is killed, as Docker's client gives up then.
@@ -421,6 +379,14 @@ const PATIENCE: usize = 3;
 
 /// How long a container may take to end before it is said what to do.
 const GRACE: std::time::Duration = std::time::Duration::from_secs(2);
+
+fn signal_to(running: &Running, number: i32) {
+    if let Err(error) = running.signal(number) {
+        ui::warning(&format!(
+            "the signal was not passed on: {error} (signal: {number})"
+        ));
+    }
+}
 
 /// Passes on the signals that a foreground program gets.
 fn forward_signals(running: &Running) {
@@ -434,13 +400,13 @@ fn forward_signals(running: &Running) {
         };
         tokio::spawn(async move {
             while stream.recv().await.is_some() {
-                running.signal(number);
+                signal_to(&running, number);
                 if !matches!(number, 2 | 15) {
                     continue;
                 }
                 let so_far = asked.fetch_add(1, Ordering::Relaxed) + 1;
                 if so_far >= PATIENCE {
-                    running.signal(9);
+                    signal_to(&running, 9);
                 } else if so_far == 1 {
                     // It ends with this process, which does not wait for it.
                     tokio::spawn(async move {

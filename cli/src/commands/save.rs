@@ -4,13 +4,13 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::ValueEnum;
-use kiln_executor::BuildInputs;
-use kiln_executor::export::{ArchiveForm, ArchiveTarget, ExportImage};
-use kiln_image::Reference;
+use kiln_engine::{ArchiveForm, Dest};
 
-use super::output::{Dest, refuse_terminal};
-use crate::engine::App;
+use super::output::{refuse_terminal, stdout};
+use crate::app::App;
 use crate::errors::Failure;
+use crate::events;
+use crate::progress::Mode;
 
 /// Write images to an archive
 #[derive(Debug, clap::Args)]
@@ -43,35 +43,19 @@ enum Format {
 
 /// Runs the command.
 pub(crate) fn run(app: &App, args: &Args) -> Result<ExitCode, Failure> {
-    let dest = match &args.output {
-        Some(path) => Dest::File(path.clone()),
+    let (dest, stream) = match &args.output {
+        Some(path) => (Dest::File(path.clone()), None),
         None => {
             refuse_terminal("-o FILE")?;
-            Dest::Stdout
+            (Dest::Stream, Some(stdout()?))
         }
     };
-    let engine = app.engine(BuildInputs::default(), false)?;
-    let mut images: Vec<ExportImage> = Vec::new();
-    for text in &args.images {
-        let image = engine.store().find_image(text)?;
-        // An image that is given by its id or by a digest is written without a name.
-        let name = Reference::parse(text)
-            .ok()
-            .filter(|r| r.digest().is_none() && image.row.name.as_ref() == Some(&r.to_string()));
-        match images.iter_mut().find(|known| known.id == image.row.config) {
-            Some(known) => known.names.extend(name),
-            None => images.push(engine.exportable(&image, name.into_iter().collect())?),
-        }
-    }
     let form = match args.format {
         Format::Docker => ArchiveForm::Docker,
         Format::Oci => ArchiveForm::Oci,
     };
-    let runtime = app.runtime()?;
-    dest.write(|out| {
-        let write = engine.write_archive(images, form, None, ArchiveTarget::Stream(out));
-        runtime.block_on(write)?;
-        Ok(())
-    })?;
+    let (images, events) = (app.engine.images(), events::printed(Mode::Auto));
+    let save = images.save(&args.images, form, &dest, stream.as_ref(), &events);
+    app.block_on(async { Ok(save.await?) })?;
     Ok(ExitCode::SUCCESS)
 }

@@ -4,12 +4,11 @@ use std::process::ExitCode;
 use std::time::{Duration, SystemTime};
 
 use clap::Subcommand;
-use kiln_cache::{Class, Held, Item, Store};
-use kiln_sys::system;
+use kiln_engine::{DiskUsage, GcPolicy, Held, Item, UsageRow};
 use serde_json::{Value, json};
 
 use super::prune_images;
-use crate::engine::App;
+use crate::app::App;
 use crate::errors::Failure;
 use crate::printable::row;
 use crate::template::{Template, align};
@@ -50,78 +49,16 @@ struct Df {
     format: Option<String>,
 }
 
-/// The rows, by what they are called.
-const ROWS: [(&str, &[Class]); 5] = [
-    ("Images", &[]),
-    ("Build Cache", &[Class::Layers]),
-    ("Cache Mounts", &[Class::Mounts]),
-    (
-        "Content",
-        &[Class::Content, Class::Downloads, Class::Partial],
-    ),
-    ("Logs and Stat Caches", &[Class::Logs, Class::StatCaches]),
-];
-
-struct Row {
-    name: &'static str,
-    total: usize,
-    active: usize,
-    bytes: u64,
-    reclaimable: u64,
-}
-
-/// Whether a thing counts with the images.
-fn is_of_image(item: &Item) -> bool {
-    item.of_image && matches!(item.class, Class::Layers | Class::Content)
-}
-
-fn rows(store: &Store, items: &[Item]) -> Result<Vec<Row>, Failure> {
-    let mut rows = Vec::new();
-    for (name, classes) in ROWS {
-        let of_images = classes.is_empty();
-        let own: Vec<&Item> = items
-            .iter()
-            .filter(|i| match of_images {
-                true => is_of_image(i),
-                false => classes.contains(&i.class) && !is_of_image(i),
-            })
-            .collect();
-        let free = |i: &&&Item| match of_images {
-            true => i.held != Held::Process,
-            false => i.held == Held::Free,
-        };
-        let (mut total, mut active) = (own.len(), own.len() - own.iter().filter(free).count());
-        if of_images {
-            let images = store.images()?;
-            let ids: std::collections::BTreeSet<&str> =
-                images.iter().map(|i| i.config.as_str()).collect();
-            total = ids.len();
-            let used = |i: &&Item| i.held == Held::Process && ids.contains(i.name.as_str());
-            active = items.iter().filter(used).count();
-        }
-        rows.push(Row {
-            name,
-            total,
-            active,
-            bytes: own.iter().map(|i| i.bytes).sum(),
-            reclaimable: own.iter().filter(free).map(|i| i.bytes).sum(),
-        });
-    }
-    Ok(rows)
-}
-
-impl Row {
-    fn value(&self) -> Value {
-        let share = (self.reclaimable * 100).checked_div(self.bytes);
-        let share = share.map_or(String::new(), |percent| format!(" ({percent}%)"));
-        json!({
-            "Type": self.name,
-            "TotalCount": self.total.to_string(),
-            "Active": self.active.to_string(),
-            "Size": size(self.bytes),
-            "Reclaimable": format!("{}{share}", size(self.reclaimable)),
-        })
-    }
+fn value(row: &UsageRow) -> Value {
+    let share = (row.reclaimable * 100).checked_div(row.bytes);
+    let share = share.map_or(String::new(), |percent| format!(" ({percent}%)"));
+    json!({
+        "Type": row.name,
+        "TotalCount": row.total.to_string(),
+        "Active": row.active.to_string(),
+        "Size": size(row.bytes),
+        "Reclaimable": format!("{}{share}", size(row.reclaimable)),
+    })
 }
 
 /// Runs the command.
@@ -133,12 +70,9 @@ pub(crate) fn run(app: &App, args: &Args) -> Result<ExitCode, Failure> {
 }
 
 fn df(app: &App, args: &Df) -> Result<ExitCode, Failure> {
-    let store = app.store()?;
-    store.measure_mounts()?;
-    let mut items = store.items()?;
+    let usage = app.engine.system().disk_usage()?;
     if args.verbose {
-        items.sort_by(|a, b| (a.class, b.bytes, &a.name).cmp(&(b.class, a.bytes, &b.name)));
-        let values: Vec<Value> = items.iter().map(describe).collect();
+        let values: Vec<Value> = usage.items.iter().map(describe).collect();
         let columns = ["Type", "ID", "Size", "LastUsed", "Held", "Description"];
         return show(
             args,
@@ -147,7 +81,7 @@ fn df(app: &App, args: &Df) -> Result<ExitCode, Failure> {
             "TYPE\tID\tSIZE\tLAST USED\tHELD BY\tDESCRIPTION",
         );
     }
-    let values: Vec<Value> = rows(&store, &items)?.iter().map(Row::value).collect();
+    let values: Vec<Value> = usage.rows.iter().map(value).collect();
     let columns = ["Type", "TotalCount", "Active", "Size", "Reclaimable"];
     let shown = show(
         args,
@@ -156,17 +90,16 @@ fn df(app: &App, args: &Df) -> Result<ExitCode, Failure> {
         "TYPE\tTOTAL\tACTIVE\tSIZE\tRECLAIMABLE",
     )?;
     if args.format.is_none() {
-        tell_of_disk(app);
+        tell_of_disk(&usage, &app.settings.engine.gc);
     }
     Ok(shown)
 }
 
 /// What is free, and what the settings make of that.
-fn tell_of_disk(app: &App) {
-    let root = &app.settings.root;
-    let bytes = (system::free_bytes(root), system::disk_bytes(root));
-    let (Ok(free), Ok(disk)) = bytes else { return };
-    let gc = &app.settings.gc;
+fn tell_of_disk(usage: &DiskUsage, gc: &GcPolicy) {
+    let Some((free, disk)) = usage.disk else {
+        return;
+    };
     let most = gc.max_size.map_or("none".into(), size);
     ui::data("");
     ui::data(&format!("Disk: {} of {} free", size(free), size(disk)));

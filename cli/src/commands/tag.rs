@@ -2,9 +2,9 @@
 
 use std::process::ExitCode;
 
-use kiln_image::Reference;
+use kiln_engine::Reference;
 
-use crate::engine::App;
+use crate::app::App;
 use crate::errors::Failure;
 
 /// Give an image another name
@@ -27,12 +27,6 @@ pub(crate) struct Args {
 pub(crate) fn run(app: &App, args: &Args) -> Result<ExitCode, Failure> {
     let target = Reference::parse_new(&args.target)
         .map_err(|e| Failure::usage(format!("`{}`: {e}", args.target)))?;
-    let store = app.store()?;
-    let image = store.find_image(&args.source)?;
-    store.put_image(
-        Some(&target),
-        &image.row.config,
-        image.row.manifest.as_ref(),
-    )?;
+    app.engine.images().tag(&args.source, &target)?;
     Ok(ExitCode::SUCCESS)
 }

@@ -2,7 +2,7 @@
 
 use std::process::ExitCode;
 
-use kiln_image::Platform;
+use kiln_engine::Platform;
 use serde_json::json;
 
 use crate::errors::Failure;
@@ -24,7 +24,7 @@ pub(crate) struct Args {
 /// Runs the command.
 pub(crate) fn run(args: &Args) -> Result<ExitCode, Failure> {
     let platform = Platform::host();
-    let kernel = kiln_sys::system::kernel_release();
+    let kernel = kiln_engine::host::system::kernel_release();
     let facts = json!({
         "Version": env!("CARGO_PKG_VERSION"),
         "Os": platform.os,

@@ -5,11 +5,11 @@ use std::path::{Path, PathBuf};
 
 use clap::ArgAction;
 use clap_complete::engine::{ArgValueCompleter, CompletionCandidate, ValueCompleter};
-use kiln_cache::Store;
+use kiln_engine::host::{Pipes, read_named_text};
+use kiln_engine::peek;
+use kiln_engine::solver::lower::targets;
 use kiln_parser::flags::{MountSpec, MountType, parse_mount};
 use kiln_parser::{Dockerfile, Kind};
-use kiln_solver::lower::targets;
-use kiln_sys::{Pipes, read_named_text};
 
 /// Bytes of a Dockerfile that is read for the sake of a key press.
 const MAX_DOCKERFILE: u64 = 1 << 20;
@@ -214,7 +214,7 @@ struct Mounts {
 
 impl ValueCompleter for Mounts {
     fn complete(&self, typed: &OsStr) -> Vec<CompletionCandidate> {
-        let ids = self.root.as_deref().map(Store::mount_ids);
+        let ids = self.root.as_deref().map(peek::cache_mount_ids);
         beginning(typed, ids.and_then(Result::ok).unwrap_or_default())
     }
 }

@@ -8,17 +8,17 @@ mod reason;
 mod tty;
 
 use std::borrow::Cow;
-use std::sync::{Arc, mpsc};
+use std::sync::{Arc, PoisonError, RwLock, mpsc};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
 use clap::ValueEnum;
-use kiln_solver::event::{Event, Events, Outcome};
-use kiln_solver::explain::Found;
+use kiln_engine::solver::event::{Event, Events, Outcome, Warning};
+use kiln_engine::solver::explain::Found;
 
 use crate::{printable, ui};
 
-pub(crate) use model::{Model, bytes};
+pub(crate) use model::Model;
 
 /// `--progress`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
@@ -95,9 +95,37 @@ pub(crate) fn leave_terminal() {
 
 /// The thread that shows progress.
 pub(crate) struct Display {
-    events: Events,
-    thread: JoinHandle<Model>,
-    stop: mpsc::SyncSender<Option<Event>>,
+    thread: Option<JoinHandle<Model>>,
+}
+
+/// The way to the display that runs, if one does. There is one terminal, so there is one.
+fn shown_by() -> &'static RwLock<Option<mpsc::SyncSender<Event>>> {
+    static SHOWN_BY: RwLock<Option<mpsc::SyncSender<Event>>> = RwLock::new(None);
+    &SHOWN_BY
+}
+
+/// Where events go: to the display that runs. While none does, warnings are printed as they are, and
+/// nobody wants the rest.
+pub(crate) fn events() -> Events {
+    Events::new(|event| {
+        let display = shown_by().read().unwrap_or_else(PoisonError::into_inner);
+        match (display.as_ref(), event) {
+            (Some(send), event) => {
+                // It takes events until it is told that there are no more.
+                let _ = send.send(event);
+            }
+            (None, Event::Warning(warning)) => warn(&warning),
+            (None, _) => {}
+        }
+    })
+}
+
+/// Prints a warning in the form of all that is printed.
+pub(crate) fn warn(warning: &Warning) {
+    match ui::is_json() {
+        true => ui::event(rawjson::warning(warning)),
+        false => ui::warning(&warning.text),
+    }
 }
 
 trait View {
@@ -113,10 +141,15 @@ trait View {
     }
 }
 
+/// Nothing but warnings.
 struct Quiet;
 
 impl View for Quiet {
-    fn event(&mut self, _: &Event, _: &Model) {}
+    fn event(&mut self, event: &Event, _: &Model) {
+        if let Event::Warning(warning) = event {
+            warn(warning);
+        }
+    }
     fn tick(&mut self, _: &Model) {}
     fn end(&mut self, _: &Model) {}
 }
@@ -136,12 +169,8 @@ impl Display {
         };
         // Bounded, so that a step which prints faster than anybody reads is slowed down instead
         // of filling the memory.
-        let (send, receive) = mpsc::sync_channel::<Option<Event>>(1024);
-        let stop = send.clone();
-        let events = Events::new(move |event| {
-            // After the end nobody listens.
-            let _ = send.send(Some(event));
-        });
+        let (send, receive) = mpsc::sync_channel(1024);
+        *shown_by().write().unwrap_or_else(PoisonError::into_inner) = Some(send);
         let thread = std::thread::spawn(move || {
             let mut view: Box<dyn View> = match mode {
                 Mode::Tty => Box::new(tty::Tty::new(title, explain)),
@@ -154,7 +183,7 @@ impl Display {
             let mut model = Model::default();
             loop {
                 match receive.recv_timeout(view.pace()) {
-                    Ok(Some(event)) => {
+                    Ok(event) => {
                         let event = match mode {
                             // Its strings are escaped, and mean what they say.
                             Mode::Rawjson => event,
@@ -164,28 +193,47 @@ impl Display {
                         view.event(&event, &model);
                     }
                     Err(mpsc::RecvTimeoutError::Timeout) => view.tick(&model),
-                    Ok(None) | Err(mpsc::RecvTimeoutError::Disconnected) => break,
+                    Err(mpsc::RecvTimeoutError::Disconnected) => break,
                 }
             }
             view.end(&model);
             model
         });
         Self {
-            events,
-            thread,
-            stop,
+            thread: Some(thread),
         }
     }
 
     /// Where events go.
+    #[expect(clippy::unused_self, reason = "whoever has a display sends to it")]
     pub(crate) fn events(&self) -> Events {
-        self.events.clone()
+        events()
     }
 
     /// Shows the rest and gives back what was seen.
-    pub(crate) fn finish(self) -> Model {
-        let _ = self.stop.send(None);
-        self.thread.join().unwrap_or_default()
+    pub(crate) fn finish(mut self) -> Model {
+        self.end();
+        let thread = self.thread.take();
+        thread.and_then(|t| t.join().ok()).unwrap_or_default()
+    }
+
+    /// Takes no more events. What is on its way is still shown: the channel ends when it is empty.
+    fn end(&self) {
+        drop(
+            shown_by()
+                .write()
+                .unwrap_or_else(PoisonError::into_inner)
+                .take(),
+        );
+    }
+}
+
+impl Drop for Display {
+    fn drop(&mut self) {
+        // Not where it was finished: another one may have begun since.
+        if self.thread.is_some() {
+            self.end();
+        }
     }
 }
 
@@ -212,7 +260,7 @@ fn shown(mut event: Event) -> Event {
             }
         }
         Event::Progress { label, .. } => *label = printable::marked(label),
-        Event::Warning { text: of, .. } => text(of),
+        Event::Warning(warning) => text(&mut warning.text),
         Event::Started { .. }
         | Event::Began { .. }
         | Event::Waiting { .. }

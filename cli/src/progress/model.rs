@@ -4,9 +4,9 @@ use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use kiln_solver::event::{Counts, Event, Outcome};
-use kiln_solver::explain::Reason;
-use kiln_solver::plan::{Lines, VertexId};
+use kiln_engine::solver::event::{Counts, Event, Outcome};
+use kiln_engine::solver::explain::Reason;
+use kiln_engine::solver::plan::{Lines, VertexId};
 
 use crate::printable;
 
@@ -186,7 +186,7 @@ impl Model {
                 self.counts.skipped += 1;
                 self.skipped.push(name.clone());
             }
-            Event::Warning { .. } => {}
+            Event::Warning(_) => {}
         }
     }
 }
@@ -266,16 +266,6 @@ impl Step {
             self.output.pop_front();
         }
         self.output.push_back(line);
-    }
-}
-
-/// A number of bytes for people.
-pub(crate) fn bytes(n: u64) -> String {
-    match n {
-        0..1_000 => format!("{n}B"),
-        1_000..1_000_000 => format!("{:.1}kB", n as f64 / 1e3),
-        1_000_000..1_000_000_000 => format!("{:.1}MB", n as f64 / 1e6),
-        _ => format!("{:.2}GB", n as f64 / 1e9),
     }
 }
 

@@ -5,13 +5,14 @@ use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::time::{Duration, Instant, SystemTime};
 
-use kiln_solver::event::{Event, Outcome};
-use kiln_solver::explain::Found;
-use kiln_solver::plan::VertexId;
+use kiln_engine::human_bytes;
+use kiln_engine::solver::event::{Event, Outcome};
+use kiln_engine::solver::explain::Found;
+use kiln_engine::solver::plan::VertexId;
 
 use crate::github;
 
-use super::model::{Line, Model, bytes};
+use super::model::{Line, Model};
 use super::{View, print, reason};
 
 /// How long a step may say nothing before it is said that it still runs.
@@ -179,9 +180,11 @@ impl Plain {
             let open = step.moved.iter().filter(|(_, moved)| !moved.is_over());
             for (n, (label, moved)) in open.take(NAMED).enumerate() {
                 let before = if n == 0 { ": waiting for" } else { "," };
-                let so_far = bytes(moved.bytes);
+                let so_far = human_bytes(moved.bytes);
                 let _ = match moved.total {
-                    Some(total) => write!(out, "{before} {label} ({so_far} of {})", bytes(total)),
+                    Some(total) => {
+                        write!(out, "{before} {label} ({so_far} of {})", human_bytes(total))
+                    }
                     None => write!(out, "{before} {label} ({so_far} so far)"),
                 };
             }
@@ -230,7 +233,7 @@ impl View for Plain {
                 total: Some(total),
             } if current == total => {
                 let number = self.name(*vertex, model, &mut out);
-                let _ = writeln!(out, "#{number} {label} {} done", bytes(*total));
+                let _ = writeln!(out, "#{number} {label} {} done", human_bytes(*total));
             }
             Event::Explained { vertex, reason } => {
                 if let Some(line) = reason::line(reason, self.explain) {
@@ -247,9 +250,7 @@ impl View for Plain {
                 ..
             } => {}
             Event::Finished { vertex, .. } => self.finished(*vertex, event, model, &mut out),
-            Event::Warning { text, .. } => {
-                let _ = writeln!(out, "WARN: {text}");
-            }
+            Event::Warning(warning) => super::warn(warning),
             _ => {}
         }
         out.push_str(&self.beat(model, Instant::now()));
@@ -280,7 +281,7 @@ impl View for Plain {
 
 #[cfg(test)]
 mod tests {
-    use kiln_solver::event::Stream;
+    use kiln_engine::solver::event::Stream;
 
     use super::*;
 

@@ -1,6 +1,7 @@
 //! The event stream as JSON, one object a line.
 
-use kiln_solver::event::{Event, Outcome, Stream};
+use kiln_engine::solver::event::{Event, Outcome, Stream, Warning};
+use kiln_engine::solver::plan::VertexId;
 use serde_json::{Value, json};
 
 use super::model::Model;
@@ -72,10 +73,16 @@ fn value(event: &Event) -> Value {
             "event": "progress", "vertex": vertex.index(), "label": label, "current": current,
             "total": total, "unit": "bytes",
         }),
-        Event::Warning { vertex, text } => json!({
-            "event": "warning", "vertex": vertex.map(kiln_solver::plan::VertexId::index), "text": text,
-        }),
+        Event::Warning(of) => warning(of),
     }
+}
+
+/// A warning as an event.
+pub(super) fn warning(of: &Warning) -> Value {
+    json!({
+        "event": "warning", "vertex": of.vertex.map(VertexId::index), "code": of.code.name(),
+        "place": of.place.as_deref(), "text": of.text,
+    })
 }
 
 impl View for RawJson {
@@ -86,4 +93,33 @@ impl View for RawJson {
     fn tick(&mut self, _: &Model) {}
 
     fn end(&mut self, _: &Model) {}
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use kiln_engine::solver::event::WarningCode;
+
+    use super::*;
+
+    /// Programs find each code where the events are described.
+    #[test]
+    fn codes_of_warnings_are_documented() {
+        let docs = Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs");
+        let read = |name: &str| std::fs::read_to_string(docs.join(name)).unwrap();
+        let page = read("json.md");
+        let schema: Value = serde_json::from_str(&read("schema/events.json")).unwrap();
+        let events = schema["oneOf"].as_array().unwrap();
+        let of_warning = events.iter().find(|e| e["title"] == "warning").unwrap();
+        let listed = of_warning["properties"]["code"]["enum"].as_array().unwrap();
+        let listed: Vec<&str> = listed.iter().map(|name| name.as_str().unwrap()).collect();
+        let all: Vec<&str> = WarningCode::ALL.iter().map(|code| code.name()).collect();
+        assert_eq!(listed, all);
+        for name in all {
+            assert!(page.contains(&format!("| `{name}` |")), "{name}");
+            let is_plain = |c: char| c.is_ascii_lowercase() || c == '-';
+            assert!(name.chars().all(is_plain), "{name}");
+        }
+    }
 }

@@ -2,8 +2,8 @@
 
 use std::time::{Duration, SystemTime};
 
-use kiln_solver::explain::{Change, Found, InputKind, Reason};
-use kiln_solver::plan::Forced;
+use kiln_engine::solver::explain::{Change, Found, InputKind, Reason};
+use kiln_engine::solver::plan::Forced;
 use serde_json::{Value, json};
 
 use crate::printable;
@@ -170,7 +170,7 @@ mod tests {
     #[test]
     fn a_hit_says_which_record_and_where_it_was() {
         let hit = |found| Reason::Hit {
-            key: kiln_solver::key::Key([0xab; 32]),
+            key: kiln_engine::solver::key::Key([0xab; 32]),
             ran_at: SystemTime::now() - Duration::from_secs(3 * 86_400),
             took: Duration::ZERO,
             found,

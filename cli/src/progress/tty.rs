@@ -3,11 +3,12 @@
 use std::fmt::Write as _;
 use std::time::{Duration, Instant};
 
-use kiln_solver::event::{Event, Outcome};
-use kiln_solver::explain::Found;
+use kiln_engine::human_bytes;
+use kiln_engine::solver::event::{Event, Outcome, Warning};
+use kiln_engine::solver::explain::Found;
 use unicode_width::UnicodeWidthChar as _;
 
-use super::model::{Model, Step, bytes};
+use super::model::{Model, Step};
 use super::palette::Palette;
 use super::{View, print, reason};
 
@@ -19,7 +20,7 @@ const TAIL: usize = 6;
 
 /// Columns and lines of the terminal; some say that they have none.
 fn size() -> (u16, u16) {
-    let known = kiln_sys::pty::size(std::io::stderr()).unwrap_or_default();
+    let known = kiln_engine::host::pty::size(std::io::stderr()).unwrap_or_default();
     let or = |n, usual| if n == 0 { usual } else { n };
     (or(known.0, 80), or(known.1, 24))
 }
@@ -30,8 +31,8 @@ pub(super) struct Tty {
     title: String,
     colours: bool,
     palette: Palette,
-    /// What is to be known that belongs to no step.
-    warnings: Vec<String>,
+    /// What is to be known: below the tree while it lives, and in full when it is drawn for the last time.
+    warnings: Vec<Warning>,
     /// Every step is explained.
     explain: bool,
     drawn: usize,
@@ -98,8 +99,8 @@ impl Tty {
             lines.extend(skipped.map(|name| fit(&format!(" => SKIPPED {name}"), width)));
         }
         let warning = &self.palette.warning;
-        lines.extend(self.warnings.iter().map(|text| {
-            let text = fit(&format!(" => WARN: {text}"), width);
+        lines.extend(self.warnings.iter().map(|of| {
+            let text = fit(&format!(" => WARN: {}", of.text), width);
             format!("{warning}{text}\x1b[0m")
         }));
         lines.truncate(height);
@@ -139,8 +140,8 @@ pub(super) fn show_cursor() {
 
 impl View for Tty {
     fn event(&mut self, event: &Event, model: &Model) {
-        if let Event::Warning { text, .. } = event {
-            self.warnings.push(text.clone());
+        if let Event::Warning(warning) = event {
+            self.warnings.push(warning.clone());
         }
         if self.last.elapsed() >= PACE {
             self.draw(model, false);
@@ -152,7 +153,9 @@ impl View for Tty {
     }
 
     fn end(&mut self, model: &Model) {
+        let warnings = std::mem::take(&mut self.warnings);
         self.draw(model, true);
+        warnings.iter().for_each(super::warn);
     }
 
     fn pace(&self) -> Duration {
@@ -193,7 +196,11 @@ fn step_lines(step: &Step, explain: bool, width: usize, palette: &Palette) -> Ve
         .values()
         .fold((0, 0), |(a, b), m| (a + m.bytes, b + m.expected()));
     if moved.1 > 0 {
-        left = format!("{left}  {} / {}", bytes(moved.0), bytes(moved.1));
+        left = format!(
+            "{left}  {} / {}",
+            human_bytes(moved.0),
+            human_bytes(moved.1)
+        );
     }
     // Where there is hardly room for a name there is none for a time.
     let right = match width {
@@ -228,7 +235,8 @@ fn step_lines(step: &Step, explain: bool, width: usize, palette: &Palette) -> Ve
 
 #[cfg(test)]
 mod tests {
-    use kiln_solver::plan::VertexId;
+    use kiln_engine::solver::event::WarningCode;
+    use kiln_engine::solver::plan::VertexId;
 
     use super::*;
 
@@ -259,12 +267,14 @@ mod tests {
         };
         model.apply(&Event::Log {
             vertex: VertexId::new(0),
-            stream: kiln_solver::event::Stream::Out,
+            stream: kiln_engine::solver::event::Stream::Out,
             bytes: b"10%\r50% of a download that tells much about itself".to_vec(),
         });
         let mut tty = Tty::new("Building a:b".into(), true);
-        tty.warnings
-            .push("something that is worth a line of its own".into());
+        tty.warnings.push(Warning::new(
+            WarningCode::RemoteCache,
+            "something that is worth a line of its own",
+        ));
         let text = |lines: &[String]| anstream::adapter::strip_str(&lines.join("\n")).to_string();
         for width in [1, 5, 10, 20, 23, 24, 40, 80] {
             let lines = tty.frame(&model, width, 100);

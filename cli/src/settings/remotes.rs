@@ -2,34 +2,13 @@
 
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::Duration;
 
-use kiln_image::with_causes;
-use kiln_remote::{RemoteSpec, SigningKey, SpecError, VerifyingKey};
+use kiln_engine::{
+    RemoteCachesConfig, RemoteSpec, SigningKey, SpecError, VerifyingKey, with_causes,
+};
 use serde::Deserialize;
 
 use crate::errors::Failure;
-
-/// Remote caches of every build of this host.
-#[derive(Debug, Default)]
-pub(crate) struct CacheSettings {
-    pub(crate) from: Vec<RemoteSpec>,
-    pub(crate) to: Vec<RemoteSpec>,
-    /// Where cache mounts are brought from.
-    pub(crate) mounts_from: Vec<RemoteSpec>,
-    /// Where cache mounts are left.
-    pub(crate) mounts_to: Vec<RemoteSpec>,
-    /// Nothing is written to any remote.
-    pub(crate) read_only: bool,
-    /// Keeps the records of one group of hosts from those of another.
-    pub(crate) namespace: String,
-    /// Signs what is written.
-    pub(crate) sign: Option<Arc<SigningKey>>,
-    /// Whose records are believed; none is everybody's.
-    pub(crate) accept: Option<Vec<VerifyingKey>>,
-    /// How long a build waits for other hosts that run its steps, in all.
-    pub(crate) patience: Duration,
-}
 
 #[derive(Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case")]
@@ -54,12 +33,9 @@ pub(super) struct CacheFile {
     wait_for_others: Option<String>,
 }
 
-/// How long a build waits for other hosts where the file does not say.
-const PATIENCE: Duration = Duration::from_secs(10 * 60);
-
 impl CacheFile {
     /// The section, resolved.
-    pub(super) fn settings(self) -> Result<CacheSettings, Failure> {
+    pub(super) fn settings(self) -> Result<RemoteCachesConfig, Failure> {
         let file = self;
         type Parse = fn(&str, bool) -> Result<RemoteSpec, SpecError>;
         let parse = |texts: &[String], parse: Parse, writing| {
@@ -84,12 +60,12 @@ impl CacheFile {
                 Some(keys)
             }
         };
-        let patience = match &file.wait_for_others {
-            None => PATIENCE,
+        let wait_for_others = match &file.wait_for_others {
+            None => RemoteCachesConfig::WAIT_FOR_OTHERS,
             Some(text) => humantime::parse_duration(text)
                 .map_err(|e| Failure::new(format!("[cache], wait-for-others `{text}`: {e}")))?,
         };
-        Ok(CacheSettings {
+        Ok(RemoteCachesConfig {
             from: parse(&file.from, RemoteSpec::parse, false)?,
             to: parse(&file.to, RemoteSpec::parse, true)?,
             mounts_from: parse(&file.mounts_from, RemoteSpec::parse_for_mounts, false)?,
@@ -98,7 +74,7 @@ impl CacheFile {
             namespace: file.namespace,
             sign,
             accept,
-            patience,
+            wait_for_others,
         })
     }
 }

@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 
-use kiln_solver::event::Event;
+use kiln_solver::event::{Event, Warning, WarningCode};
 use kiln_solver::ports::Step;
 
 use super::capped_file::CappedFile;
@@ -50,7 +50,7 @@ pub(crate) struct StepLog {
 
 impl StepLog {
     /// A log that cannot be written must not fail the step.
-    fn append(&self, bytes: &[u8]) {
+    fn append(&self, bytes: &[u8], step: &Step) {
         let Ok(mut file) = self.file.lock() else {
             return;
         };
@@ -66,7 +66,7 @@ impl StepLog {
         if let Some(log) = file.as_mut()
             && let Err(error) = log.write_all(bytes)
         {
-            tracing::warn!(path = %self.path.display(), %error, "output of a step is not kept");
+            self.warn(&error, step);
             // What is cut off is not taken for the whole, and takes no room.
             self.broken.store(true, Ordering::Relaxed);
             *file = None;
@@ -74,15 +74,22 @@ impl StepLog {
         }
     }
 
+    fn warn(&self, error: &std::io::Error, step: &Step) {
+        let path = self.path.display();
+        let text = format!("output of a step is not kept: {error} (path: {path})");
+        let warning = Warning::new(WarningCode::StepOutput, text);
+        step.events.warn(warning.of(step.vertex));
+    }
+
     /// The step has ended.
-    fn finish(&self) {
+    fn finish(&self, step: &Step) {
         let Ok(mut file) = self.file.lock() else {
             return;
         };
         if let Some(log) = file.take()
             && let Err(error) = log.finish()
         {
-            tracing::warn!(path = %self.path.display(), %error, "output of a step is not kept");
+            self.warn(&error, step);
             let _ = std::fs::remove_file(&self.path);
         }
     }
@@ -92,7 +99,7 @@ impl StepLog {
 /// is passed on: then the step is slowed down.
 pub(super) fn pump(streams: Streams, step: &Step, log: &StepLog) {
     let take = |stream, bytes: &[u8]| {
-        log.append(bytes);
+        log.append(bytes, step);
         step.events.send(Event::Log {
             vertex: step.vertex,
             stream,
@@ -100,7 +107,9 @@ pub(super) fn pump(streams: Streams, step: &Step, log: &StepLog) {
         });
     };
     if let Err(error) = streams.read(take) {
-        tracing::warn!(%error, "output of a step cannot be read");
+        let text = format!("output of a step cannot be read: {error}");
+        let warning = Warning::new(WarningCode::StepOutput, text);
+        step.events.warn(warning.of(step.vertex));
     }
-    log.finish();
+    log.finish(step);
 }

@@ -45,7 +45,7 @@ impl Engine {
         inputs: &[Solved<Output>],
         step: &Step,
     ) -> Result<Made<Output, NewLayer>> {
-        self.make_room().await;
+        self.space.make_room().await;
         let below = match inputs.first() {
             Some(base) if op.on_base => layers_of(&base.output)?.to_vec(),
             _ => Vec::new(),
@@ -117,7 +117,9 @@ impl Engine {
         let event = self.supervise(&launch, step).await;
         let stopped = !matches!(&event, Ok(e) if matches!(e.exit, Exit::Code(_)));
         let held = prepared.held.iter().map(|(id, m)| (id.as_str(), m));
-        self.note_mounts(held, stopped);
+        if let Some(caches) = &self.s.share {
+            caches.note_mounts(held, stopped);
+        }
         let event = event?;
         tracing::debug!(exit = event.exit.code(), "a sandbox has ended");
         // Locks of cache mounts are held until here.

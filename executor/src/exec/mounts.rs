@@ -4,7 +4,9 @@ use std::path::{Path, PathBuf};
 
 use kiln_cache::fingerprint::Owners;
 use kiln_cache::{CacheMountDir, LayerId, MountUse, Store};
+use kiln_remote::WantedMount;
 use kiln_runtime::sandbox::{Mount, MountFlags, MountSource};
+use kiln_solver::Watch;
 use kiln_solver::plan::{CacheMount, Exec, MountKind, Network, SecretMount, Sharing, SshMount};
 use kiln_solver::ports::{Solved, Step};
 use kiln_sys::{FileKind, Pipes, RootDir, read_named};
@@ -220,7 +222,7 @@ impl Engine {
         };
         // One that is for this step alone is brought when it is known which one that is.
         if how != MountUse::Private {
-            self.bring_mount(name, None, step).await?;
+            self.fetch_mount(name, None, step).await?;
         }
         let mut base = match cache.base.and_then(|slot| inputs.get(slot)) {
             Some(input) => Some(self.open(&input.output).await?),
@@ -254,7 +256,7 @@ impl Engine {
             .await?;
             if let Some(taken) = taken {
                 if how == MountUse::Private {
-                    self.bring_mount(name, Some(&taken), step).await?;
+                    self.fetch_mount(name, Some(&taken), step).await?;
                 }
                 if let Some(source) = &source {
                     let (at, source) = (taken.path.clone(), source.clone());
@@ -268,6 +270,35 @@ impl Engine {
             }
             tokio::time::sleep(Store::mount_pause()).await;
         }
+    }
+
+    /// Fetches the content of a cache mount from remote caches, if it is empty here.
+    async fn fetch_mount(
+        &self,
+        id: &str,
+        taken: Option<&CacheMountDir>,
+        step: &Step,
+    ) -> Result<()> {
+        let Some(caches) = self
+            .s
+            .share
+            .as_ref()
+            .filter(|_| self.s.own_mounts.is_none())
+        else {
+            return Ok(());
+        };
+        let watch = Watch {
+            events: step.events.clone(),
+            vertex: step.vertex,
+            over: step.over.clone(),
+        };
+        let wanted = WantedMount {
+            id,
+            taken,
+            watch: &watch,
+            cancel: &step.cancel,
+        };
+        Ok(caches.fetch_mount(&self.space, &wanted).await?)
     }
 
     fn secret(&self, secret: &SecretMount, target: PathBuf, out: &mut Prepared) -> Result<()> {

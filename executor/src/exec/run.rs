@@ -54,12 +54,13 @@ pub struct Running {
 
 impl Running {
     /// Sends a signal; before the start and after the end it has no effect.
-    pub fn signal(&self, signal: i32) {
-        let id = self.id.load(Ordering::Acquire);
-        if id != 0
-            && let Err(error) = self.spawner.signal(id, signal)
-        {
-            tracing::warn!(%error, signal, "the signal was not passed on");
+    ///
+    /// # Errors
+    /// It cannot be passed on.
+    pub fn signal(&self, signal: i32) -> Result<()> {
+        match self.id.load(Ordering::Acquire) {
+            0 => Ok(()),
+            id => Ok(self.spawner.signal(id, signal)?),
         }
     }
 }

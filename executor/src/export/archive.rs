@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use std::io::{Read, Write};
 use std::path::PathBuf;
 
-use kiln_cache::{Store, StoredImage};
+use kiln_cache::{LayerBlob, LayerForm, Store, StoredImage};
 use kiln_image::archive::{
     ANNOTATION_IMAGE_NAME, ANNOTATION_REF_NAME, ArchiveError, ImageEntry, OciDirWriter,
     OciTarWriter,
@@ -17,7 +17,6 @@ use kiln_image::{
 };
 
 use super::assemble::Assembled;
-use super::blobs::{LayerBlob, LayerForm};
 use crate::engine::Engine;
 use crate::error::{Error, Result, blocking};
 use crate::output::LayerRef;
@@ -234,7 +233,7 @@ impl Engine {
         let blobs: Vec<LayerBlob> = image
             .layers
             .iter()
-            .map(|layer| self.layer_blob_as(layer, form))
+            .map(|layer| self.layer_blob(layer, form))
             .collect::<Result<_>>()?;
         // What was pulled keeps its digest.
         if keep

@@ -3,7 +3,9 @@
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use jiff::Timestamp;
+use kiln_cache::{LayerBlob, LayerForm, StoredLayer};
 use kiln_image::{DiffId, Digest, History, ImageConfig, Reference};
+use kiln_remote::INLINE_CACHE;
 use kiln_solver::lower::HistoryLine;
 
 use crate::engine::Engine;
@@ -118,6 +120,32 @@ impl Engine {
             layers,
             epoch: assembly.epoch,
         })
+    }
+
+    /// Writes into a config which steps made these layers, if that was asked for.
+    fn add_inline_cache(&self, config: &mut ImageConfig, layers: &[LayerRef]) -> Result<()> {
+        let Some(caches) = &self.s.share else {
+            return Ok(());
+        };
+        let own = layers.iter().filter(|l| !l.is_of_image());
+        let own = own.filter_map(|l| Some((l.id()?, l.key())));
+        let field = caches.inline_field(&self.s.store, own)?;
+        if let Some(field) = field.map_err(Error::Image)? {
+            config.extra.insert(INLINE_CACHE.into(), field);
+        }
+        Ok(())
+    }
+
+    /// A layer of the store in this form.
+    pub(super) fn layer_blob(&self, layer: &LayerRef, form: LayerForm) -> Result<LayerBlob> {
+        let (diff_id, _) = self.layer_facts(layer)?;
+        let pulled = layer.lazy_layer().filter(|_| layer.is_of_image());
+        let stored = StoredLayer {
+            diff_id,
+            id: layer.id(),
+            pulled: pulled.and_then(|lazy| lazy.blob.as_ref()),
+        };
+        Ok(self.s.store.layer_blob(&stored, form)?)
     }
 
     /// A layer's diff id, and when it was made if this store made it.

@@ -2,9 +2,7 @@
 
 mod archive;
 mod assemble;
-mod blobs;
 mod files;
-mod packing;
 mod push;
 mod repeated;
 mod squash;
@@ -12,8 +10,7 @@ mod squash;
 pub use archive::{ArchiveForm, ArchiveTarget, ExportImage};
 pub(crate) use assemble::timestamp;
 pub use assemble::{Assembled, Assembly};
-pub use blobs::LayerForm;
-pub(crate) use blobs::pack_with_blob;
+pub use kiln_cache::LayerForm;
 pub use kiln_registry::Pushed;
 pub use push::PushWatch;
 pub use repeated::Repeated;

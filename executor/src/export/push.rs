@@ -4,12 +4,11 @@ use std::collections::BTreeMap;
 
 use bytes::Bytes;
 use futures_util::{StreamExt as _, TryStreamExt as _};
-use kiln_cache::Store;
+use kiln_cache::{LayerForm, Store};
 use kiln_image::{Descriptor, Digest, Reference, media_type};
 use kiln_registry::{FileSource, Pushed, RegistryError};
 
 use super::archive::{ArchiveForm, ExportImage};
-use super::blobs::LayerForm;
 use crate::engine::Engine;
 use crate::error::{Error, Result, blocking};
 

@@ -8,11 +8,13 @@ mod stack;
 mod target;
 mod unpack;
 
-use std::sync::Mutex;
+use std::collections::HashSet;
+use std::sync::{Mutex, PoisonError};
 
 use kiln_cache::fingerprint::{Keep, Node, Owners, StatCache, hash_tree, version_of};
 use kiln_cache::{LayerId, Store};
 use kiln_solver::FilesVersion;
+use kiln_solver::event::{Warning, WarningCode};
 use kiln_solver::explain::{Listing, PathFacts};
 use kiln_solver::key::digest_of;
 use kiln_solver::plan::{Action, Copy, File, PathFilter};
@@ -217,7 +219,7 @@ pub(crate) fn fingerprint(
     if let Some(cache) = cache
         && let Err(error) = cache.save()
     {
-        tracing::warn!(%error, "the stat cache is not written");
+        tracing::debug!(%error, "the stat cache is not written");
     }
     let mut paths = paths.into_inner().unwrap_or_default();
     paths.sort_by(|a: &PathFacts, b| a.path.cmp(&b.path));
@@ -250,7 +252,7 @@ impl Engine {
         inputs: &[Solved<Output>],
         step: &Step,
     ) -> Result<Made<Output, NewLayer>> {
-        self.make_room().await;
+        self.space.make_room().await;
         let below = match inputs.first() {
             Some(base) if op.on_base => layers_of(&base.output)?.to_vec(),
             _ => Vec::new(),
@@ -272,13 +274,24 @@ impl Engine {
         let places = self.common.places(&self.s.store)?;
         let (store, op, cancel) = (self.s.store.clone(), op.clone(), step.cancel.clone());
         let epoch = op.epoch;
+        let (events, vertex) = (step.events.clone(), step.vertex);
         let id = blocking(move || {
             let stop = || cancel.is_cancelled();
+            // Several files may be for the same owner.
+            let told = Mutex::new(HashSet::new());
+            let warn = |text: String| {
+                let mut told = told.lock().unwrap_or_else(PoisonError::into_inner);
+                if told.insert(text.clone()) {
+                    let warning = Warning::new(WarningCode::UnknownOwner, text);
+                    events.warn(warning.of(vertex));
+                }
+            };
             let changes = Changes {
                 store: &store,
                 places: &places,
                 below: &ids,
                 stop: &stop,
+                warn: &warn,
             };
             changes.make(&op.actions, &trees)
         })
@@ -293,6 +306,8 @@ pub(crate) struct Changes<'a> {
     pub(crate) places: &'a Places,
     pub(crate) below: &'a [LayerId],
     pub(crate) stop: &'a (dyn Fn() -> bool + Sync),
+    /// Takes what is to be said of owners.
+    pub(crate) warn: &'a (dyn Fn(String) + Sync),
 }
 
 impl Changes<'_> {
@@ -303,7 +318,7 @@ impl Changes<'_> {
         let upper = scratch.path().join("upper");
         let view = self.store.view(self.below)?;
         for (number, (action, tree)) in actions.iter().zip(trees).enumerate() {
-            let target = Target::open(&upper, view.root())?;
+            let target = Target::open(&upper, view.root(), self.warn)?;
             match (action, tree) {
                 (Action::Mkdir(mkdir), _) => {
                     let owner = target.owner(mkdir.chown.as_deref())?;

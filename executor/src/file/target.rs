@@ -22,15 +22,22 @@ const MAX_OPEN: usize = 64;
 pub(crate) struct Target<'a> {
     upper: RootDir,
     below: &'a RootDir,
+    /// Takes what is to be said of owners.
+    warn: &'a (dyn Fn(String) + Sync),
     /// Some directories of the upper tree that have been opened, by their real path.
     open: Mutex<HashMap<PathBuf, Arc<RootDir>>>,
 }
 
 impl<'a> Target<'a> {
-    pub(crate) fn open(upper: &Path, below: &'a RootDir) -> Result<Self> {
+    pub(crate) fn open(
+        upper: &Path,
+        below: &'a RootDir,
+        warn: &'a (dyn Fn(String) + Sync),
+    ) -> Result<Self> {
         Ok(Self {
             upper: RootDir::open_trusted(upper)?,
             below,
+            warn,
             open: Mutex::default(),
         })
     }
@@ -164,7 +171,9 @@ impl<'a> Target<'a> {
         match spec {
             None => Ok((0, 0)),
             // Accounts that this very layer brings in do not count, as in Docker.
-            Some(spec) => Ok(kiln_runtime::user::resolve_owner(self.below, spec)?),
+            Some(spec) => Ok(kiln_runtime::user::resolve_owner(
+                self.below, spec, self.warn,
+            )?),
         }
     }
 

@@ -16,11 +16,13 @@ use kiln_image::{
     Algorithm, Compression, Descriptor, Digest, ImageConfig, ImageManifest, Parsed, Platform,
     Reference, with_causes,
 };
+use kiln_solver::Watch;
+use kiln_solver::event::{Events, Warning, WarningCode};
 
 use super::image::unfit;
 use crate::engine::Engine;
 use crate::error::{Error, Result, blocking};
-use crate::output::{LayerRef, LazyLayer, Watch};
+use crate::output::{LayerRef, LazyLayer};
 
 /// Size of reads.
 const READ: usize = 256 << 10;
@@ -55,11 +57,15 @@ impl Engine {
     /// The archive is broken or holds nothing for the platform, or the store failed.
     pub async fn load(&self, archive: Archive, platform: &Platform) -> Result<Vec<Loaded>> {
         let (store, wanted) = (self.s.store.clone(), platform.clone());
+        let events = self.s.events.clone();
         let found = blocking(move || match archive {
-            Archive::Oci(layout) => all_of_layout(&store, &layout, &wanted),
+            Archive::Oci(layout) => all_of_layout(&store, &layout, &wanted, &events),
             Archive::Docker(archive) => {
                 let one = |image: &DockerImage| {
-                    let names = image.names.iter().filter(|name| may_be_given(name));
+                    let names = image
+                        .names
+                        .iter()
+                        .filter(|name| may_be_given(name, &events));
                     let names = names.cloned().collect();
                     Ok((take_docker(&store, &archive, image)?, names))
                 };
@@ -97,7 +103,12 @@ impl Engine {
 type Named = Vec<(TakenIn, Vec<Reference>)>;
 
 /// Every image of a layout. What else lies in it, signatures and the like, is passed over.
-fn all_of_layout(store: &Store, layout: &OciLayout, wanted: &Platform) -> Result<Named> {
+fn all_of_layout(
+    store: &Store,
+    layout: &OciLayout,
+    wanted: &Platform,
+    events: &Events,
+) -> Result<Named> {
     let mut out: Named = Vec::new();
     let mut artifact = None;
     let entries = &layout.index().value.manifests;
@@ -113,7 +124,7 @@ fn all_of_layout(store: &Store, layout: &OciLayout, wanted: &Platform) -> Result
                 continue;
             }
         }
-        let name = name.filter(may_be_given);
+        let name = name.filter(|name| may_be_given(name, events));
         let found = match search(layout, entry, wanted)? {
             Ok(found) => found,
             Err(error @ (SearchError::Artifact(_) | SearchError::Empty)) => {
@@ -150,11 +161,12 @@ fn best_of_names(entries: &[Descriptor], wanted: &Platform) -> BTreeMap<Option<S
 }
 
 /// Whether an archive may give an image this name: what a digest stands for, it may not say.
-fn may_be_given(name: &Reference) -> bool {
+fn may_be_given(name: &Reference, events: &Events) -> bool {
     let checked = name.check_new();
     if let Err(why) = &checked {
         let shown = name.familiar();
-        tracing::warn!("the archive's name `{shown}` is not taken: {why}");
+        let text = format!("the archive's name `{shown}` is not taken: {why}");
+        events.warn(Warning::new(WarningCode::ImageName, text));
     }
     checked.is_ok()
 }

@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 
 use kiln_image::EntryKind;
 use kiln_image::layer::{LayerError, LayerReader, Limits};
+use kiln_solver::Watch;
 use kiln_solver::event::Events;
 use kiln_solver::plan::{DOWNLOADED, SourceKind, VertexId};
 use kiln_sys::RootDir;
@@ -14,7 +15,7 @@ use tokio_util::sync::CancellationToken;
 use crate::engine::{Changed, Engine};
 use crate::error::{Error, Result, blocking};
 use crate::file::open_archive;
-use crate::output::{Output, Watch};
+use crate::output::Output;
 
 impl Engine {
     /// When the content of a source was last changed; see [`Resolver::changed`]. Whoever only looks

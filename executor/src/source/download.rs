@@ -8,6 +8,7 @@ use std::time::{Duration, SystemTime};
 use kiln_cache::{Download, Scratch};
 use kiln_image::{Algorithm, Compression, Digest, Hasher, SafeUrl, compression, with_causes};
 use kiln_registry::pace::{Pace, WINDOW};
+use kiln_solver::Watch;
 use kiln_solver::plan::DOWNLOADED;
 use kiln_sys::RootDir;
 use reqwest::header::{
@@ -17,7 +18,6 @@ use reqwest::header::{
 use reqwest::{Response, StatusCode};
 
 use crate::error::{Error, Result, blocking};
-use crate::output::Watch;
 
 /// How long a connection may take.
 const CONNECT: Duration = Duration::from_secs(20);

@@ -4,6 +4,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use kiln_image::Digest;
+use kiln_solver::Watch;
 use kiln_solver::event::Events;
 use kiln_solver::key::Encoder;
 use kiln_solver::plan::{DOWNLOADED, VertexId};
@@ -13,7 +14,7 @@ use kiln_sys::RootDir;
 use super::download::{Answer, download, failed};
 use crate::engine::Engine;
 use crate::error::{Result, blocking};
-use crate::output::{DirTree, Output, Watch};
+use crate::output::{DirTree, Output};
 
 /// A file from the web.
 #[derive(Debug)]

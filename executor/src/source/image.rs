@@ -7,13 +7,15 @@ use kiln_image::{
     Descriptor, Digest, ImageConfig, ImageManifest, Manifest, Platform, Reference, with_causes,
 };
 use kiln_registry::{MemorySink, RegistryError};
+use kiln_solver::Watch;
+use kiln_solver::event::{Events, Warning, WarningCode};
 use kiln_solver::key::Identity;
 use kiln_solver::plan::SourceKind;
 use kiln_solver::ports::{Arrival, PortError, ResolvedImage, Resolver};
 
 use crate::engine::Engine;
 use crate::error::{Error, Result};
-use crate::output::{LayerRef, LazyLayer, Watch};
+use crate::output::{LayerRef, LazyLayer};
 
 /// An image that was looked up in its registry.
 #[derive(Clone, Debug)]
@@ -275,17 +277,18 @@ impl Engine {
         }
         let reference = image_reference(name)?;
         let pulled = self.pull_metadata(&reference, platform).await?;
-        Ok(pulled.for_platform(platform))
+        Ok(pulled.for_platform(platform, &self.s.events))
     }
 }
 
 impl Pulled {
     /// The image for a build or container; one for another platform than this is warned of.
-    pub fn for_platform(self, platform: &Platform) -> ResolvedImage {
+    pub fn for_platform(self, platform: &Platform, events: &Events) -> ResolvedImage {
         let own = self.config.platform();
         if !own.satisfies(platform) {
             let name = self.reference.familiar();
-            tracing::warn!("`{name}` is an image for {own}, and {platform} was asked for");
+            let text = format!("`{name}` is an image for {own}, and {platform} was asked for");
+            events.warn(Warning::new(WarningCode::PlatformMismatch, text));
         }
         ResolvedImage {
             reference: self.reference.to_string(),

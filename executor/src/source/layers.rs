@@ -9,6 +9,7 @@ use kiln_cache::{
 };
 use kiln_image::{Descriptor, DiffId, Reference, with_causes};
 use kiln_registry::FileSink;
+use kiln_solver::event::{Warning, WarningCode};
 use kiln_solver::key::TreeDigest;
 use kiln_sys::RootDir;
 
@@ -56,12 +57,17 @@ impl Engine {
         };
         // Whatever is wrong with what a remote promised, the build goes on without it.
         let brought = match self.bring_files(lazy, &[]).await {
-            Ok((id, tree)) => self.take_over(id, tree, shared).await,
+            Ok((id, tree)) => {
+                let taken = shared.take_over(&self.s.store, id, tree).await;
+                taken.map_err(Error::from)
+            }
             Err(error) => Err(error),
         };
         match brought {
-            Err(error @ Error::Image(_)) => Err(self.wrong(shared, &error)),
-            Err(error) if self.may_be_of_content(&error) => Err(self.lost(shared, &error)),
+            Err(error @ Error::Image(_)) => Err(shared.wrong(&error.to_string()).into()),
+            Err(error) if self.may_be_of_content(&error) => {
+                Err(shared.lost(&error.to_string()).into())
+            }
             other => other,
         }
     }
@@ -73,7 +79,6 @@ impl Engine {
         let kind = matches!(
             error,
             Error::Registry { .. }
-                | Error::Remote(_)
                 | Error::Missing { .. }
                 | Error::Io { .. }
                 | Error::System(_)
@@ -105,21 +110,21 @@ impl Engine {
             return Ok((layer.id, None));
         }
         if lazy.shared.is_none() {
-            self.make_room().await;
+            self.space.make_room().await;
         }
         let _flight = self.layer_flight(lazy).await?;
         if let Some(layer) = store.layer_by_diff(&lazy.diff_id)? {
             return Ok((layer.id, None));
         }
         let _room = match &lazy.shared {
-            Some(shared) => Some(self.fetch_shared(lazy, shared).await?),
+            Some(shared) => Some(shared.fetch(&self.space, lazy.watch.as_ref()).await?),
             None => None,
         };
         let mut failure = None;
         for (from, blob) in self.places_of(lazy)? {
             let brought = match self.download(from.as_ref(), &blob, lazy).await {
                 Ok(()) => {
-                    let most = lazy.shared.as_ref().map(|s| s.record.tar_size);
+                    let most = lazy.shared.as_ref().map(|s| s.record().tar_size);
                     self.unpack_blob(blob, lazy.diff_id.clone(), below.to_vec(), most)
                         .await
                 }
@@ -159,7 +164,7 @@ impl Engine {
         below: Vec<LayerId>,
         most: Option<u64>,
     ) -> Result<(LayerId, Option<TreeDigest>)> {
-        let store = self.s.store.clone();
+        let (store, events) = (self.s.store.clone(), self.s.events.clone());
         blocking(move || {
             let path = store.blob_path(&blob.digest);
             let file = std::fs::File::open(path).map_err(|e| Error::io("open layer blob", e))?;
@@ -178,7 +183,8 @@ impl Engine {
                     return Err(e);
                 }
                 Err(e) if !store.is_intact(&blob.digest)? => {
-                    tracing::warn!(blob = %blob.digest, error = %e, "a damaged blob is removed");
+                    let text = format!("a damaged blob is removed: {e} (blob: {})", blob.digest);
+                    events.warn(Warning::new(WarningCode::DamagedBlob, text));
                     store.remove_blob(&blob.digest)?;
                     return Err(Error::Image(format!("blob {} was damaged", blob.digest)));
                 }
@@ -197,7 +203,7 @@ impl Engine {
         let known = store.blobs_of(&lazy.diff_id)?;
         let mut places: Vec<_> = known.into_iter().map(|blob| (None, blob)).collect();
         if let Some(shared) = &lazy.shared {
-            places.push((None, shared.record.blob.clone()));
+            places.push((None, shared.record().blob.clone()));
         }
         if let Some(blob) = &lazy.blob
             && (lazy.from.is_some() || store.has_blob(&blob.digest))

@@ -11,13 +11,14 @@ pub(crate) mod layers;
 mod layout;
 mod plain;
 
+use kiln_solver::Watch;
 use kiln_solver::key::Encoder;
 use kiln_solver::plan::{Source, SourceKind};
 use kiln_solver::ports::{Fetched, Pending, Solved, Sourced, Step};
 
 use crate::engine::Engine;
 use crate::error::{Error, Result};
-use crate::output::{Output, Watch};
+use crate::output::Output;
 
 pub use archive::Loaded;
 pub use http::WebFile;

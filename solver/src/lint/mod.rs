@@ -106,6 +106,11 @@ pub struct Findings {
 }
 
 impl Findings {
+    /// Whether the options ask that what was found stops the build.
+    pub fn stop_the_build(&self) -> bool {
+        self.options.error() && !self.broken().is_empty()
+    }
+
     /// Nothing yet, under these options. Without a context, rules about its files are silent.
     #[must_use]
     pub fn new(options: Options, context: Option<Arc<dyn ContextFiles>>) -> Self {

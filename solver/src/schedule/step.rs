@@ -7,7 +7,7 @@ use tokio::sync::oneshot;
 
 use super::reads::{Reads, Since, base_of};
 use super::{Done, Inputs, Later, Run};
-use crate::event::Outcome;
+use crate::event::{Outcome, Warning, WarningCode};
 use crate::explain::Reason;
 use crate::key::Key;
 use crate::plan::{Op, Vertex, VertexId};
@@ -133,10 +133,13 @@ impl<W: Worker> Run<W> {
                     break (made, started, took);
                 }
                 Since::ComeAndGone if is_enough => {
-                    tracing::warn!(
-                        step = &*step.name,
-                        "files came and went in the context while it was read: the result is not used again"
+                    let text = format!(
+                        "files came and went in the context while it was read: the result is not used \
+                         again (step: {})",
+                        step.name
                     );
+                    let warning = Warning::new(WarningCode::ContextChanged, text);
+                    step.events.warn(warning.of(step.vertex));
                     reads.keep_for_nobody();
                     key = key_of(&reads);
                     break (made, started, took);

@@ -14,7 +14,10 @@ use crate::plan::{
     BuildPlatform, Copy, Exec, ExecMount, File, Forced, Merge, Network, Origin, Security, Source,
     SourceKind,
 };
-use crate::ports::{Arriving, Hit, Lookup, Made, Reading, Record, Unused};
+use crate::ports::{
+    Arriving, Fingerprints, Hit, Lookup, Made, Reading, Record, Results, Sources, Steps, Unused,
+    WorkerTypes,
+};
 
 mod arrival;
 mod changes;
@@ -54,11 +57,13 @@ fn digest(text: &str) -> TreeDigest {
     blake3::hash(text.as_bytes()).into()
 }
 
-impl Worker for Arc<Memory> {
+impl WorkerTypes for Arc<Memory> {
     type Output = Tree;
     type Layer = String;
     type Flight = ();
+}
 
+impl Sources for Arc<Memory> {
     async fn source(&self, op: &Source, _: &Step) -> Result<Sourced<Tree>, PortError> {
         let SourceKind::Context { name } = &op.kind else {
             return Err(PortError::new("no source"));
@@ -77,7 +82,9 @@ impl Worker for Arc<Memory> {
         };
         Ok(Sourced { solved, fetched })
     }
+}
 
+impl Fingerprints for Arc<Memory> {
     async fn fingerprint_copy(
         &self,
         _: &Copy,
@@ -105,7 +112,9 @@ impl Worker for Arc<Memory> {
     async fn listing(&self, _: Fingerprint) -> Result<Option<Listing>, PortError> {
         Ok(None)
     }
+}
 
+impl Results for Arc<Memory> {
     fn earlier(&self, origin: &Origin) -> Result<Vec<Earlier>, PortError> {
         let runs = self.runs.lock().unwrap();
         let same = |run: &&Earlier| {
@@ -159,6 +168,10 @@ impl Worker for Arc<Memory> {
         Ok(None)
     }
 
+    async fn flight(&self, _: Key, _: &Step) -> Result<(), PortError> {
+        Ok(())
+    }
+
     async fn claim(
         &self,
         _: Key,
@@ -170,10 +183,48 @@ impl Worker for Arc<Memory> {
         Ok(None)
     }
 
-    async fn flight(&self, _: Key, _: &Step) -> Result<(), PortError> {
-        Ok(())
+    fn commit(
+        &self,
+        made: Made<Tree, String>,
+        record: Record<Tree>,
+        (): (),
+    ) -> impl Future<Output = Result<Committed<Tree>, PortError>> + Send + 'static {
+        let memory = self.clone();
+        async move {
+            if let Some(slow) = memory.slow_hash {
+                tokio::time::sleep(slow).await;
+            }
+            let (key, inputs) = record.key.await.map_err(|_| PortError::cancelled())?;
+            let base = match &record.base {
+                Some(base) => base.identity.wait().await?,
+                None => Identity::empty(),
+            };
+            let digest = digest(&made.layer);
+            let identity = base.with_layer(digest);
+            let kept = Kept {
+                tree: made.output.clone(),
+                digest,
+                ran_at: record.started,
+            };
+            memory.records.lock().unwrap().insert(key, kept);
+            memory.runs.lock().unwrap().push(Earlier {
+                removed: false,
+                key,
+                project: record.origin.project,
+                step: record.origin.step,
+                instruction: record.origin.instruction,
+                ran_at: record.started,
+                inputs,
+            });
+            Ok(Committed {
+                output: made.output,
+                identity,
+            })
+        }
     }
+}
 
+impl Steps for Arc<Memory> {
     async fn exec(
         &self,
         op: &Exec,
@@ -242,46 +293,6 @@ impl Worker for Arc<Memory> {
             arriving.part();
         }
         Ok(())
-    }
-
-    fn commit(
-        &self,
-        made: Made<Tree, String>,
-        record: Record<Tree>,
-        (): (),
-    ) -> impl Future<Output = Result<Committed<Tree>, PortError>> + Send + 'static {
-        let memory = self.clone();
-        async move {
-            if let Some(slow) = memory.slow_hash {
-                tokio::time::sleep(slow).await;
-            }
-            let (key, inputs) = record.key.await.map_err(|_| PortError::cancelled())?;
-            let base = match &record.base {
-                Some(base) => base.identity.wait().await?,
-                None => Identity::empty(),
-            };
-            let digest = digest(&made.layer);
-            let identity = base.with_layer(digest);
-            let kept = Kept {
-                tree: made.output.clone(),
-                digest,
-                ran_at: record.started,
-            };
-            memory.records.lock().unwrap().insert(key, kept);
-            memory.runs.lock().unwrap().push(Earlier {
-                removed: false,
-                key,
-                project: record.origin.project,
-                step: record.origin.step,
-                instruction: record.origin.instruction,
-                ran_at: record.started,
-                inputs,
-            });
-            Ok(Committed {
-                output: made.output,
-                identity,
-            })
-        }
     }
 }
 

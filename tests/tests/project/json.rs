@@ -148,6 +148,36 @@ fn metadata_and_answers_are_those_of_the_schemas() {
     }
 }
 
+/// What goes wrong beside a build is an event with a code, and the same warning in other forms of progress.
+#[test]
+fn a_warning_of_a_remote_cache_is_an_event() {
+    let lab = Lab::new();
+    let context = lab.dockerfile("FROM busybox\nARG N\nRUN echo $N\n");
+    let from = ["--cache-from", "127.0.0.1:9/team/cache"];
+    let raw = lab.build(&context).args(from).output().ok();
+    let events = raw.err.lines();
+    let events = events.map(|line| serde_json::from_str::<Value>(line).unwrap());
+    let warnings: Vec<Value> = events.filter(|e| e["event"] == "warning").collect();
+    let [warning] = &warnings[..] else {
+        panic!("{raw}");
+    };
+    assert_eq!(warning["code"], "remote-cache", "{warning}");
+    let place = warning["place"].as_str().unwrap();
+    assert!(place.contains("127.0.0.1:9/team/cache"), "{warning}");
+    let text = warning["text"].as_str().unwrap();
+    assert!(text.contains("it cannot be reached"), "{warning}");
+    for how in ["plain", "tty", "quiet"] {
+        let (progress, other) = (format!("--progress={how}"), format!("--build-arg=N={how}"));
+        let build = lab.kiln(["build", &progress, &other]).args(from);
+        let shown = build.last(context.path()).output().ok();
+        let told = shown
+            .err
+            .lines()
+            .filter(|l| *l == format!("warning: {text}"));
+        assert_eq!(told.count(), 1, "{how}: {shown}");
+    }
+}
+
 /// The page and the schema speak of the same events.
 #[test]
 fn the_page_names_every_event() {

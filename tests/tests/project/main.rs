@@ -4,6 +4,8 @@ mod checks;
 mod cli;
 mod completions;
 mod corpus;
+mod docs_pages;
 mod fmt;
+mod glossary;
 mod json;
 mod structure;

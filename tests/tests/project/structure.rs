@@ -23,12 +23,13 @@ const EDGES: &[(&str, &[&str])] = &[
         ],
     ),
     (
-        "cli",
+        "engine",
         &[
             "parser", "image", "sys", "solver", "registry", "cache", "remote", "runtime",
             "executor",
         ],
     ),
+    ("cli", &["engine", "parser"]),
     ("testkit", &["image", "registry", "cache"]),
 ];
 
@@ -217,38 +218,131 @@ fn trees_of_others_are_only_reached_through_the_root_type() {
     }
 }
 
-/// Crates whose modules use each other in one direction only.
-const WITHOUT_CIRCLES: &[&str] = &[
-    "parser", "image", "sys", "solver", "registry", "cache", "runtime", "testkit",
-];
+/// Methods of a port at most: who carries one out need not carry all out.
+const MOST_METHODS: usize = 8;
 
-/// The modules right below the crate that a text uses.
-fn uses(text: &str) -> BTreeSet<String> {
-    let code = text.split("#[cfg(test)]\nmod tests {").next().unwrap();
-    let lines = code.lines().map(|l| l.split("//").next().unwrap());
-    let code: Vec<&str> = lines.collect();
-    let code = code.join("\n");
-    let is_name = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '_';
-    let name = |text: &str| -> String { text.chars().take_while(|c| is_name(*c)).collect() };
-    let mut found = BTreeSet::new();
-    for after in code.split("crate::").skip(1) {
-        match after.strip_prefix('{') {
-            Some(list) => {
-                let list = list.split('}').next().unwrap();
-                found.extend(list.split(',').map(|item| name(item.trim())));
-            }
-            None => drop(found.insert(name(after))),
+/// The traits of a file, and how many methods each of them has.
+fn traits(text: &str) -> BTreeMap<String, usize> {
+    let mut found = BTreeMap::new();
+    let mut of = None;
+    for line in text.lines() {
+        if let Some(after) = line.strip_prefix("pub trait ") {
+            let is_name = |c: &char| c.is_alphanumeric() || *c == '_';
+            let name: String = after.chars().take_while(is_name).collect();
+            found.insert(name.clone(), 0);
+            of = Some(name);
+        } else if line.starts_with('}') {
+            of = None;
+        } else if let Some(name) = &of
+            && ["    fn ", "    async fn "]
+                .iter()
+                .any(|f| line.starts_with(f))
+        {
+            *found.entry(name.clone()).or_default() += 1;
         }
     }
-    // What a crate's root has itself are types and functions, and no module is named like these.
-    found.retain(|name| !name.is_empty());
     found
+}
+
+#[test]
+fn ports_are_small() {
+    let text = std::fs::read_to_string(root().join("solver/src/ports.rs")).unwrap();
+    let traits = traits(&text);
+    assert!(traits["Results"] > 0, "{traits:?}");
+    for (name, methods) in &traits {
+        assert!(
+            *methods <= MOST_METHODS,
+            "{name} has {methods} methods, and {MOST_METHODS} are enough"
+        );
+    }
+}
+
+/// Crates whose modules use each other in one direction only.
+const WITHOUT_CIRCLES: &[&str] = &[
+    "parser", "image", "sys", "solver", "registry", "cache", "remote", "runtime", "testkit",
+];
+
+/// Code without comments and without the tests at its end.
+fn code_of(text: &str) -> String {
+    let code = text.split("#[cfg(test)]\nmod tests {").next().unwrap();
+    let lines = code.lines().map(|l| l.split("//").next().unwrap());
+    lines.collect::<Vec<_>>().join("\n")
+}
+
+/// The names that follow a path: one, or those of a list in braces.
+fn names_of(after: &str) -> Vec<String> {
+    let is_name = |c: char| c.is_ascii_alphanumeric() || c == '_';
+    let name = |text: &str| -> String { text.chars().take_while(|c| is_name(*c)).collect() };
+    let Some(list) = after.strip_prefix('{') else {
+        return vec![name(after)];
+    };
+    let (mut depth, mut names, mut item) = (0, Vec::new(), String::new());
+    for c in list.chars() {
+        match c {
+            '}' if depth == 0 => break,
+            ',' if depth == 0 => names.push(name(std::mem::take(&mut item).trim())),
+            _ => {
+                depth += i32::from(c == '{') - i32::from(c == '}');
+                item.push(c);
+            }
+        }
+    }
+    names.push(name(item.trim()));
+    names
+}
+
+/// What a crate's root takes of its modules, by name.
+fn taken_by_root(root: &str) -> BTreeMap<String, String> {
+    let mut taken = BTreeMap::new();
+    for line in code_of(root).split("use ").skip(1) {
+        let Some((module, after)) = line.split_once("::") else {
+            continue;
+        };
+        for name in names_of(after) {
+            taken.insert(name, module.to_owned());
+        }
+    }
+    taken
+}
+
+/// The modules right below the crate that a text uses, from so many modules below its root. `taken` is
+/// what the root takes of its modules.
+fn uses(text: &str, depth: usize, taken: &BTreeMap<String, String>) -> BTreeSet<String> {
+    let code = code_of(text);
+    let mut found = BTreeSet::new();
+    let mut add = |after: &str| {
+        for name in names_of(after) {
+            // What the root has itself are types and functions, and no module is named like these.
+            found.insert(taken.get(&name).cloned().unwrap_or(name));
+        }
+    };
+    code.split("crate::").skip(1).for_each(&mut add);
+    let up = "super::".repeat(depth);
+    for (at, _) in code.match_indices(&up) {
+        let is_whole = !code[..at].ends_with("super::");
+        let after = &code[at + up.len()..];
+        if is_whole && !after.starts_with("super::") {
+            add(after);
+        }
+    }
+    found
+}
+
+#[test]
+fn uses_are_found_however_they_are_written() {
+    let taken = taken_by_root("pub use error::{Error, Result};\nuse spec::Spec;\n");
+    let text = "use crate::{a::{self, X}, Spec};\nuse super::super::b::Y;\nuse super::c;\nfn f() -> crate::Error {}";
+    let found: Vec<String> = uses(text, 2, &taken).into_iter().collect();
+    assert_eq!(found, ["a", "b", "error", "spec"]);
+    let found: Vec<String> = uses(text, 1, &taken).into_iter().collect();
+    assert_eq!(found, ["a", "c", "error", "spec"]);
 }
 
 #[test]
 fn modules_use_each_other_in_one_direction() {
     for folder in WITHOUT_CIRCLES {
         let src = root().join(folder).join("src");
+        let taken = taken_by_root(&std::fs::read_to_string(src.join("lib.rs")).unwrap());
         let mut edges: BTreeMap<String, BTreeSet<String>> = BTreeMap::new();
         for (path, text) in sources(folder) {
             let below = path
@@ -261,7 +355,9 @@ fn modules_use_each_other_in_one_direction() {
             if is_test || ["lib", "testing"].contains(&module) {
                 continue;
             }
-            let mut uses = uses(&text);
+            let folders = below.matches('/').count();
+            let depth = folders + usize::from(!below.ends_with("/mod.rs"));
+            let mut uses = uses(&text, depth, &taken);
             uses.remove(module);
             edges
                 .entry(module.to_owned())

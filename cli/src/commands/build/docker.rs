@@ -1,7 +1,7 @@
 //! Options of `docker build` about the resources of steps, and those that have no meaning here.
 
 use clap::builder::BoolishValueParser;
-use kiln_executor::CgroupLimits;
+use kiln_engine::CgroupLimits;
 
 use crate::build_options::size;
 use crate::errors::Failure;

@@ -4,34 +4,25 @@ mod call;
 mod checks;
 mod docker;
 mod hints;
-mod inputs;
 mod report;
 mod reproducible;
+mod request;
 mod share;
-mod work;
 
-use std::collections::BTreeMap;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::ValueEnum;
-use kiln_executor::BuildInputs;
-use kiln_image::{Platform, Reference};
-use kiln_solver::lower::{self, NamedContext, NoCache};
-use kiln_solver::plan::{Network, SourceKind};
-use kiln_solver::policy::Policy;
-use kiln_sys::{Pipes, read_named};
-use tokio::runtime::Runtime;
+use kiln_engine::{Build, Descriptor, Error, ErrorKind, Reference, Solved};
 
-use super::output::Outputs;
+use super::output;
+use crate::app::App;
 use crate::build_options::{self as options, Allow};
-use crate::engine::App;
 use crate::errors::Failure;
 use crate::interrupt::Interrupt;
 use crate::progress::{Display, Mode, ProgressArgs};
+use crate::{diagnostics, events, ui};
 use call::{Call, CallArgs};
-use inputs::Fetcher;
-use work::Build;
 
 /// Build an image from a Dockerfile
 #[derive(Debug, clap::Args)]
@@ -216,274 +207,102 @@ impl Args {
 
 /// Runs the command.
 pub(crate) fn run(app: &App, args: &Args) -> Result<ExitCode, Failure> {
-    let runtime = app.runtime()?;
-    let interrupt = Interrupt::listen(&runtime);
-    let result = build(app, args, &runtime, &interrupt);
-    // Blocking threads that still wait for something must not hold the result back.
-    runtime.shutdown_background();
-    result.map(|()| ExitCode::SUCCESS)
+    app.block_on(build(app, args))?;
+    Ok(ExitCode::SUCCESS)
 }
 
-fn build(app: &App, args: &Args, runtime: &Runtime, interrupt: &Interrupt) -> Result<(), Failure> {
-    let began = std::time::SystemTime::now();
-    let mode = args.progress.mode(args.quiet);
-    let call = Call::of(&args.call)?;
-    let names = args
-        .tag
-        .iter()
-        .map(|t| Reference::parse_new(t).map_err(|e| Failure::usage(format!("--tag `{t}`: {e}"))))
-        .collect::<Result<Vec<_>, _>>()?;
-    let outputs = Outputs::parse(&args.output, args.load, &args.annotation)?;
-    let destinations = outputs.destinations(args.push, &names)?;
-    for (flag, list) in [
-        ("--provenance", &args.provenance),
-        ("--sbom", &args.sbom),
-        ("--attest", &args.attest),
-    ] {
-        for text in list {
-            options::no_attestations(flag, text)?;
-        }
-    }
-    args.docker.tell()?;
-    let mut inputs = BuildInputs {
-        limits: args.limits.limits()?,
-        authorities: inputs::authorities(&app.settings.authorities)?,
-        max_download: match &args.max_download {
-            Some(text) => Some(options::size("--max-download", text)?),
-            None => None,
-        },
-        ..BuildInputs::default()
-    };
-    for text in &args.secret {
-        let (id, source) = options::secret(text)?;
-        inputs.secrets.insert(id, source);
-    }
-    inputs.devices = options::devices(&args.allow);
+async fn build(app: &App, args: &Args) -> Result<(), Failure> {
+    let interrupt = Interrupt::listen();
+    let (mode, call) = (args.progress.mode(args.quiet), Call::of(&args.call)?);
     let mut agents = Vec::new();
-    for text in &args.ssh {
-        let (id, agent) = options::ssh(text, &mut agents)?;
-        inputs.ssh.insert(id, agent);
-    }
-    let given = std::env::var_os(POLICY).filter(|path| !path.is_empty());
-    let file = args.source_policy_file.clone().or(given.map(PathBuf::from));
-    let policy = policy(file.as_deref())?;
-    let fetcher = Fetcher {
-        app,
-        runtime,
-        interrupt,
-        policy: &policy,
-        max_download: inputs.max_download,
+    let (request, loads) = request::of(args, &mut agents)?;
+    let events = events::printed(mode);
+    let prepared = app
+        .engine
+        .prepare_build(request, &events, interrupt.token());
+    let mut build = match prepared.await {
+        Ok(build) => build,
+        Err(Error::Dockerfile { file, error }) => return call.answer_broken(&file, &error),
+        Err(error) => return Err(failure(error)),
     };
-    let files = fetcher.files(args)?;
-    let source = &files.dockerfile;
-    let parsed = kiln_parser::parse(&source.text);
-    let build_args = options::assignments(&args.build_arg)?;
-    let findings = match checks::begin(&parsed, &build_args, files.context.as_ref()) {
-        Ok(findings) => findings,
-        Err(error) => return call.answer_broken(source, &error),
-    };
-    if let Some(answer) = call.answer_early(source, &parsed, &findings) {
+    if let Some(answer) = call.answer_early(build.source(), build.parsed(), build.findings()) {
         return answer;
     }
-    if source.diagnostics(&parsed.diagnostics) {
+    if diagnostics::diagnostics(build.source(), build.diagnostics()) {
         return Err(Failure::silent(1));
     }
-    if let Some(context) = files.context {
-        inputs.contexts.insert("context".into(), context);
-    }
-    let contexts = fetcher.named(&args.build_context, &mut inputs)?;
-    let mut engine = match call.is_build() {
-        true => app.engine(inputs, args.pull)?,
-        false => app.engine_to_look(inputs, args.pull)?,
-    };
-    let inline = build_args.get("BUILDKIT_INLINE_CACHE");
-    let wanted = share::Wanted {
-        inline: inline.is_some_and(|value| matches!(value.as_str(), "1" | "true")),
-        clear_mounts: args.no_cache_mounts,
-        squash: args.squash,
-        image: outputs.have_image(),
-    };
-    if let Some(share) = share::of(app, &args.share, &wanted, interrupt.token())? {
-        engine = engine.with_share(share);
-    }
-    let mut request = request(args, &parsed.dockerfile, &source.text, contexts)?;
-    request.policy = policy.clone();
     if !call.is_build() {
-        request.every_stage = call.every_stage(request.target.as_deref());
-        request.without_images = true;
-        // Nothing is run: what a build has to be allowed is no mistake of the file's.
-        request.allow_insecure = true;
-        let lowered = interrupt.wait(runtime, lower::lower(&request, &engine, &findings))?;
-        return call.answer(source, lowered.as_ref(), &findings);
+        let lowered = match build.look(call.look(args.target.as_deref()), &events).await {
+            Ok(lowered) => Ok(lowered),
+            Err(Error::Dockerfile { error, .. }) => Err(error),
+            Err(error) => return Err(failure(error)),
+        };
+        return call.answer(
+            build.source(),
+            lowered.as_ref().map_err(|e| &**e),
+            build.findings(),
+        );
     }
-    let title = format!(
-        "Building {}",
-        names.first().map_or_else(String::new, Reference::familiar)
-    );
+    let title = build.request().names.first().map(Reference::familiar);
+    let title = format!("Building {}", title.unwrap_or_default());
     let display = Display::start(mode, title.trim_end().to_owned(), args.explain);
-    let build = Build {
-        engine: &engine,
-        parallelism: app.settings.parallelism,
-        source,
-        findings: &findings,
-        quiet: args.quiet,
-        squash: args.squash,
-        files: outputs.need_files() || !destinations.is_empty(),
-        clear_mounts: args.no_cache_mounts,
-        compared: args.check_reproducible,
-        ttl: args
-            .cache_ttl
-            .as_deref()
-            .map(options::duration)
-            .transpose()?,
-        cancel: interrupt.token(),
-    };
-    let built = runtime.block_on(build.carry_out(&request, &display));
+    let shown = events::shown(&display, mode, Some(build.source().clone()));
+    let solved = build.solve(&shown).await;
     let model = display.finish();
-    // Not worth a failed build.
-    let noted = engine.store().note_uses();
-    if let Err(error) = noted.and_then(|()| engine.store().note_build(began)) {
-        tracing::warn!(%error, "the last use of layers is not noted");
-    }
-    app.tell_of_removal(&engine.take_removed());
-    checks::tell(&findings, source, mode);
-    // What is finished is shared, whatever became of the rest.
-    let share_rest = || runtime.block_on(share::finish(&engine, &interrupt.token()));
-    let (image, solved) = match built {
-        Ok(built) => built,
+    checks::tell(build.findings(), build.source(), mode);
+    let solved = match solved {
+        Ok(solved) => solved,
         Err(error) => {
-            let failure = error.explain(&model, source, &engine);
+            let failure = report::explain(error, &model, build.source());
             report::failed(&model, mode);
-            share_rest();
+            // What is finished is shared, whatever became of the rest.
+            build.finish().await;
             return Err(failure);
         }
     };
-    let compare = || match args.check_reproducible {
-        true => reproducible::check(&build, &solved, runtime, mode),
-        false => Ok(()),
-    };
-    let put_out = outputs.carry_out(&engine, (runtime, interrupt), &image, &names);
-    let put_out = put_out.and_then(|manifest| {
-        if destinations.is_empty() {
-            return Ok(manifest);
-        }
-        // What is not reproducible stays here.
-        compare()?;
-        let told = !matches!(mode, Mode::Quiet | Mode::Rawjson);
-        let push = outputs.push(&engine, &image, &destinations, told);
-        Ok(interrupt.wait(runtime, push)??.or(manifest))
-    });
-    let left = share_rest();
-    let manifest = put_out?;
+    let done = put_out(&mut build, &solved, args, mode).await;
+    let exported = build.finish().await;
+    let manifest = done?;
     // What an output needed was used as well.
-    if let Err(error) = engine.store().note_uses() {
-        tracing::warn!(%error, "the last use of layers is not noted");
+    build.note_uses();
+    report::finish(args, &build, &solved, manifest, &model, mode)?;
+    share::report(&build, exported, mode);
+    if loads && !build.request().outputs.use_stream() && !ui::is_quiet() && !ui::is_json() {
+        output::tell_of_store();
     }
-    if let Some(path) = &args.metadata_file {
-        report::metadata(path, &names, &outputs, &image, manifest, model.counts)?;
-    }
-    report::finish(args, &names, &outputs, &image, &model, mode)?;
-    share::report(&engine, left, mode);
-    if !matches!(mode, Mode::Quiet | Mode::Rawjson) {
-        outputs.tell_of_store();
-    }
-    if destinations.is_empty() {
-        compare()?;
+    if args.check_reproducible && build.destinations()?.is_empty() {
+        reproducible::check(&build, &solved, mode).await?;
     }
     Ok(())
 }
 
-/// The variable by which `docker buildx build` is given a policy.
-const POLICY: &str = "EXPERIMENTAL_BUILDKIT_SOURCE_POLICY";
-
-/// The largest policy file.
-const MAX_POLICY: u64 = 4 << 20;
-
-/// `--source-policy-file`.
-fn policy(path: Option<&Path>) -> Result<Policy, Failure> {
-    let Some(path) = path else {
-        return Ok(Policy::default());
-    };
-    let shown = path.display();
-    // A policy that was read in part would allow what the rest denies.
-    let json = read_named(path, MAX_POLICY, Pipes::Taken)
-        .map_err(|e| Failure::new(format!("cannot read source policy `{shown}`: {}", e.source)))?;
-    Policy::parse(&json).map_err(|e| Failure::new(format!("source policy `{shown}`: {e}")))
+/// Writes the outputs, and pushes what is to be pushed: what is not reproducible stays here.
+async fn put_out(
+    build: &mut Build,
+    solved: &Solved,
+    args: &Args,
+    mode: Mode,
+) -> Result<Option<Descriptor>, Failure> {
+    let events = events::printed(mode);
+    let manifest = build
+        .write_outputs(solved, &events)
+        .await
+        .map_err(failure)?;
+    let destinations = build.destinations()?;
+    if destinations.is_empty() {
+        return Ok(manifest);
+    }
+    if args.check_reproducible {
+        reproducible::check(build, solved, mode).await?;
+    }
+    let pushed = build.push(solved, &destinations, &events).await;
+    Ok(pushed.map_err(failure)?.or(manifest))
 }
 
-/// The variable that is a build argument as well.
-const EPOCH: &str = "SOURCE_DATE_EPOCH";
-
-fn request<'a>(
-    args: &Args,
-    dockerfile: &'a kiln_parser::Dockerfile,
-    source: &'a str,
-    contexts: BTreeMap<String, NamedContext>,
-) -> Result<lower::Request<'a>, Failure> {
-    let mut build_args = options::assignments(&args.build_arg)?;
-    for name in lower::PROXY_ARGS {
-        if let Ok(value) = std::env::var(name) {
-            build_args.entry(name.to_owned()).or_insert(value);
-        }
+/// What is said of a build that an interruption ended, or of what else went wrong.
+fn failure(error: Error) -> Failure {
+    match error.kind() {
+        ErrorKind::Cancelled => Failure::interrupted("build"),
+        _ => error.into(),
     }
-    let epoch = std::env::var(EPOCH).ok().filter(|text| !text.is_empty());
-    if let Some(text) = epoch {
-        build_args.entry(EPOCH.to_owned()).or_insert(text);
-    }
-    let host = Platform::host();
-    let platform = match args.platform.as_ref().filter(|text| !text.is_empty()) {
-        None => host.clone(),
-        Some(text) => text
-            .parse()
-            .map_err(|e| Failure::usage(format!("--platform `{text}`: {e}")))?,
-    };
-    let no_cache = NoCache {
-        all: args.no_cache,
-        stages: args.no_cache_filter.iter().cloned().collect(),
-        steps: args
-            .rerun
-            .iter()
-            .map(|text| options::step(text))
-            .collect::<Result<_, _>>()?,
-    };
-    Ok(lower::Request {
-        dockerfile,
-        source,
-        target: args.target.clone().filter(|t| !t.is_empty()),
-        every_stage: false,
-        without_images: false,
-        build_args,
-        labels: options::labels(&args.label)?,
-        platform,
-        platform_given: args.platform.as_ref().is_some_and(|text| !text.is_empty()),
-        build_platform: host,
-        contexts,
-        context: SourceKind::Context {
-            name: "context".into(),
-        },
-        no_cache,
-        project: inputs::project(args),
-        network: match args.network {
-            NetworkArg::Default => Network::Default,
-            NetworkArg::None => Network::None,
-            NetworkArg::Host => Network::Host,
-        },
-        extra_hosts: args
-            .add_host
-            .iter()
-            .map(|h| options::host(h))
-            .collect::<Result<_, _>>()?,
-        ulimits: args
-            .ulimit
-            .iter()
-            .map(|u| options::ulimit(u))
-            .collect::<Result<_, _>>()?,
-        shm_size: args
-            .shm_size
-            .as_deref()
-            .map(|text| options::size("--shm-size", text))
-            .transpose()?,
-        allow_insecure: args.allow.contains(&Allow::SecurityInsecure),
-        policy: Policy::default(),
-    })
 }

@@ -1,84 +1,72 @@
 //! What is said of a build that is over.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use kiln_executor::Engine;
-use kiln_executor::export::Assembled;
-use kiln_image::{Descriptor, Reference};
-use kiln_solver::event::Counts;
-use kiln_solver::ports::PortError;
-use kiln_solver::schedule::SolveError;
+use kiln_engine::solver::event::Counts;
+use kiln_engine::solver::plan::VertexId;
+use kiln_engine::solver::ports::PortError;
+use kiln_engine::{
+    Assembled, Build, Descriptor, Error, ErrorKind, Reference, Solved, SourceText, host::system,
+};
 
-use super::super::output::Outputs;
-use super::work::BuildError;
-use super::{Args, checks, hints};
-use crate::diagnostics::SourceText;
+use super::{Args, hints};
 use crate::errors::Failure;
-use crate::github;
-use crate::interrupt::Interrupt;
 use crate::progress::{Mode, Model};
-use crate::{printable, ui};
+use crate::{diagnostics, github, printable, ui};
 
-impl BuildError {
-    /// Prints what went wrong, where, and what to do.
-    pub(super) fn explain(self, model: &Model, source: &SourceText, engine: &Engine) -> Failure {
-        match self {
-            Self::Lower(error) => {
-                source.lower_error(&error);
-                Failure::silent(1)
-            }
-            Self::Checks(summary) => Failure::new(summary).with_hint(checks::FORBIDDEN),
-            Self::Engine(error) => error.into(),
-            Self::Solve(SolveError::Cancelled) => Interrupt::failure(),
-            Self::Solve(SolveError::Vertex { vertex, error }) => {
-                let step = model.steps.get(&vertex);
-                if github::is_here() && !ui::is_json() {
-                    let lines = step.and_then(|step| step.lines);
-                    let lines = lines.map(|lines| (lines.first, lines.last));
-                    ui::painted(&github::annotation("error", source, lines, &error.message));
-                }
-                // What a step needs fails without the step.
-                if let Some(step) = step.filter(|_| !error.of_inputs)
-                    && !ui::is_json()
-                {
-                    ui::note("------");
-                    ui::note(&format!(" > {}:", step.name));
-                    for line in &step.output {
-                        ui::note(line);
-                    }
-                    ui::note("------");
-                    if let Some(lines) = step.lines {
-                        ui::note(&source.excerpt(lines));
-                    }
-                    let log = engine.step_log(vertex.index());
-                    if log.is_file() {
-                        ui::note(&format!("The step's whole output is in {}", log.display()));
-                    }
-                }
-                let said = step.filter(|_| error.exit_code.is_some());
-                let said = said.map(|step| step.output.iter().map(String::as_str));
-                let hint = said.and_then(hints::of_output);
-                let failure = failed_to_build(error);
-                match hint.filter(|_| failure.hint.is_none() && !failure.no_space) {
-                    Some(hint) => failure.with_hint(hint),
-                    None => failure,
-                }
-            }
-            Self::Solve(SolveError::Files(error)) => failed_to_build(error),
+/// Prints what went wrong, where, and what to do.
+pub(super) fn explain(error: Error, model: &Model, source: &SourceText) -> Failure {
+    match error {
+        Error::Dockerfile { file, error } => {
+            diagnostics::lower_error(&file, &error);
+            Failure::silent(1)
         }
+        error if error.kind() == ErrorKind::Cancelled => Failure::interrupted("build"),
+        Error::Step { vertex, log, error } => step_failure(vertex, log, &error, model, source),
+        error => error.into(),
     }
 }
 
-fn failed_to_build(error: PortError) -> Failure {
-    if error.cancelled {
-        return Interrupt::failure();
+fn step_failure(
+    vertex: Option<VertexId>,
+    log: Option<PathBuf>,
+    error: &PortError,
+    model: &Model,
+    source: &SourceText,
+) -> Failure {
+    let step = vertex.and_then(|vertex| model.steps.get(&vertex));
+    if vertex.is_some() && github::is_here() && !ui::is_json() {
+        let lines = step.and_then(|step| step.lines);
+        let lines = lines.map(|lines| (lines.first, lines.last));
+        ui::painted(&github::annotation("error", source, lines, &error.message));
     }
+    // What a step needs fails without the step.
+    if let Some(step) = step.filter(|_| !error.of_inputs)
+        && !ui::is_json()
+    {
+        ui::note("------");
+        ui::note(&format!(" > {}:", step.name));
+        for line in &step.output {
+            ui::note(line);
+        }
+        ui::note("------");
+        if let Some(lines) = step.lines {
+            ui::note(&diagnostics::excerpt(source, lines));
+        }
+        if let Some(log) = log {
+            ui::note(&format!("The step's whole output is in {}", log.display()));
+        }
+    }
+    let said = step.filter(|_| error.exit_code.is_some());
+    let said = said.map(|step| step.output.iter().map(String::as_str));
+    let hint = said.and_then(hints::of_output);
     let failure = Failure {
         no_space: error.no_space,
+        hint: error.hint.clone(),
         ..Failure::new(format!("failed to build: {}", error.message))
     };
-    match error.hint {
+    match hint.filter(|_| failure.hint.is_none() && !failure.no_space) {
         Some(hint) => failure.with_hint(hint),
         None => failure,
     }
@@ -88,7 +76,7 @@ fn failed_to_build(error: PortError) -> Failure {
 fn build_id() -> String {
     let mut random = [0; 25];
     // Without random bytes it is a name too, only not one of its own.
-    let _ = kiln_sys::system::random(&mut random);
+    let _ = system::random(&mut random);
     let digit = |byte: &u8| char::from_digit(u32::from(*byte) % 36, 36).unwrap_or('0');
     random.iter().map(digit).collect()
 }
@@ -96,10 +84,9 @@ fn build_id() -> String {
 /// Writes `--metadata-file`, with the names that buildx gives to facts. `manifest` is what was
 /// written into an archive. An image in the store has no manifest yet: its layers are compressed,
 /// and so get their digests, when it leaves the store.
-pub(super) fn metadata(
+fn metadata(
     path: &Path,
-    names: &[Reference],
-    outputs: &Outputs,
+    build: &Build,
     image: &Assembled,
     manifest: Option<Descriptor>,
     counts: Counts,
@@ -117,14 +104,15 @@ pub(super) fn metadata(
         facts["containerimage.digest"] = manifest.digest.as_str().into();
         facts["containerimage.descriptor"] = serde_json::to_value(manifest)?;
     }
+    let request = build.request();
     let mut all: Vec<String> = Vec::new();
-    for name in names.iter().chain(outputs.names()) {
+    for name in request.names.iter().chain(request.outputs.names()) {
         let name = name.to_string();
         if !all.contains(&name) {
             all.push(name);
         }
     }
-    if !all.is_empty() && outputs.have_image() {
+    if !all.is_empty() && request.outputs.have_image() {
         facts["image.name"] = all.join(",").into();
     }
     write_file(
@@ -136,19 +124,24 @@ pub(super) fn metadata(
 /// Tells what was built, in files and on the terminal.
 pub(super) fn finish(
     args: &Args,
-    names: &[Reference],
-    outputs: &Outputs,
-    image: &Assembled,
+    build: &Build,
+    solved: &Solved,
+    manifest: Option<Descriptor>,
     model: &Model,
     mode: Mode,
 ) -> Result<(), Failure> {
+    let (image, outputs) = (&solved.image, &build.request().outputs);
     let counts = model.counts;
+    if let Some(path) = &args.metadata_file {
+        metadata(path, build, image, manifest, counts)?;
+    }
     if let Some(path) = &args.iidfile {
         write_file(path, image.id.as_str())?;
     }
-    let shown: Vec<String> = names.iter().map(Reference::familiar).collect();
+    let names = build.request().names.iter();
+    let shown: Vec<String> = names.map(Reference::familiar).collect();
     if mode == Mode::Quiet {
-        if !outputs.use_stdout() {
+        if !outputs.use_stream() {
             ui::data(image.id.as_str());
         }
     } else if mode == Mode::Rawjson {

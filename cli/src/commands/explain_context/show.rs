@@ -1,6 +1,6 @@
 //! How answers are printed.
 
-use kiln_sys::FileKind;
+use kiln_engine::host::FileKind;
 use serde_json::{Value, json};
 
 use super::Rules;

@@ -2,8 +2,8 @@
 
 use std::path::Path;
 
+use kiln_engine::host::{FileKind, RootDir};
 use kiln_parser::{Ignore, Verdict};
-use kiln_sys::{FileKind, RootDir};
 
 use crate::errors::Failure;
 

@@ -1,78 +1,20 @@
 //! One `--output`, as it is written.
 
 use std::collections::BTreeMap;
-use std::path::PathBuf;
 
-use kiln_executor::export::{ArchiveForm, LayerForm};
-use kiln_image::{Compression, Reference};
-
-use super::annotations::Annotations;
-use super::dest::{Dest, dest};
-
-/// One `--output`.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Output {
-    pub(super) kind: Kind,
-    pub(super) annotations: Annotations,
-    /// The image is pushed under its names as well.
-    pub(super) push: bool,
-    /// How the layers of an image are compressed when it is pushed, if the output says so.
-    pub(super) pushed_layers: Option<LayerForm>,
-}
-
-/// How layers are compressed where nothing else is said.
-pub(super) const USUAL: LayerForm = LayerForm {
-    compression: Compression::Gzip,
-    level: None,
-    all: false,
+use kiln_engine::{
+    Annotations, ArchiveForm, Compression, Dest, LayerForm, Output, OutputKind, Reference,
 };
-
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) enum Kind {
-    /// The store, under these names too.
-    Image(Vec<Reference>),
-    /// An archive, or a directory with an OCI layout.
-    Archive {
-        form: ArchiveForm,
-        layers: LayerForm,
-        names: Vec<Reference>,
-        dest: Dest,
-        directory: bool,
-    },
-    /// The files in a directory.
-    Local(PathBuf),
-    /// The files as a tar.
-    Tar(Dest),
-    /// Nowhere: the cache has it.
-    CacheOnly,
-}
 
 /// Why an annotation of a manifest's descriptor is refused.
 pub(super) const NO_ENTRY: &str = "only the index of an archive describes manifests: write type=oci or \
                         type=docker with dest=FILE";
 
-impl Kind {
-    /// Whether it is an image, which has a manifest sooner or later.
-    pub(super) fn has_manifest(&self) -> bool {
-        matches!(self, Self::Image(_) | Self::Archive { .. })
-    }
-
-    /// Whether an index comes with it that describes the manifest.
-    pub(super) fn has_entry(&self) -> bool {
-        matches!(self, Self::Archive { .. })
-    }
-}
-
-impl Output {
-    pub(super) fn uses_stdout(&self) -> bool {
-        matches!(
-            &self.kind,
-            Kind::Tar(Dest::Stdout)
-                | Kind::Archive {
-                    dest: Dest::Stdout,
-                    ..
-                }
-        )
+/// The file of `dest=`, or standard output.
+fn dest(text: &str) -> Dest {
+    match text {
+        "-" => Dest::Stream,
+        path => Dest::File(path.into()),
     }
 }
 
@@ -122,21 +64,14 @@ fn compression(text: &str) -> Result<Compression, String> {
 /// Reads one `--output`.
 pub(super) fn parse(text: &str) -> Result<Output, String> {
     let fields = split_fields(text)?;
-    let plain = |kind| {
-        Ok(Output {
-            kind,
-            annotations: Annotations::default(),
-            push: false,
-            pushed_layers: None,
-        })
-    };
+    let plain = |kind| Ok(Output::new(kind));
     if let [only] = fields.as_slice()
         && !only.contains('=')
     {
         return match only.as_str() {
             "" => Err("it is empty".into()),
-            "-" => plain(Kind::Tar(Dest::Stdout)),
-            path => plain(Kind::Local(path.into())),
+            "-" => plain(OutputKind::Tar(Dest::Stream)),
+            path => plain(OutputKind::Local(path.into())),
         };
     }
     let mut values: BTreeMap<&str, &str> = BTreeMap::new();
@@ -166,20 +101,20 @@ pub(super) fn parse(text: &str) -> Result<Output, String> {
     }
     let kind = match kind {
         // Pushed or not, the image is in the store as well.
-        "image" | "registry" => Kind::Image(names(&mut values)?),
+        "image" | "registry" => OutputKind::Image(names(&mut values)?),
         "oci" => archive(ArchiveForm::Oci, to, &mut values)?,
         // Without a file it is for the local store of images, which is kiln's own.
-        "docker" if to.is_none() => Kind::Image(names(&mut values)?),
+        "docker" if to.is_none() => OutputKind::Image(names(&mut values)?),
         "docker" => archive(ArchiveForm::Docker, to, &mut values)?,
         "local" => match to {
             None => return Err("it needs dest=DIRECTORY".into()),
             Some("-") => {
                 return Err("a directory cannot go to standard output; use type=tar".into());
             }
-            Some(to) => Kind::Local(to.into()),
+            Some(to) => OutputKind::Local(to.into()),
         },
-        "tar" => Kind::Tar(to.map_or(Dest::Stdout, dest)),
-        "cacheonly" => Kind::CacheOnly,
+        "tar" => OutputKind::Tar(to.map_or(Dest::Stream, dest)),
+        "cacheonly" => OutputKind::CacheOnly,
         other => {
             return Err(format!(
                 "unknown type `{other}`: image, registry, oci, docker, local, tar or cacheonly"
@@ -214,7 +149,7 @@ fn names(values: &mut BTreeMap<&str, &str>) -> Result<Vec<Reference>, String> {
 /// Takes out what is said of layers; `None` if nothing is.
 fn layer_form(values: &mut BTreeMap<&str, &str>) -> Result<Option<LayerForm>, String> {
     let before = values.len();
-    let mut layers = USUAL;
+    let mut layers = LayerForm::USUAL;
     if let Some(text) = values.remove("compression") {
         layers.compression = compression(text)?;
     }
@@ -246,18 +181,18 @@ fn archive(
     form: ArchiveForm,
     to: Option<&str>,
     values: &mut BTreeMap<&str, &str>,
-) -> Result<Kind, String> {
+) -> Result<OutputKind, String> {
     let names = names(values)?;
-    let layers = layer_form(values)?.unwrap_or(USUAL);
+    let layers = layer_form(values)?.unwrap_or(LayerForm::USUAL);
     let directory = match values.remove("tar") {
         Some(text) => !switch("tar", text)?,
         None => false,
     };
-    let dest = to.map_or(Dest::Stdout, dest);
-    if directory && (form == ArchiveForm::Docker || dest == Dest::Stdout) {
+    let dest = to.map_or(Dest::Stream, dest);
+    if directory && (form == ArchiveForm::Docker || dest == Dest::Stream) {
         return Err("tar=false is for type=oci with dest=DIRECTORY".into());
     }
-    Ok(Kind::Archive {
+    Ok(OutputKind::Archive {
         form,
         layers,
         names,
@@ -270,20 +205,23 @@ fn archive(
 mod tests {
     use super::*;
 
-    fn kind(text: &str) -> Kind {
+    fn kind(text: &str) -> OutputKind {
         parse(text).unwrap_or_else(|e| panic!("{text}: {e}")).kind
     }
 
     #[test]
     fn options_say_what_is_written_where() {
         let file = |p: &str| Dest::File(p.into());
-        assert_eq!(kind("out"), Kind::Local("out".into()));
-        assert_eq!(kind("-"), Kind::Tar(Dest::Stdout));
-        assert_eq!(kind("type=local,dest=a b"), Kind::Local("a b".into()));
-        assert_eq!(kind("type=tar"), Kind::Tar(Dest::Stdout));
-        assert_eq!(kind("\"type=tar\",\"dest=a,b\""), Kind::Tar(file("a,b")));
-        assert_eq!(kind("type=cacheonly"), Kind::CacheOnly);
-        assert_eq!(kind("type=docker"), Kind::Image(vec![]));
+        assert_eq!(kind("out"), OutputKind::Local("out".into()));
+        assert_eq!(kind("-"), OutputKind::Tar(Dest::Stream));
+        assert_eq!(kind("type=local,dest=a b"), OutputKind::Local("a b".into()));
+        assert_eq!(kind("type=tar"), OutputKind::Tar(Dest::Stream));
+        assert_eq!(
+            kind("\"type=tar\",\"dest=a,b\""),
+            OutputKind::Tar(file("a,b"))
+        );
+        assert_eq!(kind("type=cacheonly"), OutputKind::CacheOnly);
+        assert_eq!(kind("type=docker"), OutputKind::Image(vec![]));
         for (text, push) in [
             ("type=image", false),
             ("type=image,push=true", true),
@@ -292,7 +230,10 @@ mod tests {
             ("type=docker,push=1", true),
         ] {
             let output = parse(text).unwrap();
-            assert_eq!((output.kind, output.push), (Kind::Image(vec![]), push));
+            assert_eq!(
+                (output.kind, output.push),
+                (OutputKind::Image(vec![]), push)
+            );
         }
         for (text, compression, all) in [
             ("type=registry", None, false),
@@ -317,14 +258,14 @@ mod tests {
             .to_vec();
         assert_eq!(
             kind("type=image,\"name=a:1,b:2\",push=false"),
-            Kind::Image(names.clone())
+            OutputKind::Image(names.clone())
         );
         let layers = LayerForm {
             compression: Compression::Zstd,
             level: Some(9),
             all: true,
         };
-        let wanted = Kind::Archive {
+        let wanted = OutputKind::Archive {
             form: ArchiveForm::Oci,
             layers,
             names: names[..1].to_vec(),

@@ -9,8 +9,8 @@ use std::io::{PipeReader, PipeWriter};
 use std::os::fd::{AsFd, OwnedFd};
 use std::thread::JoinHandle;
 
-use kiln_runtime::Stdio;
-use kiln_sys::{FileKind, RootDir, fdpass, pty};
+use kiln_engine::Stdio;
+use kiln_engine::host::{FileKind, RootDir, fdpass, pty};
 
 use crate::errors::Failure;
 

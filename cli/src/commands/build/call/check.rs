@@ -1,11 +1,13 @@
 //! What checks have found, as text, JSON or SARIF.
 
-use kiln_solver::lint::{Finding, Findings};
-use kiln_solver::lower::LowerError;
+use kiln_engine::solver::lint::{Finding, Findings};
+use kiln_engine::solver::lower::LowerError;
 
 use super::super::checks;
 use super::{Format, json, sarif};
-use crate::diagnostics::SourceText;
+use kiln_engine::SourceText;
+
+use crate::diagnostics;
 use crate::errors::Failure;
 use crate::ui;
 
@@ -17,7 +19,7 @@ pub(super) fn answer(
     mut errors: Vec<LowerError>,
 ) -> Result<(), Failure> {
     let (found, beyond) = (findings.sorted(), findings.beyond());
-    if errors.is_empty() && checks::forbid(findings) {
+    if errors.is_empty() && findings.stop_the_build() {
         errors.push(LowerError {
             message: checks::summary(findings),
             span: None,
@@ -42,7 +44,7 @@ fn text(found: &[Finding], beyond: usize, source: &SourceText, errors: &[LowerEr
     checks::show(found, source, &std::io::stdout(), ui::painted_data);
     checks::annotate(found, source);
     for error in errors {
-        source.lower_error(error);
+        diagnostics::lower_error(source, error);
     }
     let mut warnings = count(found.len() + beyond, "warning");
     if beyond > 0 {

@@ -2,7 +2,7 @@
 
 use std::io::Write as _;
 
-use kiln_solver::lower::{Outline, OutlineMount, Target};
+use kiln_engine::solver::lower::{Outline, OutlineMount, Target};
 
 use crate::printable::row;
 

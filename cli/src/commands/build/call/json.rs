@@ -1,12 +1,12 @@
 //! Answers as JSON, in the shapes that Docker's `--call` has.
 
 use base64::Engine as _;
+use kiln_engine::solver::lint::Finding;
+use kiln_engine::solver::lower::{LowerError, Outline, OutlineMount, Target};
 use kiln_parser::Span;
-use kiln_solver::lint::Finding;
-use kiln_solver::lower::{LowerError, Outline, OutlineMount, Target};
 use serde_json::{Map, Value, json};
 
-use crate::diagnostics::SourceText;
+use kiln_engine::SourceText;
 
 fn pretty(value: &Value) -> String {
     // A value that was made here always prints.

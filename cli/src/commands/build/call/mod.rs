@@ -6,11 +6,13 @@ mod json;
 mod sarif;
 
 use clap::builder::{PossibleValue, StringValueParser, TypedValueParser};
+use kiln_engine::solver::lint::Findings;
+use kiln_engine::solver::lower::{LowerError, Lowered, targets};
 use kiln_parser::{Parsed, Severity};
-use kiln_solver::lint::Findings;
-use kiln_solver::lower::{LowerError, Lowered, targets};
 
-use crate::diagnostics::SourceText;
+use kiln_engine::{Look, SourceText};
+
+use crate::diagnostics;
 use crate::errors::Failure;
 use crate::ui;
 
@@ -132,8 +134,11 @@ impl Call {
     }
 
     /// Checks look at every stage unless a target is named.
-    pub(super) fn every_stage(self, target: Option<&str>) -> bool {
-        self.method == Method::Check && target.is_none_or(str::is_empty)
+    pub(super) fn look(self, target: Option<&str>) -> Look {
+        match self.method == Method::Check && target.is_none_or(str::is_empty) {
+            true => Look::EveryStage,
+            false => Look::Target,
+        }
     }
 
     /// The answer where the options of checks make no sense.
@@ -150,7 +155,7 @@ impl Call {
                 vec![error.clone()],
             ),
             Method::Build | Method::Outline | Method::Targets => {
-                source.lower_error(error);
+                diagnostics::lower_error(source, error);
                 Err(Failure::silent(1))
             }
         }
@@ -178,7 +183,7 @@ impl Call {
             (Method::Build, _) => None,
             (Method::Check, false) => Some(check::answer(self.format, source, findings, errors)),
             (_, false) => {
-                source.diagnostics(&parsed.diagnostics);
+                diagnostics::diagnostics(source, &parsed.diagnostics);
                 Some(Err(Failure::silent(1)))
             }
             (Method::Targets, true) => {
@@ -209,7 +214,7 @@ impl Call {
                 check::answer(self.format, source, findings, errors)
             }
             (_, Err(error)) => {
-                source.lower_error(error);
+                diagnostics::lower_error(source, error);
                 Err(Failure::silent(1))
             }
             (_, Ok(lowered)) => {
@@ -221,7 +226,7 @@ impl Call {
                 }
                 // Triggers of a base image may take something, too.
                 for error in &lowered.without {
-                    source.lower_error(error);
+                    diagnostics::lower_error(source, error);
                 }
                 match lowered.without.is_empty() {
                     true => Ok(()),

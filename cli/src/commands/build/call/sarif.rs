@@ -1,11 +1,11 @@
 //! What checks have found as SARIF 2.1.0, the format that code scanners exchange.
 
+use kiln_engine::solver::lint::{Finding, Options, Rule};
+use kiln_engine::solver::lower::LowerError;
 use kiln_parser::Span;
-use kiln_solver::lint::{Finding, Options, Rule};
-use kiln_solver::lower::LowerError;
 use serde_json::{Value, json};
 
-use crate::diagnostics::SourceText;
+use kiln_engine::SourceText;
 
 const SCHEMA: &str = "https://json.schemastore.org/sarif-2.1.0.json";
 

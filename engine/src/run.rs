@@ -1,0 +1,148 @@
+//! Runs a container in the foreground.
+
+use std::path::PathBuf;
+
+use kiln_executor::{BuildInputs, Running};
+use kiln_image::Platform;
+use kiln_runtime::Stdio;
+use kiln_runtime::sandbox::Network;
+use kiln_sys::process::Exit;
+use kiln_sys::system;
+use tokio_util::sync::CancellationToken;
+
+use crate::engine::Engine;
+use crate::error::Result;
+use crate::event::Events;
+use crate::images::PullPolicy;
+use crate::images::find_or_pull;
+
+/// A container that runs until its command has ended. What it wrote is not kept.
+#[derive(Clone, Debug)]
+pub struct RunRequest {
+    /// The image, by name or id.
+    pub image: String,
+    /// Platform of the image, if it was asked for; else this machine's.
+    pub platform: Option<Platform>,
+    /// When the image is looked up in its registry.
+    pub pull: PullPolicy,
+    /// Replaces the image's `ENTRYPOINT`, and drops its `CMD`.
+    pub entrypoint: Option<String>,
+    /// Command and arguments; none is the image's `CMD`.
+    pub command: Vec<String>,
+    /// Variables as `NAME=value`, over the image's.
+    pub env: Vec<String>,
+    /// Working directory, an absolute path.
+    pub workdir: Option<String>,
+    /// User, by name or number, with an optional group.
+    pub user: Option<String>,
+    /// Paths of the host with their places in the container, and whether they are read-only.
+    pub volumes: Vec<(PathBuf, PathBuf, bool)>,
+    /// Its network.
+    pub network: Network,
+    /// Names with addresses in `/etc/hosts`.
+    pub extra_hosts: Vec<(String, String)>,
+    /// Host name; none is a random one.
+    pub hostname: Option<String>,
+}
+
+impl RunRequest {
+    /// A container of this image that runs the image's own command.
+    pub fn new(image: impl Into<String>) -> Self {
+        Self {
+            image: image.into(),
+            platform: None,
+            pull: PullPolicy::Missing,
+            entrypoint: None,
+            command: Vec::new(),
+            env: Vec::new(),
+            workdir: None,
+            user: None,
+            volumes: Vec::new(),
+            network: Network::Shared,
+            extra_hosts: Vec::new(),
+            hostname: None,
+        }
+    }
+}
+
+/// A container whose image is here.
+#[derive(Debug)]
+pub struct Container {
+    worker: kiln_executor::Engine,
+    request: kiln_executor::RunRequest,
+    running: Running,
+}
+
+impl Engine {
+    /// Makes a container ready to run: its image is pulled where that is needed. `stdio` are its streams.
+    ///
+    /// # Errors
+    /// The image cannot be had, nothing can be run here, or the token was cancelled.
+    pub async fn prepare_run(
+        &self,
+        request: RunRequest,
+        stdio: impl FnOnce() -> Result<Stdio>,
+        events: &Events,
+        cancel: &CancellationToken,
+    ) -> Result<Container> {
+        let worker = self.worker(BuildInputs::default(), false, events)?;
+        let asked = request.platform.is_some();
+        let platform = request.platform.clone().unwrap_or_else(Platform::host);
+        let wanted = (&platform, asked);
+        let image = find_or_pull(
+            &worker,
+            &request.image,
+            wanted,
+            request.pull,
+            events,
+            cancel,
+        );
+        let image = image.await?;
+        let layers = worker.image_layers(&image.reference, &image.config_digest, None)?;
+        let hostname = request.hostname.unwrap_or_else(|| {
+            let mut random = [0; 6];
+            // Without random bytes the name is all zeros, which is a name too.
+            let _ = system::random(&mut random);
+            random.iter().map(|b| format!("{b:02x}")).collect()
+        });
+        let running = worker.running()?;
+        Ok(Container {
+            request: kiln_executor::RunRequest {
+                config: image.config,
+                layers,
+                entrypoint: request.entrypoint.map(|e| vec![e]),
+                command: request.command,
+                env: request.env,
+                workdir: request.workdir,
+                user: request.user,
+                volumes: request.volumes,
+                network: request.network,
+                extra_hosts: request.extra_hosts,
+                hostname,
+                stdio: stdio()?,
+            },
+            worker,
+            running,
+        })
+    }
+}
+
+impl Container {
+    /// Sends signals to its first process once it runs.
+    pub fn running(&self) -> Running {
+        self.running.clone()
+    }
+
+    /// Runs it until it ends.
+    ///
+    /// # Errors
+    /// It cannot be started: [`crate::ErrorKind::Command`] has the exit code that `docker run` has then.
+    pub async fn run(self) -> Result<Exit> {
+        let exit = self.worker.run(self.request, &self.running).await;
+        // Not worth a failed container.
+        if let Err(error) = self.worker.store().note_uses() {
+            tracing::debug!(%error, "the last use of layers is not noted");
+        }
+        Ok(exit?)
+    }
+}
