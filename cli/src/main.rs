@@ -20,6 +20,8 @@ mod logging;
 mod missing;
 mod printable;
 mod progress;
+#[cfg(test)]
+mod reference;
 mod settings;
 mod ssh_agent;
 mod switches;

@@ -12,7 +12,7 @@ use serde::{Deserialize, Serialize, Serializer};
 use serde_json::Value;
 
 use crate::digest::{ChainId, DiffId};
-use crate::json::{name_set, no_text, nullable, zero};
+use crate::json::{name_set, no_text, nullable, some_text, zero};
 use crate::platform::Platform;
 
 /// The largest config that is read: 8 MiB.
@@ -36,19 +36,19 @@ pub struct ImageConfig {
     #[serde(default)]
     pub created: Option<Timestamp>,
     /// Who made it.
-    #[serde(default)]
+    #[serde(default, deserialize_with = "some_text")]
     pub author: Option<String>,
     /// Processor architecture.
     #[serde(default, deserialize_with = "nullable")]
     pub architecture: String,
     /// Variant of the architecture.
-    #[serde(default)]
+    #[serde(default, deserialize_with = "some_text")]
     pub variant: Option<String>,
     /// Operating system.
     #[serde(default, deserialize_with = "nullable")]
     pub os: String,
     /// Version of the operating system (Windows).
-    #[serde(rename = "os.version", default)]
+    #[serde(rename = "os.version", default, deserialize_with = "some_text")]
     pub os_version: Option<String>,
     /// Features of the operating system (Windows).
     #[serde(rename = "os.features", default, deserialize_with = "nullable")]
@@ -235,13 +235,25 @@ pub struct History {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub created: Option<Timestamp>,
     /// The command that made the layer.
-    #[serde(default, skip_serializing_if = "no_text")]
+    #[serde(
+        default,
+        deserialize_with = "some_text",
+        skip_serializing_if = "no_text"
+    )]
     pub created_by: Option<String>,
     /// Who made it.
-    #[serde(default, skip_serializing_if = "no_text")]
+    #[serde(
+        default,
+        deserialize_with = "some_text",
+        skip_serializing_if = "no_text"
+    )]
     pub author: Option<String>,
     /// Free text.
-    #[serde(default, skip_serializing_if = "no_text")]
+    #[serde(
+        default,
+        deserialize_with = "some_text",
+        skip_serializing_if = "no_text"
+    )]
     pub comment: Option<String>,
     /// Whether the step made no layer.
     #[serde(
@@ -308,7 +320,11 @@ pub struct ContainerConfig {
     )]
     pub labels: BTreeMap<String, String>,
     /// The signal that asks a container to stop.
-    #[serde(default, skip_serializing_if = "no_text")]
+    #[serde(
+        default,
+        deserialize_with = "some_text",
+        skip_serializing_if = "no_text"
+    )]
     pub stop_signal: Option<String>,
     /// Seconds to wait between the stop signal and the kill (Docker's addition).
     #[serde(default, skip_serializing_if = "Option::is_none")]

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 
 use crate::digest::Digest;
-use crate::json::{no_text, nullable};
+use crate::json::{no_text, nullable, some_text};
 use crate::platform::Platform;
 
 /// Media types of images, of the OCI specification and of Docker.
@@ -124,7 +124,11 @@ pub struct Descriptor {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub platform: Option<Platform>,
     /// The kind of artifact that a manifest describes.
-    #[serde(default, skip_serializing_if = "no_text")]
+    #[serde(
+        default,
+        deserialize_with = "some_text",
+        skip_serializing_if = "no_text"
+    )]
     pub artifact_type: Option<String>,
 }
 

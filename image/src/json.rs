@@ -16,6 +16,15 @@ where
     Ok(Option::<T>::deserialize(deserializer)?.unwrap_or_default())
 }
 
+/// A string that is absent when it is empty, as in Go.
+pub(crate) fn some_text<'de, D>(deserializer: D) -> Result<Option<String>, D::Error>
+where
+    D: Deserializer<'de>,
+{
+    let text = Option::<String>::deserialize(deserializer)?;
+    Ok(text.filter(|text| !text.is_empty()))
+}
+
 /// Whether a string is absent in the sense of Go's `omitempty`.
 pub(crate) fn no_text(value: &Option<String>) -> bool {
     value.as_deref().is_none_or(str::is_empty)

@@ -7,7 +7,7 @@ use serde_json::Value;
 
 use crate::descriptor::{Descriptor, MAX_BLOB_SIZE, media_type};
 use crate::digest::Digest;
-use crate::json::{no_text, nullable};
+use crate::json::{no_text, nullable, some_text};
 
 /// The largest manifest or index that is read: 4 MiB, the limit that registries use.
 pub const MAX_MANIFEST_SIZE: usize = 4 << 20;
@@ -57,10 +57,18 @@ pub struct ImageManifest {
     /// Always 2.
     pub schema_version: i64,
     /// The manifest's own media type; Docker always writes it, OCI allows to leave it out.
-    #[serde(default, skip_serializing_if = "no_text")]
+    #[serde(
+        default,
+        deserialize_with = "some_text",
+        skip_serializing_if = "no_text"
+    )]
     pub media_type: Option<String>,
     /// The kind of artifact.
-    #[serde(default, skip_serializing_if = "no_text")]
+    #[serde(
+        default,
+        deserialize_with = "some_text",
+        skip_serializing_if = "no_text"
+    )]
     pub artifact_type: Option<String>,
     /// The image config.
     pub config: Descriptor,
@@ -134,10 +142,18 @@ pub struct ImageIndex {
     /// Always 2.
     pub schema_version: i64,
     /// The index's own media type.
-    #[serde(default, skip_serializing_if = "no_text")]
+    #[serde(
+        default,
+        deserialize_with = "some_text",
+        skip_serializing_if = "no_text"
+    )]
     pub media_type: Option<String>,
     /// The kind of artifact.
-    #[serde(default, skip_serializing_if = "no_text")]
+    #[serde(
+        default,
+        deserialize_with = "some_text",
+        skip_serializing_if = "no_text"
+    )]
     pub artifact_type: Option<String>,
     /// The manifests.
     #[serde(default, deserialize_with = "nullable")]

@@ -5,7 +5,7 @@ use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
 
-use crate::json::{no_text, nullable};
+use crate::json::{no_text, nullable, some_text};
 
 /// Why a text is not a platform.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -28,7 +28,12 @@ pub struct Platform {
     #[serde(default, deserialize_with = "nullable")]
     pub os: String,
     /// Version of the operating system (Windows).
-    #[serde(rename = "os.version", default, skip_serializing_if = "no_text")]
+    #[serde(
+        rename = "os.version",
+        default,
+        deserialize_with = "some_text",
+        skip_serializing_if = "no_text"
+    )]
     pub os_version: Option<String>,
     /// Features that the operating system must have, such as `win32k`.
     #[serde(
@@ -39,7 +44,11 @@ pub struct Platform {
     )]
     pub os_features: Vec<String>,
     /// Variant of the architecture, such as `v7`.
-    #[serde(default, skip_serializing_if = "no_text")]
+    #[serde(
+        default,
+        deserialize_with = "some_text",
+        skip_serializing_if = "no_text"
+    )]
     pub variant: Option<String>,
 }
 

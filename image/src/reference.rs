@@ -127,13 +127,17 @@ impl Reference {
             None if digest.is_none() => Some(DEFAULT_TAG),
             tag => tag,
         };
+        let repository = match official {
+            true => format!("{OFFICIAL_NAMESPACE}/{repository}"),
+            false => repository.to_owned(),
+        };
+        // The namespace counts as well.
+        if repository.len() > MAX_REPOSITORY {
+            return Err(ReferenceError::TooLong);
+        }
         Ok(Self {
             registry: registry.into(),
-            repository: if official {
-                format!("{OFFICIAL_NAMESPACE}/{repository}")
-            } else {
-                repository.into()
-            },
+            repository,
             tag: tag.map(Into::into),
             digest,
         })

@@ -4,6 +4,7 @@
 #![forbid(unsafe_code)]
 
 pub mod fault;
+pub mod golden;
 pub mod image;
 pub mod port;
 pub mod registry;

@@ -1,5 +1,5 @@
 //! The project's chores: `cargo xtask demo`, `test`, `bench`, `conformance`, `compatibility`, `fuzz`,
-//! `dist`, `fixtures`, `deps`.
+//! `docs`, `dist`, `fixtures`, `deps`.
 
 #![allow(
     clippy::print_stdout,
@@ -13,6 +13,7 @@ mod conformance;
 mod demo;
 mod deps;
 mod dist;
+mod docs;
 mod fixtures;
 mod fuzz;
 mod paths;
@@ -44,6 +45,8 @@ enum Chore {
     Compatibility(compatibility::Options),
     /// Run the fuzz targets.
     Fuzz(fuzz::Options),
+    /// Write the pages of the commands in docs/cli/ anew.
+    Docs,
     /// Build the static binary and check that it is one.
     Dist,
     /// Make the base images that tests need.
@@ -60,6 +63,7 @@ fn main() -> Result<()> {
         Chore::Conformance(options) => conformance::run(&options),
         Chore::Compatibility(options) => compatibility::run(&options),
         Chore::Fuzz(options) => fuzz::run(&options),
+        Chore::Docs => docs::run(),
         Chore::Dist => dist::run().map(|path| println!("{}", path.display())),
         Chore::Fixtures => {
             deps::install(deps::FIXTURES)?;
