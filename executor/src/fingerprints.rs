@@ -3,18 +3,38 @@
 use kiln_remote::RemoteCaches;
 use kiln_solver::key::Fingerprint;
 use kiln_solver::plan::Copy;
-use kiln_solver::ports::{Reading, Solved};
+use kiln_solver::ports::{Pending, Reading, Solved};
+use tokio_util::task::TaskTracker;
 
 use crate::error::{Result, blocking};
 use crate::file;
 use crate::layers::LayerFetcher;
 use crate::output::Output;
 
-/// Under what a fingerprint is remembered; directories of the user's are not.
-fn memo_of(input: &Solved<Output>, selection: String) -> Option<(String, String)> {
-    match &input.output {
-        Output::Layers(_) => Some((input.identity.now()?.to_hex(), selection)),
-        Output::Dir(_) => None,
+/// Under what a fingerprint is remembered.
+#[derive(Clone, Debug)]
+struct Memo {
+    /// The identity of the tree, which may still be on its way.
+    identity: Pending,
+    /// What of it is read.
+    selection: String,
+}
+
+impl Memo {
+    /// That of a tree; directories of the user's have none.
+    fn of(input: &Solved<Output>, selection: String) -> Option<Self> {
+        match &input.output {
+            Output::Layers(_) => Some(Self {
+                identity: input.identity.clone(),
+                selection,
+            }),
+            Output::Dir(_) => None,
+        }
+    }
+
+    /// What it is by now.
+    fn now(&self) -> Option<(String, &str)> {
+        Some((self.identity.now()?.to_hex(), &self.selection))
     }
 }
 
@@ -23,11 +43,24 @@ fn memo_of(input: &Solved<Output>, selection: String) -> Option<(String, String)
 pub(crate) struct Fingerprinter {
     layers: LayerFetcher,
     caches: Option<RemoteCaches>,
+    /// What waits for identities.
+    late: TaskTracker,
 }
 
 impl Fingerprinter {
     pub(crate) fn new(layers: LayerFetcher, caches: Option<RemoteCaches>) -> Self {
-        Self { layers, caches }
+        Self {
+            layers,
+            caches,
+            late: TaskTracker::new(),
+        }
+    }
+
+    /// Waits until all fingerprints are remembered that were taken of trees without an identity.
+    pub(crate) async fn settle(&self) {
+        self.late.close();
+        self.late.wait().await;
+        self.late.reopen();
     }
 
     /// What `copy` would take from a tree.
@@ -37,7 +70,7 @@ impl Fingerprinter {
         input: &Solved<Output>,
         listed: bool,
     ) -> Result<Reading> {
-        let memo = memo_of(input, file::selection_id(copy));
+        let memo = Memo::of(input, file::selection_id(copy));
         let wanted = file::Wanted::of_copy(copy);
         self.fingerprint(input, memo, &wanted, listed).await
     }
@@ -49,18 +82,19 @@ impl Fingerprinter {
         wanted: &file::Wanted,
         listed: bool,
     ) -> Result<Reading> {
-        let memo = memo_of(input, format!("path {}", wanted.sources.join(" ")));
+        let memo = Memo::of(input, format!("path {}", wanted.sources.join(" ")));
         self.fingerprint(input, memo, wanted, listed).await
     }
 
     async fn fingerprint(
         &self,
         input: &Solved<Output>,
-        memo: Option<(String, String)>,
+        memo: Option<Memo>,
         wanted: &file::Wanted,
         listed: bool,
     ) -> Result<Reading> {
-        if let Some((identity, selection)) = &memo
+        let known = memo.as_ref().and_then(Memo::now);
+        if let Some((identity, selection)) = &known
             && let Some(known) = self.layers.store().known_fingerprint(identity, selection)?
             && let Some(fingerprint) = Fingerprint::from_hex(&known)
         {
@@ -68,7 +102,7 @@ impl Fingerprinter {
         }
         // What another host says is believed while the files are not here, and never written down:
         // once a step has used them, they are looked at.
-        if let (Some((identity, selection)), Some(caches)) = (&memo, &self.caches)
+        if let (Some((identity, selection)), Some(caches)) = (&known, &self.caches)
             && input.output.layers()?.iter().any(|l| l.id().is_none())
             && let Some(fingerprint) = caches.find_fingerprint(identity, selection).await
         {
@@ -78,26 +112,58 @@ impl Fingerprinter {
         let (store, wanted) = (self.layers.store().clone(), wanted.clone());
         // What layers hold is read once, so that is the time to list it.
         let listed = listed || memo.is_some();
-        let remembered = memo.clone();
         let reading = blocking(move || {
             let (reading, listing) = file::fingerprint(&store, &tree, &wanted, listed)?;
-            let fingerprint = reading.fingerprint;
-            if let Some((identity, selection)) = &remembered {
-                store.put_fingerprint(identity, selection, &fingerprint.to_hex())?;
-            }
             if let Some(listing) = listing {
-                store.put_listing(fingerprint, &listing)?;
+                store.put_listing(reading.fingerprint, &listing)?;
             }
             Ok(reading)
         })
         .await?;
-        if let (Some((identity, selection)), Some(caches)) = (&memo, &self.caches) {
-            caches.export_fingerprint(identity, selection, reading.fingerprint);
+        if let Some(memo) = memo {
+            match memo.now() {
+                Some((identity, _)) => {
+                    self.remember(identity, memo.selection, reading.fingerprint)
+                        .await?;
+                }
+                // Hashing the tree takes longer than reading what is used of it: nobody waits for that here.
+                None => self.remember_late(memo, reading.fingerprint),
+            }
         }
         Ok(match &input.output {
             Output::Dir(dir) if dir.scratch.is_none() => reading,
             // Nobody writes to layers, whether or not it is known what they are, and to kiln's own files.
             Output::Dir(_) | Output::Layers(_) => Reading::unchanging(reading.fingerprint),
         })
+    }
+
+    /// Writes a fingerprint down, and exports it.
+    async fn remember(
+        &self,
+        identity: String,
+        selection: String,
+        fingerprint: Fingerprint,
+    ) -> Result<()> {
+        if let Some(caches) = &self.caches {
+            caches.export_fingerprint(&identity, &selection, fingerprint);
+        }
+        let store = self.layers.store().clone();
+        blocking(move || Ok(store.put_fingerprint(&identity, &selection, &fingerprint.to_hex())?))
+            .await
+    }
+
+    /// The same once the identity of the tree is known; [`Fingerprinter::settle`] waits for that.
+    fn remember_late(&self, memo: Memo, fingerprint: Fingerprint) {
+        let own = self.clone();
+        self.late.spawn(async move {
+            // Without one the build has failed.
+            let Ok(identity) = memo.identity.wait().await else {
+                return;
+            };
+            let identity = identity.to_hex();
+            if let Err(error) = own.remember(identity, memo.selection, fingerprint).await {
+                tracing::debug!(%error, "a fingerprint is not remembered");
+            }
+        });
     }
 }

@@ -215,6 +215,10 @@ impl Fingerprints for Worker {
         Ok(self.fingerprints.of_path(input, &wanted, listed).await?)
     }
 
+    async fn settle(&self) {
+        self.fingerprints.settle().await;
+    }
+
     async fn listing(&self, fingerprint: Fingerprint) -> Result<Option<Listing>, PortError> {
         let store = self.store().clone();
         Ok(blocking(move || Ok(store.listing(fingerprint)?)).await?)

@@ -254,6 +254,10 @@ pub trait Fingerprints: WorkerTypes {
         listed: bool,
     ) -> impl Future<Output = Result<Reading, PortError>> + Send;
 
+    /// Waits until what was read of results whose identity was still on its way is remembered. Asked at
+    /// the end of a build, when all identities are known.
+    fn settle(&self) -> impl Future<Output = ()> + Send;
+
     /// What a fingerprint covers, as far as that was kept.
     fn listing(
         &self,

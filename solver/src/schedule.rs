@@ -205,6 +205,7 @@ pub async fn solve<W: Worker>(
         let committed = state.committed.wait().await;
         results.push(committed.map_err(|error| SolveError::Vertex { vertex: *id, error })?);
     }
+    run.worker.settle().await;
     let mut made = Vec::new();
     for id in order {
         if let Some(done) = run.cells.get(&id).and_then(|c| c.done.get()) {

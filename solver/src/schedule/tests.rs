@@ -109,6 +109,8 @@ impl Fingerprints for Arc<Memory> {
         })
     }
 
+    async fn settle(&self) {}
+
     async fn listing(&self, _: Fingerprint) -> Result<Option<Listing>, PortError> {
         Ok(None)
     }
