@@ -95,7 +95,7 @@ impl Worker {
 
     /// The same worker with remote caches.
     #[must_use]
-    pub fn with_share(self, share: RemoteCaches) -> Self {
+    pub fn with_remote_caches(self, share: RemoteCaches) -> Self {
         Self::new(Settings {
             share: Some(share),
             ..Settings::clone(&self.settings)
@@ -128,7 +128,7 @@ impl Worker {
     }
 
     /// The remote caches, if there are any.
-    pub fn share(&self) -> Option<&RemoteCaches> {
+    pub fn remote_caches(&self) -> Option<&RemoteCaches> {
         self.settings.share.as_ref()
     }
 
@@ -208,7 +208,7 @@ impl Fingerprints for Worker {
         bound: bool,
         listed: bool,
     ) -> Result<Reading, PortError> {
-        let mut wanted = file::Wanted::of_path(path, place);
+        let mut wanted = file::Selection::of_path(path, place);
         if let (true, Output::Dir(dir)) = (bound, &input.output) {
             wanted.swapped = self.id_maps.shown_as_root(&dir.path).await?;
         }
@@ -310,9 +310,9 @@ impl Steps for Worker {
         Ok(self.files.stack(&lower.output, &upper.output).await?)
     }
 
-    async fn bring(&self, output: &Output) -> Result<(), PortError> {
+    async fn materialise(&self, output: &Output) -> Result<(), PortError> {
         if let Output::Layers(layers) = output {
-            self.layers.ready(layers).await?;
+            self.layers.materialise(layers).await?;
         }
         Ok(())
     }
