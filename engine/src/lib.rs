@@ -98,13 +98,15 @@ pub use kiln_cache::{
 };
 pub use kiln_executor::export::{ArchiveForm, Assembled, LayerForm, Pushed};
 pub use kiln_executor::source::{Loaded, Pulled};
-pub use kiln_executor::{AllowedDevices, CgroupLimits, Difference, Left, SecretSource, SshAgent};
+pub use kiln_executor::{AllowedDevices, CgroupLimits, Difference, SecretSource, SshAgent};
 pub use kiln_image::{
     Compression, Descriptor, Digest, ImageConfig, Platform, PlatformError, Reference,
     ReferenceError, SafeUrl, with_causes,
 };
 pub use kiln_registry::{RegistryConfig, TlsConfig};
-pub use kiln_remote::{RemoteKind, RemoteSpec, SigningKey, SpecError, TrustError, VerifyingKey};
+pub use kiln_remote::{
+    ExportSummary, RemoteKind, RemoteSpec, SigningKey, SpecError, TrustError, VerifyingKey,
+};
 pub use kiln_runtime::Running;
 pub use kiln_sandbox::Network as ContainerNetwork;
 pub use kiln_sandbox::{Spawner, Stdio};

@@ -7,7 +7,6 @@
 
 mod clamp;
 mod compare;
-mod engine;
 mod error;
 mod exec;
 pub mod export;
@@ -32,10 +31,6 @@ pub use compare::{Comparer, Difference};
 pub use error::{Error, Result};
 pub use export::Exporter;
 pub use images::Images;
-pub use kiln_remote::{
-    ExportSummary as Left, MountSummary as LeftMounts, RemoteCaches as Share, Remotes, SharedLayer,
-};
-pub use kiln_solver::Watch;
 pub use kiln_sys::cgroup::CgroupLimits;
 pub use layers::LayerFetcher;
 pub use logs::StepLogs;
@@ -46,4 +41,4 @@ pub use settings::{
     AllowedDevices, BuildInputs, Changed, Context, SecretSource, Settings, SshAgent,
 };
 pub use source::SourceFetcher;
-pub use worker::{Worker, Worker as Engine};
+pub use worker::Worker;

@@ -26,7 +26,7 @@ use crate::id_maps::IdMapSupport;
 use crate::images::Images;
 use crate::layers::LayerFetcher;
 use crate::new_layer::NewLayer;
-use crate::output::Output;
+use crate::output::{LayerRef, Output};
 use crate::results::{ResultStore, StepFlight};
 use crate::run_dirs::RunDirs;
 use crate::settings::Settings;
@@ -54,7 +54,7 @@ impl Worker {
         let settings = Arc::new(settings);
         let s = &*settings;
         let space = SpaceGuard::new(s.store.clone(), s.gc, s.events.clone());
-        let caches = s.share.clone();
+        let caches = s.caches.clone();
         let layers = LayerFetcher::new(space.clone(), s.registry.clone(), s.events.clone());
         let images = Images::new(layers.clone(), s);
         let run_dirs = RunDirs::new(s.store.clone());
@@ -88,16 +88,16 @@ impl Worker {
     /// There is no room for them.
     pub fn without_mounts(&self) -> Result<Self> {
         let mut settings = Settings::clone(&self.settings);
-        settings.share = None;
+        settings.caches = None;
         settings.own_mounts = Some(Arc::new(self.store().scratch()?));
         Ok(Self::new(settings))
     }
 
     /// The same worker with remote caches.
     #[must_use]
-    pub fn with_share(self, share: RemoteCaches) -> Self {
+    pub fn with_caches(self, caches: RemoteCaches) -> Self {
         Self::new(Settings {
-            share: Some(share),
+            caches: Some(caches),
             ..Settings::clone(&self.settings)
         })
     }
@@ -128,8 +128,22 @@ impl Worker {
     }
 
     /// The remote caches, if there are any.
-    pub fn share(&self) -> Option<&RemoteCaches> {
-        self.settings.share.as_ref()
+    pub fn caches(&self) -> Option<&RemoteCaches> {
+        self.settings.caches.as_ref()
+    }
+
+    /// Has the results whose layers are in the image exported to the remotes that get only those.
+    pub fn export_result(&self, layers: &[LayerRef]) {
+        if let Some(caches) = self.caches() {
+            caches.export_image(self.store(), layers.iter().filter_map(LayerRef::id));
+        }
+    }
+
+    /// Has the cache mounts that this build has used and changed exported.
+    pub fn export_mounts(&self) {
+        if let Some(caches) = self.caches() {
+            caches.export_mounts(self.store());
+        }
     }
 
     /// The file that keeps the output of a step, by the number of its vertex.

@@ -13,10 +13,11 @@ mod solve;
 use std::collections::BTreeMap;
 use std::time::SystemTime;
 
+use kiln_executor::BuildInputs;
 use kiln_executor::export::Assembled;
-use kiln_executor::{BuildInputs, Left};
 use kiln_image::{Descriptor, Platform};
 use kiln_parser::{Diagnostic, Parsed, Severity};
+use kiln_remote::ExportSummary;
 use kiln_solver::event::Counts;
 use kiln_solver::lint::Findings;
 use kiln_solver::lower::{self, Lowered, NamedContext};
@@ -45,7 +46,7 @@ pub struct Build {
     findings: Findings,
     inputs: BuildInputs,
     contexts: BTreeMap<String, NamedContext>,
-    worker: Option<kiln_executor::Engine>,
+    worker: Option<kiln_executor::Worker>,
     began: SystemTime,
     cancel: CancellationToken,
 }
@@ -61,7 +62,7 @@ pub struct Built {
     /// What became of the steps.
     pub counts: Counts,
     /// What was exported to remote caches; none if there are none, or the build was cancelled.
-    pub exported: Option<Left>,
+    pub exported: Option<ExportSummary>,
 }
 
 /// What a Dockerfile is lowered for, where nothing is built.
@@ -225,7 +226,7 @@ impl Build {
         };
         let cancel = self.cancel.clone();
         if let Some(share) = remote_caches::open(&self.engine, &self.request, events, cancel)? {
-            worker = worker.with_share(share);
+            worker = worker.with_caches(share);
         }
         self.worker = Some(worker);
         Ok(())
@@ -262,7 +263,7 @@ impl Build {
         }
     }
 
-    fn worker(&self) -> Result<&kiln_executor::Engine> {
+    fn worker(&self) -> Result<&kiln_executor::Worker> {
         let none = || Error::failed("the build has not begun");
         self.worker.as_ref().ok_or_else(none)
     }
@@ -336,19 +337,19 @@ impl Build {
 
     /// Waits until what was to be exported to remote caches is there. After a cancellation only claims are given
     /// back, in a few seconds at most; then there is nothing to tell.
-    pub async fn finish(&self) -> Option<Left> {
+    pub async fn finish(&self) -> Option<ExportSummary> {
         let worker = self.worker.as_ref()?;
-        let share = worker.share()?;
-        worker.leave_mounts();
+        let share = worker.caches()?;
+        worker.export_mounts();
         let left = share.drain().await;
         (!self.cancel.is_cancelled()).then_some(left)
     }
 
     /// Whether results, and whether cache mounts, are exported to remote caches.
     pub fn exports(&self) -> (bool, bool) {
-        let share = self.worker.as_ref().and_then(|worker| worker.share());
+        let share = self.worker.as_ref().and_then(|worker| worker.caches());
         share.map_or((false, false), |share| {
-            (share.leaves(), share.leaves_mounts())
+            (share.exports(), share.exports_mounts())
         })
     }
 
@@ -373,7 +374,7 @@ impl Build {
 
     fn tell_of_removal(&self, events: &Events) {
         if let Some(worker) = &self.worker {
-            let removed = worker.take_removed();
+            let removed = worker.space().take_removed();
             if !removed.items.is_empty() {
                 events.send(Event::Removed(removed));
             }

@@ -3,8 +3,9 @@
 use std::sync::Arc;
 use std::time::SystemTime;
 
+use kiln_executor::Output;
 use kiln_executor::export::{Assembled, Assembly};
-use kiln_executor::{Output, Share};
+use kiln_remote::RemoteCaches;
 use kiln_solver::event::{Counts, Event as StepEvent, WarningCode};
 use kiln_solver::lower::{self, Lowered};
 use kiln_solver::plan::{MountKind, Op, Plan, VertexId};
@@ -88,7 +89,7 @@ impl Build {
         if self.request.clear_cache_mounts {
             self.clear_mounts(&plan, &targets, events)?;
         }
-        let share = self.worker()?.share();
+        let share = self.worker()?.caches();
         let squash = self.request.squash && lowered.layers.len() > 1;
         let files = self.request.outputs.need_files() || !self.destinations()?.is_empty();
         // What ran in one attempt counts in the next, and so does what was fetched.
@@ -102,7 +103,7 @@ impl Build {
                 ttl: self.request.cache_ttl,
                 unrecorded: false,
                 // Both builds of a comparison happen here.
-                shared: share.is_some_and(Share::reads) && !self.request.check_reproducible,
+                shared: share.is_some_and(RemoteCaches::reads) && !self.request.check_reproducible,
                 // One layer in place of several is made of all files.
                 files: files || squash,
                 events: steps.clone(),
@@ -142,9 +143,9 @@ impl Build {
             output,
             epoch: lowered.epoch,
         };
-        let image = own.assemble(assembly, self.request.squash).await;
+        let image = own.exporter().assemble(assembly, self.request.squash).await;
         let image = image.map_err(AttemptError::Assemble)?;
-        own.leave_result(&image.layers);
+        own.export_result(&image.layers);
         Ok(Solved {
             image,
             counts: solution.counts,
