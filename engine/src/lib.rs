@@ -105,7 +105,8 @@ pub use kiln_image::{
 };
 pub use kiln_registry::{RegistryConfig, TlsConfig};
 pub use kiln_remote::{
-    ExportSummary, RemoteKind, RemoteSpec, SigningKey, SpecError, TrustError, VerifyingKey,
+    BucketSettings, ExportSummary, RemoteKind, RemoteSpec, SigningKey, SpecError, TrustError,
+    VerifyingKey,
 };
 pub use kiln_runtime::Running;
 pub use kiln_sandbox::Network as ContainerNetwork;
