@@ -29,7 +29,7 @@ pub(crate) fn engine_with(change: impl FnOnce(&mut Settings)) -> (Worker, tempfi
         logs: StepLogs::new(dir.path().join("logs"), 1 << 20),
         max_download: 1 << 30,
         gc: kiln_cache::Policy::default(),
-        share: None,
+        caches: None,
         events: kiln_solver::event::Events::none(),
     };
     change(&mut settings);

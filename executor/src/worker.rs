@@ -54,7 +54,7 @@ impl Worker {
         let settings = Arc::new(settings);
         let s = &*settings;
         let space = SpaceGuard::new(s.store.clone(), s.gc, s.events.clone());
-        let caches = s.share.clone();
+        let caches = s.caches.clone();
         let layers = LayerFetcher::new(space.clone(), s.registry.clone(), s.events.clone());
         let images = Images::new(layers.clone(), s);
         let run_dirs = RunDirs::new(s.store.clone());
@@ -88,16 +88,16 @@ impl Worker {
     /// There is no room for them.
     pub fn without_mounts(&self) -> Result<Self> {
         let mut settings = Settings::clone(&self.settings);
-        settings.share = None;
+        settings.caches = None;
         settings.own_mounts = Some(Arc::new(self.store().scratch()?));
         Ok(Self::new(settings))
     }
 
     /// The same worker with remote caches.
     #[must_use]
-    pub fn with_remote_caches(self, share: RemoteCaches) -> Self {
+    pub fn with_remote_caches(self, caches: RemoteCaches) -> Self {
         Self::new(Settings {
-            share: Some(share),
+            caches: Some(caches),
             ..Settings::clone(&self.settings)
         })
     }
@@ -129,7 +129,7 @@ impl Worker {
 
     /// The remote caches, if there are any.
     pub fn remote_caches(&self) -> Option<&RemoteCaches> {
-        self.settings.share.as_ref()
+        self.settings.caches.as_ref()
     }
 
     /// The file that keeps the output of a step, by the number of its vertex.

@@ -149,7 +149,7 @@ impl StepRunner {
         let event = self.supervise(&launch, step).await;
         let stopped = !matches!(&event, Ok(e) if matches!(e.exit, Exit::Code(_)));
         let held = prepared.held.iter().map(|(id, m)| (id.as_str(), m));
-        if let Some(caches) = &self.settings.share {
+        if let Some(caches) = &self.settings.caches {
             caches.note_mounts(held, stopped);
         }
         let event = event?;

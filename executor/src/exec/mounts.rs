@@ -282,7 +282,7 @@ impl StepRunner {
     ) -> Result<()> {
         let Some(caches) = self
             .settings
-            .share
+            .caches
             .as_ref()
             .filter(|_| self.settings.own_mounts.is_none())
         else {
