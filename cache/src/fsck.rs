@@ -214,7 +214,7 @@ impl Store {
 
     fn check_blob(&self, digest: &str, size: i64) -> Result<Outcome> {
         let Ok(parsed) = digest.parse::<Digest>() else {
-            return Ok(Outcome::Wrong("its name is no digest".into()));
+            return Ok(Outcome::Wrong("its name is not a digest".into()));
         };
         self.lease(digest)?;
         let mut size = size;
@@ -319,7 +319,7 @@ impl Store {
             let problem = match (alone, hex, readable) {
                 (false, true, true) => continue,
                 (true, ..) => "its layer is gone",
-                (_, false, _) => "its key is no key",
+                (_, false, _) => "its key is not a key",
                 (.., false) => "its inputs cannot be read",
             };
             findings.push(Finding {

@@ -18,7 +18,7 @@ use crate::store::Store;
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ImageRow {
     /// Canonical reference; none for an image that lost its name.
-    pub name: Option<String>,
+    pub name: Option<Reference>,
     /// Digest of the config: the image id.
     pub config: Digest,
     /// Digest of the manifest that it was pulled by, or that has its annotations.
@@ -50,17 +50,23 @@ pub struct RemovedImages {
 }
 
 fn to_row(row: &rusqlite::Row<'_>) -> rusqlite::Result<Option<ImageRow>> {
-    let (config, manifest): (String, Option<String>) = (row.get(1)?, row.get(2)?);
-    let Ok(config) = config.parse() else {
+    let (name, config): (Option<String>, String) = (row.get(0)?, row.get(1)?);
+    let manifest: Option<String> = row.get(2)?;
+    let (Ok(name), Ok(config)) = (name.map(|n| n.parse()).transpose(), config.parse()) else {
         return Ok(None);
     };
     let manifest = manifest.and_then(|m| m.parse().ok());
     Ok(Some(ImageRow {
-        name: row.get(0)?,
+        name,
         config,
         manifest,
         added: time(row.get(3)?),
     }))
+}
+
+/// A name, in the only column of a row.
+fn to_name(row: &rusqlite::Row<'_>) -> rusqlite::Result<Option<Reference>> {
+    Ok(row.get::<_, String>(0)?.parse().ok())
 }
 
 impl Store {
@@ -133,12 +139,12 @@ impl Store {
     ///
     /// # Errors
     /// There is no store, or its database cannot be read at once.
-    pub fn image_names(root: &Path) -> Result<Vec<String>> {
+    pub fn image_names(root: &Path) -> Result<Vec<Reference>> {
         let db = db::open_to_look(&root.join(db::FILE))?;
         let sql = "SELECT name FROM images WHERE name IS NOT NULL";
         let mut query = db.prepare(sql)?;
-        let rows = query.query_map([], |row| row.get(0))?;
-        Ok(rows.collect::<rusqlite::Result<_>>()?)
+        let rows = query.query_map([], to_name)?;
+        db::readable(rows)
     }
 
     /// The ids of cache mounts in the store at `root`, likewise for hints.
@@ -152,7 +158,7 @@ impl Store {
         Ok(rows.collect::<rusqlite::Result<_>>()?)
     }
 
-    /// The image that `text` means: a name, or the start of an id.
+    /// The image that `text` means, which somebody has written: a name, or the start of an id.
     ///
     /// # Errors
     /// There is none, or an id is ambiguous.
@@ -170,14 +176,31 @@ impl Store {
     pub fn name_near(&self, name: &Reference) -> Option<Reference> {
         // A store that cannot be read has no advice to give.
         let rows = self.images().unwrap_or_default();
-        let names: Vec<Reference> = rows
-            .iter()
-            .filter_map(|row| Reference::parse(row.name.as_deref()?).ok())
-            .collect();
+        let names: Vec<Reference> = rows.into_iter().filter_map(|row| row.name).collect();
         nearest(name, &names).cloned()
     }
 
-    /// The image that `text` means, if there is one whose config is in the store.
+    /// The image with this id, if its config is in the store.
+    ///
+    /// # Errors
+    /// The database refused.
+    pub fn image(&self, id: &Digest) -> Result<Option<StoredImage>> {
+        let row = self.row_of_id(id)?;
+        self.with_config(row)
+    }
+
+    /// The image of this name, if its config is in the store. One of a name with a digest has that
+    /// digest, whatever its row says.
+    ///
+    /// # Errors
+    /// The database refused.
+    pub fn image_named(&self, name: &Reference) -> Result<Option<StoredImage>> {
+        let row = self.row_named(name)?;
+        self.with_config(row)
+    }
+
+    /// The image that `text` means, which somebody has written, if there is one whose config is in the
+    /// store.
     ///
     /// # Errors
     /// An id is ambiguous, or the database refused.
@@ -190,27 +213,32 @@ impl Store {
         if row.is_none()
             && let Ok(reference) = Reference::parse(text)
         {
-            row = self.image_row(&reference.to_string())?;
-            if let Some(digest) = reference.digest() {
-                // A name proves nothing: what is in the store under a digest must have it.
-                let true_row = match row.take() {
-                    Some(found) if self.is_of_digest(&found, digest)? => Some(found),
-                    _ => None,
-                };
-                row = match true_row {
-                    Some(found) => Some(found),
-                    None => self.image_by_manifest(&reference, digest)?,
-                };
-            }
+            row = self.row_named(&reference)?;
         }
         if row.is_none() {
             row = self.image_by_id(text)?;
         }
+        self.with_config(row)
+    }
+
+    fn row_named(&self, name: &Reference) -> Result<Option<ImageRow>> {
+        let row = self.image_row(&name.to_string())?;
+        let Some(digest) = name.digest() else {
+            return Ok(row);
+        };
+        // A name proves nothing: what is in the store under a digest must have it.
+        match row {
+            Some(found) if self.is_of_digest(&found, digest)? => Ok(Some(found)),
+            _ => self.image_by_manifest(name, digest),
+        }
+    }
+
+    fn with_config(&self, row: Option<ImageRow>) -> Result<Option<StoredImage>> {
         let Some(row) = row else { return Ok(None) };
         match self.read_blob(&row.config) {
             Ok(raw_config) => {
                 let config = ImageConfig::parse(&raw_config)
-                    .map_err(|_| Error::Damaged(format!("config of {text}")))?;
+                    .map_err(|_| Error::Damaged(format!("config of {}", row.config)))?;
                 Ok(Some(StoredImage {
                     row,
                     config,
@@ -238,7 +266,7 @@ impl Store {
         )?;
         let rows = query.query_map([digest.to_string()], to_row)?;
         let is_from = |row: &ImageRow| {
-            let name = row.name.as_deref().and_then(|n| Reference::parse(n).ok());
+            let name = row.name.as_ref();
             name.is_some_and(|n| n.name() == from.name())
         };
         let rows: Vec<ImageRow> = db::readable(rows)?;
@@ -322,16 +350,23 @@ impl Store {
         let range = [format!("sha256:{hex}"), format!("sha256:{hex}g")];
         let ids = query.query_map(range, |r| r.get(0))?;
         let ids: Vec<String> = ids.collect::<rusqlite::Result<_>>()?;
-        let id = match ids.as_slice() {
-            [] => return Ok(None),
-            [id] => id,
-            _ => return Err(Error::Ambiguous(text.to_owned())),
-        };
+        drop(query);
+        drop(db);
+        match ids.as_slice() {
+            [] => Ok(None),
+            // A row of another form is as good as gone.
+            [id] => id.parse().map_or(Ok(None), |id| self.row_of_id(&id)),
+            _ => Err(Error::Ambiguous(text.to_owned())),
+        }
+    }
+
+    fn row_of_id(&self, id: &Digest) -> Result<Option<ImageRow>> {
+        let db = self.db();
         let mut query = db.prepare_cached(
             "SELECT name, config, manifest, created FROM images WHERE config = ?1
              ORDER BY name IS NULL, name LIMIT 1",
         )?;
-        Ok(query.query_row([id], to_row).optional()?.flatten())
+        Ok(query.query_row([id.as_str()], to_row).optional()?.flatten())
     }
 
     /// The config of each of these images, once for all its names; that of an image whose config is gone is
@@ -360,13 +395,13 @@ impl Store {
     ///
     /// # Errors
     /// The database refused.
-    pub fn names_of(&self, config: &Digest) -> Result<Vec<String>> {
+    pub fn names_of(&self, config: &Digest) -> Result<Vec<Reference>> {
         let db = self.db();
         let mut query = db.prepare(
             "SELECT name FROM images WHERE config = ?1 AND name IS NOT NULL ORDER BY name",
         )?;
-        let rows = query.query_map([config.to_string()], |r| r.get(0))?;
-        Ok(rows.filter_map(std::result::Result::ok).collect())
+        let rows = query.query_map([config.to_string()], to_name)?;
+        db::readable(rows)
     }
 
     /// Removes a name, and the image with it if that was its last. Returns whether it was.
@@ -416,7 +451,8 @@ impl Store {
                     }
                     let sql = "DELETE FROM images WHERE name IS ?1 AND config = ?2";
                     // Another process may have been faster.
-                    if tx.execute(sql, (&row.name, &id))? == 0 {
+                    let name = row.name.as_ref().map(ToString::to_string);
+                    if tx.execute(sql, (name, &id))? == 0 {
                         continue;
                     }
                     removed.rows.push(row.clone());

@@ -347,7 +347,7 @@ impl Target<'_> {
                 self.clear(here, name)?;
                 here.mkdir(name, 0o755)?;
             }
-            Some(_) => return Err(wrong(entry, "lies below something that is no directory")),
+            Some(_) => return Err(wrong(entry, "lies below something that is not a directory")),
             None => here.mkdir(name, 0o755)?,
         }
         let inside = here.sub_dir(name)?;
@@ -370,7 +370,7 @@ impl Target<'_> {
                 _ if e.is_loop() => wrong(entry, "lies behind links in a circle"),
                 std::io::ErrorKind::NotADirectory => wrong(
                     entry,
-                    "lies behind a link to something that is no directory",
+                    "lies behind a link to something that is not a directory",
                 ),
                 _ => e.into(),
             })

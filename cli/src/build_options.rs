@@ -165,7 +165,7 @@ pub(crate) fn host(text: &str) -> Result<(String, String), Failure> {
     };
     let bare = address.trim_start_matches('[').trim_end_matches(']');
     bare.parse::<std::net::IpAddr>()
-        .map_err(|_| bad("the address is no IP address"))?;
+        .map_err(|_| bad("the address is not an IP address"))?;
     if name.is_empty() || name.contains(char::is_whitespace) {
         return Err(bad("the name is empty or has spaces"));
     }
@@ -206,7 +206,7 @@ pub(crate) fn ulimit(text: &str) -> Result<Ulimit, Failure> {
         "-1" | "unlimited" => Ok(u64::MAX),
         v => v
             .parse::<u64>()
-            .map_err(|_| bad(&format!("`{v}` is no number"))),
+            .map_err(|_| bad(&format!("`{v}` is not a number"))),
     };
     let (soft, hard) = values.split_once(':').unwrap_or((values, values));
     let (soft, hard) = (number(soft)?, number(hard)?);
@@ -233,7 +233,7 @@ pub(crate) fn size(flag: &str, text: &str) -> Result<u64, Failure> {
         .and_then(|n| n.checked_mul(factor))
         .filter(|n| *n > 0)
         .ok_or_else(|| {
-            Failure::usage(format!("{flag} `{text}`: that is no size"))
+            Failure::usage(format!("{flag} `{text}` is not a size"))
                 .with_hint(format!("write {flag} 64m or {flag} 1g"))
         })
 }
@@ -241,7 +241,7 @@ pub(crate) fn size(flag: &str, text: &str) -> Result<u64, Failure> {
 /// `--rerun LINE` or `STAGE:N`.
 pub(crate) fn step(text: &str) -> Result<StepChoice, Failure> {
     let bad = || {
-        Failure::usage(format!("--rerun `{text}` names no step")).with_hint(
+        Failure::usage(format!("--rerun `{text}` does not name a step")).with_hint(
             "write a line of the Dockerfile, or STAGE:N for the step that is shown as [STAGE N/M]",
         )
     };

@@ -9,7 +9,7 @@ use kiln_engine::solver::lower::{LowerError, LowerWarning};
 use kiln_engine::solver::plan::Lines;
 use kiln_parser::{Diagnostic, LineIndex, Severity, Span};
 
-use crate::{github, printable, ui};
+use crate::{github, hints, printable, ui};
 
 /// A message with the lines that it is about, of a file with this name and text.
 fn about<'a>(
@@ -102,7 +102,7 @@ pub(crate) fn lower_error(source: &SourceText, error: &LowerError) {
         true,
         &error.message,
         error.span,
-        error.help.as_deref(),
+        hints::of_lowering(error).as_deref(),
     );
 }
 

@@ -7,7 +7,7 @@ use std::time::Duration;
 use kiln_cache::Policy;
 use kiln_registry::RegistryConfig;
 use kiln_remote::{RemoteSpec, SigningKey, VerifyingKey};
-use kiln_runtime::Spawner;
+use kiln_sandbox::Spawner;
 
 use crate::event::Events;
 
@@ -55,7 +55,7 @@ impl Config {
             authorities: Vec::new(),
             gc: Policy::default(),
             remote_caches: RemoteCachesConfig::default(),
-            device_dirs: kiln_runtime::cdi::DIRS.map(PathBuf::from).to_vec(),
+            device_dirs: kiln_sandbox::cdi::DIRS.map(PathBuf::from).to_vec(),
             events: Events::none(),
             spawner: None,
         }

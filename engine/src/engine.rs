@@ -12,9 +12,6 @@ use crate::config::Config;
 use crate::credentials;
 use crate::error::Result;
 use crate::event::Events;
-use crate::images::Images;
-use crate::mounts::CacheMounts;
-use crate::system::System;
 
 /// How long who only looks waits for a connection.
 const LOOK_CONNECT_TIMEOUT: Duration = Duration::from_secs(3);
@@ -52,21 +49,6 @@ impl Engine {
     /// What it works with.
     pub fn config(&self) -> &Config {
         &self.0.config
-    }
-
-    /// Images of the store, and those that come in and go out.
-    pub fn images(&self) -> Images<'_> {
-        Images::of(self)
-    }
-
-    /// Cache mounts of `RUN` steps.
-    pub fn cache_mounts(&self) -> CacheMounts<'_> {
-        CacheMounts::of(self)
-    }
-
-    /// The store as a whole, and this host.
-    pub fn system(&self) -> System<'_> {
-        System::of(self)
     }
 
     /// The store for one piece of work, which owns its leases, scratch directories and logs.
@@ -143,7 +125,7 @@ impl Engine {
             inputs,
             always_pull,
             lists_images: true,
-            resolv_conf: std::fs::read_to_string("/etc/resolv.conf").unwrap_or_default(),
+            resolv_conf: host_resolv_conf(),
             logs: StepLogs::new(logs, config.max_step_log),
             device_dirs: config.device_dirs.clone(),
             own_mounts: None,
@@ -153,4 +135,9 @@ impl Engine {
             events: events.of_steps(),
         }))
     }
+}
+
+/// Text of the host's resolver configuration, as it is now.
+pub(crate) fn host_resolv_conf() -> String {
+    std::fs::read_to_string("/etc/resolv.conf").unwrap_or_default()
 }

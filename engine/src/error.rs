@@ -5,9 +5,9 @@ use std::path::PathBuf;
 use kiln_image::{Platform, with_causes};
 use kiln_solver::lower::LowerError;
 use kiln_solver::plan::VertexId;
-use kiln_solver::ports::PortError;
+use kiln_solver::ports::{PortError, PortErrorKind};
 
-use crate::context::SourceText;
+use crate::source_text::SourceText;
 
 /// An error of the engine. [`Error::kind`] says of which kind it is, [`Error::hint`] what may help.
 #[derive(Debug, thiserror::Error)]
@@ -42,7 +42,10 @@ pub enum Error {
     Files(#[from] kiln_sys::FsError),
     /// The sandbox failed.
     #[error(transparent)]
-    Sandbox(#[from] kiln_runtime::Error),
+    Sandbox(#[from] kiln_sandbox::Error),
+    /// A container failed.
+    #[error(transparent)]
+    Container(#[from] kiln_runtime::Error),
     /// Reading or writing failed.
     #[error("{what}: {source}")]
     Io {
@@ -126,8 +129,8 @@ pub enum ErrorKind {
 /// What may help against an error: data, which a front puts into words.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Hint {
-    /// Words of who found the error.
-    Text(String),
+    /// What the build itself found.
+    Build(kiln_solver::Hint),
     /// The Dockerfile has to be named.
     NameDockerfile,
     /// Only comments of a Dockerfile may be in another encoding than UTF-8.
@@ -157,14 +160,14 @@ pub enum Hint {
     InlineNeedsImage,
     /// An image needs a name for that.
     NameImage,
-    /// Layers are compressed anew when an image is pushed or written as an archive.
-    PushOutput,
+    /// What is said of layers is for images that are pushed, and for archives.
+    PushOrArchive,
     /// An image has several names.
     ManyNames,
     /// These are the names of an image.
     Names(Vec<String>),
-    /// Layers of Windows images are made on Windows.
-    BuildOnWindows,
+    /// The image has no command: one has to be given.
+    GiveCommand,
     /// Times are those of the build, unless a time is given (`SOURCE_DATE_EPOCH`).
     GiveEpoch,
     /// What steps write differs, and so do times unless a time is given (`SOURCE_DATE_EPOCH`).
@@ -225,7 +228,7 @@ impl Error {
 
     pub(crate) fn about_windows(platform: &Platform) -> Self {
         Self::failed(format!("an image for {platform} cannot be made here"))
-            .with_hint(Hint::BuildOnWindows)
+            .with_hint(Hint::Build(kiln_solver::Hint::BuildOnWindows))
     }
 
     /// Of which kind it is.
@@ -243,17 +246,21 @@ impl Error {
             }
             Self::About { source, .. } => source.kind(),
             Self::Dockerfile { .. } | Self::Syntax | Self::Checks { .. } => ErrorKind::Dockerfile,
-            Self::Step { error, .. } if error.cancelled => ErrorKind::Cancelled,
-            Self::Step { error, .. } => match error.exit_code {
-                Some(code) => ErrorKind::Command { code },
-                None => ErrorKind::Failed,
+            Self::Step { error, .. } => match error.kind {
+                PortErrorKind::Cancelled => ErrorKind::Cancelled,
+                PortErrorKind::Command { code, .. } => ErrorKind::Command { code },
+                _ => ErrorKind::Failed,
             },
+            Self::Container(kiln_runtime::Error::NotStarted { code, .. }) => {
+                ErrorKind::Command { code: *code }
+            }
             Self::NotReproducible { .. } => ErrorKind::NotReproducible,
             Self::Failed { .. }
             | Self::Store(_)
             | Self::Work(_)
             | Self::Files(_)
             | Self::Sandbox(_)
+            | Self::Container(_)
             | Self::Io { .. }
             | Self::Json(_) => ErrorKind::Failed,
         }
@@ -266,13 +273,16 @@ impl Error {
             | Self::Failed { hint, .. }
             | Self::NotReproducible { hint } => hint.clone(),
             Self::Store(error) => of_store(error),
-            Self::Work(error) => error.hint().map(Hint::Text),
+            Self::Work(error) => error.hint().map(Hint::Build),
             Self::About { source, .. } => source.hint(),
             Self::Checks { .. } => Some(Hint::ChecksAreErrors),
-            Self::Step { error, .. } => error.hint.clone().map(Hint::Text),
+            Self::Step { error, .. } => error.hint.clone().map(Hint::Build),
+            Self::Container(kiln_runtime::Error::NoCommand) => Some(Hint::GiveCommand),
+            Self::Container(kiln_runtime::Error::Store(error)) => of_store(error),
             Self::Cancelled
             | Self::Files(_)
             | Self::Sandbox(_)
+            | Self::Container(_)
             | Self::Io { .. }
             | Self::Json(_)
             | Self::Dockerfile { .. }
@@ -283,7 +293,7 @@ impl Error {
     /// Whether a full disk or quota is the reason.
     pub fn is_no_space(&self) -> bool {
         match self {
-            Self::Step { error, .. } => error.no_space,
+            Self::Step { error, .. } => error.kind.is_no_space(),
             Self::Work(error) => error.is_no_space(),
             Self::About { source, .. } => source.is_no_space(),
             error => kiln_cache::is_no_space(error),

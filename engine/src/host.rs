@@ -4,7 +4,7 @@ pub use kiln_sys::{
     FileKind, FsError, Pipes, RootDir, fdpass, process, pty, read_named, read_named_text, system,
 };
 
-use kiln_runtime::Spawner;
+use kiln_sandbox::Spawner;
 
 use crate::error::{Error, Hint, Result};
 

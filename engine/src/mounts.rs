@@ -31,11 +31,14 @@ pub struct RemovedMounts {
     pub busy: Vec<String>,
 }
 
-impl<'a> CacheMounts<'a> {
-    pub(crate) fn of(engine: &'a Engine) -> Self {
-        Self { engine }
+impl Engine {
+    /// Cache mounts of `RUN` steps.
+    pub fn cache_mounts(&self) -> CacheMounts<'_> {
+        CacheMounts { engine: self }
     }
+}
 
+impl CacheMounts<'_> {
     /// All cache mounts, measured.
     ///
     /// # Errors

@@ -12,9 +12,7 @@ use crate::error::Result;
 /// # Errors
 /// There is no store, or it cannot be read at once.
 pub fn image_names(root: &Path) -> Result<Vec<Reference>> {
-    let names = Store::image_names(root)?;
-    let names = names.iter().filter_map(|name| Reference::parse(name).ok());
-    Ok(names.collect())
+    Ok(Store::image_names(root)?)
 }
 
 /// The ids of cache mounts in the store at `root`.

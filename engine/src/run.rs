@@ -2,16 +2,18 @@
 
 use std::path::PathBuf;
 
-use kiln_executor::{BuildInputs, Running};
+use kiln_cache::Store;
+use kiln_executor::BuildInputs;
 use kiln_image::Platform;
-use kiln_runtime::Stdio;
-use kiln_runtime::sandbox::Network;
+use kiln_runtime::{Running, Runtime};
+use kiln_sandbox::{Network, Stdio};
 use kiln_sys::process::Exit;
 use kiln_sys::system;
 use tokio_util::sync::CancellationToken;
 
-use crate::engine::Engine;
-use crate::error::Result;
+use crate::cancel::unless_cancelled;
+use crate::engine::{Engine, host_resolv_conf};
+use crate::error::{Error, Result};
 use crate::event::Events;
 use crate::images::PullPolicy;
 use crate::images::find_or_pull;
@@ -68,8 +70,9 @@ impl RunRequest {
 /// A container whose image is here.
 #[derive(Debug)]
 pub struct Container {
-    worker: kiln_executor::Engine,
-    request: kiln_executor::RunRequest,
+    store: Store,
+    runtime: Runtime,
+    request: kiln_runtime::RunRequest,
     running: Running,
 }
 
@@ -98,16 +101,21 @@ impl Engine {
             cancel,
         );
         let image = image.await?;
-        let layers = worker.image_layers(&image.reference, &image.config_digest, None)?;
+        let layers = worker.image_layers(image.name.reference(), &image.id, None)?;
+        let layers = unless_cancelled(cancel, worker.ready(&layers)).await??;
         let hostname = request.hostname.unwrap_or_else(|| {
             let mut random = [0; 6];
             // Without random bytes the name is all zeros, which is a name too.
             let _ = system::random(&mut random);
             random.iter().map(|b| format!("{b:02x}")).collect()
         });
-        let running = worker.running()?;
+        let store = worker.store().clone();
+        let spawner = self.config().spawner.clone();
+        let spawner = spawner.ok_or_else(|| Error::failed("nothing can be run here"))?;
+        let runtime = Runtime::new(store.clone(), spawner, host_resolv_conf());
         Ok(Container {
-            request: kiln_executor::RunRequest {
+            running: runtime.running(),
+            request: kiln_runtime::RunRequest {
                 config: image.config,
                 layers,
                 entrypoint: request.entrypoint.map(|e| vec![e]),
@@ -121,8 +129,8 @@ impl Engine {
                 hostname,
                 stdio: stdio()?,
             },
-            worker,
-            running,
+            store,
+            runtime,
         })
     }
 }
@@ -138,9 +146,9 @@ impl Container {
     /// # Errors
     /// It cannot be started: [`crate::ErrorKind::Command`] has the exit code that `docker run` has then.
     pub async fn run(self) -> Result<Exit> {
-        let exit = self.worker.run(self.request, &self.running).await;
+        let exit = self.runtime.run(self.request, &self.running).await;
         // Not worth a failed container.
-        if let Err(error) = self.worker.store().note_uses() {
+        if let Err(error) = self.store.note_uses() {
             tracing::debug!(%error, "the last use of layers is not noted");
         }
         Ok(exit?)

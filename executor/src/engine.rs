@@ -1,233 +1,41 @@
-//! The engine: the store, the sandbox and the registries that all work is done with.
+//! What is asked of a worker beside its ports, in short: each of these is done by one of its parts.
 
-use std::collections::{BTreeMap, BTreeSet};
-use std::path::PathBuf;
-use std::sync::Arc;
+use std::collections::BTreeMap;
+use std::io::{Read, Write};
+use std::path::Path;
 
-use kiln_cache::{LayerId, Policy, Removed, Scratch, SpaceGuard, Store};
-use kiln_registry::Client;
-use kiln_remote::RemoteCaches;
-use kiln_runtime::Spawner;
-use kiln_solver::event::Events;
-use kiln_sys::RootDir;
-use kiln_sys::cgroup::CgroupLimits;
+use kiln_cache::{LayerForm, LayerId, Removed, Scratch, StoredImage};
+use kiln_image::archive::Archive;
+use kiln_image::{Descriptor, Digest, Platform, Reference};
+use kiln_solver::Watch;
+use kiln_solver::ports::ResolvedImage;
 
-use crate::error::{Error, Result};
-use crate::exec::{Common, StepLogs};
-use crate::output::{DirTree, LayerRef, Output};
-use crate::owners::Shown;
+use crate::compare::{Difference, Repeated};
+use crate::error::Result;
+use crate::export::{ArchiveForm, ArchiveTarget, Assembled, Assembly, ExportImage, PushWatch};
+use crate::images::{Import, Loaded, Pulled};
+use crate::output::{LayerRef, Output};
+use crate::source::WebFile;
+use crate::worker::Worker;
 
-/// Where a secret comes from.
-#[derive(Clone, Debug)]
-pub enum SecretSource {
-    /// A file, read when a step needs it.
-    File(PathBuf),
-    /// A value, such as that of a variable.
-    Value(Vec<u8>),
-}
-
-/// An SSH agent: the socket of one that runs.
-#[derive(Clone, Debug)]
-pub struct SshAgent {
-    /// Path of the socket.
-    pub socket: PathBuf,
-}
-
-/// A context that steps may copy from.
-#[derive(Clone, Debug)]
-pub struct Context {
-    /// Its files.
-    pub tree: Arc<DirTree>,
-    /// When it was last changed.
-    pub changed: Changed,
-}
-
-/// When a context was last changed.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Changed {
-    /// Nobody can say: a directory of this machine.
-    Unknown,
-    /// At this time, in seconds since 1970.
-    At(i64),
-    /// When the newest of its files was: those of an archive.
-    WithFiles,
-}
-
-/// What a build was given beside its Dockerfile.
-#[derive(Clone, Debug, Default)]
-pub struct BuildInputs {
-    /// Contexts by name.
-    pub contexts: BTreeMap<String, Context>,
-    /// Secrets by id.
-    pub secrets: BTreeMap<String, SecretSource>,
-    /// SSH agents by id.
-    pub ssh: BTreeMap<String, SshAgent>,
-    /// Devices that steps may use.
-    pub devices: AllowedDevices,
-    /// Certificates, as PEM, of authorities that programs of steps are to trust; empty for none.
-    pub authorities: Vec<u8>,
-    /// Bytes of one download at most, where another number counts than that of the settings.
-    pub max_download: Option<u64>,
-    /// Memory and processors that each step may use. As with BuildKit they are in no key.
-    pub limits: CgroupLimits,
-}
-
-/// `--allow device`: the devices that steps may use beside those whose files allow it to everybody.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub enum AllowedDevices {
-    /// No others.
-    #[default]
-    None,
-    /// These: kinds such as `vendor.com/class`, or names of devices.
-    Named(BTreeSet<String>),
-    /// All.
-    All,
-}
-
-impl AllowedDevices {
-    pub(crate) fn has(&self, device: &str) -> bool {
-        let kind = device.split('=').next().unwrap_or_default();
-        match self {
-            Self::None => false,
-            Self::Named(names) => names.contains(device) || names.contains(kind),
-            Self::All => true,
-        }
-    }
-}
-
-/// What an engine is made of.
-#[derive(Clone, Debug)]
-pub struct Settings {
-    /// The store.
-    pub store: Store,
-    /// Starts sandboxes; none where nothing is run.
-    pub spawner: Option<Spawner>,
-    /// Talks to registries.
-    pub registry: Client,
-    /// What the build was given.
-    pub inputs: BuildInputs,
-    /// Base images are looked up in their registry even if they are here.
-    pub always_pull: bool,
-    /// Images that are looked up get into the list of images.
-    pub lists_images: bool,
-    /// Text of the host's resolver configuration.
-    pub resolv_conf: String,
-    /// Where the output of steps is kept.
-    pub logs: StepLogs,
-    /// Where files describe the devices of this machine (CDI).
-    pub device_dirs: Vec<PathBuf>,
-    /// Cache mounts are made here, and not taken from the store.
-    pub own_mounts: Option<Arc<Scratch>>,
-    /// Bytes of a file from the web, or of what is fetched of a repository, at most.
-    pub max_download: u64,
-    /// How much the store may hold.
-    pub gc: Policy,
-    /// Remote caches, if there are any.
-    pub share: Option<RemoteCaches>,
-    /// Where what users should know goes that belongs to no step.
-    pub events: Events,
-}
-
-/// Carries out ops.
-#[derive(Clone, Debug)]
-pub struct Engine {
-    pub(crate) s: Arc<Settings>,
-    pub(crate) common: Arc<Common>,
-    pub(crate) space: SpaceGuard,
-    pub(crate) shown: Arc<Shown>,
-}
-
-impl Engine {
-    /// An engine of these parts.
-    pub fn new(settings: Settings) -> Self {
-        let Settings {
-            store, gc, events, ..
-        } = &settings;
-        Self {
-            space: SpaceGuard::new(store.clone(), *gc, events.clone()),
-            s: Arc::new(settings),
-            common: Arc::default(),
-            shown: Arc::default(),
-        }
-    }
-
-    /// An engine like this one that has seen nothing: its cache mounts are empty, and go with it; it
-    /// knows of no remote caches.
-    ///
-    /// # Errors
-    /// There is no room for them.
-    pub fn without_mounts(&self) -> Result<Self> {
-        let mut settings = Settings::clone(&self.s);
-        settings.share = None;
-        settings.own_mounts = Some(Arc::new(self.s.store.scratch()?));
-        Ok(Self::new(settings))
-    }
-
-    /// The same engine with remote caches.
-    #[must_use]
-    pub fn with_share(self, share: RemoteCaches) -> Self {
-        let settings = Settings {
-            share: Some(share),
-            ..Settings::clone(&self.s)
-        };
-        Self::new(settings)
-    }
-
-    /// The same engine, which only looks: the images that it asks registries for do not get into the
-    /// list of images, and names in it stay as they are.
-    #[must_use]
-    pub fn looking_only(self) -> Self {
-        let settings = Settings {
-            lists_images: false,
-            ..Settings::clone(&self.s)
-        };
-        Self::new(settings)
-    }
-
-    /// The store.
-    pub fn store(&self) -> &Store {
-        &self.s.store
-    }
-
-    /// The registry client.
-    pub fn registry(&self) -> &Client {
-        &self.s.registry
-    }
-
-    /// The remote caches, if there are any.
-    pub fn share(&self) -> Option<&RemoteCaches> {
-        self.s.share.as_ref()
-    }
-
-    /// The file that keeps the output of a step, by the number of its vertex.
-    pub fn step_log(&self, vertex: usize) -> PathBuf {
-        self.s.logs.path(vertex)
-    }
-
+impl Worker {
     /// What was removed to make room since this was last asked.
     pub fn take_removed(&self) -> Removed {
-        self.space.take_removed()
+        self.space().take_removed()
     }
 
     /// Has the results whose layers are in the image exported to the remotes that get only those.
     pub fn leave_result(&self, layers: &[LayerRef]) {
-        if let Some(caches) = &self.s.share {
-            caches.export_image(&self.s.store, layers.iter().filter_map(LayerRef::id));
+        if let Some(caches) = self.share() {
+            caches.export_image(self.store(), layers.iter().filter_map(LayerRef::id));
         }
     }
 
     /// Has the cache mounts that this build has used and changed exported.
     pub fn leave_mounts(&self) {
-        if let Some(caches) = &self.s.share {
-            caches.export_mounts(&self.s.store);
+        if let Some(caches) = self.share() {
+            caches.export_mounts(self.store());
         }
-    }
-
-    pub(crate) fn spawner(&self) -> Result<&Spawner> {
-        self.s
-            .spawner
-            .as_ref()
-            .ok_or_else(|| Error::Other("nothing can be run here".into()))
     }
 
     /// The layers of `layers` in the store, fetched and unpacked where they are not there.
@@ -235,54 +43,196 @@ impl Engine {
     /// # Errors
     /// A layer cannot be had.
     pub async fn ready(&self, layers: &[LayerRef]) -> Result<Vec<LayerId>> {
-        if layers.iter().all(|l| l.id().is_some()) {
-            return Ok(layers.iter().filter_map(|l| l.id().cloned()).collect());
-        }
-        match self.fetch_layers(layers).await {
-            // Both mean something to who asked.
-            Err(error @ (Error::Cancelled | Error::Lost { .. })) => Err(error),
-            Err(error) => Err(Error::Inputs(Box::new(error))),
-            fetched => fetched,
-        }
+        self.layers().ready(layers).await
     }
 
-    /// A tree that can be read, whatever kind of output it is.
-    pub(crate) async fn open(&self, output: &Output) -> Result<OpenTree> {
-        match output {
-            Output::Dir(dir) => {
-                let root = RootDir::open_trusted(&dir.path)?;
-                Ok(OpenTree::Dir {
-                    root,
-                    dir: dir.clone(),
-                })
-            }
-            Output::Layers(layers) => {
-                let ids = self.ready(layers).await?;
-                Ok(OpenTree::View(self.s.store.view(&ids)?))
-            }
-        }
-    }
-}
-
-/// An output that is open for reading.
-#[derive(Debug)]
-pub(crate) enum OpenTree {
-    Dir { root: RootDir, dir: Arc<DirTree> },
-    View(kiln_cache::View),
-}
-
-impl OpenTree {
-    pub(crate) fn root(&self) -> &RootDir {
-        match self {
-            Self::Dir { root, .. } => root,
-            Self::View(view) => view.root(),
-        }
+    /// Pulls an image with all its layers.
+    ///
+    /// # Errors
+    /// The registry does not have it, or a layer cannot be had.
+    pub async fn pull(
+        &self,
+        reference: &Reference,
+        platform: &Platform,
+        watch: Option<Watch>,
+    ) -> Result<Pulled> {
+        self.images().pull(reference, platform, watch).await
     }
 
-    pub(crate) fn dir(&self) -> Option<&DirTree> {
-        match self {
-            Self::Dir { dir, .. } => Some(dir),
-            Self::View(_) => None,
-        }
+    /// The layers of an image whose metadata is in the store.
+    ///
+    /// # Errors
+    /// The metadata is gone or damaged.
+    pub fn image_layers(
+        &self,
+        from: Option<&Reference>,
+        id: &Digest,
+        watch: Option<&Watch>,
+    ) -> Result<Vec<LayerRef>> {
+        self.images().image_layers(from, id, watch)
+    }
+
+    /// The config of an image of the store for this platform; none if it has no such image.
+    ///
+    /// # Errors
+    /// An id is ambiguous, or the store cannot be read.
+    pub fn find(&self, name: &str, platform: &Platform) -> Result<Option<ResolvedImage>> {
+        self.images().find(name, platform)
+    }
+
+    /// Takes the images of an archive into the store.
+    ///
+    /// # Errors
+    /// The archive is broken or holds nothing for the platform, or the store failed.
+    pub async fn load(&self, archive: Archive, platform: &Platform) -> Result<Vec<Loaded>> {
+        self.images().load(archive, platform).await
+    }
+
+    /// Makes an image of a tar in any compression and stores it without a name. Gives its id.
+    ///
+    /// # Errors
+    /// The tar is broken, or the store failed.
+    pub fn import(&self, input: Box<dyn Read + Send>, import: Import) -> Result<Digest> {
+        self.images().import(input, import)
+    }
+
+    /// Checks a repository out and gives a directory with its files, and the commit's time in seconds
+    /// since 1970.
+    ///
+    /// # Errors
+    /// The address is not understood, `git` is missing, or the repository cannot be had.
+    pub async fn git_checkout(
+        &self,
+        address: &str,
+        keep_git_dir: bool,
+        checksum: Option<&str>,
+    ) -> Result<(Scratch, i64)> {
+        let sources = self.sources();
+        sources.git_checkout(address, keep_git_dir, checksum).await
+    }
+
+    /// Downloads a file, which must have the digest `checksum` if there is one, and opens it.
+    ///
+    /// # Errors
+    /// It cannot be had.
+    pub async fn download_file(&self, url: &str, checksum: Option<&str>) -> Result<WebFile> {
+        self.sources().download_file(url, checksum).await
+    }
+
+    /// Puts an image together and stores its config.
+    ///
+    /// # Errors
+    /// A layer's record is gone, or the store failed.
+    pub async fn assemble(&self, assembly: Assembly, squash: bool) -> Result<Assembled> {
+        self.exporter().assemble(assembly, squash).await
+    }
+
+    /// Gives an image its names; without any it is kept nameless.
+    ///
+    /// # Errors
+    /// The store failed.
+    pub fn name_image(
+        &self,
+        id: &Digest,
+        names: &[Reference],
+        manifest: Option<&Digest>,
+    ) -> Result<()> {
+        self.exporter().name_image(id, names, manifest)
+    }
+
+    /// Stores a manifest with annotations for an image that was built. Gives its digest.
+    ///
+    /// # Errors
+    /// A layer's record is gone, or the store failed.
+    pub fn annotate(
+        &self,
+        image: &Assembled,
+        annotations: &BTreeMap<String, String>,
+    ) -> Result<Digest> {
+        self.exporter().annotate(image, annotations)
+    }
+
+    /// An image of the store as one to be written under these names.
+    ///
+    /// # Errors
+    /// The store's data on it is gone or damaged.
+    pub fn exportable(&self, image: &StoredImage, names: Vec<Reference>) -> Result<ExportImage> {
+        self.exporter().exportable(image, names)
+    }
+
+    /// Writes images as one archive, and gives what the archive says of each.
+    ///
+    /// # Errors
+    /// A layer cannot be had, or the target failed.
+    pub async fn write_archive(
+        &self,
+        images: Vec<ExportImage>,
+        form: ArchiveForm,
+        layers: Option<LayerForm>,
+        target: ArchiveTarget,
+    ) -> Result<Vec<Descriptor>> {
+        let exporter = self.exporter();
+        exporter.write_archive(images, form, layers, target).await
+    }
+
+    /// Copies the files of a stack of layers into a directory.
+    ///
+    /// # Errors
+    /// A layer cannot be had, or the directory cannot be written.
+    pub async fn write_files(
+        &self,
+        layers: &[LayerRef],
+        dest: &Path,
+        epoch: Option<u64>,
+    ) -> Result<()> {
+        self.exporter().write_files(layers, dest, epoch).await
+    }
+
+    /// Writes the files of a stack of layers as one tar.
+    ///
+    /// # Errors
+    /// A layer cannot be had, or `out` failed.
+    pub async fn write_tar(
+        &self,
+        layers: &[LayerRef],
+        out: Box<dyn Write + Send>,
+        epoch: Option<u64>,
+    ) -> Result<()> {
+        self.exporter().write_tar(layers, out, epoch).await
+    }
+
+    /// Pushes an image under its names, its own layers in this form. Gives its manifest.
+    ///
+    /// # Errors
+    /// A layer cannot be had, or a registry refused something.
+    pub async fn push(
+        &self,
+        image: &ExportImage,
+        form: LayerForm,
+        told: &PushWatch<'_>,
+    ) -> Result<Descriptor> {
+        self.exporter().push(image, form, told).await
+    }
+
+    /// What each layer that was made here holds again of those below it.
+    ///
+    /// # Errors
+    /// A layer cannot be read.
+    pub async fn repeated(&self, output: &Output) -> Result<Vec<Repeated>> {
+        self.comparer().repeated(output).await
+    }
+
+    /// Compares the topmost layers of two outputs as their tars would be.
+    ///
+    /// # Errors
+    /// A layer cannot be read.
+    pub async fn first_difference(
+        &self,
+        first: &Output,
+        second: &Output,
+        epoch: Option<u64>,
+    ) -> Result<Option<Difference>> {
+        let comparer = self.comparer();
+        comparer.first_difference(first, second, epoch).await
     }
 }

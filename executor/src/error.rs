@@ -3,7 +3,8 @@
 use kiln_image::with_causes;
 use kiln_registry::RegistryError;
 use kiln_remote::FetchError;
-use kiln_solver::ports::PortError;
+use kiln_solver::Hint;
+use kiln_solver::ports::{PortError, PortErrorKind};
 
 /// An error of the executor.
 #[derive(Debug, thiserror::Error)]
@@ -16,7 +17,7 @@ pub enum Error {
     System(#[from] kiln_sys::FsError),
     /// The sandbox failed.
     #[error(transparent)]
-    Runtime(#[from] kiln_runtime::Error),
+    Runtime(#[from] kiln_sandbox::Error),
     /// A registry failed.
     #[error("{what}{}", with_causes(.source.as_ref()))]
     Registry {
@@ -25,7 +26,7 @@ pub enum Error {
         /// Why.
         source: Box<RegistryError>,
         /// What to do.
-        hint: Option<String>,
+        hint: Option<Hint>,
     },
     /// An image does not make sense.
     #[error("{0}")]
@@ -40,7 +41,7 @@ pub enum Error {
         /// Why, as the end of a sentence; empty where there is simply nothing.
         reason: String,
         /// What may have been meant.
-        hint: Option<String>,
+        hint: Option<Hint>,
     },
     /// A command failed.
     #[error("{text}")]
@@ -90,7 +91,7 @@ pub enum Error {
         /// What.
         text: String,
         /// What to do.
-        hint: String,
+        hint: Hint,
     },
     /// What a server sends is larger than it may be.
     #[error("{what}: it has more than {limit} bytes")]
@@ -172,47 +173,51 @@ impl From<FetchError> for Error {
 }
 
 impl Error {
-    /// What may help, in words.
-    pub fn hint(&self) -> Option<String> {
+    /// What has to be told apart.
+    fn kind(&self) -> PortErrorKind {
+        let no_space = self.is_no_space();
         match self {
-            Self::CarriageReturn { script, .. } => Some(format!(
-                "the first line of `{script}` ends with a carriage return, which counts as part of \
-                 its interpreter's name: store it with line ends of Unix"
-            )),
+            Self::Command { code, .. }
+            | Self::CommandNoSpace { code, .. }
+            | Self::OutOfMemory { code, .. }
+            | Self::CarriageReturn { code, .. } => PortErrorKind::Command {
+                code: *code,
+                no_space,
+            },
+            Self::Inputs(_) => PortErrorKind::Inputs { no_space },
+            Self::Cancelled => PortErrorKind::Cancelled,
+            Self::Lost { .. } => PortErrorKind::Lost,
+            _ if no_space => PortErrorKind::NoSpace,
+            _ => PortErrorKind::Failed,
+        }
+    }
+
+    /// What to do.
+    pub fn hint(&self) -> Option<Hint> {
+        use kiln_cache::Error as Stored;
+        match self {
+            Self::CarriageReturn { script, .. } => Some(Hint::UnixLineEnds {
+                script: script.clone(),
+            }),
             Self::Missing { hint, .. } => Some(hint.clone()),
+            Self::Store(Stored::LayerGone(_) | Stored::LayerNotRepeatable { .. }) => {
+                Some(Hint::BuildOrPullAgain)
+            }
+            Self::Store(Stored::LayerLost(_)) => Some(Hint::BuildAgain),
+            Self::DownloadTooLarge { .. } => Some(Hint::RaiseMaxDownload),
             Self::Registry { hint, .. } | Self::SourceNotFound { hint, .. } => hint.clone(),
-            Self::DownloadTooLarge { .. } => Some(
-                "give --max-download SIZE, or set max-download in [build] of the config file"
-                    .into(),
-            ),
-            Self::Store(
-                kiln_cache::Error::LayerGone(_) | kiln_cache::Error::LayerNotRepeatable { .. },
-            ) => Some(MAKE_AGAIN.into()),
-            Self::Store(kiln_cache::Error::LayerLost(_)) => Some("run the same build again".into()),
             _ => None,
         }
     }
 }
 
-/// What to do about a layer that is not as it was.
-const MAKE_AGAIN: &str = "build or pull the image again";
-
 impl From<Error> for PortError {
     fn from(error: Error) -> Self {
-        let mut out = Self::new(error.to_string());
-        out.no_space = error.is_no_space();
-        out.hint = error.hint();
-        match error {
-            Error::Command { code, .. }
-            | Error::CommandNoSpace { code, .. }
-            | Error::OutOfMemory { code, .. }
-            | Error::CarriageReturn { code, .. } => out.exit_code = Some(code),
-            Error::Inputs(_) => out.of_inputs = true,
-            Error::Cancelled => out.cancelled = true,
-            Error::Lost { .. } => out.lost = true,
-            _ => {}
+        Self {
+            kind: error.kind(),
+            hint: error.hint(),
+            message: error.to_string(),
         }
-        out
     }
 }
 

@@ -25,6 +25,18 @@ pub enum Output {
     Dir(Arc<DirTree>),
 }
 
+impl Output {
+    /// The layers of an output that a step starts from.
+    pub(crate) fn layers(&self) -> Result<&[LayerRef]> {
+        match self {
+            Self::Layers(layers) => Ok(layers),
+            Self::Dir(_) => Err(Error::Other(
+                "a directory cannot be the base of a step".into(),
+            )),
+        }
+    }
+}
+
 /// A directory with what is left out of it.
 #[derive(Debug)]
 pub struct DirTree {

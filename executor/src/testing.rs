@@ -3,8 +3,9 @@
 use kiln_cache::Store;
 use kiln_registry::{Client, RegistryConfig};
 
-use crate::engine::{BuildInputs, Engine, Settings};
-use crate::exec::StepLogs;
+use crate::Engine;
+use crate::logs::StepLogs;
+use crate::settings::{BuildInputs, Settings};
 
 /// An engine that runs nothing, and the directory of its store, which goes with it.
 pub(crate) fn engine() -> (Engine, tempfile::TempDir) {

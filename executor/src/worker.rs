@@ -1,108 +1,204 @@
-//! The engine as the solver's worker: sources, fingerprints, lookups, steps, commits.
+//! The solver's worker: what carries out the parts of its ports.
 
+use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::{Duration, SystemTime};
+use std::time::SystemTime;
 
-use kiln_cache::{Flight, LayerId, NewRecord, Packed, Store, Unmeasured, pack};
-use kiln_image::Compression;
-use kiln_remote::{ClaimOutcome, HeldClaim, RemoteCaches, SharedLayer};
-use kiln_solver::Watch;
-use kiln_solver::explain::{Earlier, Found, LabelledInput, Listing};
-use kiln_solver::key::{Fingerprint, Identity, Key, TreeDigest};
-use kiln_solver::plan::{Copy, Exec, File, Origin, Source};
+use kiln_cache::{SpaceGuard, Store};
+use kiln_image::Platform;
+use kiln_registry::Client;
+use kiln_remote::RemoteCaches;
+use kiln_solver::explain::{Earlier, Listing};
+use kiln_solver::key::{Fingerprint, Key};
+use kiln_solver::plan::{Copy, Exec, File, Origin, Source, SourceKind};
 use kiln_solver::ports::{
-    Committed, Fingerprints, Hit, Lookup, Made, Pending, PortError, Reading, Record, Results,
-    Solved, Sourced, Sources, Step, Steps, Unused, WorkerTypes,
+    Committed, Fingerprints, Hit, Lookup, Made, PortError, Reading, Record, ResolvedImage,
+    Resolver, Results, Solved, Sourced, Sources, Step, Steps, WorkerTypes,
 };
-use tokio::sync::OwnedSemaphorePermit;
 
-use crate::engine::Engine;
+use crate::compare::Comparer;
 use crate::error::{Error, Result, blocking};
-use crate::file;
-use crate::output::{LayerRef, LazyLayer, Output};
+use crate::exec::StepRunner;
+use crate::export::Exporter;
+use crate::file::{self, FileChanger};
+use crate::fingerprints::Fingerprinter;
+use crate::id_maps::IdMapSupport;
+use crate::images::Images;
+use crate::layers::LayerFetcher;
+use crate::new_layer::NewLayer;
+use crate::output::Output;
+use crate::results::{ResultStore, StepFlight};
+use crate::run_dirs::RunDirs;
+use crate::settings::Settings;
+use crate::source::SourceFetcher;
 
-/// A layer that a step has made.
-#[derive(Debug)]
-pub struct NewLayer {
-    pub(crate) id: LayerId,
-    pub(crate) below: Vec<LayerRef>,
-    pub(crate) epoch: Option<u64>,
-    pub(crate) unmeasured: Unmeasured,
+/// Carries out ops. Cloning shares it.
+#[derive(Clone, Debug)]
+pub struct Worker {
+    settings: Arc<Settings>,
+    layers: LayerFetcher,
+    images: Images,
+    sources: SourceFetcher,
+    fingerprints: Fingerprinter,
+    id_maps: IdMapSupport,
+    results: ResultStore,
+    files: FileChanger,
+    runner: StepRunner,
+    exporter: Exporter,
+    comparer: Comparer,
 }
 
-/// Held while a step runs; what other hosts see of it is held until they can have the result.
-#[derive(Debug)]
-pub struct StepFlight {
-    _local: Flight,
-    claim: Option<HeldClaim>,
-}
-
-impl Engine {
-    /// Has a result exported to remote caches, if there are any.
-    fn export(&self, key: Key, layer: &LayerId, ran: bool, claim: Option<&HeldClaim>) {
-        if let Some(caches) = &self.s.share {
-            caches.export(&self.s.store, key, layer, ran, claim);
+impl Worker {
+    /// A worker of these parts.
+    pub fn new(settings: Settings) -> Self {
+        let settings = Arc::new(settings);
+        let s = &*settings;
+        let space = SpaceGuard::new(s.store.clone(), s.gc, s.events.clone());
+        let caches = s.share.clone();
+        let layers = LayerFetcher::new(space.clone(), s.registry.clone(), s.events.clone());
+        let images = Images::new(layers.clone(), s);
+        let run_dirs = RunDirs::new(s.store.clone());
+        let id_maps = IdMapSupport::new(s.spawner.clone());
+        let fingerprints = Fingerprinter::new(layers.clone(), caches.clone());
+        Self {
+            sources: SourceFetcher::new(images.clone(), layers.clone(), settings.clone()),
+            results: ResultStore::new(space, caches.clone()),
+            files: FileChanger::new(layers.clone(), run_dirs.clone()),
+            runner: StepRunner::new(
+                layers.clone(),
+                run_dirs,
+                fingerprints.clone(),
+                id_maps.clone(),
+                settings.clone(),
+            ),
+            exporter: Exporter::new(layers.clone(), images.clone(), caches),
+            comparer: Comparer::new(s.store.clone()),
+            layers,
+            images,
+            fingerprints,
+            id_maps,
+            settings,
         }
     }
 
-    /// The result of a step: `id` on top of `below`.
-    pub(crate) fn made(
-        &self,
-        below: Vec<LayerRef>,
-        id: LayerId,
-        epoch: Option<u64>,
-    ) -> Made<Output, NewLayer> {
-        let mut layers = below.clone();
-        layers.push(LayerRef::stored(id.clone(), None));
-        Made {
-            output: Output::Layers(layers),
-            layer: NewLayer {
-                id,
-                below,
-                epoch,
-                unmeasured: self.space.unmeasured(),
-            },
-        }
+    /// A worker like this one that has seen nothing: its cache mounts are empty, and go with it; it
+    /// knows of no remote caches.
+    ///
+    /// # Errors
+    /// There is no room for them.
+    pub fn without_mounts(&self) -> Result<Self> {
+        let mut settings = Settings::clone(&self.settings);
+        settings.share = None;
+        settings.own_mounts = Some(Arc::new(self.store().scratch()?));
+        Ok(Self::new(settings))
+    }
+
+    /// The same worker with remote caches.
+    #[must_use]
+    pub fn with_share(self, share: RemoteCaches) -> Self {
+        Self::new(Settings {
+            share: Some(share),
+            ..Settings::clone(&self.settings)
+        })
+    }
+
+    /// The same worker, which only looks: the images that it asks registries for do not get into the
+    /// list of images, and names in it stay as they are.
+    #[must_use]
+    pub fn looking_only(self) -> Self {
+        Self::new(Settings {
+            lists_images: false,
+            ..Settings::clone(&self.settings)
+        })
+    }
+
+    /// The store.
+    pub fn store(&self) -> &Store {
+        self.layers.store()
+    }
+
+    /// The registry client.
+    pub fn registry(&self) -> &Client {
+        self.layers.registry()
+    }
+
+    /// What keeps the store below its limits.
+    pub fn space(&self) -> &SpaceGuard {
+        self.layers.space()
+    }
+
+    /// The remote caches, if there are any.
+    pub fn share(&self) -> Option<&RemoteCaches> {
+        self.settings.share.as_ref()
+    }
+
+    /// The file that keeps the output of a step, by the number of its vertex.
+    pub fn step_log(&self, vertex: usize) -> PathBuf {
+        self.settings.logs.path(vertex)
+    }
+
+    /// Brings layers in.
+    pub fn layers(&self) -> &LayerFetcher {
+        &self.layers
+    }
+
+    /// Images of the store and of registries.
+    pub fn images(&self) -> &Images {
+        &self.images
+    }
+
+    /// What else builds start from.
+    pub fn sources(&self) -> &SourceFetcher {
+        &self.sources
+    }
+
+    /// Makes images and archives.
+    pub fn exporter(&self) -> &Exporter {
+        &self.exporter
+    }
+
+    /// Compares layers.
+    pub fn comparer(&self) -> &Comparer {
+        &self.comparer
     }
 }
 
-/// The layers of an output that a step starts from.
-pub(crate) fn layers_of(output: &Output) -> Result<&[LayerRef]> {
-    match output {
-        Output::Layers(layers) => Ok(layers),
-        Output::Dir(_) => Err(Error::Other(
-            "a directory cannot be the base of a step".into(),
-        )),
-    }
-}
-
-fn base_layers(base: Option<&Solved<Output>>) -> Result<Vec<LayerRef>> {
-    base.map_or(Ok(Vec::new()), |b| Ok(layers_of(&b.output)?.to_vec()))
-}
-
-impl WorkerTypes for Engine {
+impl WorkerTypes for Worker {
     type Output = Output;
     type Layer = NewLayer;
     type Flight = StepFlight;
 }
 
-impl Sources for Engine {
-    async fn source(&self, op: &Source, step: &Step) -> Result<Sourced<Output>, PortError> {
-        Ok(self.bring_in(op, step).await?)
+impl Resolver for Worker {
+    async fn resolve(
+        &self,
+        reference: &str,
+        platform: &Platform,
+    ) -> Result<ResolvedImage, PortError> {
+        self.images.resolve(reference, platform).await
+    }
+
+    async fn changed(&self, source: &SourceKind) -> Result<Option<u64>, PortError> {
+        let time = self.sources.last_change(source).await?;
+        // What was changed before 1970 was changed at its begin, as far as a tar can tell.
+        Ok(time.map(|seconds| seconds.max(0).cast_unsigned()))
     }
 }
 
-impl Fingerprints for Engine {
+impl Sources for Worker {
+    async fn source(&self, op: &Source, step: &Step) -> Result<Sourced<Output>, PortError> {
+        Ok(self.sources.fetch(op, step).await?)
+    }
+}
+
+impl Fingerprints for Worker {
     async fn fingerprint_copy(
         &self,
         copy: &Copy,
         input: &Solved<Output>,
         listed: bool,
     ) -> Result<Reading, PortError> {
-        let memo = memo_of(input, file::selection_id(copy));
-        Ok(self
-            .fingerprint(input, memo, &file::Wanted::of_copy(copy), listed)
-            .await?)
+        Ok(self.fingerprints.of_copy(copy, input, listed).await?)
     }
 
     async fn fingerprint_path(
@@ -114,20 +210,24 @@ impl Fingerprints for Engine {
     ) -> Result<Reading, PortError> {
         let mut wanted = file::Wanted::of_path(path, place);
         if let (true, Output::Dir(dir)) = (bound, &input.output) {
-            wanted.swapped = self.shown_as_root(&dir.path).await?;
+            wanted.swapped = self.id_maps.shown_as_root(&dir.path).await?;
         }
-        Ok(self.path_fingerprint(input, &wanted, listed).await?)
+        Ok(self.fingerprints.of_path(input, &wanted, listed).await?)
+    }
+
+    async fn settle(&self) {
+        self.fingerprints.settle().await;
     }
 
     async fn listing(&self, fingerprint: Fingerprint) -> Result<Option<Listing>, PortError> {
-        let store = self.s.store.clone();
+        let store = self.store().clone();
         Ok(blocking(move || Ok(store.listing(fingerprint)?)).await?)
     }
 }
 
-impl Results for Engine {
+impl Results for Worker {
     fn earlier(&self, origin: &Origin) -> Result<Vec<Earlier>, PortError> {
-        Ok(self.s.store.earlier(origin).map_err(Error::from)?)
+        self.results.earlier(origin)
     }
 
     async fn lookup(
@@ -136,26 +236,11 @@ impl Results for Engine {
         base: Option<&Solved<Output>>,
         not_before: Option<SystemTime>,
     ) -> Result<Lookup<Output>, PortError> {
-        let found = self.s.store.record(key).map_err(Error::from)?;
-        let Some(record) = found else {
-            return Ok(Lookup::Miss);
-        };
-        let ran_at = record.ran_at;
-        if not_before.is_some_and(|t| ran_at < t) {
-            return Ok(Lookup::Expired { ran_at });
-        }
-        let layer = LayerRef::of_step(record.layer.id, record.made, key);
-        let ran = (ran_at, record.took);
-        let hit = on_top(base, layer, record.layer.tree, ran, Found::Local).await?;
-        Ok(Lookup::Hit(hit))
+        self.results.lookup(key, base, not_before).await
     }
 
     fn used(&self, key: Key, output: &Output) {
-        if let Output::Layers(layers) = output
-            && let Some(id) = layers.last().and_then(LayerRef::id)
-        {
-            self.export(key, id, false, None);
-        }
+        self.results.used(key, output);
     }
 
     async fn lookup_shared(
@@ -165,24 +250,11 @@ impl Results for Engine {
         step: &Step,
         origin: &Origin,
     ) -> Result<Option<Hit<Output>>, PortError> {
-        let Some(share) = &self.s.share else {
-            return Ok(None);
-        };
-        let found = tokio::select! {
-            found = share.find(key) => found,
-            () = step.cancel.cancelled() => return Err(PortError::cancelled()),
-        };
-        match found {
-            Some(found) => Ok(Some(shared_hit(base, found, step, origin).await?)),
-            None => Ok(None),
-        }
+        self.results.lookup_shared(key, base, step, origin).await
     }
 
     async fn flight(&self, definition: Key, step: &Step) -> Result<StepFlight, PortError> {
-        Ok(StepFlight {
-            _local: self.take_flight(definition, step).await?,
-            claim: None,
-        })
+        self.results.flight(definition, step).await
     }
 
     async fn claim(
@@ -193,19 +265,7 @@ impl Results for Engine {
         step: &Step,
         origin: &Origin,
     ) -> Result<Option<Hit<Output>>, PortError> {
-        let Some(share) = &self.s.share else {
-            return Ok(None);
-        };
-        match share.claim_or_wait(key, &step.cancel).await {
-            None => Err(PortError::cancelled()),
-            Some(ClaimOutcome::Ours(claim)) => {
-                flight.claim = claim;
-                Ok(None)
-            }
-            Some(ClaimOutcome::Done(found)) => {
-                Ok(Some(shared_hit(base, found, step, origin).await?))
-            }
-        }
+        self.results.claim(key, flight, base, step, origin).await
     }
 
     fn commit(
@@ -214,19 +274,18 @@ impl Results for Engine {
         record: Record<Output>,
         flight: StepFlight,
     ) -> impl Future<Output = Result<Committed<Output>, PortError>> + Send + 'static {
-        let engine = self.clone();
-        async move { Ok(commit(&engine, made, record, flight).await?) }
+        self.results.commit(made, record, flight)
     }
 }
 
-impl Steps for Engine {
+impl Steps for Worker {
     async fn exec(
         &self,
         op: &Exec,
         inputs: &[Solved<Output>],
         step: &Step,
     ) -> Result<Made<Output, NewLayer>, PortError> {
-        Ok(self.run_step(op, inputs, step).await?)
+        Ok(self.runner.run(op, inputs, step).await?)
     }
 
     async fn file(
@@ -235,15 +294,12 @@ impl Steps for Engine {
         inputs: &[Solved<Output>],
         step: &Step,
     ) -> Result<Made<Output, NewLayer>, PortError> {
-        Ok(self.change_files(op, inputs, step).await?)
+        Ok(self.files.change(op, inputs, step).await?)
     }
 
     fn discard(&self, made: Made<Output, NewLayer>) -> Result<(), PortError> {
-        Ok(self
-            .s
-            .store
-            .drop_layer(&made.layer.id)
-            .map_err(Error::from)?)
+        let dropped = self.store().drop_layer(&made.layer.id);
+        Ok(dropped.map_err(Error::from)?)
     }
 
     async fn merge(
@@ -251,277 +307,13 @@ impl Steps for Engine {
         lower: &Solved<Output>,
         upper: &Solved<Output>,
     ) -> Result<Option<Output>, PortError> {
-        Ok(self.stack(&lower.output, &upper.output).await?)
+        Ok(self.files.stack(&lower.output, &upper.output).await?)
     }
 
     async fn bring(&self, output: &Output) -> Result<(), PortError> {
         if let Output::Layers(layers) = output {
-            self.ready(layers).await?;
+            self.layers.ready(layers).await?;
         }
         Ok(())
     }
-}
-
-/// A result that was found: `layer` on top of `base`.
-async fn on_top(
-    base: Option<&Solved<Output>>,
-    layer: LayerRef,
-    tree: TreeDigest,
-    (ran_at, took): (SystemTime, Duration),
-    found: Found,
-) -> Result<Hit<Output>, PortError> {
-    let below = match base {
-        Some(base) => base.identity.wait().await?,
-        None => Identity::empty(),
-    };
-    let mut layers = base_layers(base)?;
-    layers.push(layer);
-    let solved = Solved {
-        output: Output::Layers(layers),
-        identity: Pending::ready(below.with_layer(tree)),
-    };
-    Ok(Hit {
-        solved,
-        ran_at,
-        took,
-        found,
-    })
-}
-
-/// A result that a remote cache promised.
-async fn shared_hit(
-    base: Option<&Solved<Output>>,
-    found: SharedLayer,
-    step: &Step,
-    origin: &Origin,
-) -> Result<Hit<Output>, PortError> {
-    let record = found.record().clone();
-    let remote = Found::Remote(found.label().into());
-    let layer = LayerRef::lazy(LazyLayer {
-        diff_id: record.diff_id.clone(),
-        blob: None,
-        from: None,
-        watch: Some(Watch {
-            events: step.events.clone(),
-            vertex: step.vertex,
-            over: step.over.clone(),
-        }),
-        arriving: None,
-        shared: Some(found.of_step(origin)),
-    });
-    let ran = (record.ran_at, record.took);
-    on_top(base, layer, record.tree, ran, remote).await
-}
-
-/// Under what a fingerprint is remembered; directories of the user's are not.
-fn memo_of(input: &Solved<Output>, selection: String) -> Option<(String, String)> {
-    match &input.output {
-        Output::Layers(_) => Some((input.identity.now()?.to_hex(), selection)),
-        Output::Dir(_) => None,
-    }
-}
-
-impl Engine {
-    /// The identity of one path of a tree.
-    pub(crate) async fn path_fingerprint(
-        &self,
-        input: &Solved<Output>,
-        wanted: &file::Wanted,
-        listed: bool,
-    ) -> Result<Reading> {
-        let memo = memo_of(input, format!("path {}", wanted.sources.join(" ")));
-        self.fingerprint(input, memo, wanted, listed).await
-    }
-
-    async fn fingerprint(
-        &self,
-        input: &Solved<Output>,
-        memo: Option<(String, String)>,
-        wanted: &file::Wanted,
-        listed: bool,
-    ) -> Result<Reading> {
-        if let Some((identity, selection)) = &memo
-            && let Some(known) = self.s.store.known_fingerprint(identity, selection)?
-            && let Some(fingerprint) = Fingerprint::from_hex(&known)
-        {
-            return Ok(Reading::unchanging(fingerprint));
-        }
-        // What another host says is believed while the files are not here, and never written down:
-        // once a step has used them, they are looked at.
-        if let (Some((identity, selection)), Some(share)) = (&memo, &self.s.share)
-            && layers_of(&input.output)?.iter().any(|l| l.id().is_none())
-            && let Some(fingerprint) = share.find_fingerprint(identity, selection).await
-        {
-            return Ok(Reading::unchanging(fingerprint));
-        }
-        let tree = self.open(&input.output).await?;
-        let (store, wanted) = (self.s.store.clone(), wanted.clone());
-        // What layers hold is read once, so that is the time to list it.
-        let listed = listed || memo.is_some();
-        let remembered = memo.clone();
-        let reading = blocking(move || {
-            let (reading, listing) = file::fingerprint(&store, &tree, &wanted, listed)?;
-            let fingerprint = reading.fingerprint;
-            if let Some((identity, selection)) = &remembered {
-                store.put_fingerprint(identity, selection, &fingerprint.to_hex())?;
-            }
-            if let Some(listing) = listing {
-                store.put_listing(fingerprint, &listing)?;
-            }
-            Ok(reading)
-        })
-        .await?;
-        if let (Some((identity, selection)), Some(share)) = (&memo, &self.s.share) {
-            share.export_fingerprint(identity, selection, reading.fingerprint);
-        }
-        Ok(match &input.output {
-            Output::Dir(dir) if dir.scratch.is_none() => reading,
-            // Nobody writes to layers, whether or not it is known what they are, and to kiln's own files.
-            Output::Dir(_) | Output::Layers(_) => Reading::unchanging(reading.fingerprint),
-        })
-    }
-
-    pub(crate) async fn take_flight(&self, definition: Key, step: &Step) -> Result<Flight> {
-        let mut tries = 0;
-        loop {
-            if let Some(flight) = self.s.store.try_flight(definition)? {
-                return Ok(flight);
-            }
-            if step.cancel.is_cancelled() {
-                return Err(Error::Cancelled);
-            }
-            tokio::time::sleep(Store::flight_pause(tries)).await;
-            tries += 1;
-        }
-    }
-}
-
-async fn commit(
-    engine: &Engine,
-    made: Made<Output, NewLayer>,
-    record: Record<Output>,
-    flight: StepFlight,
-) -> Result<Committed<Output>> {
-    let store = engine.s.store.clone();
-    let NewLayer {
-        id,
-        below,
-        epoch,
-        // Until it is recorded, or dropped.
-        unmeasured: _unmeasured,
-    } = made.layer;
-    // It takes longer than to pack alone.
-    let may_take_longer = !record.unrecorded && !record.awaited;
-    let share = engine.s.share.as_ref().filter(|_| may_take_longer);
-    let packed = packed(
-        &store,
-        &id,
-        epoch,
-        share.and_then(RemoteCaches::compresses_new),
-    )
-    .await?;
-    tracing::debug!(
-        step = record.name.as_ref(),
-        diff_id = %packed.diff_id,
-        files = packed.bytes,
-        "packed a layer"
-    );
-    let base = match &record.base {
-        Some(base) => base
-            .identity
-            .wait()
-            .await
-            .map_err(|e| Error::Other(e.message))?,
-        None => Identity::empty(),
-    };
-    // Without a key (an input failed meanwhile) the layer stays unknown and is thrown away.
-    let Ok((key, inputs)) = record.key.await else {
-        store.drop_layer(&id)?;
-        return Err(Error::Cancelled);
-    };
-    if record.unrecorded {
-        let mut layers = below;
-        layers.push(LayerRef::stored(id, None));
-        return Ok(Committed {
-            output: Output::Layers(layers),
-            identity: base.with_layer(packed.tree),
-        });
-    }
-    let facts = Facts {
-        name: record.name,
-        origin: record.origin,
-        started: record.started,
-        took: record.took,
-        inputs,
-        unused: record.unused,
-    };
-    let tree = packed.tree;
-    let (id, made) = blocking(move || settle(&store, key, id, &packed, &facts)).await?;
-    engine.export(key, &id, true, flight.claim.as_ref());
-    let mut layers = below;
-    layers.push(LayerRef::of_step(id, made, key));
-    Ok(Committed {
-        output: Output::Layers(layers),
-        identity: base.with_layer(tree),
-    })
-}
-
-/// Packs a new layer, also into a blob if it will be sent in that form.
-async fn packed(
-    store: &Store,
-    id: &LayerId,
-    epoch: Option<u64>,
-    sent: Option<(Compression, OwnedSemaphorePermit)>,
-) -> Result<Packed> {
-    let (store, dir) = (store.clone(), store.layer_dir(id));
-    blocking(move || {
-        if let Some((compression, _turn)) = sent {
-            match store.pack_with_blob(&dir, epoch, compression) {
-                Ok(packed) => return Ok(packed),
-                // The blob is for others: without it the step is as good.
-                Err(error) => tracing::debug!(%error, "a new layer is not compressed"),
-            }
-        }
-        Ok(pack(&dir, epoch, &mut std::io::sink())?)
-    })
-    .await
-}
-
-struct Facts {
-    name: Arc<str>,
-    origin: Origin,
-    started: SystemTime,
-    took: std::time::Duration,
-    inputs: Vec<LabelledInput>,
-    unused: Unused,
-}
-
-/// Keeps the older layer of the key if its content is the same and nobody uses the new one yet.
-fn settle(
-    store: &Store,
-    key: Key,
-    id: LayerId,
-    packed: &Packed,
-    facts: &Facts,
-) -> Result<(LayerId, Option<SystemTime>)> {
-    if let Some(older) = store.record(key)?
-        && older.layer.tree == packed.tree
-        && facts.unused.replaced()
-    {
-        store.refresh_record(key, facts.started)?;
-        store.drop_layer(&id)?;
-        return Ok((older.layer.id, older.made));
-    }
-    store.record_layer(&id, packed, SystemTime::now())?;
-    store.put_record(&NewRecord {
-        key,
-        layer: &id,
-        made: None,
-        ran_at: facts.started,
-        took: facts.took,
-        name: &facts.name,
-        inputs: &facts.inputs,
-        origin: &facts.origin,
-    })?;
-    Ok((id, None))
 }

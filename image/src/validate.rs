@@ -27,7 +27,7 @@ pub enum ValidateError {
         diff_ids: usize,
     },
     /// A layer is no tar, such as those of artifacts and attestations.
-    #[error("layer {digest} has the media type `{media_type}`, which is no layer")]
+    #[error("layer {digest} has the media type `{media_type}`, which is not a layer's")]
     LayerType {
         /// The layer.
         digest: Digest,

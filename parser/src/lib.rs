@@ -21,8 +21,9 @@
 //! assert_eq!(finding.help.as_deref(), Some("did you mean `WORKDIR`?"));
 //! assert_eq!(LineIndex::new(source).position(finding.span.start), (3, 1));
 //! ```
-#![forbid(unsafe_code)]
+
 #![cfg_attr(not(test), deny(clippy::disallowed_methods))]
+#![forbid(unsafe_code)]
 
 pub mod ast;
 mod diagnostic;

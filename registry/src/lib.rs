@@ -23,8 +23,9 @@
 //! # Ok(())
 //! # }
 //! ```
-#![forbid(unsafe_code)]
+
 #![cfg_attr(not(test), deny(clippy::disallowed_methods))]
+#![forbid(unsafe_code)]
 
 pub mod auth;
 mod client;

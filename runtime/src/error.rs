@@ -1,46 +1,35 @@
-//! What can go wrong between the request for a sandbox and its first instruction.
-
-use kiln_sys::FsError;
+//! Why a container cannot be run.
 
 /// An error of the runtime.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
-    /// A system call failed.
+    /// The store failed.
     #[error(transparent)]
-    System(#[from] FsError),
-    /// The child could not set up its sandbox.
-    #[error("cannot set up the sandbox: {0}")]
-    Setup(String),
-    /// The command does not exist in the image.
-    #[error("{}", not_found(.0))]
-    CommandNotFound(String),
-    /// The command exists and cannot be executed.
-    #[error("cannot execute `{0}`: {1}")]
-    CommandNotExecutable(String, String),
-    /// `USER` or `--user` names nobody.
-    #[error("user `{spec}`: {why}")]
-    User {
-        /// The text given.
-        spec: String,
-        /// Why it names nobody.
-        why: String,
+    Store(#[from] kiln_cache::Error),
+    /// The sandbox failed.
+    #[error(transparent)]
+    Sandbox(#[from] kiln_sandbox::Error),
+    /// Neither the image nor the request says what to run.
+    #[error("the image has no command")]
+    NoCommand,
+    /// The command could not be started.
+    #[error("{source}")]
+    NotStarted {
+        /// Why.
+        source: kiln_sandbox::Error,
+        /// The exit code, as `docker run` has it: 127, 126 or 125.
+        code: i32,
     },
-    /// The spawner process is gone.
-    #[error("the process that starts sandboxes has ended")]
-    SpawnerGone,
-    /// A value that the runtime specification cannot express.
-    #[error("cannot describe the sandbox: {0}")]
-    Spec(String),
+    /// Writing failed.
+    #[error("{what}: {source}")]
+    Io {
+        /// What was done.
+        what: String,
+        /// Why it failed.
+        #[source]
+        source: std::io::Error,
+    },
 }
 
-/// A name with a slash is not looked for in `$PATH` (exec(3)).
-fn not_found(name: &str) -> String {
-    if name.contains('/') {
-        format!("executable `{name}` not found in the image")
-    } else {
-        format!("executable `{name}` not found in the image's $PATH")
-    }
-}
-
-/// Result of a runtime operation.
+/// Result of the runtime.
 pub type Result<T> = std::result::Result<T, Error>;

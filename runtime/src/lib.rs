@@ -1,17 +1,11 @@
-//! The sandbox of build steps and containers: what is isolated, how it starts, how it ends.
+//! Containers: what is run of an image, and how it is told.
 //!
-//! A process with threads cannot safely run code between fork and exec. So [`Spawner::start`]
-//! forks a small helper at the start of `main`, while there is one thread; the helper clones a
-//! child into new namespaces for each [`Launch`](sandbox::Launch) that it is sent, and the child sets itself up
-//! ([`sandbox`]) and executes the command. Every mount of a step lives in the child's own mount
-//! namespace, so nothing can be left mounted.
+//! [`Runtime`] runs layers of the store in a sandbox. It knows neither builds nor registries, nor the
+//! terminal: streams and values are passed in.
 #![forbid(unsafe_code)]
 
-pub mod cdi;
 mod error;
-pub mod sandbox;
-mod spawner;
-pub mod user;
+mod foreground;
 
 pub use error::{Error, Result};
-pub use spawner::{Event, Spawner, Stdio};
+pub use foreground::{RunRequest, Running, Runtime};

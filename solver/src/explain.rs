@@ -21,7 +21,7 @@ use crate::plan::Forced;
 pub use input::{InputKind, LabelledInput};
 
 pub(crate) use compare::{Nearest, compare, nearest};
-pub(crate) use labels::{base_label, labels_of, read_label};
+pub(crate) use labels::{KeyInput, base_label, inputs_of, read_label};
 
 /// Where a result came from.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -11,14 +11,17 @@ mod arrival;
 pub mod event;
 pub mod explain;
 mod files_version;
+mod hint;
 pub mod key;
 pub mod lint;
 pub mod lower;
 pub mod plan;
 pub mod policy;
+mod port_error;
 pub mod ports;
 pub mod schedule;
 mod watch;
 
 pub use files_version::FilesVersion;
+pub use hint::Hint;
 pub use watch::Watch;

@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicU8, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant, SystemTime};
 
-use kiln_image::{ImageConfig, Platform};
+use kiln_image::{Digest, ImageConfig, Platform};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
@@ -14,65 +14,16 @@ pub use crate::arrival::{Arrival, Arrived, Arriving};
 use crate::event::{Event, Events};
 use crate::explain::{Earlier, Found, LabelledInput, Listing};
 use crate::key::{Fingerprint, Identity, Key};
-use crate::plan::{Copy, Exec, File, Origin, Source, SourceKind, VertexId};
-
-/// An error of a port: a message for people, with what led to it.
-#[derive(Debug, Clone, thiserror::Error)]
-#[error("{message}")]
-pub struct PortError {
-    /// One sentence.
-    pub message: String,
-    /// What to do about it.
-    pub hint: Option<String>,
-    /// Exit code of a command that failed.
-    pub exit_code: Option<i32>,
-    /// The work was stopped from outside, and is no failure of its own.
-    pub cancelled: bool,
-    /// A full disk or quota is the reason.
-    pub no_space: bool,
-    /// A result that was found is gone: solving the same plan again works without it.
-    pub lost: bool,
-    /// The step itself did not fail, but something that it needs could not be had.
-    pub of_inputs: bool,
-}
-
-impl PortError {
-    /// An error with this message.
-    pub fn new(message: impl Into<String>) -> Self {
-        Self {
-            message: message.into(),
-            hint: None,
-            exit_code: None,
-            cancelled: false,
-            no_space: false,
-            lost: false,
-            of_inputs: false,
-        }
-    }
-
-    /// The error of work that was stopped from outside.
-    pub fn cancelled() -> Self {
-        Self {
-            cancelled: true,
-            ..Self::new("canceled")
-        }
-    }
-
-    /// Adds what to do.
-    #[must_use]
-    pub fn with_hint(mut self, hint: impl Into<String>) -> Self {
-        self.hint = Some(hint.into());
-        self
-    }
-}
+use crate::plan::{Copy, Exec, File, ImageName, Origin, Source, SourceKind, VertexId};
+pub use crate::port_error::{PortError, PortErrorKind};
 
 /// The config of a base image, with what names it.
 #[derive(Clone, Debug)]
 pub struct ResolvedImage {
-    /// Canonical reference, with the digest where one is known.
-    pub reference: String,
-    /// Digest of the config: the image id.
-    pub config_digest: String,
+    /// What it is known by.
+    pub name: ImageName,
+    /// Its id: the digest of its config.
+    pub id: Digest,
     /// The config.
     pub config: ImageConfig,
 }
@@ -302,6 +253,10 @@ pub trait Fingerprints: WorkerTypes {
         bound: bool,
         listed: bool,
     ) -> impl Future<Output = Result<Reading, PortError>> + Send;
+
+    /// Waits until what was read of results whose identity was still on its way is remembered. Asked at
+    /// the end of a build, when all identities are known.
+    fn settle(&self) -> impl Future<Output = ()> + Send;
 
     /// What a fingerprint covers, as far as that was kept.
     fn listing(

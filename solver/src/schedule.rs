@@ -90,7 +90,7 @@ impl SolveError {
 
     /// Whether a result that was found is gone: solving the same plan again works without it.
     pub fn is_lost(&self) -> bool {
-        self.of_port().is_some_and(|error| error.lost)
+        self.of_port().is_some_and(PortError::is_lost)
     }
 }
 
@@ -169,7 +169,7 @@ pub async fn solve<W: Worker>(
             },
         };
         // The first real failure counts; what it stopped is no failure.
-        let real = error.of_port().is_some_and(|error| !error.cancelled);
+        let real = error.of_port().is_some_and(|error| !error.is_cancelled());
         if failure.is_none() && real {
             if !error.is_lost() {
                 run.options.over.cancel();
@@ -205,6 +205,7 @@ pub async fn solve<W: Worker>(
         let committed = state.committed.wait().await;
         results.push(committed.map_err(|error| SolveError::Vertex { vertex: *id, error })?);
     }
+    run.worker.settle().await;
     let mut made = Vec::new();
     for id in order {
         if let Some(done) = run.cells.get(&id).and_then(|c| c.done.get()) {
@@ -267,7 +268,7 @@ impl<W: Worker> Run<W> {
         let (outcome, error, key) = match &done {
             Ok((done, key)) => (done.outcome.clone(), None, key.map(Key::to_hex)),
             // A step that met a lost result failed at nothing: it is carried out again.
-            Err(e) if e.cancelled || e.lost => (Outcome::Cancelled, None, None),
+            Err(e) if e.is_cancelled() || e.is_lost() => (Outcome::Cancelled, None, None),
             Err(e) => (Outcome::Failed, Some(e.message.clone()), None),
         };
         let took = step.begun.get().copied().unwrap_or(begun).elapsed();

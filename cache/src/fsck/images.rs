@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use kiln_image::{DiffId, Digest, ImageConfig};
+use kiln_image::{DiffId, Digest, ImageConfig, Reference};
 
 use super::{Finding, Part, Store};
 use crate::error::Result;
@@ -22,7 +22,7 @@ pub struct HurtImage {
     /// Its id.
     pub id: Digest,
     /// Its names, if it has any.
-    pub names: Vec<String>,
+    pub names: Vec<Reference>,
     /// What it has lost, in words.
     pub lost: Vec<String>,
     /// What becomes of it.

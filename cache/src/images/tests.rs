@@ -37,7 +37,7 @@ fn an_image_is_had_by_the_digests_that_it_has() {
     let another = put(&store, media_type::OCI_CONFIG, &another.to_json().unwrap());
 
     let name = |digest: &Digest| Reference::parse(&format!("app@{digest}")).unwrap();
-    let found = |name: &Reference| store.try_image(&name.to_string()).unwrap().is_some();
+    let found = |name: &Reference| store.image_named(name).unwrap().is_some();
     for (what, digest, config, manifest, is_had) in [
         ("a manifest", &manifest, &config, Some(&manifest), true),
         ("its index", &inner, &config, Some(&manifest), true),

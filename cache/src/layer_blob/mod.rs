@@ -30,15 +30,6 @@ pub struct LayerForm {
     pub all: bool,
 }
 
-impl LayerForm {
-    /// How a build's own layers are compressed where nothing else is said.
-    pub const USUAL: Self = Self {
-        compression: Compression::Gzip,
-        level: None,
-        all: false,
-    };
-}
-
 /// A layer that is ready to be written.
 #[derive(Debug)]
 pub struct LayerBlob {
@@ -76,10 +67,10 @@ impl LayerBlob {
         }
     }
 
-    /// Makes a blob of the store of it, if it is none.
+    /// Makes a blob of the store of it, if it is not one.
     ///
     /// # Errors
-    /// The layer's files are gone, or the blob cannot be written.
+    /// It cannot be read or written.
     pub fn into_stored(self, store: &Store) -> Result<Descriptor> {
         let Some(tar) = self.tar else {
             return Ok(self.descriptor);

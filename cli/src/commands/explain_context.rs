@@ -57,7 +57,7 @@ enum Format {
 pub(crate) fn run(args: &Args) -> Result<ExitCode, Failure> {
     let Place::Directory(dir) = Place::parse(&args.context) else {
         return Err(Failure::usage(format!(
-            "the context `{}` is no directory of this machine",
+            "the context `{}` is not a directory of this machine",
             args.context
         )));
     };

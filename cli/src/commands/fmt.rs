@@ -114,7 +114,7 @@ fn read(file: &Path, is_stdin: bool) -> Result<SourceText, Failure> {
         let bad =
             |e: &dyn std::fmt::Display| Failure::new(format!("cannot read standard input: {e}"));
         let bytes = read_whole(std::io::stdin()).map_err(|e| bad(&e))?;
-        let text = String::from_utf8(bytes).map_err(|_| bad(&"it is no UTF-8 text"))?;
+        let text = String::from_utf8(bytes).map_err(|_| bad(&"it is not UTF-8 text"))?;
         return Ok(SourceText {
             name: "<stdin>".into(),
             text,
@@ -136,7 +136,7 @@ fn read(file: &Path, is_stdin: bool) -> Result<SourceText, Failure> {
             text,
             file: None,
         }),
-        Err(_) => Err(Failure::new(format!("`{name}` is no UTF-8 text"))
+        Err(_) => Err(Failure::new(format!("`{name}` is not UTF-8 text"))
             .with_hint("`iconv -f latin1 -t utf8` converts a file")),
     }
 }

@@ -32,8 +32,7 @@ fn shown(image: &HurtImage) -> String {
     if image.names.is_empty() {
         return format!("{} (without a name)", &image.id.hex()[..12]);
     }
-    let familiar = |name: &String| Reference::parse(name).map_or(name.clone(), |r| r.familiar());
-    let names: Vec<String> = image.names.iter().map(familiar).collect();
+    let names: Vec<String> = image.names.iter().map(Reference::familiar).collect();
     names.join(", ")
 }
 

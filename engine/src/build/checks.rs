@@ -83,6 +83,7 @@ pub(super) fn begin(
         message: format!("{from}{e}"),
         span,
         help: Some(OptionsError::HELP.into()),
+        hint: None,
     })?;
     let context = context.map(|c| Arc::new(Files(c.tree.clone())) as Arc<dyn ContextFiles>);
     let findings = Findings::new(options, context);

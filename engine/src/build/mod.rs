@@ -25,12 +25,12 @@ use kiln_solver::schedule::SolveError;
 use tokio_util::sync::CancellationToken;
 
 use crate::cancel::unless_cancelled;
-use crate::context::SourceText;
 use crate::context::fetch::{self, Fetcher};
 use crate::engine::Engine;
 use crate::error::{Error, Result};
 use crate::event::{Event, Events};
 use crate::outputs::Destination;
+use crate::source_text::SourceText;
 
 pub use request::{BuildRequest, RemoteCachesRequest};
 pub use solve::Solved;
@@ -189,7 +189,7 @@ impl Build {
     /// Where the image is pushed to.
     ///
     /// # Errors
-    /// As [`Outputs::destinations`](crate::Outputs::destinations).
+    /// It is to be pushed, and has no name that can be pushed to.
     pub fn destinations(&self) -> Result<Vec<Destination>> {
         let request = &self.request;
         request.outputs.destinations(request.push, &request.names)

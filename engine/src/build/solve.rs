@@ -162,7 +162,7 @@ impl Build {
             SolveError::Vertex { vertex, error } => (Some(vertex), error),
             SolveError::Files(error) => (None, error),
         };
-        if error.cancelled && vertex.is_none() {
+        if error.is_cancelled() && vertex.is_none() {
             return Error::Cancelled;
         }
         Error::Step {

@@ -7,8 +7,8 @@ use kiln_sys::{FsError, Pipes, RootDir, read_named};
 
 use super::encoding;
 use super::fetch::Input;
-use super::source_text::SourceText;
 use crate::error::{Error, Hint, Result};
+use crate::source_text::SourceText;
 
 /// The largest Dockerfile and ignore file, in bytes.
 pub const MAX_DOCKERFILE_BYTES: u64 = 16 << 20;

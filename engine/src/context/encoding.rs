@@ -4,7 +4,7 @@ use kiln_parser::{LineIndex, Span, parse};
 
 /// A place that is no UTF-8, and must be.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("line {line} is no UTF-8 text")]
+#[error("line {line} is not UTF-8 text")]
 pub(super) struct NoText {
     /// From 1.
     line: usize,

@@ -12,11 +12,12 @@ use kiln_solver::plan::SourceKind;
 use kiln_solver::policy::{Policy, PolicyError};
 use tokio_util::sync::CancellationToken;
 
-use super::{DockerfileAt, Place, SourceText, Unpacked};
+use super::{DockerfileAt, Place, Unpacked};
 use crate::cancel::{blocking, unless_cancelled};
 use crate::engine::Engine;
 use crate::error::{Error, Result};
 use crate::event::Events;
+use crate::source_text::SourceText;
 
 /// A stream that a request may read: standard input, or the body of a request to a server.
 pub struct Input {

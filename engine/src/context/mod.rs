@@ -12,16 +12,15 @@ use kiln_solver::plan::PathFilter;
 use kiln_sys::{Pipes, RootDir};
 
 use crate::error::{Error, Result};
+use crate::source_text::SourceText;
 
 mod dockerfile;
 mod encoding;
 pub(crate) mod fetch;
-mod source_text;
 
 use dockerfile::source;
 pub use dockerfile::{BuildFile, DockerfileAt, MAX_DOCKERFILE_BYTES, read_dockerfile, read_whole};
 pub use fetch::{Input, NamedSource};
-pub use source_text::SourceText;
 
 /// `.dockerignore` as the solver's filter.
 #[derive(Debug)]
@@ -152,7 +151,7 @@ pub fn ignore_file(dir: &Path, dockerfile: Option<&BuildFile>) -> Result<Option<
         };
         let name = file.shown();
         let text = String::from_utf8(bytes)
-            .map_err(|_| Error::failed(format!("ignore file `{name}` is no UTF-8 text")))?;
+            .map_err(|_| Error::failed(format!("ignore file `{name}` is not UTF-8 text")))?;
         let ignore = Ignore::parse(&text).map_err(|e| Error::failed(format!("`{name}`: {e}")))?;
         return Ok(Some(IgnoreFile { name, text, ignore }));
     }

@@ -40,7 +40,7 @@ impl Images<'_> {
     /// # Errors
     /// There is no such image, or the archive cannot be written.
     pub async fn save(
-        &self,
+        self,
         images: &[String],
         form: ArchiveForm,
         dest: &Dest,
@@ -52,9 +52,8 @@ impl Images<'_> {
         for text in images {
             let image = worker.store().find_image(text)?;
             // An image that is given by its id or by a digest is written without a name.
-            let is_name = |r: &Reference| {
-                r.digest().is_none() && image.row.name.as_ref() == Some(&r.to_string())
-            };
+            let is_name =
+                |r: &Reference| r.digest().is_none() && image.row.name.as_ref() == Some(r);
             let name = Reference::parse(text).ok().filter(is_name);
             let same = |known: &&mut ExportImage| known.id == image.row.config;
             match exports.iter_mut().find(same) {
@@ -75,7 +74,7 @@ impl Images<'_> {
     /// # Errors
     /// The archive cannot be read, or has no image.
     pub async fn load(
-        &self,
+        self,
         source: LoadSource,
         platform: &Platform,
         events: &Events,

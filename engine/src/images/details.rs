@@ -63,13 +63,12 @@ impl Images<'_> {
         let store = self.engine.session()?;
         let found = store.find_image(image)?;
         let names = store.names_of(&found.row.config)?;
-        let names = names.iter().filter_map(|n| Reference::parse(n).ok());
         let annotations = match &found.row.manifest {
             Some(manifest) => annotations(&store, manifest),
             None => BTreeMap::new(),
         };
         Ok(ImageDetails {
-            names: names.collect(),
+            names,
             bytes: image_bytes(&store, &found.config)?,
             raw_config: serde_json::from_slice(&found.raw_config)?,
             annotations,

@@ -56,7 +56,7 @@ pub(super) fn created(config: &ImageConfig, row: &ImageRow) -> SystemTime {
 /// Whether an image has this name: with a tag exactly, without one any tag. As Docker has it, a
 /// pattern is for the short name, or for the short name with its tag.
 pub(super) fn names_match(row: &ImageRow, wanted: &str) -> bool {
-    let Some(own) = row.name.as_deref().and_then(|n| Reference::parse(n).ok()) else {
+    let Some(own) = &row.name else {
         return false;
     };
     if has_wildcard(wanted) {
@@ -87,7 +87,7 @@ mod tests {
 
     fn image(name: Option<&str>) -> ImageRow {
         ImageRow {
-            name: name.map(str::to_owned),
+            name: name.map(|name| name.parse().unwrap()),
             config: kiln_image::Digest::of(b""),
             manifest: None,
             added: SystemTime::now() - Duration::from_secs(3600),

@@ -13,9 +13,9 @@ use kiln_solver::lower::{self, LowerError, NoCache};
 use kiln_solver::plan::{Network, SourceKind};
 
 use super::Images;
-use crate::context::SourceText;
 use crate::error::{Error, Hint, Result};
 use crate::event::Events;
+use crate::source_text::SourceText;
 
 /// Instructions that change the config of an image that is imported.
 pub const CHANGE_INSTRUCTIONS: &[&str] = &[
@@ -88,7 +88,7 @@ impl Images<'_> {
     ///
     /// # Errors
     /// The tar cannot be had or read, or a change makes no sense.
-    pub async fn import(&self, request: ImportRequest, events: &Events) -> Result<Digest> {
+    pub async fn import(self, request: ImportRequest, events: &Events) -> Result<Digest> {
         let worker = self.engine.worker(BuildInputs::default(), false, events)?;
         let config = config(&worker, &request.changes, &request.platform).await?;
         let (name, shown) = (request.source.name(), request.source.shown());
@@ -155,6 +155,7 @@ async fn config(
             message: error.message.clone(),
             span: Some(error.span),
             help: error.help.clone(),
+            hint: None,
         }));
     }
     let request = lower::Request {

@@ -61,7 +61,7 @@ impl Images<'_> {
             sizes.insert(&row.config, bytes);
             found.push(ImageSummary {
                 id: row.config.clone(),
-                name: row.name.as_deref().and_then(|n| Reference::parse(n).ok()),
+                name: row.name.clone(),
                 manifest: row.manifest.clone(),
                 created: created(config, row),
                 bytes,

@@ -28,11 +28,14 @@ pub struct Images<'a> {
     engine: &'a Engine,
 }
 
-impl<'a> Images<'a> {
-    pub(crate) fn of(engine: &'a Engine) -> Self {
-        Self { engine }
+impl Engine {
+    /// Images of the store, and those that come in and go out.
+    pub fn images(&self) -> Images<'_> {
+        Images { engine: self }
     }
+}
 
+impl Images<'_> {
     /// Gives an image another name.
     ///
     /// # Errors

@@ -34,7 +34,7 @@ pub enum PullPolicy {
 /// It is not one.
 pub fn image_name(text: &str) -> Result<Reference> {
     image_reference(text).map_err(|error| Error::Request {
-        hint: error.hint().map(Hint::Text),
+        hint: error.hint().map(Hint::Build),
         message: error.to_string(),
     })
 }
@@ -45,7 +45,7 @@ impl Images<'_> {
     /// # Errors
     /// The registry does not have it, a layer cannot be had, or the token was cancelled.
     pub async fn pull(
-        &self,
+        self,
         reference: &Reference,
         platform: &Platform,
         events: &Events,

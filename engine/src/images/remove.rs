@@ -42,9 +42,7 @@ impl Images<'_> {
         let id = &image.row.config;
         let names = store.names_of(id)?;
         let reference = Reference::parse(text).ok();
-        let by_name = reference
-            .as_ref()
-            .filter(|r| names.contains(&r.to_string()));
+        let by_name = reference.as_ref().filter(|r| names.contains(r));
         if let Some(name) = by_name {
             let last = store.remove_name(name, id)?;
             return Ok(RemovedImage {
@@ -55,16 +53,16 @@ impl Images<'_> {
         if reference.is_some_and(|r| r.digest().is_some()) {
             let text =
                 format!("`{text}` is not a name of the image that was pulled with this digest");
-            return Err(Error::failed(text).with_hint(Hint::Names(names)));
+            return Err(Error::failed(text)
+                .with_hint(Hint::Names(names.iter().map(ToString::to_string).collect())));
         }
         if names.len() > 1 && !force {
             let text = format!("`{text}` has {} names", names.len());
             return Err(Error::failed(text).with_hint(Hint::ManyNames));
         }
         store.remove_image(id)?;
-        let names = names.iter().filter_map(|name| Reference::parse(name).ok());
         Ok(RemovedImage {
-            untagged: names.collect(),
+            untagged: names,
             deleted: Some(id.clone()),
         })
     }
@@ -78,9 +76,9 @@ impl Images<'_> {
         let store = self.engine.session_for(Purpose::Remove)?;
         let before = store.removable()?;
         let removed = store.remove_unused_images(&chosen)?;
-        let names = removed.rows.iter().filter_map(|row| row.name.as_deref());
+        let names = removed.rows.into_iter().filter_map(|row| row.name);
         Ok(PrunedImages {
-            untagged: names.filter_map(|n| Reference::parse(n).ok()).collect(),
+            untagged: names.collect(),
             deleted: removed.ids.into_iter().collect(),
             bytes: removed.bytes,
             released: store.removable()?.saturating_sub(before),

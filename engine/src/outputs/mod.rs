@@ -9,7 +9,7 @@ use std::path::PathBuf;
 
 use kiln_executor::Engine;
 use kiln_executor::export::{ArchiveForm, ArchiveTarget, Assembled, ExportImage, LayerForm};
-use kiln_image::{Descriptor, Reference};
+use kiln_image::{Compression, Descriptor, Reference};
 use kiln_solver::event::WarningCode;
 
 use crate::error::Result;
@@ -29,9 +29,16 @@ pub struct Output {
     pub annotations: Annotations,
     /// The image is pushed under its names as well.
     pub push: bool,
-    /// How the layers of an image are compressed when it is pushed, if the output says so.
+    /// How the layers of an image are compressed when it is pushed, if that is said.
     pub pushed_layers: Option<LayerForm>,
 }
+
+/// How layers are compressed where nothing else is said.
+pub const USUAL_LAYERS: LayerForm = LayerForm {
+    compression: Compression::Gzip,
+    level: None,
+    all: false,
+};
 
 impl Output {
     /// An output without annotations, from which nothing is pushed.

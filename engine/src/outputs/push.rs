@@ -6,52 +6,58 @@ use kiln_executor::Engine;
 use kiln_executor::export::{Assembled, ExportImage, LayerForm, Pushed};
 use kiln_image::{Descriptor, Reference};
 
-use super::{OutputKind, Outputs};
+use super::{OutputKind, Outputs, USUAL_LAYERS};
 use crate::error::{Error, Hint, Result};
 use crate::event::{Event, Events};
 
 /// A name that the image is pushed under, and how its layers are compressed there.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug)]
 pub struct Destination {
-    /// The name.
-    pub name: Reference,
-    /// How layers are compressed.
-    pub layers: LayerForm,
+    name: Reference,
+    form: LayerForm,
 }
 
 impl Outputs {
-    /// Where the image is pushed to: under the names of outputs that say so, or under all names if `asked`.
+    /// Where the image is pushed to: the names of outputs that say so, or all names if `asked`.
     ///
     /// # Errors
-    /// It is to be pushed and has no name, a name would be pushed in two forms, or an output says how layers are
-    /// compressed and is not pushed.
+    /// It is to be pushed and has no name, a name is pushed in two forms, or an output that is not
+    /// pushed says how.
     pub fn destinations(&self, asked: bool, names: &[Reference]) -> Result<Vec<Destination>> {
+        let images = || {
+            let images = self.list.iter().filter_map(|output| match &output.kind {
+                OutputKind::Image(own) => Some((output, own)),
+                _ => None,
+            });
+            images.map(|(output, own)| (own, output.push || asked, output.pushed_layers))
+        };
+        if images().any(|(_, pushed, form)| !pushed && form.is_some()) {
+            return Err(Error::request(
+                "--output says how layers are compressed, but the image is not pushed",
+            )
+            .with_hint(Hint::PushOrArchive));
+        }
         let mut forms: Vec<LayerForm> = Vec::new();
         let mut all: Vec<Destination> = Vec::new();
-        for output in &self.list {
-            let OutputKind::Image(own) = &output.kind else {
-                continue;
+        let to = |names: &[Reference], form| {
+            let to = |name: &Reference| Destination {
+                name: name.clone(),
+                form,
             };
-            match output.pushed_layers {
-                form if output.push || asked => {
-                    let form = form.unwrap_or(LayerForm::USUAL);
-                    all.extend(destinations(own, form));
-                    forms.push(form);
-                }
-                Some(_) => {
-                    return Err(Error::request(
-                        "an output says how layers are compressed, but the image is not pushed",
-                    )
-                    .with_hint(Hint::PushOutput));
-                }
-                None => {}
-            }
+            names.iter().map(to).collect::<Vec<_>>()
+        };
+        for (own, _, form) in images().filter(|(_, pushed, _)| *pushed) {
+            let form = form.unwrap_or(USUAL_LAYERS);
+            all.extend(to(own, form));
+            forms.push(form);
         }
         if asked && forms.is_empty() {
-            forms.push(LayerForm::USUAL);
+            forms.push(USUAL_LAYERS);
         }
         // The names of the build are those of each output.
-        all.extend(forms.iter().flat_map(|form| destinations(names, *form)));
+        for form in &forms {
+            all.extend(to(names, *form));
+        }
         if all.is_empty() && !forms.is_empty() {
             return Err(Error::request("an image without a name cannot be pushed")
                 .with_hint(Hint::NameImage));
@@ -63,7 +69,7 @@ impl Outputs {
             )));
         }
         all.sort_by_key(|to| to.name.to_string());
-        all.dedup();
+        all.dedup_by(|one, other| one.name == other.name && one.form == other.form);
         if let Some([to, _]) = all.array_windows().find(|[a, b]| a.name == b.name) {
             let name = to.name.familiar();
             return Err(Error::request(format!(
@@ -93,7 +99,7 @@ impl Outputs {
         events: &Events,
     ) -> Result<Option<Descriptor>> {
         let mut manifest = None;
-        for Destination { name, layers } in destinations {
+        for Destination { name, form } in destinations {
             events.send(Event::Pushing(name.clone()));
             let mut export = ExportImage::built(image, std::slice::from_ref(name));
             export.annotations = self.pushed_annotations();
@@ -103,7 +109,7 @@ impl Outputs {
                     became,
                 });
             };
-            let pushed = worker.push(&export, *layers, &of_layer).await?;
+            let pushed = worker.push(&export, *form, &of_layer).await?;
             events.send(Event::Pushed {
                 name: name.clone(),
                 digest: pushed.digest.clone(),
@@ -113,11 +119,4 @@ impl Outputs {
         }
         Ok(manifest)
     }
-}
-
-fn destinations(names: &[Reference], layers: LayerForm) -> impl Iterator<Item = Destination> {
-    names.iter().map(move |name| Destination {
-        name: name.clone(),
-        layers,
-    })
 }

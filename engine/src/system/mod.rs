@@ -18,11 +18,14 @@ pub struct System<'a> {
     engine: &'a Engine,
 }
 
-impl<'a> System<'a> {
-    pub(crate) fn of(engine: &'a Engine) -> Self {
-        Self { engine }
+impl Engine {
+    /// The store as a whole, and this host.
+    pub fn system(&self) -> System<'_> {
+        System { engine: self }
     }
+}
 
+impl System<'_> {
     /// Removes from the cache what nothing uses.
     ///
     /// # Errors

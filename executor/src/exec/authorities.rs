@@ -6,7 +6,7 @@
 use std::path::{Path, PathBuf};
 
 use kiln_cache::{LayerId, Store};
-use kiln_runtime::sandbox::{Mount, MountFlags, MountSource};
+use kiln_sandbox::{Mount, MountFlags, MountSource};
 
 use crate::error::Result;
 

@@ -1,19 +1,20 @@
 //! `RUN --device`: what a step gets of the devices of this machine.
 
-use kiln_runtime::cdi::{self, CdiError, Registry};
+use kiln_sandbox::cdi::{self, CdiError, Registry};
+use kiln_solver::Hint;
 use kiln_solver::plan::ExecDevice;
 
-use crate::engine::Engine;
+use super::StepRunner;
 use crate::error::{Error, Result};
 
-impl Engine {
+impl StepRunner {
     /// What the sandbox of a step needs for its devices. One that is missing and not required is
     /// left out.
     pub(super) fn devices(&self, wanted: &[ExecDevice]) -> Result<cdi::Edits> {
         if wanted.is_empty() {
             return Ok(cdi::Edits::default());
         }
-        let registry = Registry::read(&self.s.device_dirs);
+        let registry = Registry::read(&self.settings.device_dirs);
         let mut given = Vec::new();
         for device in wanted {
             let found = registry.find(&device.name).map_err(|e| unusable(&e))?;
@@ -21,13 +22,12 @@ impl Engine {
                 return Err(self.unknown(&registry, &device.name));
             }
             for found in found {
-                if !found.auto_allow && !self.s.inputs.devices.has(&found.name) {
+                if !found.auto_allow && !self.settings.inputs.devices.has(&found.name) {
                     return Err(Error::Missing {
                         text: format!("device `{}` is not allowed", found.name),
-                        hint: format!(
-                            "run `kiln build --allow device={}` if you trust this Dockerfile",
-                            found.name
-                        ),
+                        hint: Hint::AllowDevice {
+                            name: found.name.clone(),
+                        },
                     });
                 }
                 // Several names may stand for one device.
@@ -41,17 +41,14 @@ impl Engine {
 
     fn unknown(&self, registry: &Registry, name: &str) -> Error {
         let dirs: Vec<_> = self
-            .s
+            .settings
             .device_dirs
             .iter()
             .map(|d| d.display().to_string())
             .collect();
         let hint = match registry.broken() {
-            [] => format!("its file would be in {}", dirs.join(" or ")),
-            broken => {
-                let broken: Vec<_> = broken.iter().map(ToString::to_string).collect();
-                format!("a file could not be read: {}", broken.join("; "))
-            }
+            [] => Hint::DeviceDirectories(dirs),
+            broken => Hint::DeviceFiles(broken.iter().map(ToString::to_string).collect()),
         };
         Error::Missing {
             text: format!("device `{name}` is not known on this machine"),
@@ -63,6 +60,6 @@ impl Engine {
 fn unusable(error: &CdiError) -> Error {
     Error::Missing {
         text: error.to_string(),
-        hint: "see the files of the Container Device Interface on this machine".into(),
+        hint: Hint::SeeDeviceFiles,
     }
 }

@@ -1,67 +1,97 @@
 //! RUN: a command in a sandbox on top of layers; what it wrote becomes a layer.
 
 mod authorities;
-mod capped_file;
-mod common;
 mod devices;
-mod logs;
 mod mounts;
-mod names;
-mod run;
+mod pump;
 mod script;
 mod streams;
 mod stubs;
 
 use std::os::fd::OwnedFd;
 use std::path::Path;
+use std::sync::Arc;
 
-use kiln_runtime::sandbox::{
-    self, Launch, Limits, Network as SandboxNetwork, Report, Request, Rootfs,
-    Security as SandboxSecurity,
+use kiln_cache::Store;
+use kiln_sandbox::{
+    Event, Launch, Limits, Network as SandboxNetwork, Report, Request, Rootfs,
+    Security as SandboxSecurity, Spawner, Stdio,
 };
-use kiln_runtime::{Event, Stdio};
 use kiln_solver::plan::{Exec, Network, Security};
 use kiln_solver::ports::{Made, Solved, Step};
 use kiln_sys::process::Exit;
 use kiln_sys::{FsError, RootDir};
 
-pub(crate) use common::{Common, Places};
-pub use logs::StepLogs;
-pub use run::{RunRequest, Running};
 use streams::Streams;
 
-use crate::engine::Engine;
 use crate::error::{Error, Result, blocking};
+use crate::fingerprints::Fingerprinter;
+use crate::id_maps::IdMapSupport;
+use crate::layers::{FULL_DISK_BYTES, LayerFetcher};
+use crate::new_layer::NewLayer;
 use crate::output::Output;
-use crate::worker::{NewLayer, layers_of};
+use crate::run_dirs::RunDirs;
+use crate::settings::Settings;
 
-/// A disk with fewer free bytes is full.
-pub(crate) const FULL: u64 = 256 << 10;
+/// Runs the commands of steps.
+#[derive(Clone, Debug)]
+pub(crate) struct StepRunner {
+    layers: LayerFetcher,
+    run_dirs: RunDirs,
+    fingerprints: Fingerprinter,
+    id_maps: IdMapSupport,
+    settings: Arc<Settings>,
+}
 
-impl Engine {
-    pub(crate) async fn run_step(
+impl StepRunner {
+    pub(crate) fn new(
+        layers: LayerFetcher,
+        run_dirs: RunDirs,
+        fingerprints: Fingerprinter,
+        id_maps: IdMapSupport,
+        settings: Arc<Settings>,
+    ) -> Self {
+        Self {
+            layers,
+            run_dirs,
+            fingerprints,
+            id_maps,
+            settings,
+        }
+    }
+
+    fn store(&self) -> &Store {
+        self.layers.store()
+    }
+
+    fn spawner(&self) -> Result<&Spawner> {
+        let spawner = self.settings.spawner.as_ref();
+        spawner.ok_or_else(|| Error::Other("nothing can be run here".into()))
+    }
+
+    pub(crate) async fn run(
         &self,
         op: &Exec,
         inputs: &[Solved<Output>],
         step: &Step,
     ) -> Result<Made<Output, NewLayer>> {
-        self.space.make_room().await;
+        self.layers.space().make_room().await;
         let below = match inputs.first() {
-            Some(base) if op.on_base => layers_of(&base.output)?.to_vec(),
+            Some(base) if op.on_base => base.output.layers()?.to_vec(),
             _ => Vec::new(),
         };
-        let ids = self.ready(&below).await?;
-        let scratch = self.s.store.scratch()?;
-        let lowers = self.s.store.root_dirs(&ids)?;
-        let places = self.common.places(&self.s.store)?;
-        let rootfs = prepare_root(scratch.path(), &places, lowers)?;
+        let ids = self.layers.ready(&below).await?;
+        let scratch = self.store().scratch()?;
+        let lowers = self.store().root_dirs(&ids)?;
+        let points = self.run_dirs.mount_points()?;
+        let rootfs = Rootfs::writable(scratch.path(), &points, lowers)?;
         let mut prepared = self
             .prepare_mounts(op, inputs, step, &ids, scratch.path())
             .await?;
-        if !self.s.inputs.authorities.is_empty() {
-            let taken = |name: &str| op.env.iter().any(|(of, _)| of == name);
-            let given = &self.s.inputs.authorities;
-            let (mount, variables) = authorities::offer(given, &self.s.store, &ids, &taken)?;
+        if !self.settings.inputs.authorities.is_empty() {
+            let taken = |name: &str| op.env.iter().any(|own| own.name == name);
+            let given = &self.settings.inputs.authorities;
+            let (mount, variables) = authorities::offer(given, self.store(), &ids, &taken)?;
             prepared.mounts.push(mount);
             prepared.env.extend(variables);
         }
@@ -69,16 +99,18 @@ impl Engine {
         let mut env: Vec<String> = Vec::new();
         // Proxy settings of the build stand above those of the image.
         let is_proxy = |name: &str| op.proxy_env.iter().any(|(n, _)| n == name);
-        let own = op.env.iter().filter(|(name, _)| !is_proxy(name));
-        for (name, value) in own.chain(&op.proxy_env).chain(&prepared.env) {
+        let own = op.env.iter().filter(|own| !is_proxy(&own.name));
+        let own = own.map(|own| (&own.name, &own.value));
+        let others = op.proxy_env.iter().chain(&prepared.env);
+        for (name, value) in own.chain(others.map(|(name, value)| (name, value))) {
             env.push(format!("{name}={value}"));
         }
         // Those of devices stand above those of the image, too.
         let name = |entry: &str| entry.split('=').next().map(str::to_owned);
         env.retain(|own| !devices.env.iter().any(|of| name(of) == name(own)));
         env.extend(devices.env);
-        let launch = sandbox::describe(Request {
-            argv: op.argv.clone(),
+        let launch = kiln_sandbox::describe(Request {
+            argv: op.command.argv(),
             env,
             cwd: op.cwd.clone(),
             user: op.user.clone(),
@@ -101,7 +133,7 @@ impl Engine {
                     .map(|u| (u.name.clone(), u.soft, u.hard))
                     .collect(),
                 shm_size: op.shm_size,
-                cgroup: self.s.inputs.limits.clone(),
+                cgroup: self.settings.inputs.limits.clone(),
             },
             devices: devices.devices,
             groups: devices.groups,
@@ -117,7 +149,7 @@ impl Engine {
         let event = self.supervise(&launch, step).await;
         let stopped = !matches!(&event, Ok(e) if matches!(e.exit, Exit::Code(_)));
         let held = prepared.held.iter().map(|(id, m)| (id.as_str(), m));
-        if let Some(caches) = &self.s.share {
+        if let Some(caches) = &self.settings.share {
             caches.note_mounts(held, stopped);
         }
         let event = event?;
@@ -128,11 +160,11 @@ impl Engine {
             Ok(stubs) => stubs,
             Err(error) => {
                 let upper = scratch.path().join("upper");
-                let error = script::blame_line_ends(error, op, &self.s.store, &ids, &upper);
+                let error = script::blame_line_ends(error, op, self.store(), &ids, &upper);
                 return Err(self.blame_disk(error));
             }
         };
-        let store = self.s.store.clone();
+        let store = self.store().clone();
         let id = blocking(move || {
             let upper = scratch.path().join("upper");
             stubs::clean(&store, &ids, &upper, &stubs)?;
@@ -142,14 +174,14 @@ impl Engine {
             Ok(id)
         })
         .await?;
-        Ok(self.made(below, id, op.epoch))
+        Ok(NewLayer::made(self.layers.space(), below, id, op.epoch))
     }
 
     /// A command that failed on a full disk says so somewhere in its output, at best.
     fn blame_disk(&self, error: Error) -> Error {
-        let free = kiln_sys::system::free_bytes(self.s.store.root());
+        let free = kiln_sys::system::free_bytes(self.store().root());
         match error {
-            Error::Command { text, code } if free.is_ok_and(|free| free < FULL) => {
+            Error::Command { text, code } if free.is_ok_and(|free| free < FULL_DISK_BYTES) => {
                 Error::CommandNoSpace { text, code }
             }
             other => other,
@@ -168,12 +200,12 @@ impl Engine {
             stderr: err_in,
             console: None,
         };
-        let log = self.s.logs.for_step(step.vertex.index());
+        let log = self.settings.logs.for_step(step.vertex.index());
         let (send, read) = tokio::sync::oneshot::channel();
         let reader = std::thread::Builder::new().name("output".into());
         let of = step.clone();
         let reader = reader.spawn(move || {
-            logs::pump(streams, &of, &log);
+            pump::pump(streams, &of, &log);
             // The step may have been given up meanwhile.
             let _ = send.send(());
         });
@@ -197,28 +229,9 @@ impl Engine {
         match event {
             None => Err(Error::Cancelled),
             Some(Ok(event)) => Ok(event?),
-            Some(Err(_)) => Err(kiln_runtime::Error::SpawnerGone.into()),
+            Some(Err(_)) => Err(kiln_sandbox::Error::SpawnerGone.into()),
         }
     }
-}
-
-/// Makes the directories of an overlay in `scratch`. As with Docker, its root is root's and open to
-/// everybody, whatever an image or the step before says.
-pub(crate) fn prepare_root(
-    scratch: &Path,
-    places: &Places,
-    lowers: Vec<std::path::PathBuf>,
-) -> Result<Rootfs> {
-    let dir = RootDir::open_trusted(scratch)?;
-    for name in ["upper", "work"] {
-        dir.mkdir(Path::new(name), 0o755)?;
-    }
-    Ok(Rootfs {
-        lowers,
-        upper: Some((scratch.join("upper"), scratch.join("work"))),
-        anchor: places.anchor.clone(),
-        spot: places.spot.clone(),
-    })
 }
 
 fn pipe() -> Result<(OwnedFd, OwnedFd)> {
@@ -226,32 +239,15 @@ fn pipe() -> Result<(OwnedFd, OwnedFd)> {
     Ok(rustix::pipe::pipe_with(flags).map_err(|e| FsError::new("make", "pipe", e))?)
 }
 
-/// What a sandbox reported instead of running the command.
-pub(crate) fn failure(reports: &[Report]) -> Option<kiln_runtime::Error> {
-    reports.iter().find_map(|report| match report {
-        Report::Stub(_) => None,
-        Report::Failed(text) => Some(kiln_runtime::Error::Setup(text.clone())),
-        Report::NotFound(name) => Some(kiln_runtime::Error::CommandNotFound(name.clone())),
-        Report::NotExecutable(name, why) => Some(kiln_runtime::Error::CommandNotExecutable(
-            name.clone(),
-            why.clone(),
-        )),
-        Report::User(spec, why) => Some(kiln_runtime::Error::User {
-            spec: spec.clone(),
-            why: why.clone(),
-        }),
-    })
-}
-
 /// Turns a bad end into an error; a good one gives the mount points that were made.
 fn check(op: &Exec, event: Event) -> Result<Vec<std::path::PathBuf>> {
-    if let Some(error) = failure(&event.reports) {
+    if let Some(error) = Report::failure_in(&event.reports) {
         return Err(Error::Command {
             text: error.to_string(),
             code: event.exit.code(),
         });
     }
-    let command = op.argv.join(" ");
+    let command = op.command.argv().join(" ");
     if event.out_of_memory && event.exit != Exit::Code(0) {
         return Err(Error::OutOfMemory {
             command,

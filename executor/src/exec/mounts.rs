@@ -5,17 +5,18 @@ use std::path::{Path, PathBuf};
 use kiln_cache::fingerprint::Owners;
 use kiln_cache::{CacheMountDir, LayerId, MountUse, Store};
 use kiln_remote::WantedMount;
-use kiln_runtime::sandbox::{Mount, MountFlags, MountSource};
+use kiln_sandbox::{Mount, MountFlags, MountSource, names};
+use kiln_solver::Hint;
 use kiln_solver::Watch;
 use kiln_solver::plan::{CacheMount, Exec, MountKind, Network, SecretMount, Sharing, SshMount};
 use kiln_solver::ports::{Solved, Step};
 use kiln_sys::{FileKind, Pipes, RootDir, read_named};
 
-use super::names;
-use crate::engine::{Engine, SecretSource};
+use super::StepRunner;
 use crate::error::{Error, Result, blocking};
 use crate::file;
 use crate::output::{DirTree, Output};
+use crate::settings::SecretSource;
 
 /// The largest secret.
 const MAX_SECRET: u64 = 500 << 10;
@@ -27,7 +28,7 @@ pub(super) struct Prepared {
     pub(super) held: Vec<(String, CacheMountDir)>,
 }
 
-impl Engine {
+impl StepRunner {
     pub(super) async fn prepare_mounts(
         &self,
         op: &Exec,
@@ -121,7 +122,7 @@ impl Engine {
     fn name_files(&self, op: &Exec) -> Result<Vec<Mount>> {
         let resolv = match op.network {
             Network::None => String::new(),
-            Network::Default | Network::Host => names::resolv_conf(&self.s.resolv_conf),
+            Network::Default | Network::Host => names::resolv_conf(&self.settings.resolv_conf),
         };
         let files = [
             ("resolv.conf", resolv),
@@ -129,7 +130,7 @@ impl Engine {
         ];
         let mut mounts = Vec::new();
         for (name, text) in files {
-            let path = self.common.file(&self.s.store, name, text)?;
+            let path = self.run_dirs.file(name, text)?;
             mounts.push(Mount {
                 target: Path::new("/etc").join(name),
                 source: MountSource::Host {
@@ -162,15 +163,15 @@ impl Engine {
         let output = input.and_then(|slot| inputs.get(slot)).map(|i| &i.output);
         let mut owner = None;
         let (lowers, filtered) = match output {
-            None => (vec![self.s.store.empty_dir()?], false),
+            None => (vec![self.store().empty_dir()?], false),
             Some(Output::Layers(layers)) => {
-                let ids = self.ready(layers).await?;
-                (self.s.store.lower_dirs(&ids)?, false)
+                let ids = self.layers.ready(layers).await?;
+                (self.store().lower_dirs(&ids)?, false)
             }
             Some(Output::Dir(dir)) => {
                 let (tree, at) = (dir.clone(), make("upper")?);
                 // As in Docker: what a user brings along is root's.
-                owner = self.shown_as_root(&dir.path).await?;
+                owner = self.id_maps.shown_as_root(&dir.path).await?;
                 let filtered = blocking(move || hide_ignored(&tree, &at, owner)).await?;
                 (vec![dir.path.clone()], filtered)
             }
@@ -199,7 +200,7 @@ impl Engine {
             Some(input) => {
                 let wanted = file::Wanted::of_path(&cache.source, place);
                 {
-                    let reading = self.path_fingerprint(input, &wanted, false).await?;
+                    let reading = self.fingerprints.of_path(input, &wanted, false).await?;
                     Some(reading.fingerprint)
                 }
             }
@@ -225,14 +226,14 @@ impl Engine {
             self.fetch_mount(name, None, step).await?;
         }
         let mut base = match cache.base.and_then(|slot| inputs.get(slot)) {
-            Some(input) => Some(self.open(&input.output).await?),
+            Some(input) => Some(self.layers.open(&input.output).await?),
             None => None,
         };
         let source = cache.source.trim_matches('/');
         let source = (base.is_none() && !source.is_empty()).then(|| PathBuf::from(source));
         loop {
-            let (store, cache, named) = (self.s.store.clone(), cache.clone(), name.to_owned());
-            let own = self.s.own_mounts.clone();
+            let (store, cache, named) = (self.store().clone(), cache.clone(), name.to_owned());
+            let own = self.settings.own_mounts.clone();
             let (layers, user) = (layers.to_vec(), user.to_owned());
             let (taken, back) = blocking(move || {
                 let mut fill = |dir: &RootDir| -> kiln_cache::Result<()> {
@@ -280,10 +281,10 @@ impl Engine {
         step: &Step,
     ) -> Result<()> {
         let Some(caches) = self
-            .s
+            .settings
             .share
             .as_ref()
-            .filter(|_| self.s.own_mounts.is_none())
+            .filter(|_| self.settings.own_mounts.is_none())
         else {
             return Ok(());
         };
@@ -298,15 +299,17 @@ impl Engine {
             watch: &watch,
             cancel: &step.cancel,
         };
-        Ok(caches.fetch_mount(&self.space, &wanted).await?)
+        Ok(caches.fetch_mount(self.layers.space(), &wanted).await?)
     }
 
     fn secret(&self, secret: &SecretMount, target: PathBuf, out: &mut Prepared) -> Result<()> {
-        let Some(source) = self.s.inputs.secrets.get(&secret.id) else {
+        let Some(source) = self.settings.inputs.secrets.get(&secret.id) else {
             if secret.required {
                 return Err(Error::Missing {
                     text: format!("secret `{}` was not given", secret.id),
-                    hint: format!("add --secret id={},src=FILE", secret.id),
+                    hint: Hint::GiveSecret {
+                        id: secret.id.clone(),
+                    },
                 });
             }
             // As BuildKit: the variable is there all the same.
@@ -320,14 +323,14 @@ impl Engine {
                 // The user's own path: links are followed as the shell would.
                 read_named(path, MAX_SECRET, Pipes::Refused).map_err(|e| Error::Missing {
                     text: format!("secret `{}`: {e}", secret.id),
-                    hint: "a secret is a regular file of at most 500 KiB".into(),
+                    hint: Hint::SecretFile { limit: MAX_SECRET },
                 })?
             }
         };
         if let Some(name) = &secret.env {
             let value = String::from_utf8(bytes.clone()).map_err(|_| Error::Missing {
-                text: format!("secret `{}` is no text, and a variable must be", secret.id),
-                hint: "use it as a file: target=/path".into(),
+                text: format!("secret `{}` is not text, and a variable must be", secret.id),
+                hint: Hint::SecretAsFile,
             })?;
             out.env.push((name.clone(), value));
         }
@@ -353,11 +356,11 @@ impl Engine {
             "SSH_AUTH_SOCK".into(),
             target.to_string_lossy().into_owned(),
         ));
-        let Some(agent) = self.s.inputs.ssh.get(&ssh.id) else {
+        let Some(agent) = self.settings.inputs.ssh.get(&ssh.id) else {
             if ssh.required {
                 return Err(Error::Missing {
                     text: format!("SSH agent `{}` was not given", ssh.id),
-                    hint: format!("add --ssh {}=$SSH_AUTH_SOCK", ssh.id),
+                    hint: Hint::GiveAgent { id: ssh.id.clone() },
                 });
             }
             return Ok(());
@@ -388,7 +391,7 @@ fn make_source(mount: &Path, source: &Path) -> Result<()> {
 /// The numbers of a step's user, by the files of its image.
 fn owner(store: &Store, layers: &[LayerId], user: &str) -> Result<(u32, u32)> {
     let view = store.view(layers)?;
-    let who = kiln_runtime::user::resolve(view.root(), user)?;
+    let who = kiln_sandbox::user::resolve(view.root(), user)?;
     Ok((who.uid, who.gid))
 }
 

@@ -39,8 +39,8 @@ pub(super) fn blame_line_ends(
 fn find(op: &Exec, store: &Store, below: &[LayerId], upper: &Path) -> Option<String> {
     let upper = RootDir::open_trusted(upper).ok()?;
     let view = store.view(below).ok()?;
-    let mut words = op
-        .argv
+    let argv = op.command.argv();
+    let mut words = argv
         .iter()
         .flat_map(|word| word.split(|c: char| c.is_whitespace() || ";&|()\"'".contains(c)));
     words.find_map(|word| {

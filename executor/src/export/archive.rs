@@ -16,10 +16,11 @@ use kiln_image::{
     media_type, with_causes,
 };
 
+use super::Exporter;
 use super::assemble::Assembled;
-use crate::engine::Engine;
 use crate::error::{Error, Result, blocking};
 use crate::output::LayerRef;
+use kiln_solver::Hint;
 
 /// An image that is to be written.
 #[derive(Clone, Debug)]
@@ -111,15 +112,14 @@ pub(super) struct Written {
     pub(super) layers: Vec<LayerBlob>,
 }
 
-impl Engine {
+impl Exporter {
     /// An image of the store as one to be written under these names.
     ///
     /// # Errors
     /// The store's data on it is gone or damaged.
     pub fn exportable(&self, image: &StoredImage, names: Vec<Reference>) -> Result<ExportImage> {
-        let config = image.row.config.to_string();
-        let reference = image.row.name.as_ref().unwrap_or(&config);
-        let layers = self.image_layers(reference, &config, None)?;
+        let (name, id) = (image.row.name.as_ref(), &image.row.config);
+        let layers = self.images.image_layers(name, id, None)?;
         Ok(ExportImage {
             id: image.row.config.clone(),
             layers,
@@ -145,11 +145,11 @@ impl Engine {
         target: ArchiveTarget,
     ) -> Result<Vec<Descriptor>> {
         for image in &images {
-            self.ready(&image.layers).await?;
-            self.fetch_blobs(&image.layers).await?;
+            self.layers.ready(&image.layers).await?;
+            self.layers.fetch_blobs(&image.layers).await?;
         }
-        let engine = self.clone();
-        blocking(move || engine.write_archive_now(&images, form, layers, target)).await
+        let exporter = self.clone();
+        blocking(move || exporter.write_archive_now(&images, form, layers, target)).await
     }
 
     fn write_archive_now(
@@ -159,7 +159,7 @@ impl Engine {
         layers: Option<LayerForm>,
         target: ArchiveTarget,
     ) -> Result<Vec<Descriptor>> {
-        let store = &self.s.store;
+        let store = self.store();
         let mut writer = match target {
             ArchiveTarget::Stream(out) => Writer::Tar(OciTarWriter::new(out)),
             ArchiveTarget::Directory(dir) => {
@@ -208,7 +208,7 @@ impl Engine {
         form: ArchiveForm,
         layers: Option<LayerForm>,
     ) -> Result<Written> {
-        let store = &self.s.store;
+        let store = self.store();
         let config = store.read_blob(&image.id)?;
         let stored = image
             .manifest
@@ -285,7 +285,7 @@ impl Engine {
         image: &Assembled,
         annotations: &BTreeMap<String, String>,
     ) -> Result<Digest> {
-        let store = &self.s.store;
+        let store = self.store();
         let config = store.read_blob(&image.id)?;
         let mut layers = Vec::new();
         for layer in &image.layers {
@@ -299,7 +299,7 @@ impl Engine {
             let here = store.layer_by_diff(&diff_id)?;
             let here = here.ok_or_else(|| Error::Missing {
                 text: format!("layer {diff_id} is gone from the store"),
-                hint: "run the same build again".into(),
+                hint: Hint::BuildAgain,
             })?;
             layers.push(Descriptor::new(
                 media_type::OCI_LAYER,

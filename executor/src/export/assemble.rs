@@ -2,13 +2,14 @@
 
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use jiff::Timestamp;
 use kiln_cache::{LayerBlob, LayerForm, StoredLayer};
 use kiln_image::{DiffId, Digest, History, ImageConfig, Reference};
 use kiln_remote::INLINE_CACHE;
+use kiln_solver::Hint;
 use kiln_solver::lower::HistoryLine;
 
-use crate::engine::Engine;
+use super::Exporter;
+use crate::clamp::timestamp;
 use crate::error::{Error, Result};
 use crate::output::{LayerRef, Output};
 
@@ -38,16 +39,7 @@ pub struct Assembled {
     pub epoch: Option<u64>,
 }
 
-/// A time of the clock, clamped.
-pub(crate) fn timestamp(time: SystemTime, epoch: Option<u64>) -> Option<Timestamp> {
-    let nanos = time.duration_since(UNIX_EPOCH).ok()?.as_nanos();
-    let time = Timestamp::from_nanosecond(nanos.cast_signed()).ok()?;
-    // Also where the clock is before it: no time of the build is in an image then.
-    let epoch = epoch.and_then(|e| Timestamp::from_second(e.cast_signed()).ok());
-    Some(epoch.unwrap_or(time))
-}
-
-impl Engine {
+impl Exporter {
     /// Puts the image together and stores its config. `squash` makes one layer of those that the
     /// build added.
     ///
@@ -58,13 +50,13 @@ impl Engine {
             None => Vec::new(),
             Some(Output::Layers(layers)) => layers,
             Some(Output::Dir(_)) => {
-                return Err(Error::Other("a directory is no image".into()));
+                return Err(Error::Other("a directory is not an image".into()));
             }
         };
         // An image of this store must not depend on a remote cache; base images are another matter,
         // since their own names say where their layers are.
         let shared: Vec<_> = layers.iter().filter(|l| l.is_shared()).cloned().collect();
-        self.ready(&shared).await?;
+        self.layers.ready(&shared).await?;
         let mut known = Vec::new();
         for layer in &layers {
             known.push(self.layer_facts(layer)?);
@@ -113,7 +105,7 @@ impl Engine {
         config.rootfs.diff_ids = known.into_iter().map(|(diff_id, _)| diff_id).collect();
         self.add_inline_cache(&mut config, &layers)?;
         let raw = config.to_json().map_err(|e| Error::Image(e.to_string()))?;
-        let id = self.s.store.put_blob(&raw)?;
+        let id = self.store().put_blob(&raw)?;
         Ok(Assembled {
             config,
             id,
@@ -124,12 +116,12 @@ impl Engine {
 
     /// Writes into a config which steps made these layers, if that was asked for.
     fn add_inline_cache(&self, config: &mut ImageConfig, layers: &[LayerRef]) -> Result<()> {
-        let Some(caches) = &self.s.share else {
+        let Some(caches) = &self.caches else {
             return Ok(());
         };
         let own = layers.iter().filter(|l| !l.is_of_image());
         let own = own.filter_map(|l| Some((l.id()?, l.key())));
-        let field = caches.inline_field(&self.s.store, own)?;
+        let field = caches.inline_field(self.store(), own)?;
         if let Some(field) = field.map_err(Error::Image)? {
             config.extra.insert(INLINE_CACHE.into(), field);
         }
@@ -145,7 +137,7 @@ impl Engine {
             id: layer.id(),
             pulled: pulled.and_then(|lazy| lazy.blob.as_ref()),
         };
-        Ok(self.s.store.layer_blob(&stored, form)?)
+        Ok(self.store().layer_blob(&stored, form)?)
     }
 
     /// A layer's diff id, and when it was made if this store made it.
@@ -157,12 +149,11 @@ impl Engine {
             .id()
             .ok_or_else(|| Error::Other("a layer has no name".into()))?;
         let known = self
-            .s
-            .store
+            .store()
             .layer(id.as_str())?
             .ok_or_else(|| Error::Missing {
                 text: format!("layer {} is gone from the store", id.as_str()),
-                hint: "run the same build again".into(),
+                hint: Hint::BuildAgain,
             })?;
         Ok((known.diff_id, layer.made().or(Some(known.created))))
     }
@@ -179,10 +170,10 @@ impl Engine {
         manifest: Option<&Digest>,
     ) -> Result<()> {
         if names.is_empty() {
-            self.s.store.put_image(None, id, manifest)?;
+            self.store().put_image(None, id, manifest)?;
         }
         for name in names {
-            self.s.store.put_image(Some(name), id, manifest)?;
+            self.store().put_image(Some(name), id, manifest)?;
         }
         Ok(())
     }

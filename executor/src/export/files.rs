@@ -12,11 +12,11 @@ use kiln_image::EntryKind;
 use kiln_image::layer::LayerWriter;
 use kiln_sys::{FileKind, RootDir, Stat, system, xattr};
 
-use crate::engine::Engine;
+use super::Exporter;
 use crate::error::{Error, Result, blocking};
 use crate::output::LayerRef;
 
-impl Engine {
+impl Exporter {
     /// Copies the files of a stack of layers into a directory, which is made if need be. What is
     /// there already stays, except files of the same names.
     ///
@@ -28,8 +28,8 @@ impl Engine {
         dest: &Path,
         epoch: Option<u64>,
     ) -> Result<()> {
-        let ids = self.ready(layers).await?;
-        let (store, dest) = (self.s.store.clone(), dest.to_path_buf());
+        let ids = self.layers.ready(layers).await?;
+        let (store, dest) = (self.store().clone(), dest.to_path_buf());
         blocking(move || {
             #[allow(clippy::disallowed_methods, reason = "the user names it")]
             std::fs::create_dir_all(&dest)
@@ -57,8 +57,8 @@ impl Engine {
         out: Box<dyn Write + Send>,
         epoch: Option<u64>,
     ) -> Result<()> {
-        let ids = self.ready(layers).await?;
-        let store = self.s.store.clone();
+        let ids = self.layers.ready(layers).await?;
+        let store = self.store().clone();
         blocking(move || {
             let view = store.view(&ids)?;
             let mut tar = LayerWriter::new(out);

@@ -8,9 +8,10 @@ use kiln_cache::{LayerForm, Store};
 use kiln_image::{Descriptor, Digest, Reference, media_type};
 use kiln_registry::{FileSource, Pushed, RegistryError};
 
+use super::Exporter;
 use super::archive::{ArchiveForm, ExportImage};
-use crate::engine::Engine;
 use crate::error::{Error, Result, blocking};
+use kiln_solver::Hint;
 
 /// Layers that are sent at the same time, as many as docker sends.
 const AT_ONCE: usize = 5;
@@ -20,19 +21,17 @@ pub type PushWatch<'a> = dyn Fn(&Descriptor, Pushed) + Send + Sync + 'a;
 
 fn failed(to: &Reference, error: RegistryError) -> Error {
     let hint = if error.is_denied() {
-        Some(
-            "pushing needs credentials in Docker's config file; `docker login` and others write them",
-        )
+        Some(Hint::PushCredentials)
     } else if error.unreachable().is_some() {
         // A mirror is only read from.
-        Some("check the host and the network")
+        Some(Hint::CheckHost)
     } else {
         None
     };
     Error::Registry {
         what: format!("cannot push `{}`: ", to.familiar()),
         source: Box::new(error),
-        hint: hint.map(Into::into),
+        hint,
     }
 }
 
@@ -47,13 +46,13 @@ async fn discard_damaged(store: &Store, digest: &Digest) -> Result<()> {
         store.remove_blob(&digest)?;
         Err(Error::Missing {
             text: format!("layer {} was damaged in the store", digest.short()),
-            hint: "it is removed; push again, and it is made or fetched anew".into(),
+            hint: Hint::PushAgain,
         })
     })
     .await
 }
 
-impl Engine {
+impl Exporter {
     /// Pushes an image under its names, its own layers in this form. Gives its manifest.
     ///
     /// # Errors
@@ -64,15 +63,15 @@ impl Engine {
         form: LayerForm,
         told: &PushWatch<'_>,
     ) -> Result<Descriptor> {
-        self.ready(&image.layers).await?;
-        self.fetch_blobs(&image.layers).await?;
-        let (engine, what) = (self.clone(), image.clone());
+        self.layers.ready(&image.layers).await?;
+        self.layers.fetch_blobs(&image.layers).await?;
+        let (exporter, what) = (self.clone(), image.clone());
         let written = blocking(move || {
-            let written = engine.written(&what, ArchiveForm::Oci, Some(form))?;
+            let written = exporter.written(&what, ArchiveForm::Oci, Some(form))?;
             let layers = what.layers.iter().zip(written.layers);
             let layers = layers.map(|(layer, blob)| {
-                let (diff_id, _) = engine.layer_facts(layer)?;
-                Ok((diff_id, blob.into_stored(&engine.s.store)?))
+                let (diff_id, _) = exporter.layer_facts(layer)?;
+                Ok((diff_id, blob.into_stored(exporter.layers.store())?))
             });
             let layers = layers.collect::<Result<Vec<_>>>()?;
             Ok((layers, written.config, written.manifest, written.media_type))
@@ -80,7 +79,7 @@ impl Engine {
         let (layers, config, manifest, kind) = written.await?;
         let config_blob = Descriptor::of(media_type::OCI_CONFIG, &config);
         let config = Bytes::from(config);
-        let (client, store) = (&self.s.registry, &self.s.store);
+        let (client, store) = (self.layers.registry(), self.store());
         // An image may have a layer twice.
         let layers: BTreeMap<_, _> = layers
             .into_iter()

@@ -15,15 +15,15 @@ use kiln_solver::key::{Encoder, Key};
 use kiln_solver::plan::Origin;
 use kiln_sys::{FileKind, RootDir, Stat, xattr};
 
+use super::Exporter;
 use super::files::{copy_attributes, make_object};
-use crate::engine::Engine;
 use crate::error::{Error, Result, blocking};
 use crate::output::LayerRef;
 
 /// The attribute of a directory of which nothing below shows.
 const OPAQUE: &[u8] = b"trusted.overlay.opaque";
 
-impl Engine {
+impl Exporter {
     /// The stack with one layer in place of those above the first `of_base`.
     pub(super) async fn squash(
         &self,
@@ -38,8 +38,8 @@ impl Engine {
         }
         to.number(epoch.map_or(u64::MAX, |e| e));
         let key = Key::from(to.finish());
-        let ids = self.ready(layers).await?;
-        let store = self.s.store.clone();
+        let ids = self.layers.ready(layers).await?;
+        let store = self.store().clone();
         let mut tries = 0;
         let flight = loop {
             match store.try_flight(key)? {

@@ -12,7 +12,7 @@ use kiln_solver::lower::HistoryLine;
 use kiln_sys::{FileKind, RootDir};
 
 use super::*;
-use crate::engine::Engine;
+use crate::Engine;
 use crate::output::{LayerRef, Output};
 use crate::testing;
 
@@ -206,12 +206,12 @@ fn layouts_are_base_images() {
     ] {
         let image = resolve(&text).unwrap();
         assert!(
-            !image.reference.contains("layout/"),
+            !image.name.to_string().contains("layout/"),
             "no paths in keys: {}",
-            image.reference
+            image.name
         );
         let layers = engine
-            .image_layers(&image.reference, &image.config_digest, None)
+            .image_layers(image.name.reference(), &image.id, None)
             .unwrap();
         let ids = runtime.block_on(engine.ready(&layers)).unwrap();
         let file = engine.store().layer_dir(&ids[0]).join("etc/os");
@@ -392,7 +392,9 @@ fn a_squashed_image_has_the_same_files() {
     let mut stack = vec![base.clone()];
     stack.extend(own.iter().cloned());
     let before = tar_of(&engine, &stack, None);
-    let squashed = runtime.block_on(engine.squash(&stack, 1, None)).unwrap();
+    let squashed = runtime
+        .block_on(engine.exporter().squash(&stack, 1, None))
+        .unwrap();
     assert_eq!(squashed.len(), 2);
     assert_eq!(squashed[0].id(), base.id());
     assert!(tar_of(&engine, &squashed, None) == before);
@@ -402,9 +404,13 @@ fn a_squashed_image_has_the_same_files() {
     assert!(std::fs::symlink_metadata(top.join("keep/never")).is_err());
     assert!(std::fs::symlink_metadata(top.join("keep/a")).is_ok());
     // Nothing is made a second time, and without a base no marks are needed.
-    let again = runtime.block_on(engine.squash(&stack, 1, None)).unwrap();
+    let again = runtime
+        .block_on(engine.exporter().squash(&stack, 1, None))
+        .unwrap();
     assert_eq!(again[1].id(), squashed[1].id());
-    let alone = runtime.block_on(engine.squash(&stack, 0, None)).unwrap();
+    let alone = runtime
+        .block_on(engine.exporter().squash(&stack, 0, None))
+        .unwrap();
     assert!(tar_of(&engine, &alone, None) == before);
     let raw = pack(
         &engine.store().layer_dir(alone[0].id().unwrap()),
@@ -420,7 +426,9 @@ fn a_squashed_image_has_the_same_files() {
     let top = layer(&engine, &[File("later", "l", 0o644)], None);
     let mut wiped = vec![base.clone(), own[0].clone(), wiped, top];
     let seen = tar_of(&engine, &wiped, None);
-    wiped = runtime.block_on(engine.squash(&wiped, 1, None)).unwrap();
+    wiped = runtime
+        .block_on(engine.exporter().squash(&wiped, 1, None))
+        .unwrap();
     assert_eq!(wiped.len(), 2);
     assert!(tar_of(&engine, &wiped, None) == seen);
     assert!(!seen.windows(6).any(|w| w == b"base b"));

@@ -15,8 +15,8 @@ use rayon::prelude::*;
 use super::select::Match;
 use super::target::{Owner, Target};
 use super::{Changes, Filter};
-use crate::engine::OpenTree;
 use crate::error::{Error, Result};
+use crate::tree::OpenTree;
 
 /// Attributes that are copied with files.
 pub(super) fn is_copied(name: &[u8]) -> bool {

@@ -13,6 +13,7 @@ use std::sync::{Mutex, PoisonError};
 
 use kiln_cache::fingerprint::{Keep, Node, Owners, StatCache, hash_tree, version_of};
 use kiln_cache::{LayerId, Store};
+use kiln_sandbox::{MountPoints, Rootfs};
 use kiln_solver::FilesVersion;
 use kiln_solver::event::{Warning, WarningCode};
 use kiln_solver::explain::{Listing, PathFacts};
@@ -24,11 +25,12 @@ pub(crate) use copy::copy_all;
 pub(crate) use select::{anything_below, real_path};
 pub(crate) use unpack::open_archive;
 
-use crate::engine::{Engine, OpenTree};
 use crate::error::{Error, Result, blocking};
-use crate::exec::{Places, prepare_root};
+use crate::layers::LayerFetcher;
+use crate::new_layer::NewLayer;
 use crate::output::Output;
-use crate::worker::{NewLayer, layers_of};
+use crate::run_dirs::RunDirs;
+use crate::tree::OpenTree;
 use select::{Match, select};
 use target::Target;
 
@@ -245,19 +247,30 @@ fn all_matches(tree: &OpenTree, wanted: &Wanted) -> Result<Vec<Match>> {
     Ok(out)
 }
 
-impl Engine {
-    pub(crate) async fn change_files(
+/// Carries out file changes.
+#[derive(Clone, Debug)]
+pub(crate) struct FileChanger {
+    layers: LayerFetcher,
+    run_dirs: RunDirs,
+}
+
+impl FileChanger {
+    pub(crate) fn new(layers: LayerFetcher, run_dirs: RunDirs) -> Self {
+        Self { layers, run_dirs }
+    }
+
+    pub(crate) async fn change(
         &self,
         op: &File,
         inputs: &[Solved<Output>],
         step: &Step,
     ) -> Result<Made<Output, NewLayer>> {
-        self.space.make_room().await;
+        self.layers.space().make_room().await;
         let below = match inputs.first() {
-            Some(base) if op.on_base => layers_of(&base.output)?.to_vec(),
+            Some(base) if op.on_base => base.output.layers()?.to_vec(),
             _ => Vec::new(),
         };
-        let ids = self.ready(&below).await?;
+        let ids = self.layers.ready(&below).await?;
         let mut trees = Vec::new();
         for action in &op.actions {
             trees.push(match action {
@@ -265,14 +278,14 @@ impl Engine {
                     let input = inputs.get(copy.input).ok_or_else(|| {
                         Error::Other("a copy names an input that it does not have".into())
                     })?;
-                    Some(self.open(&input.output).await?)
+                    Some(self.layers.open(&input.output).await?)
                 }
                 _ => None,
             });
         }
         step.begin();
-        let places = self.common.places(&self.s.store)?;
-        let (store, op, cancel) = (self.s.store.clone(), op.clone(), step.cancel.clone());
+        let points = self.run_dirs.mount_points()?;
+        let (store, op, cancel) = (self.layers.store().clone(), op.clone(), step.cancel.clone());
         let epoch = op.epoch;
         let (events, vertex) = (step.events.clone(), step.vertex);
         let id = blocking(move || {
@@ -288,7 +301,7 @@ impl Engine {
             };
             let changes = Changes {
                 store: &store,
-                places: &places,
+                points: &points,
                 below: &ids,
                 stop: &stop,
                 warn: &warn,
@@ -296,14 +309,14 @@ impl Engine {
             changes.make(&op.actions, &trees)
         })
         .await?;
-        Ok(self.made(below, id, epoch))
+        Ok(NewLayer::made(self.layers.space(), below, id, epoch))
     }
 }
 
 /// Everything that the actions of one op share.
 pub(crate) struct Changes<'a> {
     pub(crate) store: &'a Store,
-    pub(crate) places: &'a Places,
+    pub(crate) points: &'a MountPoints,
     pub(crate) below: &'a [LayerId],
     pub(crate) stop: &'a (dyn Fn() -> bool + Sync),
     /// Takes what is to be said of owners.
@@ -314,7 +327,7 @@ impl Changes<'_> {
     fn make(&self, actions: &[Action], trees: &[Option<OpenTree>]) -> Result<LayerId> {
         let scratch = self.store.scratch()?;
         let lowers = self.store.lower_dirs(self.below)?;
-        let rootfs = prepare_root(scratch.path(), self.places, lowers)?;
+        let rootfs = Rootfs::writable(scratch.path(), self.points, lowers)?;
         let upper = scratch.path().join("upper");
         let view = self.store.view(self.below)?;
         for (number, (action, tree)) in actions.iter().zip(trees).enumerate() {

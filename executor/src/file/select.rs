@@ -2,13 +2,14 @@
 
 use std::path::{Component, Path, PathBuf};
 
+use kiln_solver::Hint;
 use kiln_solver::lower::nearest;
 use kiln_solver::plan::{Glob, PathFilter, has_wildcard};
 use kiln_sys::{FileKind, RootDir, Stat};
 
 use super::Wanted;
-use crate::engine::OpenTree;
 use crate::error::{Error, Result};
+use crate::tree::OpenTree;
 
 /// A path that was found.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -111,7 +112,7 @@ fn not_found(tree: &OpenTree, wanted: &Wanted, path: &str, missing: &Resolved) -
 }
 
 /// A path with a name like that at which there is nothing.
-fn near(root: &RootDir, ignore: Option<&dyn PathFilter>, path: &str) -> Result<Option<String>> {
+fn near(root: &RootDir, ignore: Option<&dyn PathFilter>, path: &str) -> Result<Option<Hint>> {
     let parts: Vec<&str> = path.split('/').collect();
     for (number, part) in parts.iter().enumerate() {
         let above = parts.get(..number).unwrap_or_default().join("/");
@@ -126,7 +127,7 @@ fn near(root: &RootDir, ignore: Option<&dyn PathFilter>, path: &str) -> Result<O
             return Ok(None);
         };
         if !root.lstat(Path::new(&real))?.is_dir() {
-            return Ok(Some(format!("`/{above}` is not a directory")));
+            return Ok(Some(Hint::NotADirectory(format!("/{above}"))));
         }
         let entries = root.read_dir(Path::new(&real))?;
         let names = entries.iter().filter_map(|entry| entry.name.to_str());
@@ -141,9 +142,7 @@ fn near(root: &RootDir, ignore: Option<&dyn PathFilter>, path: &str) -> Result<O
             all.join("/")
         });
         let exists = |path: &String| root.try_lstat(Path::new(path)).is_ok_and(|st| st.is_some());
-        return Ok(found
-            .filter(exists)
-            .map(|path| format!("did you mean `{path}`?")));
+        return Ok(found.filter(exists).map(Hint::DidYouMean));
     }
     Ok(None)
 }

@@ -5,17 +5,20 @@ use std::path::Path;
 
 use kiln_sys::{FileKind, RootDir};
 
-use crate::engine::Engine;
 use crate::error::{Result, blocking};
 use crate::output::Output;
-use crate::worker::layers_of;
 
-impl Engine {
+use super::FileChanger;
+
+impl FileChanger {
     /// `upper` on `lower`, if nothing of `upper` would look different had it been made there.
     pub(crate) async fn stack(&self, lower: &Output, upper: &Output) -> Result<Option<Output>> {
-        let (below, above) = (layers_of(lower)?, layers_of(upper)?);
-        let (lower, upper) = (self.ready(below).await?, self.ready(above).await?);
-        let store = self.s.store.clone();
+        let (below, above) = (lower.layers()?, upper.layers()?);
+        let (lower, upper) = (
+            self.layers.ready(below).await?,
+            self.layers.ready(above).await?,
+        );
+        let store = self.layers.store().clone();
         let fits = blocking(move || {
             let (lower, upper) = (store.view(&lower)?, store.view(&upper)?);
             fits(lower.root(), upper.root(), Path::new(""))

@@ -171,7 +171,7 @@ impl<'a> Target<'a> {
         match spec {
             None => Ok((0, 0)),
             // Accounts that this very layer brings in do not count, as in Docker.
-            Some(spec) => Ok(kiln_runtime::user::resolve_owner(
+            Some(spec) => Ok(kiln_sandbox::user::resolve_owner(
                 self.below, spec, self.warn,
             )?),
         }

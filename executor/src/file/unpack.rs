@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use kiln_cache::{UnpackOptions, unpack};
 use kiln_image::compression::decoder;
 use kiln_image::read_full;
-use kiln_runtime::sandbox::Rootfs;
+use kiln_sandbox::Rootfs;
 use kiln_solver::plan::Copy;
 use kiln_sys::mount::Attrs;
 use kiln_sys::overlay::{Overlay, overlay};
@@ -14,8 +14,8 @@ use kiln_sys::overlay::{Overlay, overlay};
 use super::Changes;
 use super::select::Match;
 use super::target::Target;
-use crate::engine::OpenTree;
 use crate::error::{Error, Result};
+use crate::tree::OpenTree;
 
 impl Changes<'_> {
     /// Unpacks what is an archive; gives back what is not.
@@ -105,7 +105,7 @@ fn rand_suffix() -> u64 {
     NEXT.fetch_add(1, std::sync::atomic::Ordering::Relaxed)
 }
 
-/// The tar in a file, unpacked from whatever it is compressed with; none if it is no archive.
+/// The tar in a file, unpacked from whatever it is compressed with; none if it is not an archive.
 pub(crate) fn open_archive(tree: &OpenTree, path: &str) -> Result<Option<Box<dyn Read + Send>>> {
     let fd = tree.root().open_read(Path::new(path))?;
     let st = kiln_sys::RootDir::stat_of(&fd)?;

@@ -12,20 +12,21 @@ use kiln_solver::plan::{DOWNLOADED, SourceKind, VertexId};
 use kiln_sys::RootDir;
 use tokio_util::sync::CancellationToken;
 
-use crate::engine::{Changed, Engine};
+use super::SourceFetcher;
 use crate::error::{Error, Result, blocking};
 use crate::file::open_archive;
 use crate::output::Output;
+use crate::settings::Changed;
 
-impl Engine {
+impl SourceFetcher {
     /// When the content of a source was last changed; see [`Resolver::changed`]. Whoever only looks
     /// fetches nothing for it.
     ///
     /// [`Resolver::changed`]: kiln_solver::ports::Resolver::changed
-    pub(super) async fn last_change(&self, source: &SourceKind) -> Result<Option<i64>> {
+    pub(crate) async fn last_change(&self, source: &SourceKind) -> Result<Option<i64>> {
         match source {
             SourceKind::Context { name } => {
-                let Some(context) = self.s.inputs.contexts.get(name) else {
+                let Some(context) = self.settings.inputs.contexts.get(name) else {
                     return Ok(None);
                 };
                 match context.changed {
@@ -38,7 +39,9 @@ impl Engine {
                 }
             }
             SourceKind::Image { .. } => Ok(None),
-            SourceKind::Http { .. } | SourceKind::Git { .. } if !self.s.lists_images => Ok(None),
+            SourceKind::Http { .. } | SourceKind::Git { .. } if !self.settings.lists_images => {
+                Ok(None)
+            }
             SourceKind::Http { url, checksum } => {
                 let watch = Watch {
                     events: Events::none(),
@@ -49,7 +52,7 @@ impl Engine {
                 let Output::Dir(dir) = &found.solved.output else {
                     return Ok(None);
                 };
-                let tree = self.open(&found.solved.output).await?;
+                let tree = self.layers.open(&found.solved.output).await?;
                 let root = RootDir::open_trusted(&dir.path)?;
                 // Downloads carry the time that the server gives, and that of 1970 without one.
                 let (time, _) = root.lstat(Path::new(DOWNLOADED))?.mtime;

@@ -8,6 +8,7 @@ use std::time::{Duration, SystemTime};
 use kiln_cache::{Download, Scratch};
 use kiln_image::{Algorithm, Compression, Digest, Hasher, SafeUrl, compression, with_causes};
 use kiln_registry::pace::{Pace, WINDOW};
+use kiln_solver::Hint;
 use kiln_solver::Watch;
 use kiln_solver::plan::DOWNLOADED;
 use kiln_sys::RootDir;
@@ -57,7 +58,7 @@ pub(super) fn failed(url: &str, why: impl std::fmt::Display) -> Error {
     let url = SafeUrl::of(url);
     Error::Missing {
         text: format!("cannot download `{url}`: {why}"),
-        hint: "check the address, the checksum and that this machine can reach it".into(),
+        hint: Hint::CheckDownload,
     }
 }
 

@@ -12,6 +12,7 @@ use std::sync::Arc;
 
 use kiln_cache::Scratch;
 use kiln_image::SafeUrl;
+use kiln_solver::Hint;
 use kiln_solver::key::Encoder;
 use kiln_solver::ports::{Pending, Solved, Step};
 use kiln_sys::{FileKind, RootDir};
@@ -19,7 +20,7 @@ use tokio_util::sync::CancellationToken;
 
 use self::command::Git;
 use self::url::GitUrl;
-use crate::engine::Engine;
+use super::SourceFetcher;
 use crate::error::{Error, Result, blocking};
 use crate::file::real_path;
 use crate::output::{DirTree, Output};
@@ -44,7 +45,7 @@ struct Resolved {
     tag: Option<String>,
 }
 
-impl Engine {
+impl SourceFetcher {
     /// Checks a repository out and gives a directory with its files, and the commit's time in seconds
     /// since 1970. `.git` stays if `keep_git_dir` says so and the whole repository is wanted, not a
     /// directory of it. The commit must begin with `checksum` if there is one.
@@ -61,7 +62,7 @@ impl Engine {
         let out = self
             .checkout(address, keep_git_dir, checksum, &cancel)
             .await?;
-        let own = self.s.store.scratch()?;
+        let own = self.store().scratch()?;
         // Only what was asked for, as the root of a directory of its own.
         std::fs::rename(&out.path, own.path()).map_err(|e| Error::io("move checkout", e))?;
         drop(out.scratch);
@@ -121,9 +122,9 @@ impl Engine {
             Some(text) => Some(self::url::checksum(text).map_err(bad)?),
             None => url.checksum.clone(),
         };
-        let scratch = self.s.store.scratch()?;
+        let scratch = self.store().scratch()?;
         let path = scratch.path().join("checkout");
-        let git = Git::new(&url, &path, self.s.max_download, cancel);
+        let git = Git::new(&url, &path, self.settings.max_download, cancel);
         let resolved = resolve(&git, &url).await?;
         if let Some(wanted) = &wanted
             && !resolved.commit.starts_with(wanted)
@@ -154,7 +155,7 @@ impl Engine {
             let subdir = &url.subdir;
             match real_path(&root, subdir)? {
                 Some(real) if root.lstat(Path::new(&real))?.is_dir() => Ok(path.join(real)),
-                Some(_) => Err(bad_subdir(&url, "is no directory")),
+                Some(_) => Err(bad_subdir(&url, "is not a directory")),
                 None => Err(bad_subdir(&url, "does not exist")),
             }
         })
@@ -197,7 +198,7 @@ async fn resolve(git: &Git<'_>, url: &GitUrl) -> Result<Resolved> {
             "git repository `{}` has no branch or tag `{reference}`",
             url.remote
         ),
-        hint: "check the name; a commit must be given with all its 40 digits".into(),
+        hint: Hint::CheckGitReference,
     })
 }
 

@@ -11,8 +11,8 @@ use kiln_solver::plan::{DOWNLOADED, VertexId};
 use kiln_solver::ports::{Pending, Solved, Sourced};
 use kiln_sys::RootDir;
 
+use super::SourceFetcher;
 use super::download::{Answer, download, failed};
-use crate::engine::Engine;
 use crate::error::{Result, blocking};
 use crate::output::{DirTree, Output};
 
@@ -25,7 +25,7 @@ pub struct WebFile {
     pub modified: Option<i64>,
 }
 
-impl Engine {
+impl SourceFetcher {
     /// Downloads a file, which must have the digest `checksum` if there is one, and opens it.
     ///
     /// # Errors
@@ -35,13 +35,13 @@ impl Engine {
             Some(text) => Some(text.parse().map_err(|e| failed(url, e))?),
             None => None,
         };
-        let scratch = self.s.store.scratch()?;
+        let scratch = self.store().scratch()?;
         let watch = Watch {
             events: Events::none(),
             vertex: VertexId::default(),
             over: tokio_util::sync::CancellationToken::new(),
         };
-        let limit = self.s.max_download;
+        let limit = self.settings.max_download;
         let modified = match download(url, &scratch, wanted.as_ref(), None, limit, &watch).await? {
             Answer::Fetched(_, modified) => modified,
             Answer::Unchanged(_) | Answer::Here(_) => None,
@@ -65,19 +65,19 @@ impl Engine {
             Some(text) => Some(text.parse().map_err(|e| failed(url, e))?),
             None => None,
         };
-        let scratch = self.s.store.scratch()?;
-        let mut known = self.s.store.download(url)?;
+        let scratch = self.store().scratch()?;
+        let mut known = self.store().download(url)?;
         if let (Some(wanted), Some(download)) = (&wanted, &known)
             && *wanted != download.digest
         {
             known = None;
         }
-        let limit = self.s.max_download;
+        let limit = self.settings.max_download;
         let mut answer =
             download(url, &scratch, wanted.as_ref(), known.as_ref(), limit, watch).await?;
         if let Answer::Unchanged(modified) = answer {
             let to = scratch.path().join(DOWNLOADED);
-            let (store, digest) = (self.s.store.clone(), known.map(|k| k.digest));
+            let (store, digest) = (self.store().clone(), known.map(|k| k.digest));
             let linked = blocking(move || match digest {
                 Some(digest) => {
                     let is_whole = store.link_download(&digest, &to, modified)?;
@@ -94,7 +94,7 @@ impl Engine {
             Answer::Here(digest) => (digest, false),
             Answer::Fetched(download, _) => {
                 let file = scratch.path().join(DOWNLOADED);
-                self.s.store.put_download(url, &file, &download)?;
+                self.store().put_download(url, &file, &download)?;
                 (download.digest, true)
             }
             Answer::Unchanged(_) => {

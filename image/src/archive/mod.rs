@@ -143,7 +143,7 @@ impl Archive {
     /// Opens a directory or an uncompressed tar.
     ///
     /// # Errors
-    /// When it cannot be read or is no archive; [`ArchiveError::Compressed`] for a compressed
+    /// When it cannot be read or is not an archive; [`ArchiveError::Compressed`] for a compressed
     /// tar, which [`Archive::from_reader`] takes.
     pub fn open(path: &Path) -> Result<Self, ArchiveError> {
         let metadata = std::fs::metadata(path).map_err(ArchiveError::io(path))?;

@@ -170,7 +170,7 @@ impl DockerConfig {
             })
             .max_by_key(|(key, _)| normalise(key).len());
         let (key, entry) = best?;
-        let read = AuthEntry::deserialize(entry).map_err(|_| "it is no entry of `docker login`");
+        let read = AuthEntry::deserialize(entry).map_err(|_| "it is not an entry of `docker login`");
         match read.and_then(|entry| entry.credential()) {
             Ok(credential) => credential,
             Err(why) => {
@@ -210,7 +210,7 @@ impl CredentialSource for DockerConfig {
                 return Ok(self.look_up(&normalise(registry), repository));
             }
             Some((_, Value::String(helper))) => return self.ask_helper(helper, server),
-            Some((key, _)) => self.warn(key, "the name of its credential helper is no text"),
+            Some((key, _)) => self.warn(key, "the name of its credential helper is not text"),
         }
         if let Some(store) = self
             .file
@@ -265,7 +265,7 @@ fn decode(auth: &str) -> Result<Credential, &'static str> {
     let plain: String = auth.chars().filter(|c| !matches!(c, '\r' | '\n')).collect();
     let decoded = base64::engine::general_purpose::STANDARD
         .decode(plain)
-        .map_err(|_| "its `auth` is no base64")?;
+        .map_err(|_| "its `auth` is not base64")?;
     let text = String::from_utf8(decoded).map_err(|_| "its `auth` holds no text")?;
     match text.split_once(':') {
         Some((username, password)) if !username.is_empty() => Ok(Credential::Basic {

@@ -135,7 +135,7 @@ impl Authenticator {
             }) => {
                 let realm = Url::parse(realm).map_err(|_| RegistryError::Protocol {
                     url: redact(&endpoint.base),
-                    problem: "names a token server that is no address".into(),
+                    problem: "names a token server that is not an address".into(),
                 })?;
                 let realm = endpoint.check_target(realm)?;
                 let named = scope.iter().flat_map(|scope| scope.split_whitespace());

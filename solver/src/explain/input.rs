@@ -70,3 +70,36 @@ pub enum InputKind {
     /// The encoding of keys.
     Encoding,
 }
+
+impl InputKind {
+    /// Its name in keys and in JSON.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Files => "files",
+            Self::Command => "command",
+            Self::Shell => "shell",
+            Self::Arg => "arg",
+            Self::Env => "env",
+            Self::EnvOrder => "env-order",
+            Self::WorkingDirectory => "working-directory",
+            Self::User => "user",
+            Self::Network => "network",
+            Self::Security => "security",
+            Self::Device => "device",
+            Self::HostName => "host-name",
+            Self::Hosts => "hosts",
+            Self::Platform => "platform",
+            Self::Epoch => "epoch",
+            Self::Mount => "mount",
+            Self::Flag => "flag",
+            Self::Sources => "sources",
+            Self::Destination => "destination",
+            Self::HereDocument => "here-document",
+            Self::Directory => "directory",
+            Self::Actions => "actions",
+            Self::BaseImage => "base-image",
+            Self::Step => "step",
+            Self::Encoding => "encoding",
+        }
+    }
+}

@@ -45,7 +45,7 @@ pub struct Options {
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum OptionsError {
     /// A part that is not `name=value`, or has another name.
-    #[error("`{0}` is no option of checks")]
+    #[error("`{0}` is not an option of checks")]
     Unknown(String),
     /// `error=` is neither on nor off.
     #[error("`error={0}` is neither true nor false")]

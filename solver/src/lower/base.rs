@@ -116,12 +116,12 @@ impl Build<'_> {
                 LowerError::new(format!("image `{reference}` was not resolved"), span)
             })?;
         let kind = SourceKind::Image {
-            reference: image.reference.clone(),
-            config: image.config_digest.clone(),
+            name: image.name.clone(),
+            id: image.id.clone(),
         };
         let name = Self::name(
             Place { number: 1, ..place },
-            &format!("FROM {}", image.reference),
+            &format!("FROM {}", image.name),
         );
         let vertex = Vertex {
             op: Op::Source(Source {

@@ -2,6 +2,7 @@
 
 use kiln_parser::{ExpandError, Span};
 
+use crate::hint::Hint;
 use crate::lint::shortened;
 use crate::ports::PortError;
 
@@ -18,6 +19,8 @@ pub struct LowerError {
     pub span: Option<Span>,
     /// What to do.
     pub help: Option<String>,
+    /// What to do, as who resolves images says it; where there is help, that counts.
+    pub hint: Option<Hint>,
 }
 
 impl LowerError {
@@ -26,6 +29,7 @@ impl LowerError {
             message: shortened(message.into(), MAX_MESSAGE),
             span: Some(span),
             help: None,
+            hint: None,
         }
     }
 
@@ -34,6 +38,7 @@ impl LowerError {
             message: shortened(message.into(), MAX_MESSAGE),
             span: None,
             help: None,
+            hint: None,
         }
     }
 
@@ -42,6 +47,7 @@ impl LowerError {
             message: shortened(message.into(), MAX_MESSAGE),
             span,
             help: None,
+            hint: None,
         }
     }
 
@@ -58,7 +64,8 @@ impl LowerError {
         Self {
             message: error.message,
             span,
-            help: error.hint,
+            help: None,
+            hint: error.hint,
         }
     }
 }

@@ -193,7 +193,7 @@ impl Build<'_> {
                 let mapped = parts.are_mapped();
                 lint::expose::check(&word, parts.protocol, mapped, at, self.findings);
                 let ports = parts.ports().map_err(|e| {
-                    LowerError::new(format!("`{word}` is no port: {e}"), text.span)
+                    LowerError::new(format!("`{word}` is not a port: {e}"), text.span)
                         .with_help(Some("write 80, 80/udp or 8000-8010"))
                 })?;
                 let ports: Vec<String> = ports.all().collect();
@@ -290,7 +290,7 @@ impl Build<'_> {
                 .filter(|n: &i64| *n >= 0)
                 .ok_or_else(|| {
                     LowerError::new(
-                        format!("--retries: `{}` is no count", text.value),
+                        format!("--retries: `{}` is not a count", text.value),
                         text.span,
                     )
                 })?;
@@ -400,7 +400,7 @@ fn check_signal(text: &str, place: &Text) -> Result<(), LowerError> {
         return Ok(());
     }
     Err(
-        LowerError::new(format!("`{text}` is no signal"), place.span)
+        LowerError::new(format!("`{text}` is not a signal"), place.span)
             .with_help(Some("write a name such as SIGTERM, or a number")),
     )
 }

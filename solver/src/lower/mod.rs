@@ -27,7 +27,7 @@ mod variables;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use kiln_image::{ImageConfig, Platform};
+use kiln_image::{Digest, ImageConfig, Platform};
 use kiln_parser::{Dockerfile, LineIndex, Span};
 
 use budget::Budget;
@@ -40,7 +40,7 @@ pub use outline::{Outline, OutlineArg, OutlineMount};
 pub use targets::{Target, targets};
 
 use crate::lint::{Findings, check_layers, check_order_of_copies};
-use crate::plan::{Lines, Network, Plan, SourceKind, Ulimit, VertexId};
+use crate::plan::{ImageName, Lines, Network, Plan, SourceKind, Ulimit, VertexId};
 use crate::policy::Policy;
 use crate::ports::{PortError, ResolvedImage, Resolver};
 
@@ -186,8 +186,9 @@ pub async fn lower(
                     unknown.insert(key.clone());
                     without.push(error);
                     ResolvedImage {
-                        reference,
-                        config_digest: String::new(),
+                        // Nothing is carried out: nobody looks for the image.
+                        id: Digest::of(reference.as_bytes()),
+                        name: ImageName::Written(reference),
                         config: ImageConfig::for_platform(&platform),
                     }
                 }

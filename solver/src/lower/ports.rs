@@ -43,11 +43,11 @@ impl<'a> Parts<'a> {
             .and_then(|a| a.strip_suffix(']'))
             .unwrap_or(self.address);
         if !bare.is_empty() && bare.parse::<IpAddr>().is_err() {
-            return Err("the address is no IP address");
+            return Err("the address is not an IP address");
         }
-        let (first, last) = parse_range(self.range).ok_or("it is no number up to 65535")?;
+        let (first, last) = parse_range(self.range).ok_or("it is not a number up to 65535")?;
         if !self.host.is_empty() {
-            let (from, to) = parse_range(self.host).ok_or("the port of the host is no number")?;
+            let (from, to) = parse_range(self.host).ok_or("the port of the host is not a number")?;
             if first != last && to - from != last - first {
                 return Err("the ranges have different lengths");
             }

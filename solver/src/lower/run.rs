@@ -10,8 +10,8 @@ use super::flags::flag_error;
 use super::stage::{BUILD_CONTEXT, Build, Place};
 use super::state::State;
 use crate::plan::{
-    BuildPlatform, CacheMount, Exec, ExecDevice, ExecMount, MountKind, Network, Op, SecretMount,
-    Security, Sharing, SshMount, VertexId,
+    BuildPlatform, CacheMount, Command as PlanCommand, Exec, ExecDevice, ExecMount, MountKind,
+    Network, Op, SecretMount, Security, Sharing, SshMount, Variable, VariableRole, VertexId,
 };
 
 const DEFAULT_SHELL: [&str; 2] = ["/bin/sh", "-c"];
@@ -76,13 +76,12 @@ impl Build<'_> {
     ) -> Result<(), LowerError> {
         let (mut mounts, mut devices) = (Vec::new(), Vec::new());
         let mut inputs: Vec<VertexId> = state.tip.into_iter().collect();
-        let mut origin = self.origin(place, instruction);
-        origin.arguments = state.arguments();
-        origin.shell = match &command.form {
-            Form::Shell(_) => shell(state).len(),
-            Form::Exec(_) => 0,
+        let origin = self.origin(place, instruction);
+        let of_shell = |words: Vec<String>| PlanCommand {
+            shell: shell(state),
+            words,
         };
-        let argv = match (&command.form, lone_heredoc(command)) {
+        let command = match (&command.form, lone_heredoc(command)) {
             (_, Some(doc)) if doc.content.value.starts_with("#!") => {
                 // The shell executes the script, by the interpreter that it names.
                 let target = format!("/dev/pipes/{}", doc.name);
@@ -97,13 +96,14 @@ impl Build<'_> {
                     },
                     place: "the here-document".into(),
                 });
-                [shell(state), vec![target]].concat()
+                of_shell(vec![target])
             }
-            (_, Some(doc)) => [shell(state), vec![doc.content.value.clone()]].concat(),
-            (Form::Shell(text), None) => {
-                [shell(state), vec![self.shell_text(text, &command.heredocs)]].concat()
-            }
-            (Form::Exec(words), None) => words.iter().map(|w| w.value.clone()).collect(),
+            (_, Some(doc)) => of_shell(vec![doc.content.value.clone()]),
+            (Form::Shell(text), None) => of_shell(vec![self.shell_text(text, &command.heredocs)]),
+            (Form::Exec(words), None) => PlanCommand {
+                shell: Vec::new(),
+                words: words.iter().map(|w| w.value.clone()).collect(),
+            },
         };
         let (mut network, mut security) = (self.request.network, Security::Sandbox);
         for flag in &instruction.flags {
@@ -143,14 +143,19 @@ impl Build<'_> {
                 _ => {}
             }
         }
-        let env = state.scope.in_order().into_iter();
-        let env = env
-            .map(|(name, value)| (name.to_owned(), value.clone()))
-            .collect();
+        let variable = |(name, value): (&str, &String)| Variable {
+            name: name.to_owned(),
+            value: value.clone(),
+            role: match state.is_argument(name) {
+                true => VariableRole::Argument,
+                false => VariableRole::Environment,
+            },
+        };
+        let env = state.scope.in_order().into_iter().map(variable).collect();
         let proxy_env = self.proxy_env();
         let hostname = self.request.build_args.get("BUILDKIT_SANDBOX_HOSTNAME");
         let exec = Exec {
-            argv: argv.clone(),
+            command: command.clone(),
             env,
             proxy_env,
             cwd: cwd(state),
@@ -169,7 +174,7 @@ impl Build<'_> {
             on_base: state.tip.is_some(),
             epoch: self.epoch,
         };
-        let line = created_by(state, &argv);
+        let line = created_by(state, &command.argv());
         state.tip = Some(self.add_as(place, instruction, origin, Op::Exec(exec), inputs)?);
         self.tell_layer(state, line)
     }

@@ -197,7 +197,7 @@ impl<'a> Build<'a> {
     ) -> Result<VertexId, LowerError> {
         let origin = &vertex.origin;
         let names = [&vertex.name, &origin.step, &origin.instruction];
-        let lists = of_list(names) + of_list(&origin.arguments);
+        let lists = of_list(names);
         let env = match &vertex.op {
             Op::Exec(exec) => exec.env.len() * ENTRY,
             _ => 0,

@@ -177,12 +177,9 @@ impl State {
         names
     }
 
-    /// Variables that are arguments, and not part of the image.
-    pub(super) fn arguments(&self) -> Vec<String> {
-        let args = self.args.in_order().into_iter().map(|(name, _)| name);
-        args.filter(|name| !self.has_env(name))
-            .map(str::to_owned)
-            .collect()
+    /// Whether a variable is an argument, and not part of the image.
+    pub(super) fn is_argument(&self, name: &str) -> bool {
+        self.args.names().any(|own| own == name) && !self.has_env(name)
     }
 
     /// Declares an argument: a second time keeps its place.

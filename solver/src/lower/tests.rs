@@ -1,7 +1,7 @@
 //! Dockerfiles in, steps, configs and errors out.
 
 use super::*;
-use crate::plan::{Action, Op};
+use crate::plan::{Action, ImageName, Op};
 use crate::ports::PortError;
 
 /// Knows images whose names are `base`, and one with triggers.
@@ -21,8 +21,8 @@ impl Resolver for Images {
         }
         config.config.env = vec!["PATH=/bin".into(), "BASE=yes".into()];
         Ok(ResolvedImage {
-            reference: reference.into(),
-            config_digest: "sha256:0".into(),
+            name: ImageName::Written(reference.into()),
+            id: kiln_image::Digest::of(b""),
             config,
         })
     }
@@ -85,7 +85,10 @@ fn names(lowered: &Lowered) -> Vec<String> {
 /// The environment of the last command.
 fn env(lowered: &Lowered) -> Vec<(String, String)> {
     match &lowered.plan.vertex(lowered.target.unwrap()).op {
-        Op::Exec(exec) => exec.env.clone(),
+        Op::Exec(exec) => {
+            let env = exec.env.iter();
+            env.map(|v| (v.name.clone(), v.value.clone())).collect()
+        }
         _ => panic!("the target is no command"),
     }
 }
@@ -471,22 +474,22 @@ fn the_epoch_is_a_number_or_what_was_last_changed_then() {
         (
             plain.into(),
             Some("-1"),
-            Err("`-1` is no number of seconds, no context and no stage"),
+            Err("`-1` is neither a number of seconds nor a context nor a stage"),
         ),
         (
             plain.into(),
             Some("+1"),
-            Err("`+1` is no number of seconds"),
+            Err("`+1` is not a number of seconds"),
         ),
         (
             plain.into(),
             Some("1.5"),
-            Err("`1.5` is no number of seconds"),
+            Err("`1.5` is not a number of seconds"),
         ),
         (
             plain.into(),
             Some("yesterday"),
-            Err("`yesterday` is no number of seconds"),
+            Err("`yesterday` is not a number of seconds"),
         ),
         (
             plain.into(),
@@ -496,7 +499,7 @@ fn the_epoch_is_a_number_or_what_was_last_changed_then() {
         (
             default("tiem", stage),
             None,
-            Err("`tiem` is no number of seconds"),
+            Err("`tiem` is not a number of seconds"),
         ),
         (
             "FROM base AS s\nADD https://h/5 /\n".into(),
@@ -544,11 +547,8 @@ fn the_epoch_is_a_number_or_what_was_last_changed_then() {
                 let Op::Exec(exec) = &step.op else { continue };
                 assert_eq!(exec.epoch, want, "{given:?} {text}");
                 if text.contains("ARG SOURCE_DATE_EPOCH\n") {
-                    let seen = exec
-                        .env
-                        .iter()
-                        .find(|(name, _)| name == "SOURCE_DATE_EPOCH");
-                    let seen = seen.map(|(_, value)| value.clone());
+                    let seen = exec.env.iter().find(|v| v.name == "SOURCE_DATE_EPOCH");
+                    let seen = seen.map(|v| v.value.clone());
                     assert_eq!(seen, want.map(|w| w.to_string()), "{given:?} {text}");
                 }
             }

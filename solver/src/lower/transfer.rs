@@ -155,7 +155,7 @@ impl Build<'_> {
                 None => Some(self.context_vertex("", place)),
             };
             if let Some(bad) = paths.iter().find(|p| !Glob::is_valid(p)) {
-                let text = format!("`{bad}` is no pattern: a bracket or a backslash has no end");
+                let text = format!("`{bad}` is not a pattern: a bracket or a backslash has no end");
                 return Err(LowerError::new(text, instruction.span));
             }
             if let Some(vertex) = vertex {

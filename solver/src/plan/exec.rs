@@ -53,13 +53,53 @@ plain_enum! {
     }
 }
 
+/// The words of a command.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Command {
+    /// The shell that it is given to, with its options; none where it runs itself.
+    pub shell: Vec<String>,
+    /// The rest.
+    pub words: Vec<String>,
+}
+content_key!(Command { shell, words });
+
+impl Command {
+    /// All words, as they are executed.
+    pub fn argv(&self) -> Vec<String> {
+        [self.shell.as_slice(), self.words.as_slice()].concat()
+    }
+}
+
+plain_enum! {
+    /// Where a variable of a command comes from.
+    VariableRole {
+        /// It is part of the image.
+        #[default]
+        Environment = 0,
+        /// It is a build argument.
+        Argument = 1,
+    }
+}
+
+/// A variable of a command.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Variable {
+    /// Its name.
+    pub name: String,
+    /// Its value.
+    pub value: String,
+    /// Where it comes from.
+    pub role: VariableRole,
+}
+content_key!(Variable { name, value, role });
+
 /// A command to run.
 #[derive(Clone, Debug)]
 pub struct Exec {
     /// Command and arguments.
-    pub argv: Vec<String>,
+    pub command: Command,
     /// Environment, in order.
-    pub env: Vec<(String, String)>,
+    pub env: Vec<Variable>,
     /// Proxy settings: visible to the command, no part of the key.
     pub proxy_env: Vec<(String, String)>,
     /// Working directory.
@@ -90,7 +130,7 @@ pub struct Exec {
     pub epoch: Option<u64>,
 }
 content_key!(Exec {
-    argv, env, cwd, user, hostname, network, security, mounts, devices, extra_hosts, platform, on_base, epoch,
+    command, env, cwd, user, hostname, network, security, mounts, devices, extra_hosts, platform, on_base, epoch,
 } except { proxy_env, ulimits, shm_size });
 
 /// A resource limit.

@@ -5,6 +5,7 @@
 mod exec;
 mod file;
 mod glob;
+mod json;
 mod op;
 mod origin;
 #[cfg(test)]
@@ -17,12 +18,13 @@ use petgraph::Direction;
 use petgraph::graph::{DiGraph, NodeIndex};
 
 pub use exec::{
-    CacheMount, Exec, ExecDevice, ExecMount, MountKind, Network, SecretMount, Security, Sharing,
-    SshMount, Ulimit,
+    CacheMount, Command, Exec, ExecDevice, ExecMount, MountKind, Network, SecretMount, Security,
+    Sharing, SshMount, Ulimit, Variable, VariableRole,
 };
 pub use file::{Action, Copy, File, Merge, Mkdir, ModeChange, ModeFunction, PathFilter, WriteFile};
 pub use glob::{Glob, has_wildcard};
-pub use op::{BuildPlatform, DOWNLOADED, Op, Source, SourceKind};
+pub use json::PLAN_JSON_VERSION;
+pub use op::{BuildPlatform, DOWNLOADED, ImageName, Op, Source, SourceKind};
 pub use origin::{Forced, Origin};
 
 use crate::key::{ContentKey, Encoder};

@@ -1,6 +1,8 @@
 //! The few kinds of op that every build is made of.
 
-use kiln_image::Platform;
+use std::fmt;
+
+use kiln_image::{Digest, Platform, Reference};
 
 use super::{Exec, File, Merge};
 use crate::key::{ContentKey, Encoder, content_key};
@@ -72,15 +74,49 @@ pub struct Source {
 }
 content_key!(Source { kind, platform });
 
+/// What an image is known by that a build starts from. No path of this machine: it goes into keys.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum ImageName {
+    /// Its name in a registry, with the digest where one is known.
+    Registry(Reference),
+    /// The digest of its manifest, for one of a layout.
+    Layout(Digest),
+    /// Its id, for one of the store that has no name.
+    Id(Digest),
+    /// As it was written, for one that nobody has looked up.
+    Written(String),
+}
+
+impl ImageName {
+    /// Where a registry has it.
+    pub fn reference(&self) -> Option<&Reference> {
+        match self {
+            Self::Registry(reference) => Some(reference),
+            Self::Layout(_) | Self::Id(_) | Self::Written(_) => None,
+        }
+    }
+}
+
+impl fmt::Display for ImageName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Registry(reference) => reference.fmt(f),
+            Self::Layout(manifest) => write!(f, "oci-layout://{manifest}"),
+            Self::Id(id) => id.fmt(f),
+            Self::Written(text) => f.write_str(text),
+        }
+    }
+}
+
 /// The places that a tree can come from.
 #[derive(Clone, Debug)]
 pub enum SourceKind {
     /// An image; the layers are named by what was resolved.
     Image {
-        /// Canonical reference.
-        reference: String,
-        /// Digest of the image's config.
-        config: String,
+        /// What it is known by.
+        name: ImageName,
+        /// Its id: the digest of its config.
+        id: Digest,
     },
     /// A context by name, which the worker was given with the build.
     Context {
@@ -111,10 +147,10 @@ pub const DOWNLOADED: &str = "download";
 impl ContentKey for SourceKind {
     fn encode(&self, to: &mut Encoder) {
         match self {
-            Self::Image { reference, config } => {
+            Self::Image { name, id } => {
                 to.number(0);
-                reference.encode(to);
-                config.encode(to);
+                to.bytes(name.to_string().as_bytes());
+                to.bytes(id.as_str().as_bytes());
             }
             Self::Context { name } => {
                 to.number(1);

@@ -9,10 +9,6 @@ pub struct Origin {
     pub step: String,
     /// Digest of the instruction's text.
     pub instruction: String,
-    /// Variables of the command that are build arguments; all others are part of the image.
-    pub arguments: Vec<String>,
-    /// How many words of the command are the shell that it is given to.
-    pub shell: usize,
 }
 
 /// Why the cache is not asked for a step.

@@ -123,6 +123,6 @@ fn compile(pattern: &str) -> Result<Regex, String> {
     Regex::new(pattern).map_err(|e| {
         let text = e.to_string();
         let last = text.lines().last().unwrap_or_default().trim();
-        format!("`{pattern}` is no regular expression: {last}")
+        format!("`{pattern}` is not a regular expression: {last}")
     })
 }

@@ -9,8 +9,8 @@ use std::hash::{BuildHasher as _, Hasher as _, RandomState};
 use std::time::{Duration, SystemTime};
 
 use crate::FilesVersion;
-use crate::explain::{LabelledInput, base_label, labels_of, read_label};
-use crate::key::{ContentKey as _, Encoder, Fingerprint, Identity, Key};
+use crate::explain::{InputKind, KeyInput, LabelledInput, base_label, inputs_of, read_label};
+use crate::key::{ContentKey as _, Encoder, Fingerprint, Identity, Key, VERSION};
 use crate::plan::{Action, MountKind, Op, Plan, Vertex};
 use crate::ports::{PortError, Reading, Solved, Worker};
 
@@ -131,9 +131,14 @@ impl Reads {
     /// The key of a step that read this on top of `base`.
     pub(super) fn key(&self, vertex: &Vertex, base: Option<Identity>) -> Key {
         let mut to = Encoder::new("op");
-        vertex.op.encode(&mut to);
+        inputs_of(&vertex.op).encode(&mut to);
         base.encode(&mut to);
-        self.fingerprints.encode(&mut to);
+        // What is read is told apart by the part of the op that reads it.
+        to.number(self.labels.len() as u64);
+        for (label, fingerprint) in self.labels.iter().zip(&self.fingerprints) {
+            label.field.encode(&mut to);
+            fingerprint.encode(&mut to);
+        }
         if let Some(salt) = self.salt {
             to.number(salt);
         }
@@ -147,7 +152,13 @@ impl Reads {
         vertex: &Vertex,
         base: Option<Identity>,
     ) -> Vec<LabelledInput> {
-        let mut inputs = labels_of(&vertex.op, &vertex.origin);
+        let mut inputs = vec![LabelledInput {
+            kind: InputKind::Encoding,
+            name: String::new(),
+            field: String::new(),
+            digest: VERSION.to_string(),
+        }];
+        inputs.extend(inputs_of(&vertex.op).iter().map(KeyInput::labelled));
         inputs.extend(self.labels.iter().cloned());
         if let Some(identity) = base {
             let below = vertex.inputs.first().map(|id| plan.vertex(*id));

@@ -9,6 +9,7 @@ use super::reads::{Reads, Since, base_of};
 use super::{Done, Inputs, Later, Run};
 use crate::event::{Outcome, Warning, WarningCode};
 use crate::explain::Reason;
+use crate::hint::Hint;
 use crate::key::Key;
 use crate::plan::{Op, Vertex, VertexId};
 use crate::ports::{
@@ -151,7 +152,7 @@ impl<W: Worker> Run<W> {
             tries += 1;
             if tries > MAX_CHANGES {
                 return Err(PortError::new("the files of the context keep changing")
-                    .with_hint("build from a copy that nobody writes to"));
+                    .with_hint(Hint::CopyContext));
             }
         };
         drop(slot);

@@ -11,12 +11,12 @@ use crate::explain::Reason;
 use crate::explain::{Change, Earlier, Listing};
 use crate::key::{Fingerprint, Identity, TreeDigest};
 use crate::plan::{
-    BuildPlatform, Copy, Exec, ExecMount, File, Forced, Merge, Network, Origin, Security, Source,
-    SourceKind,
+    BuildPlatform, Command, Copy, Exec, ExecMount, File, Forced, Merge, Network, Origin, Security,
+    Source, SourceKind,
 };
 use crate::ports::{
-    Arriving, Fingerprints, Hit, Lookup, Made, Reading, Record, Results, Sources, Steps, Unused,
-    WorkerTypes,
+    Arriving, Fingerprints, Hit, Lookup, Made, PortErrorKind, Reading, Record, Results, Sources,
+    Steps, Unused, WorkerTypes,
 };
 
 mod arrival;
@@ -108,6 +108,8 @@ impl Fingerprints for Arc<Memory> {
             version: self.versions.lock().unwrap().pop_front(),
         })
     }
+
+    async fn settle(&self) {}
 
     async fn listing(&self, _: Fingerprint) -> Result<Option<Listing>, PortError> {
         Ok(None)
@@ -231,21 +233,20 @@ impl Steps for Arc<Memory> {
         inputs: &[Solved<Tree>],
         step: &Step,
     ) -> Result<Made<Tree, String>, PortError> {
-        let command = op.argv.join(" ");
+        let command = op.command.argv().join(" ");
         self.ran.lock().unwrap().push(command.clone());
         let arriving = self.arriving.lock().unwrap().clone();
-        if let ("fetch" | "begin", Some(arriving)) = (op.argv[0].as_str(), &arriving) {
+        if let ("fetch" | "begin", Some(arriving)) = (op.command.words[0].as_str(), &arriving) {
             arriving.transfer();
         }
-        if let ("fetch" | "find", Some(arriving)) = (op.argv[0].as_str(), &arriving) {
+        if let ("fetch" | "find", Some(arriving)) = (op.command.words[0].as_str(), &arriving) {
             arriving.part();
         }
-        let layer = match op.argv[0].as_str() {
+        let layer = match op.command.words[0].as_str() {
             "begin" => return Err(PortError::new("it broke off")),
             "fail" => return Err(PortError::new("it failed")),
             "lose" => {
-                let mut error = PortError::new("it is gone");
-                error.lost = true;
+                let error = PortError::of(PortErrorKind::Lost, "it is gone");
                 return Err(error);
             }
             "slow" => {
@@ -337,7 +338,10 @@ impl Graph {
     ) -> VertexId {
         let on_base = !inputs.is_empty() && mounts.is_empty();
         let op = Op::Exec(Exec {
-            argv: command.split(' ').map(str::to_owned).collect(),
+            command: Command {
+                shell: Vec::new(),
+                words: command.split(' ').map(str::to_owned).collect(),
+            },
             env: vec![],
             proxy_env: vec![],
             cwd: "/".into(),

@@ -189,7 +189,10 @@ fn owners_and_modes_can_be_set() {
     context.dockerfile("FROM busybox\nCOPY --chown=nobodyhere f /f\n");
     // As Docker: a name that the image does not have means root; kiln says so.
     let built = lab.build(&context).tag("x").built();
-    assert!(built.other.contains("nobodyhere"), "{built:?}");
+    let [warning] = &built.warnings[..] else {
+        panic!("{built:?}");
+    };
+    assert!(warning.contains("nobodyhere"), "{warning}");
     assert_eq!(lab.run("x", &["stat", "-c", "%u:%g", "/f"]), "0:0");
 }
 

@@ -32,7 +32,7 @@ fn comments_may_be_in_another_encoding() {
     assert_eq!(std::fs::read(file).unwrap(), text);
     context.write("Dockerfile", b"FROM busybox\nRUN echo \xe9\n");
     let failed = lab.kiln(["build", &path]).fails();
-    failed.says(&["line 2 is no UTF-8 text", "only comments"]);
+    failed.says(&["line 2 is not UTF-8 text", "only comments"]);
     // A Dockerfile on standard input is one whatever its language, and where its first block ends.
     for text in [
         format!(

@@ -357,7 +357,7 @@ fn a_broken_config_file_of_docker_stops_nothing() {
         ),
         (
             "{\"auths\":{\"HOST\":{\"auth\":\"%%secret%%\"},\"GUARDED\":{\"auth\":\"%%secret%%\"}}}",
-            "is not used: its `auth` is no base64",
+            "is not used: its `auth` is not base64",
             false,
         ),
         (

@@ -1,7 +1,5 @@
 //! docs/glossary.md names types and files that exist.
 
-#![allow(clippy::unwrap_used, reason = "a panic is how a test reports")]
-
 use std::path::{Path, PathBuf};
 
 fn root() -> PathBuf {

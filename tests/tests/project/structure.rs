@@ -15,18 +15,19 @@ const EDGES: &[(&str, &[&str])] = &[
     ("registry", &["image"]),
     ("cache", &["image", "solver", "sys"]),
     ("remote", &["cache", "image", "registry", "solver", "sys"]),
-    ("runtime", &["image", "sys"]),
+    ("sandbox", &["image", "sys"]),
+    ("runtime", &["cache", "image", "sandbox", "sys"]),
     (
         "executor",
         &[
-            "solver", "cache", "image", "registry", "remote", "runtime", "sys",
+            "solver", "cache", "image", "registry", "remote", "sandbox", "sys",
         ],
     ),
     (
         "engine",
         &[
-            "parser", "image", "sys", "solver", "registry", "cache", "remote", "runtime",
-            "executor",
+            "parser", "image", "sys", "solver", "registry", "cache", "remote", "sandbox",
+            "runtime", "executor",
         ],
     ),
     ("cli", &["engine", "parser"]),
@@ -257,9 +258,33 @@ fn ports_are_small() {
     }
 }
 
+/// What each part of the executor needs is given to it; one type puts them together and is the worker.
+#[test]
+fn one_file_carries_out_the_ports() {
+    let ports = ["WorkerTypes", "Sources", "Fingerprints", "Results", "Steps"];
+    let is_port = |line: &str| {
+        let of = line
+            .strip_prefix("impl ")
+            .and_then(|l| l.split_once(" for "));
+        of.is_some_and(|(name, _)| ports.contains(&name))
+    };
+    let (mut carried_out, mut whole) = (BTreeSet::new(), BTreeSet::new());
+    for (path, text) in sources("executor") {
+        if text.lines().any(is_port) {
+            carried_out.insert(path.clone());
+        }
+        if text.lines().any(|line| line == "impl Worker {") {
+            whole.insert(path);
+        }
+    }
+    assert_eq!(carried_out.len(), 1, "{carried_out:#?}");
+    assert!(whole.len() <= 3, "{whole:#?}");
+}
+
 /// Crates whose modules use each other in one direction only.
 const WITHOUT_CIRCLES: &[&str] = &[
-    "parser", "image", "sys", "solver", "registry", "cache", "remote", "runtime", "testkit",
+    "parser", "image", "sys", "solver", "registry", "cache", "remote", "sandbox", "executor",
+    "runtime", "engine", "testkit",
 ];
 
 /// Code without comments and without the tests at its end.
@@ -383,4 +408,43 @@ fn modules_use_each_other_in_one_direction() {
         }
         assert!(edges.is_empty(), "{folder}: a circle of {edges:#?}");
     }
+}
+
+/// Folders of the project that pages name files in.
+const NAMED_FOLDERS: &[&str] = &[
+    "parser", "image", "sys", "solver", "registry", "cache", "remote", "runtime", "executor",
+    "engine", "cli", "testkit", "tests", "xtask", "fuzz", "testdata", "docs", "findings",
+];
+
+#[test]
+fn pages_name_files_that_are_there() {
+    let mut pages = vec![
+        root().join("ARCHITECTURE.md"),
+        root().join("CONTRIBUTING.md"),
+    ];
+    for folder in ["docs", "docs/design"] {
+        let entries = std::fs::read_dir(root().join(folder)).unwrap();
+        pages.extend(entries.map(|entry| entry.unwrap().path()));
+    }
+    let mut seen = 0;
+    for page in pages
+        .iter()
+        .filter(|p| p.extension().is_some_and(|e| e == "md"))
+    {
+        let text = std::fs::read_to_string(page).unwrap();
+        for word in text.split('`').skip(1).step_by(2) {
+            let first = word.split('/').next().unwrap();
+            // What is made by a run, and what stands for any name.
+            let is_other =
+                word.contains("NAME") || word.contains("TARGET") || word.contains("artifacts");
+            let is_path = NAMED_FOLDERS.contains(&first)
+                && word.contains("/src/") | word.ends_with(".rs") | word.ends_with(".md");
+            if !is_path || is_other || word.contains(char::is_whitespace) || word.contains('*') {
+                continue;
+            }
+            seen += 1;
+            assert!(root().join(word).exists(), "{}: `{word}`", page.display());
+        }
+    }
+    assert!(seen > 50, "only {seen} paths were found in the pages");
 }

@@ -361,7 +361,7 @@ fn what_has_no_image_or_no_layers_is_refused_and_any_image_may_be_named() {
             .args(["--cache-from", &image])
             .built();
         assert_eq!(built.counts.1, 4, "{built:?}");
-        assert!(!built.other.contains("cache"), "{built:?}");
+        assert!(!built.said().contains("cache"), "{built:?}");
     }
     // A directory with a file that is no layout's.
     let dir = lab.path("shared");

@@ -13,7 +13,7 @@ use kiln_tests::{Context, Lab, Outcome};
 const STAGES: &str = "FROM busybox AS build
 WORKDIR /src
 COPY words.txt .
-RUN sort words.txt > sorted && head -c 400000 /dev/urandom > ballast
+RUN sort words.txt > sorted && head -c 4000000 /dev/urandom > ballast
 FROM busybox
 COPY --from=build /src/sorted /sorted
 RUN wc -l < /sorted > /count

@@ -5,13 +5,14 @@ use std::time::Duration;
 
 use kiln_engine::solver::event::Counts;
 use kiln_engine::solver::plan::VertexId;
-use kiln_engine::solver::ports::PortError;
+use kiln_engine::solver::ports::{PortError, PortErrorKind};
 use kiln_engine::{
     Assembled, Build, Descriptor, Error, ErrorKind, Reference, Solved, SourceText, host::system,
 };
 
 use super::{Args, hints};
 use crate::errors::Failure;
+use crate::hints::of_build;
 use crate::progress::{Mode, Model};
 use crate::{diagnostics, github, printable, ui};
 
@@ -42,7 +43,7 @@ fn step_failure(
         ui::painted(&github::annotation("error", source, lines, &error.message));
     }
     // What a step needs fails without the step.
-    if let Some(step) = step.filter(|_| !error.of_inputs)
+    if let Some(step) = step.filter(|_| !matches!(error.kind, PortErrorKind::Inputs { .. }))
         && !ui::is_json()
     {
         ui::note("------");
@@ -58,12 +59,12 @@ fn step_failure(
             ui::note(&format!("The step's whole output is in {}", log.display()));
         }
     }
-    let said = step.filter(|_| error.exit_code.is_some());
+    let said = step.filter(|_| matches!(error.kind, PortErrorKind::Command { .. }));
     let said = said.map(|step| step.output.iter().map(String::as_str));
     let hint = said.and_then(hints::of_output);
     let failure = Failure {
-        no_space: error.no_space,
-        hint: error.hint.clone(),
+        no_space: error.kind.is_no_space(),
+        hint: error.hint.as_ref().map(of_build),
         ..Failure::new(format!("failed to build: {}", error.message))
     };
     match hint.filter(|_| failure.hint.is_none() && !failure.no_space) {

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use kiln_engine::{
     Annotations, ArchiveForm, Compression, Dest, LayerForm, Output, OutputKind, Reference,
+    USUAL_LAYERS,
 };
 
 /// Why an annotation of a manifest's descriptor is refused.
@@ -56,7 +57,7 @@ fn compression(text: &str) -> Result<Compression, String> {
         "zstd" => Ok(Compression::Zstd),
         "uncompressed" => Ok(Compression::None),
         _ => Err(format!(
-            "`{text}` is no compression: gzip, zstd or uncompressed"
+            "`{text}` is not a compression: gzip, zstd or uncompressed"
         )),
     }
 }
@@ -149,7 +150,7 @@ fn names(values: &mut BTreeMap<&str, &str>) -> Result<Vec<Reference>, String> {
 /// Takes out what is said of layers; `None` if nothing is.
 fn layer_form(values: &mut BTreeMap<&str, &str>) -> Result<Option<LayerForm>, String> {
     let before = values.len();
-    let mut layers = LayerForm::USUAL;
+    let mut layers = USUAL_LAYERS;
     if let Some(text) = values.remove("compression") {
         layers.compression = compression(text)?;
     }
@@ -183,7 +184,7 @@ fn archive(
     values: &mut BTreeMap<&str, &str>,
 ) -> Result<OutputKind, String> {
     let names = names(values)?;
-    let layers = layer_form(values)?.unwrap_or(LayerForm::USUAL);
+    let layers = layer_form(values)?.unwrap_or(USUAL_LAYERS);
     let directory = match values.remove("tar") {
         Some(text) => !switch("tar", text)?,
         None => false,

@@ -11,6 +11,7 @@ use tokio_util::sync::CancellationToken;
 use super::progress::{Family, WINDOW};
 use super::url::GitUrl;
 use crate::error::{Error, Result};
+use kiln_solver::Hint;
 
 /// SIGXFSZ, which ends what makes a file that is too large.
 const TOO_LARGE: i32 = 25;
@@ -170,7 +171,7 @@ impl<'a> Git<'a> {
             .map_err(|e| match e.kind() {
                 std::io::ErrorKind::NotFound => Error::Missing {
                     text: "git repositories need the `git` command, and it is not installed".into(),
-                    hint: "install git, or give the files in another way".into(),
+                    hint: Hint::InstallGit,
                 },
                 _ => Error::io("start git", e),
             })?;
@@ -206,7 +207,7 @@ impl<'a> Git<'a> {
         let why = complaint(&said);
         Err(Error::Missing {
             text: format!("{}: {why}", at()),
-            hint: hint(&said).into(),
+            hint: hint(&said),
         })
     }
 
@@ -245,15 +246,15 @@ fn complaint(said: &str) -> String {
     }
 }
 
-fn hint(said: &str) -> &'static str {
+fn hint(said: &str) -> Hint {
     let has = |part: &str| said.contains(part);
     if has("terminal prompts disabled") || has("Authentication failed") {
-        "a private repository needs a user and token in its address, or an SSH key"
+        Hint::GitCredentials
     } else if has("Permission denied (") || has("Host key verification failed") {
-        "load a key with ssh-add, and make the host known with ssh-keyscan HOST >> ~/.ssh/known_hosts"
+        Hint::GitSshKey
     } else if has("transport '") {
-        "repositories and submodules are fetched by https, http, ssh and git only"
+        Hint::GitProtocols
     } else {
-        "check the address and that this machine can reach it"
+        Hint::CheckGitAddress
     }
 }

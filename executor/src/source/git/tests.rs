@@ -5,7 +5,7 @@ use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
 use super::*;
-use crate::testing;
+use crate::{Engine, testing};
 
 /// Repositories that a real `git daemon` serves on loopback.
 struct Server {

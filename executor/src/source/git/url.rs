@@ -255,10 +255,10 @@ pub(crate) fn is_commit(word: &str) -> bool {
 /// `user@host:path`, which git hands to ssh.
 fn scp_form(text: &str) -> Result<(), String> {
     let Some((login, path)) = text.split_once(':') else {
-        return Err("it is no address of a git repository".into());
+        return Err("it is not the address of a git repository".into());
     };
     let Some((user, host)) = login.split_once('@') else {
-        return Err("it is no address of a git repository".into());
+        return Err("it is not the address of a git repository".into());
     };
     let word = |w: &str| {
         !w.is_empty()
@@ -268,7 +268,7 @@ fn scp_form(text: &str) -> Result<(), String> {
     };
     // `ext::command` and its like start with a helper's name and two colons.
     if !word(user) || !word(host) || path.is_empty() || path.starts_with([':', '-']) {
-        return Err("it is no address of a git repository".into());
+        return Err("it is not the address of a git repository".into());
     }
     Ok(())
 }

@@ -15,7 +15,7 @@ use kiln_parser::{Ignore, LineIndex, Parsed};
 
 use super::*;
 use crate::lower::{NamedContext, NoCache, Request, lower};
-use crate::plan::{Network, SourceKind};
+use crate::plan::{ImageName, Network, SourceKind};
 use crate::ports::{PortError, ResolvedImage, Resolver};
 
 /// A Dockerfile; what it is checked with: `target=…`, `platform=…`, and build arguments; and the
@@ -32,8 +32,8 @@ impl Resolver for Images {
         let mut config = ImageConfig::for_platform(&"linux/amd64".parse().unwrap());
         config.config.env = vec!["PATH=/bin".into()];
         Ok(ResolvedImage {
-            reference: reference.to_string(),
-            config_digest: "sha256:0".into(),
+            name: ImageName::Registry(reference),
+            id: kiln_image::Digest::of(name.as_bytes()),
             config,
         })
     }

@@ -24,6 +24,7 @@ pub(super) fn answer(
             message: checks::summary(findings),
             span: None,
             help: Some(checks::FORBIDDEN.into()),
+            hint: None,
         });
     }
     match format {
@@ -32,7 +33,7 @@ pub(super) fn answer(
             let options = findings.options();
             ui::json(sarif::check(&found, beyond, options, source, &errors));
         }
-        Format::Text => text(&found, beyond, source, &errors),
+        Format::Text | Format::Dot => text(&found, beyond, source, &errors),
     }
     if !errors.is_empty() || !findings.broken().is_empty() {
         return Err(Failure::silent(1));

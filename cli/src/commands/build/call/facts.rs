@@ -3,6 +3,7 @@
 use std::io::Write as _;
 
 use kiln_engine::solver::lower::{Outline, OutlineMount, Target};
+use kiln_engine::solver::plan::{Plan, VertexId};
 
 use crate::printable::row;
 
@@ -78,4 +79,21 @@ fn mounts(head: [&str; 2], list: &[OutlineMount]) -> Vec<String> {
         row([&mount.id, required])
     });
     std::iter::once(row(head)).chain(rows).collect()
+}
+
+/// The steps of a plan, one a line, with the numbers of those that each is made of.
+pub(super) fn plan(plan: &Plan, targets: &[VertexId]) -> String {
+    let lines = plan.reachable(targets).into_iter().map(|id| {
+        let vertex = plan.vertex(id);
+        let inputs: Vec<String> = vertex
+            .inputs
+            .iter()
+            .map(|of| format!("#{}", of.index()))
+            .collect();
+        match inputs.is_empty() {
+            true => format!("#{} {}", id.index(), vertex.name),
+            false => format!("#{} {} <- {}", id.index(), vertex.name, inputs.join(", ")),
+        }
+    });
+    lines.collect::<Vec<_>>().join("\n")
 }

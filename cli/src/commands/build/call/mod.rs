@@ -24,10 +24,11 @@ pub(super) struct CallArgs {
     check: bool,
     /// Build (the default), or tell something and build nothing: check finds likely mistakes in
     /// all stages or in those of --target, outline shows what can be given to the target, targets
-    /// lists the stages. With ,format=json as JSON, and check with ,format=sarif as SARIF
+    /// lists the stages, plan shows the steps that a build would take. With ,format=json as JSON, check with
+    /// ,format=sarif as SARIF, plan with ,format=dot for Graphviz
     #[arg(
         long,
-        value_name = "build|check|outline|targets[,format=FORMAT]",
+        value_name = "build|check|outline|targets|plan[,format=FORMAT]",
         value_parser = CallParser,
         hide_possible_values = true
     )]
@@ -60,6 +61,9 @@ impl TypedValueParser for CallParser {
             "outline,format=json",
             "targets",
             "targets,format=json",
+            "plan",
+            "plan,format=json",
+            "plan,format=dot",
         ];
         Some(Box::new(all.into_iter().map(PossibleValue::new)))
     }
@@ -72,6 +76,7 @@ enum Method {
     Check,
     Outline,
     Targets,
+    Plan,
 }
 
 /// How an answer is written.
@@ -80,6 +85,7 @@ enum Format {
     Text,
     Json,
     Sarif,
+    Dot,
 }
 
 /// What is done, and how the answer is written.
@@ -101,8 +107,8 @@ impl Call {
     fn parse(text: &str) -> Result<Self, Failure> {
         let bad = |why: String| {
             Failure::usage(format!("--call `{text}`: {why}")).with_hint(
-                "write --call=check, outline, targets or build, with ,format=text or json, or \
-                 sarif for check",
+                "write --call=check, outline, targets, plan or build, with ,format=text or json, \
+                 sarif for check, or dot for plan",
             )
         };
         let mut parts = text.split(',');
@@ -111,6 +117,7 @@ impl Call {
             "check" | "lint" => Method::Check,
             "outline" => Method::Outline,
             "targets" => Method::Targets,
+            "plan" => Method::Plan,
             other => return Err(bad(format!("there is no method `{other}`"))),
         };
         let mut format = Format::Text;
@@ -119,6 +126,7 @@ impl Call {
                 Some(("format", "text" | "txt")) => Format::Text,
                 Some(("format", "json")) => Format::Json,
                 Some(("format", "sarif")) if method == Method::Check => Format::Sarif,
+                Some(("format", "dot")) if method == Method::Plan => Format::Dot,
                 Some(("format", other)) => {
                     return Err(bad(format!("no format `{other}` for this method")));
                 }
@@ -154,7 +162,7 @@ impl Call {
                 &Findings::default(),
                 vec![error.clone()],
             ),
-            Method::Build | Method::Outline | Method::Targets => {
+            Method::Build | Method::Outline | Method::Targets | Method::Plan => {
                 diagnostics::lower_error(source, error);
                 Err(Failure::silent(1))
             }
@@ -177,6 +185,7 @@ impl Call {
                 message: error.message.clone(),
                 span: Some(error.span),
                 help: error.help.clone(),
+                hint: None,
             })
             .collect();
         match (self.method, errors.is_empty()) {
@@ -189,12 +198,12 @@ impl Call {
             (Method::Targets, true) => {
                 let list = targets(&parsed.dockerfile);
                 match self.format {
-                    Format::Json | Format::Sarif => ui::json(json::targets(&list, source)),
-                    Format::Text => ui::data(&facts::targets(&list)),
+                    Format::Json => ui::json(json::targets(&list, source)),
+                    Format::Text | Format::Sarif | Format::Dot => ui::data(&facts::targets(&list)),
                 }
                 Some(Ok(()))
             }
-            (Method::Check | Method::Outline, true) => None,
+            (Method::Check | Method::Outline | Method::Plan, true) => None,
         }
     }
 
@@ -217,12 +226,17 @@ impl Call {
                 diagnostics::lower_error(source, error);
                 Err(Failure::silent(1))
             }
-            (_, Ok(lowered)) => {
-                match self.format {
-                    Format::Json | Format::Sarif => {
-                        ui::json(json::outline(&lowered.outline, source));
+            (method, Ok(lowered)) => {
+                let targets: Vec<_> = lowered.target.into_iter().collect();
+                match (method, self.format) {
+                    (Method::Plan, Format::Json) => {
+                        let plan = lowered.plan.to_json(&targets);
+                        ui::json(serde_json::to_string_pretty(&plan)?);
                     }
-                    Format::Text => ui::data(&facts::outline(&lowered.outline)),
+                    (Method::Plan, Format::Dot) => ui::data(lowered.plan.to_dot().trim_end()),
+                    (Method::Plan, _) => ui::data(&facts::plan(&lowered.plan, &targets)),
+                    (_, Format::Json) => ui::json(json::outline(&lowered.outline, source)),
+                    (_, _) => ui::data(&facts::outline(&lowered.outline)),
                 }
                 // Triggers of a base image may take something, too.
                 for error in &lowered.without {
@@ -251,6 +265,9 @@ mod tests {
             ("outline,format=text", Some((Method::Outline, Format::Text))),
             ("targets,format=json", Some((Method::Targets, Format::Json))),
             ("targets,format=sarif", None),
+            ("plan", Some((Method::Plan, Format::Text))),
+            ("plan,format=dot", Some((Method::Plan, Format::Dot))),
+            ("outline,format=dot", None),
             ("check,format=xml", None),
             ("check,json", None),
             ("", None),
