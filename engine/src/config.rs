@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use kiln_cache::Policy;
 use kiln_registry::RegistryConfig;
-use kiln_remote::{RemoteSpec, SigningKey, VerifyingKey};
+use kiln_remote::{BucketSettings, RemoteSpec, SigningKey, VerifyingKey};
 use kiln_sandbox::Spawner;
 
 use crate::event::Events;
@@ -88,6 +88,8 @@ pub struct RemoteCachesConfig {
     pub sign: Option<Arc<SigningKey>>,
     /// Whose records are believed; none is everybody's.
     pub accept: Option<Vec<VerifyingKey>>,
+    /// What buckets are opened with where their descriptions leave something open, such as credentials.
+    pub bucket_settings: BucketSettings,
     /// How long a build waits for other hosts that run its steps, in all.
     pub wait_for_others: Duration,
 }
@@ -108,6 +110,7 @@ impl Default for RemoteCachesConfig {
             namespace: String::new(),
             sign: None,
             accept: None,
+            bucket_settings: BucketSettings::default(),
             wait_for_others: Self::WAIT_FOR_OTHERS,
         }
     }

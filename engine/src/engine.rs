@@ -87,7 +87,7 @@ impl Engine {
         inputs: BuildInputs,
         always_pull: bool,
         events: &Events,
-    ) -> Result<kiln_executor::Engine> {
+    ) -> Result<kiln_executor::Worker> {
         let registries = self.0.config.registries.clone();
         self.worker_with(registries, inputs, always_pull, events)
     }
@@ -98,7 +98,7 @@ impl Engine {
         inputs: BuildInputs,
         always_pull: bool,
         events: &Events,
-    ) -> Result<kiln_executor::Engine> {
+    ) -> Result<kiln_executor::Worker> {
         let mut registries = self.0.config.registries.clone();
         registries.retry.tries = 1;
         registries.connect_timeout = registries.connect_timeout.min(LOOK_CONNECT_TIMEOUT);
@@ -112,13 +112,13 @@ impl Engine {
         inputs: BuildInputs,
         always_pull: bool,
         events: &Events,
-    ) -> Result<kiln_executor::Engine> {
+    ) -> Result<kiln_executor::Worker> {
         let config = &self.0.config;
         let store = self.session()?.session_with(events.of_steps())?;
         let logs = store.logs()?;
         let registry = kiln_registry::Client::new(registries, credentials::of(config, events));
         let max_download = inputs.max_download.unwrap_or(config.max_download);
-        Ok(kiln_executor::Engine::new(kiln_executor::Settings {
+        Ok(kiln_executor::Worker::new(kiln_executor::Settings {
             store,
             spawner: config.spawner.clone(),
             registry,

@@ -104,7 +104,9 @@ pub use kiln_image::{
     ReferenceError, SafeUrl, with_causes,
 };
 pub use kiln_registry::{RegistryConfig, TlsConfig};
-pub use kiln_remote::{RemoteKind, RemoteSpec, SigningKey, SpecError, TrustError, VerifyingKey};
+pub use kiln_remote::{
+    BucketSettings, RemoteKind, RemoteSpec, SigningKey, SpecError, TrustError, VerifyingKey,
+};
 pub use kiln_runtime::Running;
 pub use kiln_sandbox::Network as ContainerNetwork;
 pub use kiln_sandbox::{Spawner, Stdio};

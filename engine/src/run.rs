@@ -101,8 +101,8 @@ impl Engine {
             cancel,
         );
         let image = image.await?;
-        let layers = worker.image_layers(image.name.reference(), &image.id, None)?;
-        let layers = unless_cancelled(cancel, worker.ready(&layers)).await??;
+        let layers = worker.images().image_layers(image.name.reference(), &image.id, None)?;
+        let layers = unless_cancelled(cancel, worker.layers().ready(&layers)).await??;
         let hostname = request.hostname.unwrap_or_else(|| {
             let mut random = [0; 6];
             // Without random bytes the name is all zeros, which is a name too.

@@ -7,7 +7,6 @@
 
 mod clamp;
 mod compare;
-mod engine;
 mod error;
 mod exec;
 pub mod export;
@@ -46,4 +45,4 @@ pub use settings::{
     AllowedDevices, BuildInputs, Changed, Context, SecretSource, Settings, SshAgent,
 };
 pub use source::SourceFetcher;
-pub use worker::{Worker, Worker as Engine};
+pub use worker::Worker;

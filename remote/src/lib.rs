@@ -39,5 +39,5 @@ pub use remote::{
     Claim, Claimed, Held, INLINE_CACHE, InlineCache, InlineRecord, Remote, RemoteMount, Rewrite,
     Waiting,
 };
-pub use spec::{Mode, RemoteKind, RemoteSpec, S3Spec, SpecError};
+pub use spec::{BucketSettings, Mode, RemoteKind, RemoteSpec, S3Spec, SpecError};
 pub use trust::{SigningKey, Trust, TrustError, VerifyingKey};

@@ -58,7 +58,7 @@ pub enum RemoteKind {
 pub struct S3Spec {
     /// Its name.
     pub bucket: String,
-    /// Its region; none is that of the environment (`AWS_REGION`).
+    /// Its region; none is that of the settings (`AWS_REGION`).
     pub region: Option<String>,
     /// The server's address, if it is not Amazon's.
     pub endpoint: Option<String>,
@@ -66,12 +66,23 @@ pub struct S3Spec {
     pub prefix: String,
     /// The bucket is in the path of addresses and not in the host name. None: with an endpoint.
     pub path_style: Option<bool>,
-    /// Credentials; without them those of the environment or the machine are used.
+    /// Credentials; without them those of the settings or the machine are used.
     pub access_key_id: Option<String>,
     /// Belongs to the access key.
     pub secret_access_key: Option<String>,
     /// Belongs to temporary credentials.
     pub session_token: Option<String>,
+}
+
+/// What buckets are opened with where their descriptions leave something open, under the names that variables have
+/// for other tools, such as `AWS_REGION`. Values may be secret.
+#[derive(Clone, Default, PartialEq, Eq)]
+pub struct BucketSettings(pub BTreeMap<String, String>);
+
+impl fmt::Debug for BucketSettings {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_set().entries(self.0.keys()).finish()
+    }
 }
 
 impl fmt::Debug for S3Spec {

@@ -11,7 +11,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use kiln_cache::{Idle, MountChunk, MountUse, PackedMount, Store};
 use kiln_image::Digest;
 use kiln_registry::{Client, RegistryConfig};
-use kiln_remote::{Remote, RemoteError, RemoteMount, RemoteSpec, Trust};
+use kiln_remote::{BucketSettings, Remote, RemoteError, RemoteMount, RemoteSpec, Trust};
 use kiln_sys::{FileKind, RootDir};
 use tempfile::TempDir;
 use tokio_util::sync::CancellationToken;
@@ -20,7 +20,14 @@ fn remote(dir: &Path) -> Remote {
     let spec = format!("type=local,dest={}", dir.display());
     let spec = RemoteSpec::parse_for_mounts(&spec, true).unwrap();
     let client = Client::anonymous(RegistryConfig::default());
-    Remote::open(&spec, &client, "", Trust::default()).unwrap()
+    Remote::open(
+        &spec,
+        &client,
+        "",
+        Trust::default(),
+        &BucketSettings::default(),
+    )
+    .unwrap()
 }
 
 fn store() -> (TempDir, Store) {

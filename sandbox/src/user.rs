@@ -42,7 +42,9 @@ fn number(spec: &str, part: &str) -> Result<Option<u32>> {
         Ok(id) if id <= i32::MAX.cast_unsigned() && !part.starts_with('+') => Ok(Some(id)),
         _ => fail(
             spec,
-            format!("`{part}` is not an id from 0 to 2147483647, and names do not start like a number"),
+            format!(
+                "`{part}` is not an id from 0 to 2147483647, and names do not start like a number"
+            ),
         ),
     }
 }

@@ -4,7 +4,8 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use kiln_engine::{
-    RemoteCachesConfig, RemoteSpec, SigningKey, SpecError, VerifyingKey, with_causes,
+    BucketSettings, RemoteCachesConfig, RemoteSpec, SigningKey, SpecError, VerifyingKey,
+    with_causes,
 };
 use serde::Deserialize;
 
@@ -74,7 +75,19 @@ impl CacheFile {
             namespace: file.namespace,
             sign,
             accept,
+            bucket_settings: bucket_settings(),
             wait_for_others,
         })
     }
+}
+
+/// The variables by which other tools are told of buckets, too.
+fn bucket_settings() -> BucketSettings {
+    let variables = std::env::vars_os().filter_map(|(name, value)| {
+        let name = name.into_string().ok()?;
+        // A value that is not text is none that a bucket could be opened with.
+        name.starts_with("AWS_")
+            .then_some((name, value.into_string().ok()?))
+    });
+    BucketSettings(variables.collect())
 }

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Arc;
 
-use kiln_executor::{Context, DirTree, Engine, Output};
+use kiln_executor::{Context, DirTree, Output, Worker};
 use kiln_parser::{Parsed, Span};
 use kiln_solver::lint::{self, ContextFiles, Finding, Findings, OptionsError, Rule};
 use kiln_solver::lower::LowerError;
@@ -103,7 +103,7 @@ const LEAST_REPEATED: u64 = 1 << 20;
 /// Measures what a build made, if the rules for that are on. `layers` are the instructions of the
 /// layers that the build added.
 pub(super) async fn measure(
-    worker: &Engine,
+    worker: &Worker,
     output: &Output,
     layers: &[Span],
     findings: &Findings,
@@ -112,7 +112,7 @@ pub(super) async fn measure(
     if !findings.options().reports(rule) {
         return;
     }
-    let repeated = match worker.repeated(output).await {
+    let repeated = match worker.comparer().repeated(output).await {
         Ok(repeated) => repeated,
         // A check must not spoil a build that has succeeded.
         Err(error) => {

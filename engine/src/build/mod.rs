@@ -45,7 +45,7 @@ pub struct Build {
     findings: Findings,
     inputs: BuildInputs,
     contexts: BTreeMap<String, NamedContext>,
-    worker: Option<kiln_executor::Engine>,
+    worker: Option<kiln_executor::Worker>,
     began: SystemTime,
     cancel: CancellationToken,
 }
@@ -262,7 +262,7 @@ impl Build {
         }
     }
 
-    fn worker(&self) -> Result<&kiln_executor::Engine> {
+    fn worker(&self) -> Result<&kiln_executor::Worker> {
         let none = || Error::failed("the build has not begun");
         self.worker.as_ref().ok_or_else(none)
     }
@@ -339,7 +339,7 @@ impl Build {
     pub async fn finish(&self) -> Option<Left> {
         let worker = self.worker.as_ref()?;
         let share = worker.share()?;
-        worker.leave_mounts();
+        share.export_mounts(worker.store());
         let left = share.drain().await;
         (!self.cancel.is_cancelled()).then_some(left)
     }
@@ -373,7 +373,7 @@ impl Build {
 
     fn tell_of_removal(&self, events: &Events) {
         if let Some(worker) = &self.worker {
-            let removed = worker.take_removed();
+            let removed = worker.space().take_removed();
             if !removed.items.is_empty() {
                 events.send(Event::Removed(removed));
             }

@@ -160,7 +160,9 @@ impl Opened<'_> {
         if let Some((_, remote)) = self.remotes.iter().find(same) {
             return Ok(remote.clone());
         }
-        let remote = Remote::open(spec, &self.client, &self.config.namespace, self.trust())
+        let (namespace, trust) = (&self.config.namespace, self.trust());
+        let settings = &self.config.bucket_settings;
+        let remote = Remote::open(spec, &self.client, namespace, trust, settings)
             .map_err(|e| Error::failed(format!("cache {spec}: {e}")))?;
         self.remotes.push((spec.clone(), remote.clone()));
         Ok(remote)

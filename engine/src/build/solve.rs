@@ -142,9 +142,12 @@ impl Build {
             output,
             epoch: lowered.epoch,
         };
-        let image = own.assemble(assembly, self.request.squash).await;
+        let image = own.exporter().assemble(assembly, self.request.squash).await;
         let image = image.map_err(AttemptError::Assemble)?;
-        own.leave_result(&image.layers);
+        if let Some(caches) = own.share() {
+            let layers = image.layers.iter().filter_map(|layer| layer.id());
+            caches.export_image(own.store(), layers);
+        }
         Ok(Solved {
             image,
             counts: solution.counts,

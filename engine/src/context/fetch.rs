@@ -186,12 +186,12 @@ impl Fetcher<'_> {
             return Err(Error::failed("a repository has become something else"));
         };
         let worker = self.worker()?;
-        let checkout = worker.git_checkout(&url, keep_git_dir, checksum.as_deref());
+        let checkout = worker.sources().git_checkout(&url, keep_git_dir, checksum.as_deref());
         let (tree, time) = unless_cancelled(self.cancel, checkout).await??;
         Ok((tree, Changed::At(time)))
     }
 
-    fn worker(&self) -> Result<kiln_executor::Engine> {
+    fn worker(&self) -> Result<kiln_executor::Worker> {
         let inputs = BuildInputs {
             max_download: self.max_download,
             ..BuildInputs::default()
@@ -210,7 +210,7 @@ impl Fetcher<'_> {
             return Err(Error::failed("a web file has become something else"));
         };
         let worker = self.worker()?;
-        let download = worker.download_file(&url, checksum.as_deref());
+        let download = worker.sources().download_file(&url, checksum.as_deref());
         let file = unless_cancelled(self.cancel, download).await??;
         let unpacked = self.unpack(Box::new(file.file), url).await?;
         Ok(match (unpacked, file.modified) {

@@ -58,12 +58,12 @@ impl Images<'_> {
             let same = |known: &&mut ExportImage| known.id == image.row.config;
             match exports.iter_mut().find(same) {
                 Some(known) => known.names.extend(name),
-                None => exports.push(worker.exportable(&image, name.into_iter().collect())?),
+                None => exports.push(worker.exporter().exportable(&image, name.into_iter().collect())?),
             }
         }
         let write = |out| async {
             let target = ArchiveTarget::Stream(out);
-            worker.write_archive(exports, form, None, target).await?;
+            worker.exporter().write_archive(exports, form, None, target).await?;
             Ok(())
         };
         dest.write(stream, write).await
@@ -90,7 +90,7 @@ impl Images<'_> {
             LoadSource::Stream(file, name) => read(file, Path::new(&name), scratch.path()),
         };
         let archive = opened.map_err(|e| Error::failed(format!("{what}: {}", with_causes(&e))))?;
-        let loaded = worker.load(archive, platform).await;
+        let loaded = worker.images().load(archive, platform).await;
         loaded.map_err(|e| Error::from(e).about(what))
     }
 }

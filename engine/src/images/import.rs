@@ -93,7 +93,7 @@ impl Images<'_> {
         let config = config(&worker, &request.changes, &request.platform).await?;
         let (name, shown) = (request.source.name(), request.source.shown());
         let input: Box<dyn Read + Send> = match request.source {
-            ImportSource::Url(url) => Box::new(worker.download_file(&url, None).await?.file),
+            ImportSource::Url(url) => Box::new(worker.sources().download_file(&url, None).await?.file),
             ImportSource::File(path) => Box::new(
                 File::open(&path)
                     .map_err(|e| Error::failed(format!("cannot read `{}`: {e}", path.display())))?,
@@ -108,16 +108,16 @@ impl Images<'_> {
             message,
             epoch: request.epoch,
         };
-        let id = worker.import(input, import);
+        let id = worker.images().import(input, import);
         let id = id.map_err(|e| Error::from(e).about(format!("cannot import {shown}")))?;
-        worker.name_image(&id, request.name.as_slice(), None)?;
+        worker.exporter().name_image(&id, request.name.as_slice(), None)?;
         Ok(id)
     }
 }
 
 /// The config that instructions make on top of nothing.
 async fn config(
-    worker: &kiln_executor::Engine,
+    worker: &kiln_executor::Worker,
     changes: &[String],
     platform: &Platform,
 ) -> Result<ImageConfig> {

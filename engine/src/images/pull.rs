@@ -58,7 +58,7 @@ impl Images<'_> {
 
 /// Pulls an image and tells of it as of a step.
 pub(crate) async fn pull(
-    worker: &kiln_executor::Engine,
+    worker: &kiln_executor::Worker,
     reference: &Reference,
     platform: &Platform,
     events: &Events,
@@ -79,7 +79,7 @@ pub(crate) async fn pull(
         over: CancellationToken::new(),
     };
     let pulled = tokio::select! {
-        pulled = worker.pull(reference, platform, Some(watch)) => Some(pulled),
+        pulled = worker.images().pull(reference, platform, Some(watch)) => Some(pulled),
         () = cancel.cancelled() => None,
     };
     let (outcome, error) = match &pulled {
@@ -107,7 +107,7 @@ pub(crate) async fn pull(
 /// The image for a container: of the store, or pulled, as `policy` says. `asked` tells that the platform was
 /// asked for; otherwise an image of the store for another one is taken, with a warning.
 pub(crate) async fn find_or_pull(
-    worker: &kiln_executor::Engine,
+    worker: &kiln_executor::Worker,
     name: &str,
     (platform, asked): (&Platform, bool),
     policy: PullPolicy,
@@ -115,7 +115,7 @@ pub(crate) async fn find_or_pull(
     cancel: &CancellationToken,
 ) -> Result<ResolvedImage> {
     if policy != PullPolicy::Always
-        && let Some(image) = worker.find(name, platform)?
+        && let Some(image) = worker.images().find(name, platform)?
     {
         return Ok(image);
     }
@@ -123,7 +123,7 @@ pub(crate) async fn find_or_pull(
         && !asked
         && let Some(other) = worker.store().try_image(name)?
         && let own = other.config.platform()
-        && let Some(image) = worker.find(name, &own)?
+        && let Some(image) = worker.images().find(name, &own)?
     {
         let text = format!("`{name}` is an image for {own}, and this is {platform}");
         events.warn(WarningCode::PlatformMismatch, text);

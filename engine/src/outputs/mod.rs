@@ -7,7 +7,7 @@ mod push;
 use std::fs::File;
 use std::path::PathBuf;
 
-use kiln_executor::Engine;
+use kiln_executor::Worker;
 use kiln_executor::export::{ArchiveForm, ArchiveTarget, Assembled, ExportImage, LayerForm};
 use kiln_image::{Compression, Descriptor, Reference};
 use kiln_solver::event::WarningCode;
@@ -141,7 +141,7 @@ impl Outputs {
     /// that of the last; an image in the store has none before it is written somewhere.
     pub(crate) async fn write(
         &self,
-        worker: &Engine,
+        worker: &Worker,
         image: &Assembled,
         names: &[Reference],
         events: &Events,
@@ -168,7 +168,7 @@ impl Outputs {
                     export.annotations = annotations.manifest;
                     export.entry_annotations = annotations.entry;
                     let write = async |target| {
-                        let work = worker.write_archive(vec![export], *form, Some(*layers), target);
+                        let work = worker.exporter().write_archive(vec![export], *form, Some(*layers), target);
                         Ok(work.await?)
                     };
                     let written: Vec<Descriptor> = match dest {
@@ -183,11 +183,11 @@ impl Outputs {
                     manifest = written.into_iter().next();
                 }
                 OutputKind::Local(path) => {
-                    worker.write_files(&image.layers, path, image.epoch).await?;
+                    worker.exporter().write_files(&image.layers, path, image.epoch).await?;
                 }
                 OutputKind::Tar(dest) => {
                     let write = |out| async {
-                        Ok(worker.write_tar(&image.layers, out, image.epoch).await?)
+                        Ok(worker.exporter().write_tar(&image.layers, out, image.epoch).await?)
                     };
                     dest.write(self.stream.as_ref(), write).await?;
                 }
@@ -201,7 +201,7 @@ impl Outputs {
 /// Puts the image into the store under these names; without any it is kept nameless. Annotations
 /// are kept in a manifest of the store, which goes along when the image is tagged or written.
 fn keep(
-    worker: &Engine,
+    worker: &Worker,
     image: &Assembled,
     names: &[Reference],
     annotations: &Annotations,
@@ -210,9 +210,9 @@ fn keep(
     let manifest = if annotations.manifest.is_empty() {
         None
     } else {
-        Some(worker.annotate(image, &annotations.manifest)?)
+        Some(worker.exporter().annotate(image, &annotations.manifest)?)
     };
-    worker.name_image(&image.id, names, manifest.as_ref())?;
+    worker.exporter().name_image(&image.id, names, manifest.as_ref())?;
     if names.is_empty() && manifest.is_some() && !worker.store().names_of(&image.id)?.is_empty() {
         events.warn(
             WarningCode::Annotations,

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use kiln_executor::Engine;
+use kiln_executor::Worker;
 use kiln_executor::export::{Assembled, ExportImage, LayerForm, Pushed};
 use kiln_image::{Descriptor, Reference};
 
@@ -93,7 +93,7 @@ impl Outputs {
     /// Pushes the image to these destinations. Gives its manifest.
     pub(crate) async fn push(
         &self,
-        worker: &Engine,
+        worker: &Worker,
         image: &Assembled,
         destinations: &[Destination],
         events: &Events,
@@ -109,7 +109,7 @@ impl Outputs {
                     became,
                 });
             };
-            let pushed = worker.push(&export, *form, &of_layer).await?;
+            let pushed = worker.exporter().push(&export, *form, &of_layer).await?;
             events.send(Event::Pushed {
                 name: name.clone(),
                 digest: pushed.digest.clone(),

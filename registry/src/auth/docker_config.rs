@@ -170,7 +170,8 @@ impl DockerConfig {
             })
             .max_by_key(|(key, _)| normalise(key).len());
         let (key, entry) = best?;
-        let read = AuthEntry::deserialize(entry).map_err(|_| "it is not an entry of `docker login`");
+        let read =
+            AuthEntry::deserialize(entry).map_err(|_| "it is not an entry of `docker login`");
         match read.and_then(|entry| entry.credential()) {
             Ok(credential) => credential,
             Err(why) => {

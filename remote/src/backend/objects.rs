@@ -18,7 +18,7 @@ use super::place::{Found, PART, PARTS, Place};
 use crate::error::RemoteError;
 use crate::limits::{MAX_RECORD_BYTES, transfer_time};
 use crate::sending::Sending;
-use crate::spec::{S3Spec, SpecError, endpoint, host_part};
+use crate::spec::{BucketSettings, S3Spec, SpecError, endpoint, host_part};
 use crate::words::Secrets;
 
 use kiln_cache::Store;
@@ -59,9 +59,9 @@ impl Objects {
         })
     }
 
-    /// A bucket. What the description leaves open comes from the environment (`AWS_…`) or from the
-    /// machine's role, as for other tools.
-    pub(crate) fn s3(spec: &S3Spec) -> Result<Self, SpecError> {
+    /// A bucket. What the description leaves open comes from `settings` or from the machine's role, as for other
+    /// tools.
+    pub(crate) fn s3(spec: &S3Spec, settings: &BucketSettings) -> Result<Self, SpecError> {
         let options = ClientOptions::new()
             .with_connect_timeout(Duration::from_secs(5))
             // The client's clock runs while it sends a part, too. What stalls is given up before.
@@ -76,7 +76,14 @@ impl Objects {
             max_retries: 2,
             retry_timeout: Duration::from_secs(10),
         };
-        let mut builder = AmazonS3Builder::from_env()
+        let mut builder = AmazonS3Builder::new();
+        for (name, value) in &settings.0 {
+            // As other tools, it passes over what it does not know.
+            if let Ok(key) = name.to_ascii_lowercase().parse::<Key>() {
+                builder = builder.with_config(key, value);
+            }
+        }
+        let mut builder = builder
             .with_client_options(options)
             .with_retry(retry)
             .with_bucket_name(&spec.bucket)
@@ -101,7 +108,7 @@ impl Objects {
         let told = [Key::AccessKeyId, Key::SecretAccessKey, Key::Token];
         let secrets = told.iter().filter_map(|k| builder.get_config_value(k));
         let secrets = Secrets::new(secrets);
-        // What the environment says is not looked at anywhere else.
+        // What the settings say is not looked at anywhere else.
         for key in [Key::Endpoint, Key::Region] {
             match (key, builder.get_config_value(&key)) {
                 (Key::Endpoint, Some(address)) => drop(endpoint(&address)?),

@@ -188,7 +188,7 @@ mod tests {
 
     use super::*;
     use crate::remote::Claimed;
-    use crate::{RemoteSpec, Remotes, Trust};
+    use crate::{BucketSettings, RemoteSpec, Remotes, Trust};
 
     /// A host that holds on to its claims costs a build the time that it waits once, not for every
     /// step.
@@ -198,7 +198,16 @@ mod tests {
         let text = format!("type=local,dest={},mode=max", dir.path().display());
         let spec = RemoteSpec::parse(&text, true).unwrap();
         let client = Client::anonymous(RegistryConfig::default());
-        let open = || Remote::open(&spec, &client, "", Trust::default()).unwrap();
+        let open = || {
+            Remote::open(
+                &spec,
+                &client,
+                "",
+                Trust::default(),
+                &BucketSettings::default(),
+            )
+            .unwrap()
+        };
         let (other, own) = (open(), open());
         let keys: Vec<Key> = (0..6).map(|n: u8| Key([n; 32])).collect();
         let mut held = Vec::new();
@@ -251,7 +260,14 @@ mod tests {
                 None => format!("type=registry,ref={text}"),
             };
             let spec = RemoteSpec::parse(&text, writing).unwrap();
-            let remote = Remote::open(&spec, &client, "", Trust::default()).unwrap();
+            let remote = Remote::open(
+                &spec,
+                &client,
+                "",
+                Trust::default(),
+                &BucketSettings::default(),
+            )
+            .unwrap();
             (remote, spec)
         };
         for (from, to, claims, watched) in [
@@ -299,7 +315,16 @@ mod tests {
         let client = Client::anonymous(RegistryConfig::default());
         let text = format!("type=local,src={}", dir.path().display());
         let spec = RemoteSpec::parse(&text, false).unwrap();
-        let open = || Remote::open(&spec, &client, "", Trust::default()).unwrap();
+        let open = || {
+            Remote::open(
+                &spec,
+                &client,
+                "",
+                Trust::default(),
+                &BucketSettings::default(),
+            )
+            .unwrap()
+        };
         let (writer, reader) = (open(), open());
         let (key, cancel) = (Key([1; 32]), CancellationToken::new());
         let Claimed::Mine(claim) = writer.claim(key, None, &cancel).await.unwrap() else {

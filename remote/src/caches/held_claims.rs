@@ -101,13 +101,20 @@ mod tests {
     use tokio_util::sync::CancellationToken;
 
     use super::*;
-    use crate::{RemoteSpec, Remotes, Trust};
+    use crate::{BucketSettings, RemoteSpec, Remotes, Trust};
 
     fn remote(dir: &Path) -> Remote {
         let text = format!("type=local,dest={},mode=max", dir.display());
         let spec = RemoteSpec::parse(&text, true).unwrap();
         let client = Client::anonymous(RegistryConfig::default());
-        Remote::open(&spec, &client, "", Trust::default()).unwrap()
+        Remote::open(
+            &spec,
+            &client,
+            "",
+            Trust::default(),
+            &BucketSettings::default(),
+        )
+        .unwrap()
     }
 
     fn caches(stop: &CancellationToken) -> RemoteCaches {

@@ -332,7 +332,7 @@ mod tests {
     use kiln_registry::{Client, RegistryConfig};
 
     use super::*;
-    use crate::{RemoteSpec, Trust};
+    use crate::{BucketSettings, RemoteSpec, Trust};
 
     struct Place(tempfile::TempDir);
 
@@ -341,7 +341,14 @@ mod tests {
             let text = format!("type=local,dest={},mode=max", self.0.path().display());
             let spec = RemoteSpec::parse(&text, true).unwrap();
             let client = Client::anonymous(RegistryConfig::default());
-            Remote::open(&spec, &client, "", Trust::default()).unwrap()
+            Remote::open(
+                &spec,
+                &client,
+                "",
+                Trust::default(),
+                &BucketSettings::default(),
+            )
+            .unwrap()
         }
     }
 

@@ -24,7 +24,7 @@ use crate::limits::{ANSWER_TIMEOUT, MAX_RECORD_BYTES, STORE_TIMEOUT, transfer_ti
 use crate::pace::Pace;
 use crate::record::{FingerprintRecord, RemoteRecord};
 use crate::sending::Sending;
-use crate::spec::{RemoteKind, RemoteSpec, SpecError};
+use crate::spec::{BucketSettings, RemoteKind, RemoteSpec, SpecError};
 use crate::trust::Trust;
 
 pub use claim::{Claim, Claimed, Waiting};
@@ -112,13 +112,14 @@ impl Remote {
         client: &Client,
         namespace: &str,
         trust: Trust,
+        settings: &BucketSettings,
     ) -> Result<Self, SpecError> {
         let backend = match &spec.kind {
             RemoteKind::Registry { reference } => {
                 Backend::Registry(Registry::new(client.clone(), reference.clone()))
             }
             RemoteKind::Local { dir } => Backend::Objects(Objects::directory(dir)?),
-            RemoteKind::S3(s3) => Backend::Objects(Objects::s3(s3)?),
+            RemoteKind::S3(s3) => Backend::Objects(Objects::s3(s3, settings)?),
         };
         let inline_namespace = inline_namespace(namespace);
         let namespace = format!("{namespace}\n{}", spec.namespace());

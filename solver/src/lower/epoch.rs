@@ -135,7 +135,8 @@ fn source_of_stage(
         let help = near.unwrap_or_else(|| {
             "write seconds since 1970, `context`, or the name of a context or of a stage".into()
         });
-        let why = format!("{NAME} `{name}` is neither a number of seconds nor a context nor a stage");
+        let why =
+            format!("{NAME} `{name}` is neither a number of seconds nor a context nor a stage");
         return Err(LowerError::somewhere(why, span).with_help(Some(help)));
     };
     let escape = request.dockerfile.directives.escape;

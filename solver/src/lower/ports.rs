@@ -47,7 +47,8 @@ impl<'a> Parts<'a> {
         }
         let (first, last) = parse_range(self.range).ok_or("it is not a number up to 65535")?;
         if !self.host.is_empty() {
-            let (from, to) = parse_range(self.host).ok_or("the port of the host is not a number")?;
+            let (from, to) =
+                parse_range(self.host).ok_or("the port of the host is not a number")?;
             if first != last && to - from != last - first {
                 return Err("the ranges have different lengths");
             }

@@ -623,3 +623,44 @@ fn calls_that_make_no_sense_are_wrong_usage() {
         .ok();
     assert!(lab.inspect("x").is_object());
 }
+
+/// The plan of a build, in all of its forms, without anything being built.
+#[test]
+fn the_plan_of_a_build_is_shown() {
+    let lab = Lab::new();
+    let context = lab.context("context", &[("f", "x")]);
+    context.dockerfile(
+        "FROM scratch AS unused\nCOPY f /unused\nFROM busybox AS a\nARG SECRET_LOOKING=1\n\
+         RUN --mount=type=tmpfs,target=/t --network=none echo hello\n\
+         FROM busybox\nCOPY --from=a /etc/passwd /p\n",
+    );
+    let ask = |form: &str| {
+        let call = format!("--call=plan{form}");
+        let ask = lab.kiln(["build", &call, "--build-arg=https_proxy=http://u:pw@h"]);
+        let out = ask.last(context.path()).output().ok();
+        assert!(!out.stdout().contains("pw"), "{out}");
+        out.stdout().to_owned()
+    };
+    let text = ask("");
+    let lines: Vec<&str> = text.lines().collect();
+    assert_eq!(lines.len(), 3, "{text}");
+    assert!(
+        lines[1].contains("RUN --mount=type=tmpfs") && lines[1].ends_with("<- #0"),
+        "{text}"
+    );
+    assert!(
+        lines[2].contains("COPY --from=a") && lines[2].ends_with("<- #0, #1"),
+        "{text}"
+    );
+    let plan: serde_json::Value = serde_json::from_str(&ask(",format=json")).unwrap();
+    let run = &plan["vertices"][1];
+    assert_eq!(run["exec"]["words"], serde_json::json!(["echo hello"]));
+    assert_eq!(run["exec"]["network"], "none");
+    assert_eq!(run["exec"]["mounts"][0]["type"], "tmpfs");
+    assert_eq!(plan["targets"], serde_json::json!([2]));
+    let dot = ask(",format=dot");
+    assert!(
+        dot.starts_with("digraph plan {") && dot.contains("n1 -> n2"),
+        "{dot}"
+    );
+}

@@ -136,7 +136,7 @@ fn metadata_and_answers_are_those_of_the_schemas() {
         assert!(metadata.is_valid(&facts), "{facts:#}");
     }
     let call = schema("call.json");
-    for what in ["check", "outline", "targets"] {
+    for what in ["check", "outline", "targets", "plan"] {
         let mut one = call.clone();
         one["anyOf"] = serde_json::json!([{ "$ref": format!("#/$defs/{what}") }]);
         let one = validator(&one);

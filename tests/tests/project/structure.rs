@@ -448,3 +448,24 @@ fn pages_name_files_that_are_there() {
     }
     assert!(seen > 50, "only {seen} paths were found in the pages");
 }
+
+/// Settings come as values; the HTTP clients read the proxies' variables themselves.
+#[test]
+fn only_the_command_line_reads_the_environment() {
+    for (folder, _) in EDGES
+        .iter()
+        .filter(|(folder, _)| !["cli", "testkit"].contains(folder))
+    {
+        for (path, text) in sources(folder) {
+            let is_test = path.ends_with("tests.rs") || path.to_string_lossy().contains("/tests/");
+            let code = text.split("#[cfg(test)]").next().unwrap();
+            for call in ["env::var", "env::vars", "from_env()"] {
+                assert!(
+                    is_test || !code.contains(call),
+                    "{}: {call}",
+                    path.display()
+                );
+            }
+        }
+    }
+}

@@ -232,16 +232,7 @@ async fn build(app: &App, args: &Args) -> Result<(), Failure> {
         return Err(Failure::silent(1));
     }
     if !call.is_build() {
-        let lowered = match build.look(call.look(args.target.as_deref()), &events).await {
-            Ok(lowered) => Ok(lowered),
-            Err(Error::Dockerfile { error, .. }) => Err(error),
-            Err(error) => return Err(failure(error)),
-        };
-        return call.answer(
-            build.source(),
-            lowered.as_ref().map_err(|e| &**e),
-            build.findings(),
-        );
+        return look(&mut build, call, args).await;
     }
     let title = build.request().names.first().map(Reference::familiar);
     let title = format!("Building {}", title.unwrap_or_default());
@@ -274,6 +265,21 @@ async fn build(app: &App, args: &Args) -> Result<(), Failure> {
         reproducible::check(&build, &solved, mode).await?;
     }
     Ok(())
+}
+
+/// Answers from the lowered Dockerfile, and builds nothing.
+async fn look(build: &mut Build, call: Call, args: &Args) -> Result<(), Failure> {
+    let (look, events) = (
+        call.look(args.target.as_deref()),
+        events::printed(Mode::Auto),
+    );
+    let lowered = match build.look(look, &events).await {
+        Ok(lowered) => Ok(lowered),
+        Err(Error::Dockerfile { error, .. }) => Err(error),
+        Err(error) => return Err(failure(error)),
+    };
+    let lowered = lowered.as_ref().map_err(|error| &**error);
+    call.answer(build.source(), lowered, build.findings())
 }
 
 /// Writes the outputs, and pushes what is to be pushed: what is not reproducible stays here.
