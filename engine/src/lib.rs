@@ -98,15 +98,16 @@ pub use kiln_cache::{
 };
 pub use kiln_executor::export::{ArchiveForm, Assembled, LayerForm, Pushed};
 pub use kiln_executor::source::{Loaded, Pulled};
-pub use kiln_executor::{AllowedDevices, CgroupLimits, Difference, SecretSource, SshAgent};
+pub use kiln_executor::{
+    AllowedDevices, CgroupLimits, Difference, ExportSummary, SecretSource, SshAgent,
+};
 pub use kiln_image::{
     Compression, Descriptor, Digest, ImageConfig, Platform, PlatformError, Reference,
     ReferenceError, SafeUrl, with_causes,
 };
 pub use kiln_registry::{RegistryConfig, TlsConfig};
 pub use kiln_remote::{
-    BucketSettings, ExportSummary, RemoteKind, RemoteSpec, SigningKey, SpecError, TrustError,
-    VerifyingKey,
+    BucketSettings, RemoteKind, RemoteSpec, SigningKey, SpecError, TrustError, VerifyingKey,
 };
 pub use kiln_runtime::Running;
 pub use kiln_sandbox::Network as ContainerNetwork;

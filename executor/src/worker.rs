@@ -26,7 +26,7 @@ use crate::id_maps::IdMapSupport;
 use crate::images::Images;
 use crate::layers::LayerFetcher;
 use crate::new_layer::NewLayer;
-use crate::output::{LayerRef, Output};
+use crate::output::Output;
 use crate::results::{ResultStore, StepFlight};
 use crate::run_dirs::RunDirs;
 use crate::settings::Settings;
@@ -95,7 +95,7 @@ impl Worker {
 
     /// The same worker with remote caches.
     #[must_use]
-    pub fn with_caches(self, caches: RemoteCaches) -> Self {
+    pub fn with_remote_caches(self, caches: RemoteCaches) -> Self {
         Self::new(Settings {
             caches: Some(caches),
             ..Settings::clone(&self.settings)
@@ -128,22 +128,8 @@ impl Worker {
     }
 
     /// The remote caches, if there are any.
-    pub fn caches(&self) -> Option<&RemoteCaches> {
+    pub fn remote_caches(&self) -> Option<&RemoteCaches> {
         self.settings.caches.as_ref()
-    }
-
-    /// Has the results whose layers are in the image exported to the remotes that get only those.
-    pub fn export_result(&self, layers: &[LayerRef]) {
-        if let Some(caches) = self.caches() {
-            caches.export_image(self.store(), layers.iter().filter_map(LayerRef::id));
-        }
-    }
-
-    /// Has the cache mounts that this build has used and changed exported.
-    pub fn export_mounts(&self) {
-        if let Some(caches) = self.caches() {
-            caches.export_mounts(self.store());
-        }
     }
 
     /// The file that keeps the output of a step, by the number of its vertex.
@@ -222,7 +208,7 @@ impl Fingerprints for Worker {
         bound: bool,
         listed: bool,
     ) -> Result<Reading, PortError> {
-        let mut wanted = file::Wanted::of_path(path, place);
+        let mut wanted = file::Selection::of_path(path, place);
         if let (true, Output::Dir(dir)) = (bound, &input.output) {
             wanted.swapped = self.id_maps.shown_as_root(&dir.path).await?;
         }
@@ -324,9 +310,9 @@ impl Steps for Worker {
         Ok(self.files.stack(&lower.output, &upper.output).await?)
     }
 
-    async fn bring(&self, output: &Output) -> Result<(), PortError> {
+    async fn materialise(&self, output: &Output) -> Result<(), PortError> {
         if let Output::Layers(layers) = output {
-            self.layers.ready(layers).await?;
+            self.layers.materialise(layers).await?;
         }
         Ok(())
     }

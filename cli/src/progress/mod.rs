@@ -5,6 +5,8 @@ mod palette;
 mod plain;
 mod rawjson;
 mod reason;
+#[cfg(test)]
+mod snapshots;
 mod tty;
 
 use std::borrow::Cow;

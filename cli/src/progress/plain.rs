@@ -192,16 +192,9 @@ impl Plain {
         }
         out
     }
-}
 
-/// Seconds since 1970.
-fn now() -> u64 {
-    let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
-    since.map_or(0, |since| since.as_secs())
-}
-
-impl View for Plain {
-    fn event(&mut self, event: &Event, model: &Model) {
+    /// The lines of what happened.
+    pub(super) fn lines(&mut self, event: &Event, model: &Model) -> String {
         let mut out = String::new();
         match event {
             Event::Started { vertex } if self.folds == Folds::None => {
@@ -250,9 +243,24 @@ impl View for Plain {
                 ..
             } => {}
             Event::Finished { vertex, .. } => self.finished(*vertex, event, model, &mut out),
-            Event::Warning(warning) => super::warn(warning),
             _ => {}
         }
+        out
+    }
+}
+
+/// Seconds since 1970.
+fn now() -> u64 {
+    let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
+    since.map_or(0, |since| since.as_secs())
+}
+
+impl View for Plain {
+    fn event(&mut self, event: &Event, model: &Model) {
+        if let Event::Warning(warning) = event {
+            super::warn(warning);
+        }
+        let mut out = self.lines(event, model);
         out.push_str(&self.beat(model, Instant::now()));
         if !out.is_empty() {
             print(&out);

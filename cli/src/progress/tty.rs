@@ -55,8 +55,15 @@ impl Tty {
         }
     }
 
+    /// Keeps what belongs to no step.
+    pub(super) fn note(&mut self, event: &Event) {
+        if let Event::Warning(warning) = event {
+            self.warnings.push(warning.clone());
+        }
+    }
+
     /// The lines of the tree, none wider than the terminal: a line that wraps would move all others.
-    fn frame(&self, model: &Model, width: usize, height: usize) -> Vec<String> {
+    pub(super) fn frame(&self, model: &Model, width: usize, height: usize) -> Vec<String> {
         let (title, explain) = (self.title.as_str(), self.explain);
         let took = model.began.map_or(0.0, |b| b.elapsed().as_secs_f64());
         let (done, total) = (model.done(), model.total());
@@ -140,9 +147,7 @@ pub(super) fn show_cursor() {
 
 impl View for Tty {
     fn event(&mut self, event: &Event, model: &Model) {
-        if let Event::Warning(warning) = event {
-            self.warnings.push(warning.clone());
-        }
+        self.note(event);
         if self.last.elapsed() >= PACE {
             self.draw(model, false);
         }

@@ -13,11 +13,10 @@ mod solve;
 use std::collections::BTreeMap;
 use std::time::SystemTime;
 
-use kiln_executor::BuildInputs;
 use kiln_executor::export::Assembled;
+use kiln_executor::{BuildInputs, ExportSummary};
 use kiln_image::{Descriptor, Platform};
 use kiln_parser::{Diagnostic, Parsed, Severity};
-use kiln_remote::ExportSummary;
 use kiln_solver::event::Counts;
 use kiln_solver::lint::Findings;
 use kiln_solver::lower::{self, Lowered, NamedContext};
@@ -226,7 +225,7 @@ impl Build {
         };
         let cancel = self.cancel.clone();
         if let Some(share) = remote_caches::open(&self.engine, &self.request, events, cancel)? {
-            worker = worker.with_caches(share);
+            worker = worker.with_remote_caches(share);
         }
         self.worker = Some(worker);
         Ok(())
@@ -339,17 +338,20 @@ impl Build {
     /// back, in a few seconds at most; then there is nothing to tell.
     pub async fn finish(&self) -> Option<ExportSummary> {
         let worker = self.worker.as_ref()?;
-        let share = worker.caches()?;
-        worker.export_mounts();
+        let share = worker.remote_caches()?;
+        share.export_mounts(worker.store());
         let left = share.drain().await;
         (!self.cancel.is_cancelled()).then_some(left)
     }
 
     /// Whether results, and whether cache mounts, are exported to remote caches.
     pub fn exports(&self) -> (bool, bool) {
-        let share = self.worker.as_ref().and_then(|worker| worker.caches());
+        let share = self
+            .worker
+            .as_ref()
+            .and_then(|worker| worker.remote_caches());
         share.map_or((false, false), |share| {
-            (share.exports(), share.exports_mounts())
+            (share.exports_results(), share.exports_mounts())
         })
     }
 

@@ -2,8 +2,9 @@
 
 use std::time::Duration;
 
+use kiln_executor::{RemoteCaches, Remotes};
 use kiln_registry::{Client, RetryPolicy};
-use kiln_remote::{InlineCache, Remote, RemoteCaches, RemoteKind, RemoteSpec, Remotes, Trust};
+use kiln_remote::{InlineCache, Remote, RemoteKind, RemoteSpec, Trust};
 use kiln_solver::event::WarningCode;
 use tokio_util::sync::CancellationToken;
 

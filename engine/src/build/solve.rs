@@ -3,9 +3,8 @@
 use std::sync::Arc;
 use std::time::SystemTime;
 
-use kiln_executor::Output;
 use kiln_executor::export::{Assembled, Assembly};
-use kiln_remote::RemoteCaches;
+use kiln_executor::{Output, RemoteCaches};
 use kiln_solver::event::{Counts, Event as StepEvent, WarningCode};
 use kiln_solver::lower::{self, Lowered};
 use kiln_solver::plan::{MountKind, Op, Plan, VertexId};
@@ -89,7 +88,7 @@ impl Build {
         if self.request.clear_cache_mounts {
             self.clear_mounts(&plan, &targets, events)?;
         }
-        let share = self.worker()?.caches();
+        let share = self.worker()?.remote_caches();
         let squash = self.request.squash && lowered.layers.len() > 1;
         let files = self.request.outputs.need_files() || !self.destinations()?.is_empty();
         // What ran in one attempt counts in the next, and so does what was fetched.
@@ -145,7 +144,10 @@ impl Build {
         };
         let image = own.exporter().assemble(assembly, self.request.squash).await;
         let image = image.map_err(AttemptError::Assemble)?;
-        own.export_result(&image.layers);
+        if let Some(caches) = own.remote_caches() {
+            let layers = image.layers.iter().filter_map(|layer| layer.id());
+            caches.export_image(own.store(), layers);
+        }
         Ok(Solved {
             image,
             counts: solution.counts,

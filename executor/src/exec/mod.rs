@@ -80,7 +80,7 @@ impl StepRunner {
             Some(base) if op.on_base => base.output.layers()?.to_vec(),
             _ => Vec::new(),
         };
-        let ids = self.layers.ready(&below).await?;
+        let ids = self.layers.materialise(&below).await?;
         let scratch = self.store().scratch()?;
         let lowers = self.store().root_dirs(&ids)?;
         let points = self.run_dirs.mount_points()?;

@@ -228,7 +228,9 @@ fn layouts_are_base_images() {
             .images()
             .image_layers(image.name.reference(), &image.id, None)
             .unwrap();
-        let ids = runtime.block_on(engine.layers().ready(&layers)).unwrap();
+        let ids = runtime
+            .block_on(engine.layers().materialise(&layers))
+            .unwrap();
         let file = engine.store().layer_dir(&ids[0]).join("etc/os");
         assert_eq!(std::fs::read_to_string(file).unwrap(), "tiny");
     }
