@@ -101,7 +101,9 @@ impl Engine {
             cancel,
         );
         let image = image.await?;
-        let layers = worker.images().image_layers(image.name.reference(), &image.id, None)?;
+        let layers = worker
+            .images()
+            .image_layers(image.name.reference(), &image.id, None)?;
         let layers = unless_cancelled(cancel, worker.layers().ready(&layers)).await??;
         let hostname = request.hostname.unwrap_or_else(|| {
             let mut random = [0; 6];

@@ -61,7 +61,10 @@ impl Build {
             let Some(again) = second.get(vertex) else {
                 continue;
             };
-            let found = worker.comparer().first_difference(output, again, first.epoch).await?;
+            let found = worker
+                .comparer()
+                .first_difference(output, again, first.epoch)
+                .await?;
             if let Some(difference) = found {
                 differs = true;
                 only_times &= difference.field == "mtime";

@@ -186,7 +186,9 @@ impl Fetcher<'_> {
             return Err(Error::failed("a repository has become something else"));
         };
         let worker = self.worker()?;
-        let checkout = worker.sources().git_checkout(&url, keep_git_dir, checksum.as_deref());
+        let checkout = worker
+            .sources()
+            .git_checkout(&url, keep_git_dir, checksum.as_deref());
         let (tree, time) = unless_cancelled(self.cancel, checkout).await??;
         Ok((tree, Changed::At(time)))
     }

@@ -58,12 +58,19 @@ impl Images<'_> {
             let same = |known: &&mut ExportImage| known.id == image.row.config;
             match exports.iter_mut().find(same) {
                 Some(known) => known.names.extend(name),
-                None => exports.push(worker.exporter().exportable(&image, name.into_iter().collect())?),
+                None => exports.push(
+                    worker
+                        .exporter()
+                        .exportable(&image, name.into_iter().collect())?,
+                ),
             }
         }
         let write = |out| async {
             let target = ArchiveTarget::Stream(out);
-            worker.exporter().write_archive(exports, form, None, target).await?;
+            worker
+                .exporter()
+                .write_archive(exports, form, None, target)
+                .await?;
             Ok(())
         };
         dest.write(stream, write).await

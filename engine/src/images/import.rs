@@ -93,7 +93,9 @@ impl Images<'_> {
         let config = config(&worker, &request.changes, &request.platform).await?;
         let (name, shown) = (request.source.name(), request.source.shown());
         let input: Box<dyn Read + Send> = match request.source {
-            ImportSource::Url(url) => Box::new(worker.sources().download_file(&url, None).await?.file),
+            ImportSource::Url(url) => {
+                Box::new(worker.sources().download_file(&url, None).await?.file)
+            }
             ImportSource::File(path) => Box::new(
                 File::open(&path)
                     .map_err(|e| Error::failed(format!("cannot read `{}`: {e}", path.display())))?,
@@ -110,7 +112,9 @@ impl Images<'_> {
         };
         let id = worker.images().import(input, import);
         let id = id.map_err(|e| Error::from(e).about(format!("cannot import {shown}")))?;
-        worker.exporter().name_image(&id, request.name.as_slice(), None)?;
+        worker
+            .exporter()
+            .name_image(&id, request.name.as_slice(), None)?;
         Ok(id)
     }
 }

@@ -168,7 +168,12 @@ impl Outputs {
                     export.annotations = annotations.manifest;
                     export.entry_annotations = annotations.entry;
                     let write = async |target| {
-                        let work = worker.exporter().write_archive(vec![export], *form, Some(*layers), target);
+                        let work = worker.exporter().write_archive(
+                            vec![export],
+                            *form,
+                            Some(*layers),
+                            target,
+                        );
                         Ok(work.await?)
                     };
                     let written: Vec<Descriptor> = match dest {
@@ -183,11 +188,17 @@ impl Outputs {
                     manifest = written.into_iter().next();
                 }
                 OutputKind::Local(path) => {
-                    worker.exporter().write_files(&image.layers, path, image.epoch).await?;
+                    worker
+                        .exporter()
+                        .write_files(&image.layers, path, image.epoch)
+                        .await?;
                 }
                 OutputKind::Tar(dest) => {
                     let write = |out| async {
-                        Ok(worker.exporter().write_tar(&image.layers, out, image.epoch).await?)
+                        Ok(worker
+                            .exporter()
+                            .write_tar(&image.layers, out, image.epoch)
+                            .await?)
                     };
                     dest.write(self.stream.as_ref(), write).await?;
                 }
@@ -212,7 +223,9 @@ fn keep(
     } else {
         Some(worker.exporter().annotate(image, &annotations.manifest)?)
     };
-    worker.exporter().name_image(&image.id, names, manifest.as_ref())?;
+    worker
+        .exporter()
+        .name_image(&image.id, names, manifest.as_ref())?;
     if names.is_empty() && manifest.is_some() && !worker.store().names_of(&image.id)?.is_empty() {
         events.warn(
             WarningCode::Annotations,
