@@ -162,7 +162,7 @@ pub(crate) const FILE: &str = "meta-v1.db";
 pub(crate) const INCREMENTAL: u64 = 2;
 
 /// How long another process is waited for.
-pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
+pub(crate) const DB_BUSY_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// Has the database written ahead. Where another process does the same at the moment, SQLite says at
 /// once that it is busy, whatever the patience: it holds a lock already and fears to wait for ever.
@@ -172,7 +172,7 @@ fn use_wal(db: &Connection) -> Result<()> {
         match db.execute_batch("PRAGMA journal_mode = WAL;") {
             Err(e)
                 if e.sqlite_error_code() == Some(rusqlite::ErrorCode::DatabaseBusy)
-                    && begun.elapsed() < PATIENCE =>
+                    && begun.elapsed() < DB_BUSY_TIMEOUT =>
             {
                 std::thread::sleep(Duration::from_millis(1));
             }
@@ -320,7 +320,7 @@ fn connect_bare(path: &Path) -> Result<Connection> {
         | OpenFlags::SQLITE_OPEN_CREATE
         | OpenFlags::SQLITE_OPEN_NO_MUTEX;
     let db = Connection::open_with_flags(path, flags)?;
-    db.busy_timeout(PATIENCE)?;
+    db.busy_timeout(DB_BUSY_TIMEOUT)?;
     let version: i64 = db.query_row("PRAGMA user_version", [], |row| row.get(0))?;
     if version == 0 {
         // Only in time before there is anything in it.

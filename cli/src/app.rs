@@ -64,7 +64,7 @@ impl App {
             command.arg("--config").arg(config);
         }
         let spawned = command
-            .arg("internal-upkeep")
+            .arg("internal-maintenance")
             .stdin(Stdio::null())
             .stdout(Stdio::null())
             .stderr(Stdio::null())

@@ -123,16 +123,16 @@ pub(crate) enum Command {
     Container(commands::groups::Container),
     #[command(hide = true)]
     Man(commands::completions::ManArgs),
-    #[command(hide = true, name = "internal-upkeep")]
-    Upkeep,
+    #[command(hide = true, name = "internal-maintenance")]
+    Maintenance,
 }
 
 impl Command {
     /// Whether the command may leave something in the store that is not on the disk yet.
-    pub(crate) fn needs_upkeep(&self) -> bool {
+    pub(crate) fn needs_maintenance(&self) -> bool {
         !matches!(
             self,
-            Self::Upkeep
+            Self::Maintenance
                 | Self::Fmt(_)
                 | Self::ExplainContext(_)
                 | Self::Completions(_)

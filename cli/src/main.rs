@@ -129,7 +129,7 @@ fn start(cli: Cli) -> Result<ExitCode, Failure> {
         tracing::debug!(%error, "the usual limit of open files stays");
     }
     let app = app::App::new(settings);
-    let upkeep = cli.command.needs_upkeep();
+    let upkeep = cli.command.needs_maintenance();
     let result = commands::run(&app, cli.command).map_err(|failure| match failure.no_space {
         true => failure.with_hint(app.full_disk_hint()),
         false => failure,

@@ -131,7 +131,7 @@ impl Engine {
             own_mounts: None,
             max_download,
             gc: config.gc,
-            share: None,
+            caches: None,
             events: events.of_steps(),
         }))
     }

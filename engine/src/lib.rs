@@ -98,7 +98,9 @@ pub use kiln_cache::{
 };
 pub use kiln_executor::export::{ArchiveForm, Assembled, LayerForm, Pushed};
 pub use kiln_executor::source::{Loaded, Pulled};
-pub use kiln_executor::{AllowedDevices, CgroupLimits, Difference, Left, SecretSource, SshAgent};
+pub use kiln_executor::{
+    AllowedDevices, CgroupLimits, Difference, ExportSummary, SecretSource, SshAgent,
+};
 pub use kiln_image::{
     Compression, Descriptor, Digest, ImageConfig, Platform, PlatformError, Reference,
     ReferenceError, SafeUrl, with_causes,

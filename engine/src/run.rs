@@ -104,7 +104,7 @@ impl Engine {
         let layers = worker
             .images()
             .image_layers(image.name.reference(), &image.id, None)?;
-        let layers = unless_cancelled(cancel, worker.layers().ready(&layers)).await??;
+        let layers = unless_cancelled(cancel, worker.layers().materialise(&layers)).await??;
         let hostname = request.hostname.unwrap_or_else(|| {
             let mut random = [0; 6];
             // Without random bytes the name is all zeros, which is a name too.

@@ -71,7 +71,7 @@ impl Fingerprinter {
         listed: bool,
     ) -> Result<Reading> {
         let memo = Memo::of(input, file::selection_id(copy));
-        let wanted = file::Wanted::of_copy(copy);
+        let wanted = file::Selection::of_copy(copy);
         self.fingerprint(input, memo, &wanted, listed).await
     }
 
@@ -79,7 +79,7 @@ impl Fingerprinter {
     pub(crate) async fn of_path(
         &self,
         input: &Solved<Output>,
-        wanted: &file::Wanted,
+        wanted: &file::Selection,
         listed: bool,
     ) -> Result<Reading> {
         let memo = Memo::of(input, format!("path {}", wanted.sources.join(" ")));
@@ -90,7 +90,7 @@ impl Fingerprinter {
         &self,
         input: &Solved<Output>,
         memo: Option<Memo>,
-        wanted: &file::Wanted,
+        wanted: &file::Selection,
         listed: bool,
     ) -> Result<Reading> {
         let known = memo.as_ref().and_then(Memo::now);

@@ -31,9 +31,7 @@ pub use compare::{Comparer, Difference};
 pub use error::{Error, Result};
 pub use export::Exporter;
 pub use images::Images;
-pub use kiln_remote::{
-    ExportSummary as Left, MountSummary as LeftMounts, RemoteCaches as Share, Remotes, SharedLayer,
-};
+pub use kiln_remote::{ExportSummary, MountSummary, RemoteCaches, Remotes, SharedLayer};
 pub use kiln_solver::Watch;
 pub use kiln_sys::cgroup::CgroupLimits;
 pub use layers::LayerFetcher;

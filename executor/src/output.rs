@@ -11,7 +11,7 @@ use kiln_remote::SharedLayer;
 use kiln_solver::Watch;
 use kiln_solver::key::Key;
 use kiln_solver::plan::PathFilter;
-use kiln_solver::ports::Arriving;
+use kiln_solver::ports::FetchReporter;
 use tokio::sync::OnceCell;
 
 use crate::error::{Error, Result};
@@ -78,7 +78,7 @@ pub struct LazyLayer {
     /// Who hears of the transfer.
     pub watch: Option<Watch>,
     /// Hears that the layer is here, if that is not known of the image.
-    pub arriving: Option<Arriving>,
+    pub arriving: Option<FetchReporter>,
     /// The layer is a step's result, promised by a remote cache; else it is an image's.
     pub shared: Option<SharedLayer>,
 }

@@ -120,7 +120,7 @@ pub struct Settings {
     /// How much the store may hold.
     pub gc: Policy,
     /// Remote caches, if there are any.
-    pub share: Option<RemoteCaches>,
+    pub caches: Option<RemoteCaches>,
     /// Where what users should know goes that belongs to no step.
     pub events: Events,
 }

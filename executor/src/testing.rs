@@ -3,17 +3,17 @@
 use kiln_cache::Store;
 use kiln_registry::{Client, RegistryConfig};
 
-use crate::Engine;
+use crate::Worker;
 use crate::logs::StepLogs;
 use crate::settings::{BuildInputs, Settings};
 
 /// An engine that runs nothing, and the directory of its store, which goes with it.
-pub(crate) fn engine() -> (Engine, tempfile::TempDir) {
+pub(crate) fn engine() -> (Worker, tempfile::TempDir) {
     engine_with(|_| ())
 }
 
 /// The same, after `change` of its settings.
-pub(crate) fn engine_with(change: impl FnOnce(&mut Settings)) -> (Engine, tempfile::TempDir) {
+pub(crate) fn engine_with(change: impl FnOnce(&mut Settings)) -> (Worker, tempfile::TempDir) {
     let dir = tempfile::tempdir().unwrap();
     let store = Store::open(&dir.path().join("store")).unwrap();
     let mut settings = Settings {
@@ -29,11 +29,11 @@ pub(crate) fn engine_with(change: impl FnOnce(&mut Settings)) -> (Engine, tempfi
         logs: StepLogs::new(dir.path().join("logs"), 1 << 20),
         max_download: 1 << 30,
         gc: kiln_cache::Policy::default(),
-        share: None,
+        caches: None,
         events: kiln_solver::event::Events::none(),
     };
     change(&mut settings);
-    (Engine::new(settings), dir)
+    (Worker::new(settings), dir)
 }
 
 /// A runtime for asynchronous calls.

@@ -54,7 +54,7 @@ impl Worker {
         let settings = Arc::new(settings);
         let s = &*settings;
         let space = SpaceGuard::new(s.store.clone(), s.gc, s.events.clone());
-        let caches = s.share.clone();
+        let caches = s.caches.clone();
         let layers = LayerFetcher::new(space.clone(), s.registry.clone(), s.events.clone());
         let images = Images::new(layers.clone(), s);
         let run_dirs = RunDirs::new(s.store.clone());
@@ -88,16 +88,16 @@ impl Worker {
     /// There is no room for them.
     pub fn without_mounts(&self) -> Result<Self> {
         let mut settings = Settings::clone(&self.settings);
-        settings.share = None;
+        settings.caches = None;
         settings.own_mounts = Some(Arc::new(self.store().scratch()?));
         Ok(Self::new(settings))
     }
 
     /// The same worker with remote caches.
     #[must_use]
-    pub fn with_share(self, share: RemoteCaches) -> Self {
+    pub fn with_remote_caches(self, caches: RemoteCaches) -> Self {
         Self::new(Settings {
-            share: Some(share),
+            caches: Some(caches),
             ..Settings::clone(&self.settings)
         })
     }
@@ -128,8 +128,8 @@ impl Worker {
     }
 
     /// The remote caches, if there are any.
-    pub fn share(&self) -> Option<&RemoteCaches> {
-        self.settings.share.as_ref()
+    pub fn remote_caches(&self) -> Option<&RemoteCaches> {
+        self.settings.caches.as_ref()
     }
 
     /// The file that keeps the output of a step, by the number of its vertex.
@@ -208,7 +208,7 @@ impl Fingerprints for Worker {
         bound: bool,
         listed: bool,
     ) -> Result<Reading, PortError> {
-        let mut wanted = file::Wanted::of_path(path, place);
+        let mut wanted = file::Selection::of_path(path, place);
         if let (true, Output::Dir(dir)) = (bound, &input.output) {
             wanted.swapped = self.id_maps.shown_as_root(&dir.path).await?;
         }
@@ -310,9 +310,9 @@ impl Steps for Worker {
         Ok(self.files.stack(&lower.output, &upper.output).await?)
     }
 
-    async fn bring(&self, output: &Output) -> Result<(), PortError> {
+    async fn materialise(&self, output: &Output) -> Result<(), PortError> {
         if let Output::Layers(layers) = output {
-            self.layers.ready(layers).await?;
+            self.layers.materialise(layers).await?;
         }
         Ok(())
     }

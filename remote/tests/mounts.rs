@@ -77,7 +77,7 @@ async fn bring(remote: &Remote, store: &Store) -> Result<PathBuf, RemoteError> {
     let found = remote.mount("m", 0).await?.unwrap();
     let scratch = Arc::new(store.scratch().unwrap());
     remote
-        .bring_mount(&found, scratch.clone(), true, &|_| {})
+        .fetch_mount(&found, scratch.clone(), true, &|_| {})
         .await?;
     let data = scratch.path().join("data");
     assert!(store.fill_mount("m", 0, &data).unwrap().is_some());
@@ -304,7 +304,7 @@ async fn all_pieces_that_are_damaged_are_found_at_once_where_that_is_wanted() {
         let remote = remote(shared.path());
         let found = remote.mount("m", 0).await.unwrap().unwrap();
         let scratch = Arc::new(there.1.scratch().unwrap());
-        let brought = remote.bring_mount(&found, scratch, find_all, &|_| {}).await;
+        let brought = remote.fetch_mount(&found, scratch, find_all, &|_| {}).await;
         assert!(
             matches!(brought, Err(RemoteError::Wrong { .. })),
             "{brought:?}"

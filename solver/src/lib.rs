@@ -7,9 +7,9 @@
 #![cfg_attr(not(test), deny(clippy::disallowed_methods))]
 #![forbid(unsafe_code)]
 
-mod arrival;
 pub mod event;
 pub mod explain;
+mod fetch_progress;
 mod files_version;
 mod hint;
 pub mod key;

@@ -10,9 +10,9 @@ use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
 use crate::FilesVersion;
-pub use crate::arrival::{Arrival, Arrived, Arriving};
 use crate::event::{Event, Events};
 use crate::explain::{Earlier, Found, LabelledInput, Listing};
+pub use crate::fetch_progress::{FetchProgress, FetchReporter, FetchState};
 use crate::key::{Fingerprint, Identity, Key};
 use crate::plan::{Copy, Exec, File, ImageName, Origin, Source, SourceKind, VertexId};
 pub use crate::port_error::{PortError, PortErrorKind};
@@ -138,7 +138,7 @@ pub enum Fetched {
     /// It was transferred.
     Yes,
     /// It comes when a step needs its files, and may never do.
-    WhenNeeded(Arrival),
+    WhenNeeded(FetchProgress),
 }
 
 impl From<bool> for Fetched {
@@ -351,7 +351,10 @@ pub trait Steps: WorkerTypes {
     ) -> impl Future<Output = Result<Option<Self::Output>, PortError>> + Send;
 
     /// Brings in what is not here yet of the files of a result.
-    fn bring(&self, output: &Self::Output) -> impl Future<Output = Result<(), PortError>> + Send;
+    fn materialise(
+        &self,
+        output: &Self::Output,
+    ) -> impl Future<Output = Result<(), PortError>> + Send;
 }
 
 /// All that carrying out a plan takes.

@@ -17,18 +17,18 @@ use crate::explain::Found;
 use crate::key::{ContentKey, Encoder, Key};
 use crate::plan::{Op, Plan, Vertex, VertexId};
 use crate::ports::{
-    Arrival, Committed, Fetched, Pending, PortError, Solved, Sourced, Step, Worker,
+    Committed, FetchProgress, Fetched, Pending, PortError, Solved, Sourced, Step, Worker,
 };
 
-use cells::{Busy, Cell, Done, Later};
+use slots::{PendingGuard, SharedResult, VertexResult, VertexSlot};
 
 /// How long explanations may take after a failure.
 const LAST_WORDS: Duration = Duration::from_millis(200);
 
-mod cells;
+mod explanation;
 mod reads;
+mod slots;
 mod step;
-mod story;
 #[cfg(test)]
 mod tests;
 
@@ -126,7 +126,7 @@ pub async fn solve<W: Worker>(
     }
     let cells = order
         .iter()
-        .map(|id| (*id, Cell::<W::Output>::default()))
+        .map(|id| (*id, VertexSlot::<W::Output>::default()))
         .collect();
     let slots = Arc::new(Semaphore::new(options.parallelism.max(1)));
     let run = Arc::new(Run {
@@ -142,12 +142,12 @@ pub async fn solve<W: Worker>(
     });
     let mut tasks = tokio::task::JoinSet::new();
     // All are busy before the first begins.
-    let busy: Vec<Busy> = order.iter().map(|_| Busy::new(&run.busy)).collect();
+    let busy: Vec<PendingGuard> = order.iter().map(|_| PendingGuard::new(&run.busy)).collect();
     if run.options.files {
-        let (run, busy) = (run.clone(), Busy::new(&run.busy));
+        let (run, busy) = (run.clone(), PendingGuard::new(&run.busy));
         let targets = targets.to_vec();
         tasks.spawn(async move {
-            let brought = run.bring(&targets, busy).await;
+            let brought = run.materialise(&targets, busy).await;
             brought.map_err(SolveError::Files)
         });
     }
@@ -224,7 +224,7 @@ struct Run<W: Worker> {
     plan: Arc<Plan>,
     worker: Arc<W>,
     options: Options,
-    cells: HashMap<VertexId, Cell<W::Output>>,
+    cells: HashMap<VertexId, VertexSlot<W::Output>>,
     slots: Arc<Semaphore>,
     /// Explanations on their way.
     stories: Mutex<tokio::task::JoinSet<()>>,
@@ -239,7 +239,7 @@ struct Run<W: Worker> {
 type Inputs<O> = Vec<Solved<O>>;
 
 impl<W: Worker> Run<W> {
-    async fn vertex(self: Arc<Self>, id: VertexId, busy: Busy) -> Result<(), PortError> {
+    async fn vertex(self: Arc<Self>, id: VertexId, busy: PendingGuard) -> Result<(), PortError> {
         let vertex = self.plan.vertex(id);
         let mut inputs = Vec::new();
         let mut definition = Encoder::new("definition");
@@ -296,7 +296,7 @@ impl<W: Worker> Run<W> {
     }
 
     /// Brings in the files of the targets, when they are made.
-    async fn bring(&self, targets: &[VertexId], busy: Busy) -> Result<(), PortError> {
+    async fn materialise(&self, targets: &[VertexId], busy: PendingGuard) -> Result<(), PortError> {
         for target in targets {
             // What fails here has failed as a vertex.
             let made = self.wait_for(*target).await;
@@ -304,7 +304,7 @@ impl<W: Worker> Run<W> {
             let committed = made.committed.wait().await;
             let committed = committed.map_err(|_| PortError::cancelled())?;
             tokio::select! {
-                brought = self.worker.bring(&committed.output) => brought?,
+                brought = self.worker.materialise(&committed.output) => brought?,
                 () = self.options.cancel.cancelled() => return Err(PortError::cancelled()),
             }
         }
@@ -314,7 +314,7 @@ impl<W: Worker> Run<W> {
 
     /// What became of a source that comes when it is needed: it waits until its files are here, or
     /// nobody is left who could need them.
-    async fn arrived(&self, arrival: &Arrival) -> (Outcome, Duration) {
+    async fn arrived(&self, arrival: &FetchProgress) -> (Outcome, Duration) {
         let mut others = self.busy.subscribe();
         tokio::select! {
             biased;
@@ -351,7 +351,7 @@ impl<W: Worker> Run<W> {
         });
     }
 
-    async fn wait_for(&self, id: VertexId) -> Result<Done<W::Output>, PortError> {
+    async fn wait_for(&self, id: VertexId) -> Result<VertexResult<W::Output>, PortError> {
         let cell = self.cells.get(&id).ok_or_else(PortError::cancelled)?;
         loop {
             let ready = cell.ready.notified();
@@ -371,7 +371,7 @@ impl<W: Worker> Run<W> {
         definition: Key,
         inputs: &Inputs<W::Output>,
         step: &Step,
-    ) -> Result<(Done<W::Output>, Option<Key>), PortError> {
+    ) -> Result<(VertexResult<W::Output>, Option<Key>), PortError> {
         match &vertex.op {
             Op::Source(op) => {
                 let Sourced { solved, fetched } = tokio::select! {
@@ -383,14 +383,14 @@ impl<W: Worker> Run<W> {
                     output: solved.output.clone(),
                     identity,
                 };
-                let committed = Later::now(committed);
+                let committed = SharedResult::now(committed);
                 let (outcome, arrival) = match fetched {
                     Fetched::No => (Outcome::Cached(Found::Local), None),
                     Fetched::InPlace => (Outcome::InPlace, None),
                     Fetched::Yes => (Outcome::Fetched, None),
                     Fetched::WhenNeeded(arrival) => (Outcome::Cached(Found::Local), Some(arrival)),
                 };
-                let done = Done {
+                let done = VertexResult {
                     solved,
                     definition,
                     committed,
@@ -420,7 +420,7 @@ impl<W: Worker> Run<W> {
         &self,
         definition: Key,
         inputs: &Inputs<W::Output>,
-    ) -> Result<Option<Done<W::Output>>, PortError> {
+    ) -> Result<Option<VertexResult<W::Output>>, PortError> {
         let (Some(lower), Some(upper)) = (inputs.first(), inputs.get(1)) else {
             return Err(PortError::new("a merge needs two inputs"));
         };
@@ -440,8 +440,8 @@ impl<W: Worker> Run<W> {
             output,
             identity: Pending::ready(identity),
         };
-        let committed = Later::now(committed);
-        Ok(Some(Done {
+        let committed = SharedResult::now(committed);
+        Ok(Some(VertexResult {
             solved,
             definition,
             committed,

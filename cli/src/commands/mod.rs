@@ -60,7 +60,7 @@ pub(crate) fn run(app: &App, command: Command) -> Result<ExitCode, Failure> {
         Command::Image(command) => groups::image(app, command),
         Command::Builder(command) | Command::Buildx(command) => groups::builder(app, command),
         Command::Container(command) => groups::container(app, command),
-        Command::Upkeep => {
+        Command::Maintenance => {
             app.engine.system().maintain()?;
             Ok(ExitCode::SUCCESS)
         }

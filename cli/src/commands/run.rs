@@ -375,10 +375,10 @@ fn request(args: &Args) -> Result<RunRequest, Failure> {
 }
 
 /// Requests to end after which a container is killed, as Docker's client gives up then.
-const PATIENCE: usize = 3;
+const MAX_INTERRUPTS: usize = 3;
 
 /// How long a container may take to end before it is said what to do.
-const GRACE: std::time::Duration = std::time::Duration::from_secs(2);
+const GRACE_PERIOD: std::time::Duration = std::time::Duration::from_secs(2);
 
 fn signal_to(running: &Running, number: i32) {
     if let Err(error) = running.signal(number) {
@@ -405,16 +405,16 @@ fn forward_signals(running: &Running) {
                     continue;
                 }
                 let so_far = asked.fetch_add(1, Ordering::Relaxed) + 1;
-                if so_far >= PATIENCE {
+                if so_far >= MAX_INTERRUPTS {
                     signal_to(&running, 9);
                 } else if so_far == 1 {
                     // It ends with this process, which does not wait for it.
                     tokio::spawn(async move {
-                        tokio::time::sleep(GRACE).await;
+                        tokio::time::sleep(GRACE_PERIOD).await;
                         let name = if number == 2 { "Ctrl-C" } else { "SIGTERM" };
                         ui::note(&format!(
                             "the container goes on: its first process ignores {name}; {} more kill it",
-                            PATIENCE - 1
+                            MAX_INTERRUPTS - 1
                         ));
                     });
                 }

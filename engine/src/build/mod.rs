@@ -14,7 +14,7 @@ use std::collections::BTreeMap;
 use std::time::SystemTime;
 
 use kiln_executor::export::Assembled;
-use kiln_executor::{BuildInputs, Left};
+use kiln_executor::{BuildInputs, ExportSummary};
 use kiln_image::{Descriptor, Platform};
 use kiln_parser::{Diagnostic, Parsed, Severity};
 use kiln_solver::event::Counts;
@@ -61,7 +61,7 @@ pub struct Built {
     /// What became of the steps.
     pub counts: Counts,
     /// What was exported to remote caches; none if there are none, or the build was cancelled.
-    pub exported: Option<Left>,
+    pub exported: Option<ExportSummary>,
 }
 
 /// What a Dockerfile is lowered for, where nothing is built.
@@ -225,7 +225,7 @@ impl Build {
         };
         let cancel = self.cancel.clone();
         if let Some(share) = remote_caches::open(&self.engine, &self.request, events, cancel)? {
-            worker = worker.with_share(share);
+            worker = worker.with_remote_caches(share);
         }
         self.worker = Some(worker);
         Ok(())
@@ -336,9 +336,9 @@ impl Build {
 
     /// Waits until what was to be exported to remote caches is there. After a cancellation only claims are given
     /// back, in a few seconds at most; then there is nothing to tell.
-    pub async fn finish(&self) -> Option<Left> {
+    pub async fn finish(&self) -> Option<ExportSummary> {
         let worker = self.worker.as_ref()?;
-        let share = worker.share()?;
+        let share = worker.remote_caches()?;
         share.export_mounts(worker.store());
         let left = share.drain().await;
         (!self.cancel.is_cancelled()).then_some(left)
@@ -346,9 +346,12 @@ impl Build {
 
     /// Whether results, and whether cache mounts, are exported to remote caches.
     pub fn exports(&self) -> (bool, bool) {
-        let share = self.worker.as_ref().and_then(|worker| worker.share());
+        let share = self
+            .worker
+            .as_ref()
+            .and_then(|worker| worker.remote_caches());
         share.map_or((false, false), |share| {
-            (share.leaves(), share.leaves_mounts())
+            (share.exports_results(), share.exports_mounts())
         })
     }
 

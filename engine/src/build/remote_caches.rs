@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use kiln_executor::{Remotes, Share};
+use kiln_executor::{RemoteCaches, Remotes};
 use kiln_registry::{Client, RetryPolicy};
 use kiln_remote::{InlineCache, Remote, RemoteKind, RemoteSpec, Trust};
 use kiln_solver::event::WarningCode;
@@ -35,7 +35,7 @@ pub(super) fn open(
     request: &BuildRequest,
     events: &Events,
     cancel: CancellationToken,
-) -> Result<Option<Share>> {
+) -> Result<Option<RemoteCaches>> {
     let config = &engine.config().remote_caches;
     let asked = &request.remote_caches;
     check_inline(request)?;
@@ -119,7 +119,7 @@ pub(super) fn open(
         remotes.mounts_from.push(opened.remote(spec)?);
     }
     let (wait, events) = (config.wait_for_others, events.of_steps());
-    Ok(Some(Share::new(remotes, wait, cancel, events)))
+    Ok(Some(RemoteCaches::new(remotes, wait, cancel, events)))
 }
 
 /// Records in the image need an image, and layers that are those of steps.

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::SystemTime;
 
 use kiln_executor::export::{Assembled, Assembly};
-use kiln_executor::{Output, Share};
+use kiln_executor::{Output, RemoteCaches};
 use kiln_solver::event::{Counts, Event as StepEvent, WarningCode};
 use kiln_solver::lower::{self, Lowered};
 use kiln_solver::plan::{MountKind, Op, Plan, VertexId};
@@ -88,7 +88,7 @@ impl Build {
         if self.request.clear_cache_mounts {
             self.clear_mounts(&plan, &targets, events)?;
         }
-        let share = self.worker()?.share();
+        let share = self.worker()?.remote_caches();
         let squash = self.request.squash && lowered.layers.len() > 1;
         let files = self.request.outputs.need_files() || !self.destinations()?.is_empty();
         // What ran in one attempt counts in the next, and so does what was fetched.
@@ -102,7 +102,7 @@ impl Build {
                 ttl: self.request.cache_ttl,
                 unrecorded: false,
                 // Both builds of a comparison happen here.
-                shared: share.is_some_and(Share::reads) && !self.request.check_reproducible,
+                shared: share.is_some_and(RemoteCaches::reads) && !self.request.check_reproducible,
                 // One layer in place of several is made of all files.
                 files: files || squash,
                 events: steps.clone(),
@@ -144,7 +144,7 @@ impl Build {
         };
         let image = own.exporter().assemble(assembly, self.request.squash).await;
         let image = image.map_err(AttemptError::Assemble)?;
-        if let Some(caches) = own.share() {
+        if let Some(caches) = own.remote_caches() {
             let layers = image.layers.iter().filter_map(|layer| layer.id());
             caches.export_image(own.store(), layers);
         }

@@ -3,9 +3,10 @@
 use std::sync::Arc;
 use std::time::Instant;
 
+use kiln_executor::BuildInputs;
 use kiln_executor::source::{Pulled, image_reference};
-use kiln_executor::{BuildInputs, Watch};
 use kiln_image::{Platform, Reference};
+use kiln_solver::Watch;
 use kiln_solver::event::{Event as StepEvent, Outcome, WarningCode};
 use kiln_solver::explain::Found;
 use kiln_solver::plan::VertexId;

@@ -25,7 +25,7 @@ impl System<'_> {
                 Err(error) => self.tell_not_collected(&error),
             }
         }
-        Ok((crowded || store.needs_upkeep()?, removed))
+        Ok((crowded || store.needs_maintenance()?, removed))
     }
 
     fn tell_not_collected(&self, error: &kiln_cache::Error) {
@@ -41,7 +41,7 @@ impl System<'_> {
     /// The store cannot be read or written.
     pub fn maintain(&self) -> Result<()> {
         let store = self.engine.session()?;
-        let Some(_turn) = store.upkeep_turn()? else {
+        let Some(_turn) = store.maintenance_turn()? else {
             return Ok(());
         };
         cgroup::sweep(std::path::Path::new(cgroup::FOLDER));
@@ -62,7 +62,7 @@ impl System<'_> {
             tracing::debug!(%error, "the database is not copied");
         }
         store.restore_reserve()?;
-        if let Err(error) = store.give_back_slack() {
+        if let Err(error) = store.vacuum() {
             tracing::debug!(%error, "the database keeps its size");
         }
         Ok(())

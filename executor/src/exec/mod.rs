@@ -80,7 +80,7 @@ impl StepRunner {
             Some(base) if op.on_base => base.output.layers()?.to_vec(),
             _ => Vec::new(),
         };
-        let ids = self.layers.ready(&below).await?;
+        let ids = self.layers.materialise(&below).await?;
         let scratch = self.store().scratch()?;
         let lowers = self.store().root_dirs(&ids)?;
         let points = self.run_dirs.mount_points()?;
@@ -149,7 +149,7 @@ impl StepRunner {
         let event = self.supervise(&launch, step).await;
         let stopped = !matches!(&event, Ok(e) if matches!(e.exit, Exit::Code(_)));
         let held = prepared.held.iter().map(|(id, m)| (id.as_str(), m));
-        if let Some(caches) = &self.settings.share {
+        if let Some(caches) = &self.settings.caches {
             caches.note_mounts(held, stopped);
         }
         let event = event?;

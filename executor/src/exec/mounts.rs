@@ -165,7 +165,7 @@ impl StepRunner {
         let (lowers, filtered) = match output {
             None => (vec![self.store().empty_dir()?], false),
             Some(Output::Layers(layers)) => {
-                let ids = self.layers.ready(layers).await?;
+                let ids = self.layers.materialise(layers).await?;
                 (self.store().lower_dirs(&ids)?, false)
             }
             Some(Output::Dir(dir)) => {
@@ -198,7 +198,7 @@ impl StepRunner {
     ) -> Result<String> {
         let base = match cache.base.and_then(|slot| inputs.get(slot)) {
             Some(input) => {
-                let wanted = file::Wanted::of_path(&cache.source, place);
+                let wanted = file::Selection::of_path(&cache.source, place);
                 {
                     let reading = self.fingerprints.of_path(input, &wanted, false).await?;
                     Some(reading.fingerprint)
@@ -282,7 +282,7 @@ impl StepRunner {
     ) -> Result<()> {
         let Some(caches) = self
             .settings
-            .share
+            .caches
             .as_ref()
             .filter(|_| self.settings.own_mounts.is_none())
         else {

@@ -145,7 +145,7 @@ impl Exporter {
         target: ArchiveTarget,
     ) -> Result<Vec<Descriptor>> {
         for image in &images {
-            self.layers.ready(&image.layers).await?;
+            self.layers.materialise(&image.layers).await?;
             self.layers.fetch_blobs(&image.layers).await?;
         }
         let exporter = self.clone();

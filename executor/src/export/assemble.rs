@@ -56,7 +56,7 @@ impl Exporter {
         // An image of this store must not depend on a remote cache; base images are another matter,
         // since their own names say where their layers are.
         let shared: Vec<_> = layers.iter().filter(|l| l.is_shared()).cloned().collect();
-        self.layers.ready(&shared).await?;
+        self.layers.materialise(&shared).await?;
         let mut known = Vec::new();
         for layer in &layers {
             known.push(self.layer_facts(layer)?);

@@ -28,7 +28,7 @@ impl Exporter {
         dest: &Path,
         epoch: Option<u64>,
     ) -> Result<()> {
-        let ids = self.layers.ready(layers).await?;
+        let ids = self.layers.materialise(layers).await?;
         let (store, dest) = (self.store().clone(), dest.to_path_buf());
         blocking(move || {
             #[allow(clippy::disallowed_methods, reason = "the user names it")]
@@ -57,7 +57,7 @@ impl Exporter {
         out: Box<dyn Write + Send>,
         epoch: Option<u64>,
     ) -> Result<()> {
-        let ids = self.layers.ready(layers).await?;
+        let ids = self.layers.materialise(layers).await?;
         let store = self.store().clone();
         blocking(move || {
             let view = store.view(&ids)?;

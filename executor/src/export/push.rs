@@ -63,7 +63,7 @@ impl Exporter {
         form: LayerForm,
         told: &PushWatch<'_>,
     ) -> Result<Descriptor> {
-        self.layers.ready(&image.layers).await?;
+        self.layers.materialise(&image.layers).await?;
         self.layers.fetch_blobs(&image.layers).await?;
         let (exporter, what) = (self.clone(), image.clone());
         let written = blocking(move || {

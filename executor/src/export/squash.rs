@@ -38,7 +38,7 @@ impl Exporter {
         }
         to.number(epoch.map_or(u64::MAX, |e| e));
         let key = Key::from(to.finish());
-        let ids = self.layers.ready(layers).await?;
+        let ids = self.layers.materialise(layers).await?;
         let store = self.store().clone();
         let mut tries = 0;
         let flight = loop {

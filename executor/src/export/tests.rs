@@ -12,7 +12,7 @@ use kiln_solver::lower::HistoryLine;
 use kiln_sys::{FileKind, RootDir};
 
 use super::*;
-use crate::Engine;
+use crate::Worker;
 use crate::output::{LayerRef, Output};
 use crate::testing;
 
@@ -28,7 +28,7 @@ enum Make {
 use Make::{Dir, File, Gone, Hard, Link, Opaque};
 
 /// A layer as a step would have left it.
-fn layer(engine: &Engine, content: &[Make], epoch: Option<u64>) -> LayerRef {
+fn layer(engine: &Worker, content: &[Make], epoch: Option<u64>) -> LayerRef {
     let store = engine.store();
     let scratch = store.scratch().unwrap();
     let dir = scratch.path().join("diff");
@@ -87,9 +87,11 @@ impl Write for Buffer {
     }
 }
 
-fn tar_of(engine: &Engine, layers: &[LayerRef], epoch: Option<u64>) -> Vec<u8> {
+fn tar_of(engine: &Worker, layers: &[LayerRef], epoch: Option<u64>) -> Vec<u8> {
     let out = Buffer::default();
-    let write = engine.write_tar(layers, Box::new(out.clone()), epoch);
+    let write = engine
+        .exporter()
+        .write_tar(layers, Box::new(out.clone()), epoch);
     testing::runtime().block_on(write).unwrap();
     std::mem::take(&mut *out.0.lock().unwrap())
 }
@@ -115,7 +117,11 @@ fn archives_come_back_as_the_same_image() {
         None,
     );
     let image = runtime
-        .block_on(engine.assemble(assembly(vec![one, two], 2), false))
+        .block_on(
+            engine
+                .exporter()
+                .assemble(assembly(vec![one, two], 2), false),
+        )
         .unwrap();
     let names: Vec<Reference> = ["x:1", "example.com/y/z:2"]
         .iter()
@@ -144,28 +150,36 @@ fn archives_come_back_as_the_same_image() {
             let path = dir.path().join(format!("{n}{form:?}.tar"));
             let mut export = ExportImage::built(&image, &names);
             export.annotations.insert("k".into(), "v".into());
-            let write = engine.write_archive(vec![export.clone()], form, layers, stream(&path));
+            let write =
+                engine
+                    .exporter()
+                    .write_archive(vec![export.clone()], form, layers, stream(&path));
             runtime.block_on(write).unwrap();
             let again = dir.path().join("again.tar");
-            let write = engine.write_archive(vec![export], form, layers, stream(&again));
+            let write = engine
+                .exporter()
+                .write_archive(vec![export], form, layers, stream(&again));
             runtime.block_on(write).unwrap();
             assert!(std::fs::read(&path).unwrap() == std::fs::read(&again).unwrap());
             let (other, _other_dir) = testing::engine();
             let archive = Archive::open(&path).unwrap();
             let loaded = runtime
-                .block_on(other.load(archive, &Platform::host()))
+                .block_on(other.images().load(archive, &Platform::host()))
                 .unwrap();
             assert_eq!(loaded.len(), 1);
             assert_eq!((&loaded[0].id, &loaded[0].names), (&image.id, &names));
             let found = other.store().find_image("x:1").unwrap();
-            let back = other.exportable(&found, names.clone()).unwrap();
+            let back = other.exporter().exportable(&found, names.clone()).unwrap();
             assert!(
                 tar_of(&other, &back.layers, Some(1000)) == before,
                 "{layers:?} {form:?}"
             );
             // What came in goes out again, byte for byte where nothing asks for another form.
             let out = dir.path().join("out.tar");
-            let write = other.write_archive(vec![back], ArchiveForm::Oci, None, stream(&out));
+            let write =
+                other
+                    .exporter()
+                    .write_archive(vec![back], ArchiveForm::Oci, None, stream(&out));
             runtime.block_on(write).unwrap();
             let (Archive::Oci(first), Archive::Oci(second)) =
                 (Archive::open(&path).unwrap(), Archive::open(&out).unwrap())
@@ -211,9 +225,12 @@ fn layouts_are_base_images() {
             image.name
         );
         let layers = engine
+            .images()
             .image_layers(image.name.reference(), &image.id, None)
             .unwrap();
-        let ids = runtime.block_on(engine.ready(&layers)).unwrap();
+        let ids = runtime
+            .block_on(engine.layers().materialise(&layers))
+            .unwrap();
         let file = engine.store().layer_dir(&ids[0]).join("etc/os");
         assert_eq!(std::fs::read_to_string(file).unwrap(), "tiny");
     }
@@ -261,7 +278,7 @@ fn archives_that_lie_are_refused_and_leave_no_image() {
     writer.finish(vec![entry]).unwrap();
     let archive = Archive::open(&path).unwrap();
     let error = runtime
-        .block_on(engine.load(archive, &Platform::host()))
+        .block_on(engine.images().load(archive, &Platform::host()))
         .unwrap_err()
         .to_string();
     assert!(error.contains("was expected"), "{error}");
@@ -292,7 +309,11 @@ fn files_come_out_as_they_are_and_only_where_they_should() {
     std::fs::write(dest.join("stays"), "mine").unwrap();
     for _ in 0..2 {
         runtime
-            .block_on(engine.write_files(std::slice::from_ref(&one), &dest, Some(1000)))
+            .block_on(
+                engine
+                    .exporter()
+                    .write_files(std::slice::from_ref(&one), &dest, Some(1000)),
+            )
             .unwrap();
     }
     assert_eq!(std::fs::read_dir(&outside).unwrap().count(), 0);
@@ -322,7 +343,7 @@ fn files_come_out_as_they_are_and_only_where_they_should() {
     let blocked = dir.path().join("blocked");
     std::fs::create_dir_all(blocked.join("suid/mine")).unwrap();
     let error = runtime
-        .block_on(engine.write_files(&[one], &blocked, None))
+        .block_on(engine.exporter().write_files(&[one], &blocked, None))
         .unwrap_err();
     assert!(error.to_string().contains("`suid`"), "{error}");
     assert!(blocked.join("suid/mine").exists());
@@ -435,7 +456,7 @@ fn a_squashed_image_has_the_same_files() {
     // The layers that it was made of are as they were.
     assert!(tar_of(&engine, &stack, None) == before);
     let image = runtime
-        .block_on(engine.assemble(assembly(stack, 3), true))
+        .block_on(engine.exporter().assemble(assembly(stack, 3), true))
         .unwrap();
     assert_eq!(image.layers.len(), 1);
     let carrying = image
@@ -453,17 +474,17 @@ fn annotations_stay_with_a_stored_image() {
     let runtime = testing::runtime();
     let one = layer(&engine, &[File("a", "one", 0o644)], None);
     let image = runtime
-        .block_on(engine.assemble(assembly(vec![one], 1), false))
+        .block_on(engine.exporter().assemble(assembly(vec![one], 1), false))
         .unwrap();
     let annotations = BTreeMap::from([("a.b".to_owned(), "c".to_owned())]);
-    let manifest = engine.annotate(&image, &annotations).unwrap();
+    let manifest = engine.exporter().annotate(&image, &annotations).unwrap();
     let name: Reference = "n:1".parse().unwrap();
     engine
         .store()
         .put_image(Some(&name), &image.id, Some(&manifest))
         .unwrap();
     let stored = engine.store().find_image("n:1").unwrap();
-    let export = engine.exportable(&stored, vec![name]).unwrap();
+    let export = engine.exporter().exportable(&stored, vec![name]).unwrap();
     let gzip = LayerForm {
         compression: Compression::Gzip,
         level: None,
@@ -471,8 +492,12 @@ fn annotations_stay_with_a_stored_image() {
     };
     for form in [None, Some(gzip)] {
         let path = dir.path().join("a.tar");
-        let write =
-            engine.write_archive(vec![export.clone()], ArchiveForm::Oci, form, stream(&path));
+        let write = engine.exporter().write_archive(
+            vec![export.clone()],
+            ArchiveForm::Oci,
+            form,
+            stream(&path),
+        );
         runtime.block_on(write).unwrap();
         let Archive::Oci(layout) = Archive::open(&path).unwrap() else {
             panic!("not OCI")
@@ -516,7 +541,8 @@ fn layers_are_compared_with_those_below() {
         None,
     );
     let compared = |layers: Vec<LayerRef>| {
-        let found = testing::runtime().block_on(engine.repeated(&Output::Layers(layers)));
+        let found =
+            testing::runtime().block_on(engine.comparer().repeated(&Output::Layers(layers)));
         let show = |r: &Repeated| (r.files, r.bytes, r.largest.clone());
         found.unwrap().iter().map(show).collect::<Vec<_>>()
     };

@@ -292,7 +292,7 @@ fn copy_one(
     let st = from.lstat(source)?;
     if job.filter.excludes(path, st.is_dir()) {
         if st.is_dir() && job.filter.may_include_below(path) {
-            let way = Way {
+            let way = ExcludedDirectory {
                 at: into.path.join(name),
                 st,
                 above: None,
@@ -385,13 +385,13 @@ fn marks_removal(path: &str) -> Error {
 }
 
 /// A directory on the way to something that is copied, which is left out itself.
-struct Way<'a> {
+struct ExcludedDirectory<'a> {
     at: PathBuf,
     st: Stat,
-    above: Option<&'a Way<'a>>,
+    above: Option<&'a ExcludedDirectory<'a>>,
 }
 
-impl Way<'_> {
+impl ExcludedDirectory<'_> {
     /// Makes it and those above it, all looking as in the source.
     fn make(&self, job: &Job<'_>) -> Result<()> {
         if let Some(above) = self.above {
@@ -404,7 +404,12 @@ impl Way<'_> {
 }
 
 /// A directory that is left out and has something in it that is not.
-fn copy_partly(job: &Job<'_>, inside: &RootDir, path: &str, way: &Way<'_>) -> Result<()> {
+fn copy_partly(
+    job: &Job<'_>,
+    inside: &RootDir,
+    path: &str,
+    way: &ExcludedDirectory<'_>,
+) -> Result<()> {
     for entry in inside.read_dir(Path::new(""))? {
         let name = entry.name.to_string_lossy();
         let below = format!("{path}/{name}");
@@ -417,7 +422,7 @@ fn copy_partly(job: &Job<'_>, inside: &RootDir, path: &str, way: &Way<'_>) -> Re
             };
             copy_object(job, inside, &entry.name, &below, to, &entry.name)?;
         } else if st.is_dir() && job.filter.may_include_below(&below) {
-            let next = Way {
+            let next = ExcludedDirectory {
                 at: way.at.join(&entry.name),
                 st,
                 above: Some(way),

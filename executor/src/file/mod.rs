@@ -36,7 +36,7 @@ use target::Target;
 
 /// Which paths of a tree are meant, and what of them counts.
 #[derive(Clone, Debug)]
-pub(crate) struct Wanted {
+pub(crate) struct Selection {
     pub(crate) sources: Vec<String>,
     pub(crate) exclude: Option<std::sync::Arc<dyn PathFilter>>,
     /// The path of a source is kept below the destination.
@@ -56,7 +56,7 @@ pub(crate) struct Wanted {
     pub(crate) place: String,
 }
 
-impl Wanted {
+impl Selection {
     pub(crate) fn of_copy(copy: &Copy) -> Self {
         Self {
             sources: copy.sources.clone(),
@@ -91,7 +91,7 @@ impl Wanted {
 
 /// Names a selection among all of one tree.
 pub(crate) fn selection_id(copy: &Copy) -> String {
-    let wanted = Wanted::of_copy(copy);
+    let wanted = Selection::of_copy(copy);
     let patterns = wanted.exclude.as_ref().map(|e| e.patterns());
     let flags = [wanted.parents, wanted.owners, wanted.modes]
         .map(u32::from)
@@ -141,7 +141,7 @@ impl Keep for Filter<'_> {
 pub(crate) fn fingerprint(
     store: &Store,
     tree: &OpenTree,
-    wanted: &Wanted,
+    wanted: &Selection,
     listed: bool,
 ) -> Result<(Reading, Option<Listing>)> {
     let dir = tree.dir();
@@ -239,7 +239,7 @@ pub(crate) fn fingerprint(
 }
 
 /// The matches of every source, in order.
-fn all_matches(tree: &OpenTree, wanted: &Wanted) -> Result<Vec<Match>> {
+fn all_matches(tree: &OpenTree, wanted: &Selection) -> Result<Vec<Match>> {
     let mut out = Vec::new();
     for source in &wanted.sources {
         out.extend(select(tree, wanted, source)?);
@@ -270,7 +270,7 @@ impl FileChanger {
             Some(base) if op.on_base => base.output.layers()?.to_vec(),
             _ => Vec::new(),
         };
-        let ids = self.layers.ready(&below).await?;
+        let ids = self.layers.materialise(&below).await?;
         let mut trees = Vec::new();
         for action in &op.actions {
             trees.push(match action {
@@ -339,7 +339,7 @@ impl Changes<'_> {
                 }
                 (Action::Write(write), _) => copy::write_file(&target, write)?,
                 (Action::Copy(copy), Some(tree)) => {
-                    let wanted = Wanted::of_copy(copy);
+                    let wanted = Selection::of_copy(copy);
                     let found = all_matches(tree, &wanted)?;
                     let rest = self.unpack_archives(copy, tree, found, &target, &rootfs, number)?;
                     copy::copy_matches(self, copy, tree, &rest, &target)?;

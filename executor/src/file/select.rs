@@ -7,7 +7,7 @@ use kiln_solver::lower::nearest;
 use kiln_solver::plan::{Glob, PathFilter, has_wildcard};
 use kiln_sys::{FileKind, RootDir, Stat};
 
-use super::Wanted;
+use super::Selection;
 use crate::error::{Error, Result};
 use crate::tree::OpenTree;
 
@@ -44,7 +44,7 @@ impl Match {
 
 /// The paths that `source`, one of those that are wanted, means, sorted. A pattern may mean none; a
 /// plain path, and what a link that a pattern means leads to, must exist.
-pub(crate) fn select(tree: &OpenTree, wanted: &Wanted, source: &str) -> Result<Vec<Match>> {
+pub(crate) fn select(tree: &OpenTree, wanted: &Selection, source: &str) -> Result<Vec<Match>> {
     let (root, dir, one_path) = (tree.root(), tree.dir(), wanted.one_path);
     let ignore = dir.and_then(|d| d.ignore.as_deref());
     let (pivot, _) = source
@@ -83,7 +83,7 @@ pub(crate) fn select(tree: &OpenTree, wanted: &Wanted, source: &str) -> Result<V
 }
 
 /// Why there is nothing at `path`.
-fn not_found(tree: &OpenTree, wanted: &Wanted, path: &str, missing: &Resolved) -> Result<Error> {
+fn not_found(tree: &OpenTree, wanted: &Selection, path: &str, missing: &Resolved) -> Result<Error> {
     let error = |reason: String, hint| Error::SourceNotFound {
         path: format!("/{path}"),
         place: wanted.place.clone(),

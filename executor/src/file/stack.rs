@@ -15,8 +15,8 @@ impl FileChanger {
     pub(crate) async fn stack(&self, lower: &Output, upper: &Output) -> Result<Option<Output>> {
         let (below, above) = (lower.layers()?, upper.layers()?);
         let (lower, upper) = (
-            self.layers.ready(below).await?,
-            self.layers.ready(above).await?,
+            self.layers.materialise(below).await?,
+            self.layers.materialise(above).await?,
         );
         let store = self.layers.store().clone();
         let fits = blocking(move || {

@@ -78,7 +78,7 @@ impl Images {
         let mut out = Vec::new();
         for (image, names) in found {
             let layers: Vec<LayerRef> = image.layers.into_iter().map(LayerRef::lazy).collect();
-            self.layers.ready(&layers).await?;
+            self.layers.materialise(&layers).await?;
             if names.is_empty() {
                 self.store()
                     .put_image(None, &image.id, image.manifest.as_ref())?;

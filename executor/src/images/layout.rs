@@ -148,7 +148,7 @@ impl Images {
         })
         .await?;
         // While the layout is at hand: nobody could say later where the layers come from.
-        self.layers.ready(&layers).await?;
+        self.layers.materialise(&layers).await?;
         Ok(image)
     }
 }

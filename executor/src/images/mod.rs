@@ -16,7 +16,7 @@ use kiln_solver::Watch;
 use kiln_solver::event::{Events, Warning, WarningCode};
 use kiln_solver::key::Identity;
 use kiln_solver::plan::ImageName;
-use kiln_solver::ports::{Arrival, PortError, ResolvedImage};
+use kiln_solver::ports::{FetchProgress, PortError, ResolvedImage};
 
 use crate::error::{Error, Result};
 use crate::layers::LayerFetcher;
@@ -234,7 +234,10 @@ impl Images {
     }
 
     /// The same layers, such that it is known when they come; none if all are here.
-    pub(crate) fn arriving(&self, layers: &[LayerRef]) -> Result<Option<(Vec<LayerRef>, Arrival)>> {
+    pub(crate) fn arriving(
+        &self,
+        layers: &[LayerRef],
+    ) -> Result<Option<(Vec<LayerRef>, FetchProgress)>> {
         let mut all_here = true;
         for lazy in layers.iter().filter_map(LayerRef::lazy_layer) {
             all_here &= self.store().layer_by_diff(&lazy.diff_id)?.is_some();
@@ -242,7 +245,7 @@ impl Images {
         if all_here {
             return Ok(None);
         }
-        let (arriving, arrival) = Arrival::of(layers.len());
+        let (arriving, arrival) = FetchProgress::of(layers.len());
         let watched = |layer: &LayerRef| match layer.lazy_layer() {
             None => layer.clone(),
             Some(lazy) => LayerRef::lazy(LazyLayer {
@@ -268,10 +271,10 @@ impl Images {
         let layers = self.image_layers(Some(reference), id, watch.as_ref())?;
         match self.arriving(&layers)? {
             None => {
-                self.layers.ready(&layers).await?;
+                self.layers.materialise(&layers).await?;
             }
             Some((layers, arrival)) => {
-                self.layers.ready(&layers).await?;
+                self.layers.materialise(&layers).await?;
                 pulled.up_to_date &= arrival.now().began.is_none();
             }
         }

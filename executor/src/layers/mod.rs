@@ -61,7 +61,7 @@ impl LayerFetcher {
     ///
     /// # Errors
     /// A layer cannot be had.
-    pub async fn ready(&self, layers: &[LayerRef]) -> Result<Vec<LayerId>> {
+    pub async fn materialise(&self, layers: &[LayerRef]) -> Result<Vec<LayerId>> {
         if layers.iter().all(|l| l.id().is_some()) {
             return Ok(layers.iter().filter_map(|l| l.id().cloned()).collect());
         }
@@ -84,7 +84,7 @@ impl LayerFetcher {
                 })
             }
             Output::Layers(layers) => {
-                let ids = self.ready(layers).await?;
+                let ids = self.materialise(layers).await?;
                 Ok(OpenTree::View(self.store().view(&ids)?))
             }
         }
@@ -94,7 +94,7 @@ impl LayerFetcher {
     async fn fetch_layers(&self, layers: &[LayerRef]) -> Result<Vec<LayerId>> {
         // Side by side first; a layer with links into those below it waits for them.
         let tried = layers.iter().map(|layer| {
-            layer.id_or_fetch(|lazy| async move { Box::pin(self.bring_layer(&lazy, &[])).await })
+            layer.id_or_fetch(|lazy| async move { Box::pin(self.fetch_layer(&lazy, &[])).await })
         });
         let tried = futures_util::future::join_all(tried).await;
         let mut ids: Vec<LayerId> = Vec::new();
@@ -105,7 +105,7 @@ impl LayerFetcher {
                     let below = ids.clone();
                     layer
                         .id_or_fetch(|lazy| async move {
-                            Box::pin(self.bring_layer(&lazy, &below)).await
+                            Box::pin(self.fetch_layer(&lazy, &below)).await
                         })
                         .await
                         .map_err(|e| of_layer(layer, e))?
@@ -117,16 +117,16 @@ impl LayerFetcher {
         Ok(ids)
     }
 
-    async fn bring_layer(&self, lazy: &LazyLayer, below: &[LayerId]) -> Result<LayerId> {
+    async fn fetch_layer(&self, lazy: &LazyLayer, below: &[LayerId]) -> Result<LayerId> {
         let Some(shared) = &lazy.shared else {
-            let (id, _) = self.bring_files(lazy, below).await?;
+            let (id, _) = self.fetch_files(lazy, below).await?;
             if let Some(arriving) = &lazy.arriving {
                 arriving.part();
             }
             return Ok(id);
         };
         // Whatever is wrong with what a remote promised, the build goes on without it.
-        let brought = match self.bring_files(lazy, &[]).await {
+        let brought = match self.fetch_files(lazy, &[]).await {
             Ok((id, tree)) => {
                 let taken = shared.take_over(self.store(), id, tree).await;
                 taken.map_err(Error::from)
@@ -170,7 +170,7 @@ impl LayerFetcher {
 
     /// Brings the files of a layer in; the digest of their tree is that of a layer of a remote cache,
     /// if it was found on the way.
-    async fn bring_files(
+    async fn fetch_files(
         &self,
         lazy: &LazyLayer,
         below: &[LayerId],
@@ -238,7 +238,7 @@ impl LayerFetcher {
         blocking(move || {
             let path = store.blob_path(&blob.digest);
             let file = std::fs::File::open(path).map_err(|e| Error::io("open layer blob", e))?;
-            let wanted = Wanted {
+            let wanted = ExpectedLayer {
                 diff_id: Some(&diff_id),
                 most,
                 tree: most.is_some(),
@@ -397,7 +397,7 @@ fn of_layer(layer: &LayerRef, error: Error) -> Error {
 
 /// What a layer must be.
 #[derive(Clone, Copy, Default)]
-pub(crate) struct Wanted<'a> {
+pub(crate) struct ExpectedLayer<'a> {
     /// Its diff id.
     pub(crate) diff_id: Option<&'a DiffId>,
     /// The bytes that its tar may have at most.
@@ -414,7 +414,7 @@ pub(crate) struct Wanted<'a> {
 pub(crate) fn unpack_layer(
     store: &Store,
     input: Box<dyn Read + Send>,
-    wanted: Wanted<'_>,
+    wanted: ExpectedLayer<'_>,
     below: &[LayerId],
 ) -> Result<(LayerId, Option<TreeDigest>)> {
     let scratch = store.scratch()?;

@@ -295,7 +295,11 @@ mod tests {
             }
         });
         let (engine, _dir) = crate::testing::engine();
-        let error = engine.download_file(&url, None).await.unwrap_err();
+        let error = engine
+            .sources()
+            .download_file(&url, None)
+            .await
+            .unwrap_err();
         let text = error.to_string();
         assert!(
             text.contains("is given up") && text.contains(&url),

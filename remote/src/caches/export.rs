@@ -259,7 +259,7 @@ impl RemoteCaches {
     }
 
     /// Whether results are exported anywhere.
-    pub fn leaves(&self) -> bool {
+    pub fn exports_results(&self) -> bool {
         !self.0.to.is_empty()
     }
 

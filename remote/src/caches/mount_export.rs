@@ -151,7 +151,7 @@ impl RemoteCaches {
         mounts: impl Iterator<Item = (&'a str, &'a CacheMountDir)>,
         stopped: bool,
     ) {
-        if !self.leaves_mounts() {
+        if !self.exports_mounts() {
             return;
         }
         let used = self.0.mounts.used.lock();
@@ -225,7 +225,7 @@ impl RemoteCaches {
 
 impl RemoteCaches {
     /// Whether cache mounts are exported anywhere.
-    pub fn leaves_mounts(&self) -> bool {
+    pub fn exports_mounts(&self) -> bool {
         !self.0.mounts.to.is_empty()
     }
 

@@ -190,7 +190,7 @@ impl RemoteCaches {
         let progress = |done: u64| watch.progress(&label, done.min(size), size);
         // Who may write there sends again all that is damaged.
         let mends = (self.0.mounts.to.iter()).any(|to| to.place() == remote.place());
-        let bringing = remote.bring_mount(mount, scratch.clone(), mends, &progress);
+        let bringing = remote.fetch_mount(mount, scratch.clone(), mends, &progress);
         let brought = what.unless_stopped(bringing).await?;
         brought.map_err(|e| match e {
             RemoteError::Store(error) => error.into(),

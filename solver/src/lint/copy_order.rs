@@ -8,7 +8,7 @@
 
 use kiln_parser::{Instruction, Kind, SourceArg, Transfer};
 
-use super::{ContextFiles, Findings, Rule, Spot, shell};
+use super::{ContextFiles, Findings, Location, Rule, shell};
 
 /// Checks the instructions of a stage.
 pub(crate) fn check_order_of_copies(stage: &[Instruction], findings: &Findings) {
@@ -32,7 +32,7 @@ pub(crate) fn check_order_of_copies(stage: &[Instruction], findings: &Findings) 
                 if others.count() == 0 {
                     continue;
                 }
-                let spot = Spot {
+                let spot = Location {
                     about: instruction.span,
                     trigger: false,
                 };

@@ -3,7 +3,7 @@
 use kiln_parser::flags::{MountType, parse_mount};
 use kiln_parser::{Instruction, Kind};
 
-use super::{Findings, Rule, Spot, shell};
+use super::{Findings, Location, Rule, shell};
 
 /// Where apt keeps the lists that `update` fetches.
 const LISTS: &str = "/var/lib/apt/lists";
@@ -20,7 +20,7 @@ pub(crate) fn check_layers(stage: &[Instruction], findings: &Findings) {
         if !fetches_lists(script) || clears_lists(script) || lists_are_mounted(instruction) {
             continue;
         }
-        let spot = Spot {
+        let spot = Location {
             about: instruction.span,
             trigger: false,
         };

@@ -48,14 +48,14 @@ pub(crate) struct At {
 
 /// The instruction that is looked at.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Spot {
+pub(crate) struct Location {
     /// The instruction; of a trigger, the one that fired it.
     pub(crate) about: Span,
     /// The instruction comes from elsewhere, so that places in its text mean nothing here.
     pub(crate) trigger: bool,
 }
 
-impl Spot {
+impl Location {
     /// Words of the instruction.
     pub(crate) fn at(self, caret: Span) -> At {
         At {

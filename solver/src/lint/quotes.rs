@@ -2,7 +2,7 @@
 
 use kiln_parser::{Instruction, Kind, is_json_array};
 
-use super::{Findings, Rule, Spot};
+use super::{Findings, Location, Rule};
 
 /// What stands for a double quote.
 const DOUBLE: [char; 6] = [
@@ -18,7 +18,7 @@ const SINGLE: [char; 6] = [
 const LONGEST: usize = 400;
 
 /// Reports an instruction whose arguments would be an array but for its quotes.
-pub(crate) fn check(instruction: &Instruction, spot: Spot, findings: &Findings) {
+pub(crate) fn check(instruction: &Instruction, spot: Location, findings: &Findings) {
     let knows_arrays = match &instruction.kind {
         Kind::Onbuild { instruction } => is_array_kind(&instruction.kind),
         kind => is_array_kind(kind),

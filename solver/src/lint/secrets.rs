@@ -2,7 +2,7 @@
 
 use kiln_parser::{Span, Text};
 
-use super::{At, Finding, Findings, Rule, Spot};
+use super::{At, Finding, Findings, Location, Rule};
 
 /// A name with one of these words between underscores is that of a secret,
 const SECRET_WORDS: [&str; 10] = [
@@ -126,7 +126,7 @@ pub(super) fn check_value(
     instruction: &str,
     name: &str,
     value: &Text,
-    spot: Spot,
+    spot: Location,
     findings: &Findings,
 ) {
     let Some((kind, start, end)) = secret_in(&value.value) else {

@@ -2,7 +2,7 @@
 
 use kiln_parser::{Command, Form, Healthcheck, Instruction, KeyValue, Kind};
 
-use super::{At, Findings, Rule, Spot};
+use super::{At, Findings, Location, Rule};
 
 /// What rules remember of a stage while its instructions are lowered.
 #[derive(Clone, Debug, Default)]
@@ -26,7 +26,7 @@ impl Seen {
     pub(crate) fn instruction(
         &mut self,
         instruction: &Instruction,
-        spot: Spot,
+        spot: Location,
         shell: bool,
         findings: &Findings,
     ) {
@@ -66,7 +66,7 @@ impl Seen {
     }
 }
 
-fn shell_form(name: &str, command: &Command, spot: Spot, shell: bool, findings: &Findings) {
+fn shell_form(name: &str, command: &Command, spot: Location, shell: bool, findings: &Findings) {
     // Who chose a shell wants it.
     if let (Form::Shell(text), false) = (&command.form, shell) {
         let detail = format!(
@@ -76,7 +76,7 @@ fn shell_form(name: &str, command: &Command, spot: Spot, shell: bool, findings: 
     }
 }
 
-fn old_pairs(name: &str, pairs: &[KeyValue], spot: Spot, findings: &Findings) {
+fn old_pairs(name: &str, pairs: &[KeyValue], spot: Location, findings: &Findings) {
     for pair in pairs.iter().filter(|p| p.legacy) {
         let detail = format!("write `{name} key=value` instead of `{name} key value`");
         let at = spot.at(pair.key.span.to(pair.value.span));

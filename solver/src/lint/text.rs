@@ -2,7 +2,7 @@
 
 use kiln_parser::{Diagnostic, Instruction, Kind, Parsed, Severity, Span, Text};
 
-use super::{At, Findings, Rule, Spot, casing, names, quotes, secrets};
+use super::{At, Findings, Location, Rule, casing, names, quotes, secrets};
 
 /// Applies the rules about the text alone. In a file with errors, what stands before the first
 /// one is checked.
@@ -35,7 +35,7 @@ pub fn check_text(parsed: &Parsed, findings: &Findings) {
 }
 
 fn one(instruction: &Instruction, findings: &Findings) {
-    let spot = Spot {
+    let spot = Location {
         about: instruction.span,
         trigger: false,
     };

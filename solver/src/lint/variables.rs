@@ -2,7 +2,7 @@
 
 use kiln_parser::{Span, Text, nearest};
 
-use super::{At, Findings, Rule, Spot};
+use super::{At, Findings, Location, Rule};
 
 /// Arguments that steer how contents are listed; no command sees them.
 const INVISIBLE: [&str; 2] = ["BUILDKIT_SBOM_SCAN_CONTEXT", "BUILDKIT_SBOM_SCAN_STAGE"];
@@ -14,7 +14,7 @@ pub(crate) fn check<'a>(
     unset: &[&str],
     declared: impl Fn(&str) -> bool,
     visible: impl Fn() -> Vec<&'a str>,
-    spot: Spot,
+    spot: Location,
     findings: &Findings,
 ) {
     for name in unset {

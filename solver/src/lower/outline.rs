@@ -54,7 +54,7 @@ pub struct OutlineMount {
 
 /// What one stage takes.
 #[derive(Debug, Default)]
-pub(super) struct Intake {
+pub(super) struct OutlineInputs {
     /// Arguments that the stage itself declares with a value, or that nothing else declares.
     args: BTreeMap<String, OutlineArg>,
     /// Arguments that stand before the first stage.

@@ -10,13 +10,13 @@ use super::args::{BUILTIN_ARGS, Globals, PROXY_ARGS};
 use super::budget::{Budget, ENTRY, of_list};
 use super::epoch;
 use super::error::{LowerError, LowerWarning};
-use super::outline::Intake;
+use super::outline::OutlineInputs;
 use super::run::lone_heredoc;
 use super::stages::{Base, Stage};
 use super::state::{Chronicle, State};
 use super::{Lowered, Request};
 use crate::key::digest_of;
-use crate::lint::{self, Findings, Spot};
+use crate::lint::{self, Findings, Location};
 use crate::plan::{Lines, Op, Origin, Plan, Vertex, VertexId};
 use crate::ports::ResolvedImage;
 
@@ -42,7 +42,7 @@ pub(super) struct Build<'a> {
     pub(super) used_args: BTreeSet<String>,
     pub(super) findings: &'a Findings,
     /// What stages take from outside, for the outline.
-    pub(super) intake: BTreeMap<usize, Intake>,
+    pub(super) intake: BTreeMap<usize, OutlineInputs>,
     /// Steps that are not needed.
     pub(super) skipped: Vec<(String, Lines)>,
     /// Which of the steps that were named for running again are there.
@@ -307,7 +307,7 @@ impl<'a> Build<'a> {
             if makes_layer(&instruction.kind) {
                 place.number += 1;
             }
-            state.spot = Spot {
+            state.spot = Location {
                 about: instruction.span,
                 trigger: number < stage.triggers,
             };

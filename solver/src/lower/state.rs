@@ -10,7 +10,7 @@ use super::HistoryLine;
 use super::budget::{ENTRY, of_config};
 use super::stages::Stage;
 use super::variables::Variables;
-use crate::lint::Spot;
+use crate::lint::Location;
 use crate::lint::seen::Seen;
 use crate::plan::VertexId;
 use crate::ports::ResolvedImage;
@@ -40,7 +40,7 @@ pub(super) struct State {
     /// What checks remember.
     pub(super) seen: Seen,
     /// The instruction that is lowered.
-    pub(super) spot: Spot,
+    pub(super) spot: Location,
 }
 
 /// A line of history among those of all stages.
@@ -110,7 +110,7 @@ impl State {
             platform: stage.platform.clone(),
             own_cmd: false,
             seen: Seen::default(),
-            spot: Spot {
+            spot: Location {
                 about: stage.from.span,
                 trigger: false,
             },

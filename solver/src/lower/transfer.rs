@@ -39,7 +39,7 @@ impl PathFilter for Excludes {
 }
 
 /// How the paths of one COPY or ADD are taken.
-struct Manner {
+struct CopyOptions {
     dest: String,
     chown: Option<String>,
     chmod: Option<ModeChange>,
@@ -50,7 +50,7 @@ struct Manner {
     place: String,
 }
 
-impl Manner {
+impl CopyOptions {
     fn copy(&self, input: usize, sources: Vec<String>, unpack: bool) -> Copy {
         Copy {
             input,
@@ -68,7 +68,7 @@ impl Manner {
     }
 }
 
-impl Manner {
+impl CopyOptions {
     /// `scratch`, or a stage with nothing in it: only its root can be copied.
     fn copy_of_nothing(&self, sources: &[String], span: Span) -> Result<Action, LowerError> {
         if let Some(source) = sources.iter().find(|s| resolve_path("/", s) != "/") {
@@ -249,7 +249,7 @@ impl Build<'_> {
         transfer: &Transfer,
         from_stage: bool,
         state: &State,
-    ) -> Result<Manner, LowerError> {
+    ) -> Result<CopyOptions, LowerError> {
         // A destination that expands to nothing is the working directory.
         let dest = self.word(&transfer.dest, state)?;
         let slash = dest.ends_with('/') || dest.ends_with("/.") || matches!(&*dest, "" | ".");
@@ -275,7 +275,7 @@ impl Build<'_> {
                 .map_err(|e| LowerError::new(format!("--exclude: {e}"), instruction.span))?;
             Some(Arc::new(Excludes { patterns, matcher }))
         };
-        Ok(Manner {
+        Ok(CopyOptions {
             dest: absolute,
             chown: self
                 .flag(instruction, "chown", state)?
@@ -459,7 +459,7 @@ fn file_name(address: &str) -> String {
 }
 
 /// The line of the history, as BuildKit writes it.
-fn created_by(is_add: bool, manner: &Manner, sources: &[String], dest: &str) -> String {
+fn created_by(is_add: bool, manner: &CopyOptions, sources: &[String], dest: &str) -> String {
     let mut line = String::from(if is_add { "ADD" } else { "COPY" });
     if manner.parents {
         line.push_str(" --parents");

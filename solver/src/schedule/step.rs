@@ -6,7 +6,7 @@ use std::time::{Duration, Instant, SystemTime};
 use tokio::sync::oneshot;
 
 use super::reads::{Reads, Since, base_of};
-use super::{Done, Inputs, Later, Run};
+use super::{Inputs, Run, SharedResult, VertexResult};
 use crate::event::{Outcome, Warning, WarningCode};
 use crate::explain::Reason;
 use crate::hint::Hint;
@@ -33,7 +33,7 @@ impl<W: Worker> Run<W> {
         definition: Key,
         inputs: &Inputs<W::Output>,
         step: &Step,
-    ) -> Result<(Done<W::Output>, Option<Key>), PortError> {
+    ) -> Result<(VertexResult<W::Output>, Option<Key>), PortError> {
         let base = base_of(&vertex.op, inputs);
         // Results of other hosts count where old results count.
         let shared = self.options.shared && vertex.ignore_cache.is_none();
@@ -194,7 +194,7 @@ impl<W: Worker> Run<W> {
         definition: Key,
         step: &Step,
         expired: &mut Option<SystemTime>,
-    ) -> Result<Option<Done<W::Output>>, PortError> {
+    ) -> Result<Option<VertexResult<W::Output>>, PortError> {
         if self.options.unrecorded {
             return Ok(None);
         }
@@ -239,7 +239,7 @@ impl<W: Worker> Run<W> {
         key: Key,
         definition: Key,
         step: &Step,
-    ) -> Result<Done<W::Output>, PortError> {
+    ) -> Result<VertexResult<W::Output>, PortError> {
         let reason = Reason::Hit {
             key,
             ran_at: hit.ran_at,
@@ -252,9 +252,9 @@ impl<W: Worker> Run<W> {
             output: hit.solved.output.clone(),
             identity,
         };
-        let committed = Later::now(committed);
+        let committed = SharedResult::now(committed);
         let outcome = Outcome::Cached(hit.found);
-        Ok(Done {
+        Ok(VertexResult {
             solved: hit.solved,
             definition,
             committed,
@@ -279,7 +279,7 @@ impl<W: Worker> Run<W> {
         replaceable: bool,
         flight: W::Flight,
         step: &Step,
-    ) -> Result<Done<W::Output>, PortError> {
+    ) -> Result<VertexResult<W::Output>, PortError> {
         let (send_key, receive_key) = oneshot::channel();
         let output = made.output.clone();
         let unused = Unused::new(replaceable);
@@ -330,7 +330,7 @@ impl<W: Worker> Run<W> {
             promise.deliver(committed.as_ref().map(|c| c.identity).map_err(Clone::clone));
             to.send_replace(Some(committed));
         });
-        let committed = Later(from);
+        let committed = SharedResult(from);
         // A re-run may turn out to have made what was there before: then all that follows stays
         // cached, so the answer is worth waiting for. Otherwise wait only as long as a small
         // layer takes.
@@ -345,7 +345,7 @@ impl<W: Worker> Run<W> {
             Err(_) => committed.wait().await?.output,
         };
         let solved = Solved { output, identity };
-        Ok(Done {
+        Ok(VertexResult {
             solved,
             definition,
             committed,

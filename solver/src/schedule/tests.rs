@@ -15,12 +15,12 @@ use crate::plan::{
     Source, SourceKind,
 };
 use crate::ports::{
-    Arriving, Fingerprints, Hit, Lookup, Made, PortErrorKind, Reading, Record, Results, Sources,
-    Steps, Unused, WorkerTypes,
+    FetchReporter, Fingerprints, Hit, Lookup, Made, PortErrorKind, Reading, Record, Results,
+    Sources, Steps, Unused, WorkerTypes,
 };
 
-mod arrival;
 mod changes;
+mod fetch_progress;
 
 /// A tree is the list of commands that made it.
 type Tree = Vec<String>;
@@ -44,7 +44,7 @@ struct Memory {
     cancelled: AtomicUsize,
     runs: Mutex<Vec<Earlier>>,
     /// Of the source named `late`.
-    arriving: Mutex<Option<Arriving>>,
+    arriving: Mutex<Option<FetchReporter>>,
     /// Of mounted files at each look at them, the next one first; then nobody writes to them.
     versions: Mutex<VecDeque<FilesVersion>>,
     /// Keys of results that were found and used.
@@ -74,7 +74,7 @@ impl Sources for Arc<Memory> {
         };
         let fetched = match name.as_str() {
             "late" => {
-                let (arriving, arrival) = Arrival::of(1);
+                let (arriving, arrival) = FetchProgress::of(1);
                 *self.arriving.lock().unwrap() = Some(arriving);
                 Fetched::WhenNeeded(arrival)
             }
@@ -284,7 +284,7 @@ impl Steps for Arc<Memory> {
         Ok(Some([lower.output.clone(), upper.output.clone()].concat()))
     }
 
-    async fn bring(&self, output: &Tree) -> Result<(), PortError> {
+    async fn materialise(&self, output: &Tree) -> Result<(), PortError> {
         let arriving = self.arriving.lock().unwrap().clone();
         if let Some(arriving) = arriving {
             arriving.transfer();

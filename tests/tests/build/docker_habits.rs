@@ -173,7 +173,7 @@ fn without_a_command_there_is_help_and_short_forms_tell() {
     for words in [&[][..], &["image"], &["system"]] {
         let out = lab.kiln(words).output().ok();
         assert!(out.stdout().contains("Commands:"), "{out}");
-        assert!(!out.stdout().contains("internal-upkeep"), "{out}");
+        assert!(!out.stdout().contains("internal-maintenance"), "{out}");
     }
     for words in [&["-v"][..], &["version"], &["--version"]] {
         let out = lab.kiln(words).output().ok();

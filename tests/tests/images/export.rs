@@ -361,7 +361,7 @@ fn shells_and_man_get_what_they_need() {
         page.contains(".TH") && page.contains("squash") && page.contains("Examples"),
         "{page}"
     );
-    assert!(pages.join("kiln.1").exists() && !pages.join("kiln-internal-upkeep.1").exists());
+    assert!(pages.join("kiln.1").exists() && !pages.join("kiln-internal-maintenance.1").exists());
 }
 
 #[test]

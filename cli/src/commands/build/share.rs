@@ -1,6 +1,6 @@
 //! Remote caches of a build, as the command line names them, and what is said of them.
 
-use kiln_engine::{Build, Left, RemoteCachesRequest, RemoteSpec, SpecError, human_bytes};
+use kiln_engine::{Build, ExportSummary, RemoteCachesRequest, RemoteSpec, SpecError, human_bytes};
 use serde_json::json;
 
 use crate::errors::Failure;
@@ -68,7 +68,7 @@ impl ShareArgs {
 }
 
 /// Tells what was shared.
-pub(super) fn report(build: &Build, left: Option<Left>, mode: Mode) {
+pub(super) fn report(build: &Build, left: Option<ExportSummary>, mode: Mode) {
     let Some(left) = left else { return };
     let (results_are_exported, mounts_are_exported) = build.exports();
     let mounts = left.mounts;

@@ -5,7 +5,7 @@ use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
 use super::*;
-use crate::{Engine, testing};
+use crate::{Worker, testing};
 
 /// Repositories that a real `git daemon` serves on loopback.
 struct Server {
@@ -423,6 +423,10 @@ fn what_a_repository_unpacks_to_is_bounded() {
 }
 
 /// The files of a checkout.
-async fn tree_of(engine: &Engine, address: &str, keep_git_dir: bool) -> Result<Scratch> {
-    Ok(engine.git_checkout(address, keep_git_dir, None).await?.0)
+async fn tree_of(engine: &Worker, address: &str, keep_git_dir: bool) -> Result<Scratch> {
+    Ok(engine
+        .sources()
+        .git_checkout(address, keep_git_dir, None)
+        .await?
+        .0)
 }

@@ -4,7 +4,7 @@
 //! at once do not disturb each other: the last record wins, and all that it names is there. The
 //! record is signed as others are, and has the digest of the index, which has those of the pieces.
 
-mod bring;
+mod fetch;
 mod index;
 mod pieces;
 mod send;

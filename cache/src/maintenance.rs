@@ -18,7 +18,7 @@ const WAITING: u64 = u64::MAX - 6;
 
 /// The turn of one process to keep the store in order; it ends with this value.
 #[derive(Debug)]
-pub struct UpkeepTurn {
+pub struct MaintenanceTurn {
     _locks: LockFile,
 }
 
@@ -29,7 +29,7 @@ impl Store {
     ///
     /// # Errors
     /// The file of the locks cannot be opened.
-    pub fn upkeep_turn(&self) -> Result<Option<UpkeepTurn>> {
+    pub fn maintenance_turn(&self) -> Result<Option<MaintenanceTurn>> {
         let path = self.path(LOCKS);
         let Some(waiting) = try_lock(&path, WAITING, false)? else {
             return Ok(None);
@@ -37,16 +37,16 @@ impl Store {
         let locks = LockFile::open(&path)?;
         locks.hold(WORKING, Hold::Alone)?;
         drop(waiting);
-        Ok(Some(UpkeepTurn { _locks: locks }))
+        Ok(Some(MaintenanceTurn { _locks: locks }))
     }
 
     /// Whether rows wait for [`Store::promote`], the trash for [`Store::empty_trash`], cache mounts for
-    /// [`Store::measure_mounts`], pages for [`Store::give_back_slack`], or there is room for what
+    /// [`Store::measure_mounts`], pages for [`Store::vacuum`], or there is room for what
     /// [`Store::restore_reserve`] makes. Not where a process already waits for its turn to do all that.
     ///
     /// # Errors
     /// The database refused, or the trash cannot be listed.
-    pub fn needs_upkeep(&self) -> Result<bool> {
+    pub fn needs_maintenance(&self) -> Result<bool> {
         if LockFile::open(&self.path(LOCKS))?.is_held_elsewhere(WAITING)? {
             return Ok(false);
         }
@@ -119,21 +119,21 @@ mod tests {
         let open = || Store::open(dir.path()).unwrap();
         let (one, two, three) = (open(), open(), open());
         one.put_blob(b"not yet durable").unwrap();
-        assert!(three.needs_upkeep().unwrap());
-        let first = one.upkeep_turn().unwrap().unwrap();
-        assert!(three.needs_upkeep().unwrap());
+        assert!(three.needs_maintenance().unwrap());
+        let first = one.maintenance_turn().unwrap().unwrap();
+        assert!(three.needs_maintenance().unwrap());
         std::thread::scope(|scope| {
-            let second = scope.spawn(|| two.upkeep_turn().unwrap().unwrap());
-            while three.needs_upkeep().unwrap() {
+            let second = scope.spawn(|| two.maintenance_turn().unwrap().unwrap());
+            while three.needs_maintenance().unwrap() {
                 std::thread::sleep(std::time::Duration::from_millis(5));
             }
-            assert!(three.upkeep_turn().unwrap().is_none());
+            assert!(three.maintenance_turn().unwrap().is_none());
             assert!(!second.is_finished());
             drop(first);
             let second = second.join().unwrap();
-            assert!(three.needs_upkeep().unwrap());
+            assert!(three.needs_maintenance().unwrap());
             drop(second);
         });
-        assert!(three.upkeep_turn().unwrap().is_some());
+        assert!(three.maintenance_turn().unwrap().is_some());
     }
 }

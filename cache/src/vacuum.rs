@@ -15,15 +15,15 @@ use crate::error::Result;
 use crate::store::Store;
 
 /// Bytes below which free pages are left for new rows.
-const LITTLE: u64 = 1 << 20;
+const MIN_FREE_BYTES: u64 = 1 << 20;
 /// Pages that are moved in one transaction.
-const AT_ONCE: u64 = 256;
+const PAGES_AT_ONCE: u64 = 256;
 /// Between two transactions, for others.
 const PAUSE: Duration = Duration::from_millis(2);
 /// Bytes of the largest database that is written anew: it takes a fraction of a second.
-const SMALL: u64 = 16 << 20;
+const MAX_REWRITE_BYTES: u64 = 16 << 20;
 /// How long writing it anew waits for who writes at the moment.
-const PATIENCE: Duration = Duration::from_millis(250);
+const VACUUM_WAIT: Duration = Duration::from_millis(250);
 
 /// Bytes of the database's file.
 struct Size {
@@ -41,8 +41,8 @@ impl Size {
     }
 
     /// Whether enough is free to be given back.
-    const fn is_slack(&self) -> bool {
-        self.free > LITTLE && self.free > self.all / 4
+    const fn is_worth_it(&self) -> bool {
+        self.free > MIN_FREE_BYTES && self.free > self.all / 4
     }
 }
 
@@ -56,24 +56,24 @@ fn is_incremental(db: &Connection) -> Result<bool> {
 }
 
 impl Store {
-    /// Whether there is something to do for [`Store::give_back_slack`].
+    /// Whether there is something to do for [`Store::vacuum`].
     ///
     /// # Errors
     /// The database refused.
     pub(crate) fn has_slack(&self) -> Result<bool> {
         let db = self.db();
-        Ok(Size::of(&db)?.is_slack() && is_incremental(&db)?)
+        Ok(Size::of(&db)?.is_worth_it() && is_incremental(&db)?)
     }
 
     /// Makes the database's file smaller, a little at a time, where much of it is free.
     ///
     /// # Errors
     /// The database refused, or somebody keeps it busy. It is whole all the same.
-    pub fn give_back_slack(&self) -> Result<()> {
+    pub fn vacuum(&self) -> Result<()> {
         if !self.has_slack()? {
             return Ok(());
         }
-        let sql = format!("PRAGMA incremental_vacuum({AT_ONCE})");
+        let sql = format!("PRAGMA incremental_vacuum({PAGES_AT_ONCE})");
         let mut left = u64::MAX;
         loop {
             let db = self.db();
@@ -107,19 +107,19 @@ impl Store {
         let db = self.db();
         let size = Size::of(&db)?;
         let used = size.all - size.free.min(size.all);
-        if !size.is_slack() || used > SMALL || is_incremental(&db)? {
+        if !size.is_worth_it() || used > MAX_REWRITE_BYTES || is_incremental(&db)? {
             return Ok(());
         }
         // It is there three times: the copy, the log, the file.
-        if system::free_bytes(self.root())? < size.all + 4 * used + SMALL {
+        if system::free_bytes(self.root())? < size.all + 4 * used + MAX_REWRITE_BYTES {
             return Ok(());
         }
-        db.busy_timeout(PATIENCE)?;
+        db.busy_timeout(VACUUM_WAIT)?;
         let renewed = db.execute_batch(&format!(
             "PRAGMA auto_vacuum = {}; VACUUM; PRAGMA wal_checkpoint(PASSIVE);",
             db::INCREMENTAL
         ));
-        db.busy_timeout(db::PATIENCE)?;
+        db.busy_timeout(db::DB_BUSY_TIMEOUT)?;
         Ok(renewed?)
     }
 }
@@ -156,7 +156,7 @@ mod tests {
         store.prune(&all()).unwrap();
         store.empty_trash().unwrap();
         assert!(store.has_slack().unwrap());
-        assert!(store.needs_upkeep().unwrap());
+        assert!(store.needs_maintenance().unwrap());
         let before = Size::of(&store.db()).unwrap().all;
         let other = Store::open(dir.path()).unwrap();
         std::thread::scope(|scope| {
@@ -167,7 +167,7 @@ mod tests {
                     other.write(|tx| Ok(tx.execute(insert, [url])?)).unwrap();
                 }
             });
-            store.give_back_slack().unwrap();
+            store.vacuum().unwrap();
         });
         assert!(!store.has_slack().unwrap());
         let urls = |db: &Connection| {
@@ -180,7 +180,7 @@ mod tests {
         drop(store);
         let store = Store::open(root).unwrap();
         assert!(bytes(&store) < before / 4, "{} of {before}", bytes(&store));
-        store.give_back_slack().unwrap();
+        store.vacuum().unwrap();
         assert_eq!(urls(&store.db()), 50);
     }
 
@@ -207,7 +207,7 @@ mod tests {
         store.prune(&all()).unwrap();
         assert!(is_incremental(&store.db()).unwrap());
         let after = Size::of(&store.db()).unwrap();
-        assert!(after.all < before / 4 && !after.is_slack());
+        assert!(after.all < before / 4 && !after.is_worth_it());
         store.write(|tx| Ok(tx.execute_batch(ROWS)?)).unwrap();
     }
 

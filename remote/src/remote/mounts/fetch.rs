@@ -25,7 +25,7 @@ impl Remote {
     ///
     /// # Errors
     /// The remote failed or was too slow, a piece is damaged, or the archive is refused.
-    pub async fn bring_mount(
+    pub async fn fetch_mount(
         &self,
         mount: &RemoteMount,
         to: Arc<Scratch>,

@@ -7,7 +7,7 @@ use tokio::sync::watch;
 
 /// How far it is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Arrived {
+pub struct FetchState {
     /// Parts that are not here yet.
     pub left: usize,
     /// When the first transfer began; none if nothing was transferred.
@@ -16,7 +16,7 @@ pub struct Arrived {
     ended: Option<Instant>,
 }
 
-impl Arrived {
+impl FetchState {
     /// From the first transfer until everything was here, or until now.
     pub fn took(&self) -> Duration {
         let Some(began) = self.began else {
@@ -29,9 +29,9 @@ impl Arrived {
 
 /// The side that brings the parts.
 #[derive(Clone, Debug)]
-pub struct Arriving(Arc<watch::Sender<Arrived>>);
+pub struct FetchReporter(Arc<watch::Sender<FetchState>>);
 
-impl Arriving {
+impl FetchReporter {
     /// A transfer begins.
     pub fn transfer(&self) {
         self.0.send_modify(|state| {
@@ -52,21 +52,21 @@ impl Arriving {
 
 /// The side that waits.
 #[derive(Clone, Debug)]
-pub struct Arrival(watch::Receiver<Arrived>);
+pub struct FetchProgress(watch::Receiver<FetchState>);
 
-impl Arrival {
+impl FetchProgress {
     /// A source of so many parts, of which none is here.
-    pub fn of(parts: usize) -> (Arriving, Self) {
-        let (to, from) = watch::channel(Arrived {
+    pub fn of(parts: usize) -> (FetchReporter, Self) {
+        let (to, from) = watch::channel(FetchState {
             left: parts,
             began: None,
             ended: None,
         });
-        (Arriving(Arc::new(to)), Self(from))
+        (FetchReporter(Arc::new(to)), Self(from))
     }
 
     /// What is known by now.
-    pub fn now(&self) -> Arrived {
+    pub fn now(&self) -> FetchState {
         *self.0.borrow()
     }
 

@@ -87,7 +87,7 @@ impl<W: Worker> Run<W> {
             untold.insert(id, hear);
         }
         let story = async move {
-            match run.story(&vertex, &inputs, reads, miss).await {
+            match run.explanation(&vertex, &inputs, reads, miss).await {
                 Ok(reason) => run.tell(id, reason),
                 // The step fails for the same cause, or nobody wants to know any more.
                 Err(error) => tracing::debug!(%error, "a step is not explained"),
@@ -112,7 +112,7 @@ impl<W: Worker> Run<W> {
         }
     }
 
-    async fn story(
+    async fn explanation(
         &self,
         vertex: &Vertex,
         inputs: &[Solved<W::Output>],
