@@ -217,7 +217,8 @@ impl Store {
             return Ok(Outcome::Wrong("its name is not a digest".into()));
         };
         self.lease(digest)?;
-        let mut size = size;
+        // From here on nobody removes it, but it may be stored anew.
+        let (mut size, mut seen) = (size, false);
         loop {
             let problem = self.problem_of_blob(&parsed, size);
             let Some(problem) = problem else {
@@ -231,8 +232,9 @@ impl Store {
             };
             match now {
                 None => return Ok(Outcome::Fine),
-                Some(now) if now == size => return Ok(Outcome::Wrong(problem)),
-                Some(now) => size = now,
+                // The row was there before the file was looked at, and not only after.
+                Some(now) if seen && now == size => return Ok(Outcome::Wrong(problem)),
+                Some(now) => (size, seen) = (now, true),
             }
         }
     }

@@ -70,6 +70,20 @@ impl Store {
         Self::open_with(root, events.clone())
     }
 
+    /// The same for a store that is open already.
+    ///
+    /// # Errors
+    /// What is free on its disk cannot be told.
+    pub fn prepare_removal(&self) -> Result<()> {
+        for way in WAYS {
+            if system::free_bytes(self.root())? >= NEEDED {
+                break;
+            }
+            way(self.root());
+        }
+        Ok(())
+    }
+
     /// Makes room for what is written to free more, by all means that need none themselves.
     pub(crate) fn make_room(&self) {
         for way in WAYS {

@@ -124,7 +124,7 @@ impl SpaceGuard {
             let mut possible = free()?;
             if removing && possible < needed {
                 let store = store.clone();
-                let removable = blocking(move || Ok(store.removable()?)).await?;
+                let removable = blocking(move || store.removable()).await?;
                 possible = possible.saturating_add(removable);
             }
             let mut excess = 0;
@@ -189,13 +189,13 @@ impl SpaceGuard {
                 .wait_for(|n| *n == 0)
                 .await;
             let store = store.clone();
-            blocking(move || Ok(store.measure_mounts()?)).await?;
+            blocking(move || store.measure_mounts()).await?;
         }
         if store.excess(&policy)? == 0 || self.is_futile() {
             return Ok(0);
         }
         let own = store.clone();
-        let removed = blocking(move || Ok(collect(&own, &policy, true)?)).await?;
+        let removed = blocking(move || collect(&own, &policy, true)).await?;
         tracing::debug!(
             bytes = removed.bytes(),
             things = removed.items.len(),
@@ -205,7 +205,7 @@ impl SpaceGuard {
         all.cause = all.cause.or(removed.cause);
         all.items.extend(removed.items);
         drop(all);
-        Ok(store.excess(&policy)?)
+        store.excess(&policy)
     }
 
     /// What was removed to make room since this was last asked.

@@ -342,7 +342,6 @@ fn a_run_is_known_after_its_result_was_removed_for_space() {
         project: "p".into(),
         step: "0:1".into(),
         instruction: "i".into(),
-        ..Origin::default()
     };
     let record = NewRecord {
         key: Key([7; 32]),

@@ -25,7 +25,9 @@ impl System<'_> {
                 Err(error) => self.tell_not_collected(&error),
             }
         }
-        Ok((crowded || store.needs_maintenance()?, removed))
+        // What was removed is told in any case.
+        let needed = crowded || store.needs_maintenance().unwrap_or(false);
+        Ok((needed, removed))
     }
 
     fn tell_not_collected(&self, error: &kiln_cache::Error) {

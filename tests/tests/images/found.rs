@@ -417,3 +417,17 @@ fn no_name_poses_as_an_id() {
     lab.build(&from).tag("x").built();
     assert_eq!(lab.run("x", &["cat", "/copy"]), "right");
 }
+
+/// A store that cannot be opened is said once, and nothing is printed as if it were an answer.
+#[test]
+fn a_store_that_cannot_be_opened_is_said_once() {
+    let lab = Lab::new();
+    for command in ["inspect", "rmi"] {
+        let out = lab
+            .kiln(["--root", "/dev/null/x", command, "a", "b"])
+            .output()
+            .failed();
+        assert_eq!(out.stdout(), "", "{out}");
+        assert_eq!(out.err.matches("error:").count(), 1, "{out}");
+    }
+}
