@@ -57,6 +57,48 @@ fn pages_name_files_that_are_there() {
     assert!(seen > 50, "only {seen} paths were found in the pages");
 }
 
+/// The pages in a folder and below it.
+fn pages_below(folder: &Path, found: &mut Vec<PathBuf>) {
+    for entry in std::fs::read_dir(folder).unwrap() {
+        let path = entry.unwrap().path();
+        if path.is_dir() {
+            pages_below(&path, found);
+        } else if path.extension().is_some_and(|e| e == "md") {
+            found.push(path);
+        }
+    }
+}
+
+/// Where the links of a text lead, without the places in pages.
+fn links(text: &str) -> impl Iterator<Item = &str> {
+    let targets = text.split("](").skip(1);
+    let targets = targets.filter_map(|after| after.split(')').next());
+    targets.filter_map(|target| target.split('#').next())
+}
+
+#[test]
+fn links_lead_to_files_that_are_there() {
+    let names = [
+        "ARCHITECTURE.md",
+        "CONTRIBUTING.md",
+        "README.md",
+        "SECURITY.md",
+        "CHANGELOG.md",
+    ];
+    let mut pages: Vec<PathBuf> = names.iter().map(|name| root().join(name)).collect();
+    pages_below(&root().join("docs"), &mut pages);
+    let mut seen = 0;
+    for page in &pages {
+        let text = std::fs::read_to_string(page).unwrap();
+        for link in links(&text).filter(|link| !link.contains("://")) {
+            seen += 1;
+            let target = page.parent().unwrap().join(link);
+            assert!(target.exists(), "{}: {link}", page.display());
+        }
+    }
+    assert!(seen > 100, "only {seen} links were found in the pages");
+}
+
 /// The table of the code map: a folder, and those that it may depend on.
 fn code_map() -> BTreeMap<String, BTreeSet<String>> {
     let page = page("ARCHITECTURE.md");
