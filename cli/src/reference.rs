@@ -107,7 +107,7 @@ fn names(arg: &Arg) -> String {
     let value = match arg.get_action() {
         ArgAction::Set | ArgAction::Append => {
             let names = arg.get_value_names().unwrap_or_default();
-            let names: Vec<&str> = names.iter().map(|name| name.as_str()).collect();
+            let names: Vec<&str> = names.iter().map(clap::builder::Str::as_str).collect();
             let names = names.join(" ");
             let optional = arg.get_num_args().is_some_and(|n| n.min_values() == 0);
             match (names.is_empty(), optional) {
