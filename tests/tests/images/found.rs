@@ -352,7 +352,7 @@ fn a_broken_config_file_of_docker_stops_nothing() {
     for (text, warning, is_asked) in [
         (
             "{\"auths\": secret",
-            "are not used: Docker's config file is no JSON",
+            "are not used: Docker's config file is not JSON",
             true,
         ),
         (
