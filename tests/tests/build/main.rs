@@ -1,5 +1,7 @@
 //! Builds: the language, steps, files, and what a change makes run again.
 
+#![allow(clippy::unwrap_used, reason = "a panic is how a test reports")]
+
 mod devices;
 mod docker_habits;
 mod epoch;

@@ -1,5 +1,7 @@
 //! Caches that hosts share.
 
+#![allow(clippy::unwrap_used, reason = "a panic is how a test reports")]
+
 mod cache;
 mod claims;
 mod hosts;

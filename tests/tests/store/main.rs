@@ -1,5 +1,7 @@
 //! The store: many at once, kills, faults, damage.
 
+#![allow(clippy::unwrap_used, reason = "a panic is how a test reports")]
+
 mod concurrency;
 mod crash;
 mod database;
