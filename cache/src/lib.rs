@@ -71,6 +71,6 @@ pub use pack::{Packed, pack, pack_tar, tar_entry};
 pub use records::{NewRecord, StoredRecord, StoredResult};
 pub use scratch::Scratch;
 pub use space::{Reservation, SpaceGuard, Unmeasured};
-pub use store::Store;
+pub use store::{Maintenance, MountStore, Records, Store};
 pub use unpack::{UnpackOptions, Unpacked, unpack};
 pub use view::View;
