@@ -1,7 +1,7 @@
 //! Leases: what a session uses is not removed while it goes on.
 //!
 //! A lease is a shared lock on one byte of `leases`, so the kernel ends it with its process, however
-//! that ends, and nothing is written. A session takes each lease once and keeps it. Who removes
+//! that ends, and nothing is written. A session takes each lease once and keeps it. Whoever removes
 //! things holds the *gate*, another byte, alone while it looks which are leased and takes the others
 //! out of the database; a lease is only taken with a share of the gate. So a lease is either seen, or
 //! taken when the row is gone: **take the lease first, then look for the row.**

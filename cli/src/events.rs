@@ -69,11 +69,9 @@ fn say(event: Event, mode: Mode) {
     match event {
         Event::Step(event) => progress::events().send(event),
         Event::Removed(removed) => app::tell_of_removal(&removed),
-        Event::NotFoundHere(name) => {
-            if mode != Mode::Quiet {
-                let shown = name.familiar();
-                ui::note(&format!("Unable to find image '{shown}' locally"));
-            }
+        Event::NotFoundHere(name) if mode != Mode::Quiet => {
+            let shown = name.familiar();
+            ui::note(&format!("Unable to find image '{shown}' locally"));
         }
         Event::Pulled {
             name,

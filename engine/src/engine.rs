@@ -13,7 +13,7 @@ use crate::credentials;
 use crate::error::Result;
 use crate::event::Events;
 
-/// How long who only looks waits for a connection.
+/// Connect timeout of calls that only look.
 const LOOK_CONNECT_TIMEOUT: Duration = Duration::from_secs(3);
 
 /// Every capability of kiln. Cloning shares it; any number of calls may be under way at once.

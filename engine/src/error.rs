@@ -107,7 +107,7 @@ pub enum Error {
     },
 }
 
-/// Kinds of errors, for who has to choose an exit code or a status.
+/// Kinds of errors, for callers that choose an exit code or a status.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum ErrorKind {

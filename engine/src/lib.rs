@@ -22,7 +22,7 @@
 //! # }
 //! ```
 //!
-//! A build is one call, [`Engine::build`], or a few, for who wants to look in between. Here a Dockerfile is read
+//! A build is one call, [`Engine::build`], or a few, for callers that look in between. Here a Dockerfile is read
 //! and checked, and nothing is built:
 //!
 //! ```

@@ -1,4 +1,4 @@
-//! As whose the files of a context are shown where a step sees the directory itself.
+//! Whose the files of a context appear to be, where a step sees the directory itself.
 
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};

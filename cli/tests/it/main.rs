@@ -3,6 +3,8 @@
 
 #![allow(clippy::unwrap_used, reason = "a panic is how a test reports")]
 
+mod checks;
+mod corpus;
 mod errors;
 mod help;
 

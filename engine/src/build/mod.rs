@@ -1,6 +1,6 @@
 //! Building: from a request to an image in the store, in registries, in archives.
 //!
-//! [`Engine::build`] does all of it. Who wants to look in between (at the diagnostics, at the findings of
+//! [`Engine::build`] does all of it. Whoever wants to look in between (at the diagnostics, at the findings of
 //! checks, at the plan) takes the steps one by one: [`Engine::prepare_build`], then those of [`Build`].
 
 mod authorities;

@@ -1,4 +1,4 @@
-//! Facts on this host and its store.
+//! Facts about this host and its store.
 
 use std::collections::BTreeSet;
 
@@ -8,7 +8,7 @@ use kiln_sys::{landlock, system};
 
 use super::System;
 
-/// Facts on this host and its store.
+/// Facts about this host and its store.
 #[derive(Clone, Debug)]
 pub struct SystemInfo {
     /// Platform of this machine.
@@ -34,7 +34,7 @@ pub struct SystemInfo {
 }
 
 impl System<'_> {
-    /// Facts on this host and its store.
+    /// Facts about this host and its store.
     pub fn info(&self) -> SystemInfo {
         let store = self.engine.session().ok();
         let store = store.as_ref();

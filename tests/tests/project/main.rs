@@ -8,4 +8,5 @@ mod docs_pages;
 mod fmt;
 mod glossary;
 mod json;
+mod pages;
 mod structure;
