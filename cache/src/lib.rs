@@ -3,7 +3,7 @@
 //! What it has on the disk is drawn in `docs/design/store.md`.
 //!
 //! Any number of processes use one store at once. Nothing is synced while a build runs: rows
-//! carry the id of the boot that wrote them until [`Store::promote`] has made them durable, and
+//! carry the id of the boot that wrote them until [`Maintenance::promote`] has made them durable, and
 //! rows of another boot that were not promoted are dropped when the store is opened.
 #![forbid(unsafe_code)]
 

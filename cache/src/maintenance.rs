@@ -40,9 +40,13 @@ impl Maintenance<'_> {
         Ok(Some(MaintenanceTurn { _locks: locks }))
     }
 
-    /// Whether rows wait for [`Store::promote`], the trash for [`Store::empty_trash`], cache mounts for
-    /// [`Store::measure_mounts`], pages for [`Store::vacuum`], or there is room for what
-    /// [`Store::restore_reserve`] makes. Not where a process already waits for its turn to do all that.
+    /// Whether rows wait for [`Maintenance::promote`], the trash for [`empty_trash`], cache mounts for
+    /// [`measure_mounts`], pages for [`Maintenance::vacuum`], or there is room for what
+    /// [`Maintenance::restore_reserve`] makes. Not where a process already waits for its turn to do all
+    /// that.
+    ///
+    /// [`empty_trash`]: crate::Store::empty_trash
+    /// [`measure_mounts`]: crate::MountStore::measure_mounts
     ///
     /// # Errors
     /// The database refused, or the trash cannot be listed.

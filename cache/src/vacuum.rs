@@ -56,7 +56,7 @@ fn is_incremental(db: &Connection) -> Result<bool> {
 }
 
 impl Maintenance<'_> {
-    /// Whether there is something to do for [`Store::vacuum`].
+    /// Whether there is something to do for [`Maintenance::vacuum`].
     ///
     /// # Errors
     /// The database refused.

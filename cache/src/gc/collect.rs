@@ -109,10 +109,10 @@ impl Maintenance<'_> {
         Ok(removed)
     }
 
-    /// As [`Store::collect`], but images stay, those without a name too.
+    /// As [`Maintenance::collect`], but images stay, those without a name too.
     ///
     /// # Errors
-    /// As [`Store::collect`].
+    /// As [`Maintenance::collect`].
     pub fn collect_unused(&self, policy: &Policy, wait: bool) -> Result<Removed> {
         self.cache_mounts().measure_mounts()?;
         self.collect_once(policy, wait)
