@@ -213,14 +213,14 @@ mod tests {
         // What the store itself has put there is leased by it, too.
         drop(store);
         let other = Store::open(dir.path()).unwrap();
-        other.prune(&crate::Prune::default()).unwrap();
+        other.maintenance().prune(&crate::Prune::default()).unwrap();
         assert_eq!(two.read_blob(&blob).unwrap(), b"blob", "in use");
         drop(second_scratch);
         let last = two.session().unwrap();
         drop(two);
         last.discard_unrecorded().unwrap();
         assert!(!exists(&second), "nobody records it any more");
-        other.prune(&crate::Prune::default()).unwrap();
+        other.maintenance().prune(&crate::Prune::default()).unwrap();
         assert!(last.read_blob(&blob).is_err());
     }
 }

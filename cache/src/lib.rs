@@ -3,7 +3,7 @@
 //! What it has on the disk is drawn in `docs/design/store.md`.
 //!
 //! Any number of processes use one store at once. Nothing is synced while a build runs: rows
-//! carry the id of the boot that wrote them until [`Store::promote`] has made them durable, and
+//! carry the id of the boot that wrote them until [`Maintenance::promote`] has made them durable, and
 //! rows of another boot that were not promoted are dropped when the store is opened.
 #![forbid(unsafe_code)]
 
@@ -59,6 +59,6 @@ pub use pack::{Packed, pack, pack_tar, tar_entry};
 pub use records::{NewRecord, StoredRecord, StoredResult};
 pub use scratch::Scratch;
 pub use space::{Reservation, SpaceGuard, Unmeasured};
-pub use store::Store;
+pub use store::{Maintenance, MountStore, Records, Store};
 pub use unpack::{UnpackOptions, Unpacked, unpack};
 pub use view::View;

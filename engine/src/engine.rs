@@ -4,7 +4,7 @@ use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use kiln_cache::Store;
+use kiln_cache::{Maintenance, Store};
 use kiln_executor::{BuildInputs, StepLogs};
 use kiln_registry::RegistryConfig;
 
@@ -68,14 +68,14 @@ impl Engine {
         let events = self.0.config.events.of_steps();
         if let Some(store) = open.as_ref().filter(|store| store.is_current()) {
             if purpose == Purpose::Remove {
-                store.prepare_removal()?;
+                store.maintenance().prepare_removal()?;
             }
             return Ok(store.clone());
         }
         // It was opened by nobody yet, or was replaced by a repair since.
         let store = match purpose {
             Purpose::Use => Store::open_with(root, events)?,
-            Purpose::Remove => Store::open_to_remove(root, &events)?,
+            Purpose::Remove => Maintenance::open_store(root, &events)?,
         };
         Ok(open.insert(store).clone())
     }

@@ -147,7 +147,7 @@ impl Container {
         };
         let exit = self.runtime.run(request, &self.running).await;
         // Not worth a failed container.
-        if let Err(error) = self.store.note_uses() {
+        if let Err(error) = self.store.maintenance().note_uses() {
             tracing::debug!(%error, "the last use of layers is not noted");
         }
         Ok(exit?)

@@ -374,8 +374,8 @@ impl Build {
     pub fn note_uses(&self) {
         let Some(worker) = &self.worker else { return };
         let store = worker.store();
-        let noted = store.note_uses();
-        if let Err(error) = noted.and_then(|()| store.note_build(self.began)) {
+        let noted = store.maintenance().note_uses();
+        if let Err(error) = noted.and_then(|()| store.maintenance().note_build(self.began)) {
             tracing::debug!(%error, "the last use of layers is not noted");
         }
     }

@@ -58,7 +58,8 @@ impl System<'_> {
             can_leave_abstract_sockets: landlock::can_leave_abstract_sockets(),
             ping_groups: system::ping_groups(),
             images: ids,
-            store_bytes: store.and_then(|s| Some(s.total().ok()? + s.own_bytes())),
+            store_bytes: store
+                .and_then(|s| Some(s.maintenance().total().ok()? + s.maintenance().own_bytes())),
             disk_free: system::free_bytes(self.engine.root()).ok(),
         }
     }

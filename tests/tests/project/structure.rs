@@ -299,6 +299,21 @@ fn one_file_carries_out_the_ports() {
     assert!(whole.len() <= 3, "{whole:#?}");
 }
 
+/// Files that may add methods to the store itself; what is apart has a type of its own, such as
+/// `Maintenance`.
+const MOST_FILES_OF_STORE: usize = 12;
+
+#[test]
+fn the_store_has_parts() {
+    let of_store = |text: &str| text.lines().any(|line| line == "impl Store {");
+    let files: Vec<PathBuf> = sources("cache")
+        .into_iter()
+        .filter(|(_, text)| of_store(text))
+        .map(|(path, _)| path)
+        .collect();
+    assert!(files.len() <= MOST_FILES_OF_STORE, "{files:#?}");
+}
+
 /// Crates whose modules use each other in one direction only.
 const WITHOUT_CIRCLES: &[&str] = &[
     "parser", "image", "sys", "solver", "registry", "cache", "remote", "sandbox", "executor",
