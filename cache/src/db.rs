@@ -244,7 +244,7 @@ fn id_of(meta: &Metadata) -> (u64, u64) {
 /// The file whose bytes are the store's locks.
 pub(crate) const LOCKS: &str = "locks";
 
-/// The byte of the file `locks` that whoever replaces a database holds alone, and who opens one with others.
+/// The byte of the file `locks` that whoever replaces a database holds alone, and whoever opens one shares.
 const REPLACING: u64 = u64::MAX - 2;
 
 /// Waits until nobody replaces the database of the store at `root`, or, not `shared`, opens it.

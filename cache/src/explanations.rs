@@ -10,7 +10,7 @@ use rusqlite::{OptionalExtension as _, Transaction};
 
 use crate::db::{nanos, time};
 use crate::error::Result;
-use crate::store::Store;
+use crate::store::Records;
 
 /// The most runs of one kind that are compared with.
 const MAX_EARLIER: u32 = 16;
@@ -21,7 +21,7 @@ const MAX_PATHS: usize = 50_000;
 /// The most bytes of all listings that are kept; the oldest go first.
 const MAX_LISTINGS: i64 = 64 << 20;
 
-impl Store {
+impl Records<'_> {
     /// Runs that may be earlier ones of the step at `origin`: the last of the same place, and of the
     /// same text in the same project. Another project is none of a step's past, though it may have
     /// the same text.
@@ -145,6 +145,7 @@ pub(crate) fn mark_removed(tx: &Transaction<'_>, layers: &[&str]) -> Result<()> 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::store::Store;
     use kiln_solver::explain::PathFacts;
 
     #[test]
@@ -162,17 +163,30 @@ mod tests {
             ..Listing::default()
         };
         for n in 0..80 {
-            store.put_listing(fingerprint(n), &listing).unwrap();
+            store
+                .records()
+                .put_listing(fingerprint(n), &listing)
+                .unwrap();
         }
-        assert_eq!(store.listing(fingerprint(0)).unwrap().unwrap(), listing);
-        store.prune_listings().unwrap();
-        assert_eq!(store.listing(fingerprint(0)).unwrap(), None);
-        assert_eq!(store.listing(fingerprint(79)).unwrap().unwrap(), listing);
+        assert_eq!(
+            store.records().listing(fingerprint(0)).unwrap().unwrap(),
+            listing
+        );
+        store.records().prune_listings().unwrap();
+        assert_eq!(store.records().listing(fingerprint(0)).unwrap(), None);
+        assert_eq!(
+            store.records().listing(fingerprint(79)).unwrap().unwrap(),
+            listing
+        );
         let many = Listing {
             paths: vec![PathFacts::default(); MAX_PATHS + 1],
             ..Listing::default()
         };
-        store.put_listing(fingerprint(99), &many).unwrap();
-        assert_eq!(store.listing(fingerprint(99)).unwrap(), None, "too many");
+        store.records().put_listing(fingerprint(99), &many).unwrap();
+        assert_eq!(
+            store.records().listing(fingerprint(99)).unwrap(),
+            None,
+            "too many"
+        );
     }
 }

@@ -22,7 +22,7 @@ use crate::error::{Error, Result};
 use crate::layers::{Layer, tree_of_image_layer};
 use crate::mounts::name_of;
 use crate::pack::pack;
-use crate::store::Store;
+use crate::store::Maintenance;
 use crate::unpack::{UnpackOptions, unpack};
 
 pub use images::{Fate, HurtImage};
@@ -95,7 +95,7 @@ enum Outcome {
     Wrong(String),
 }
 
-impl Store {
+impl Maintenance<'_> {
     /// Checks everything, on all cores. `progress` is told how many things of how many are done.
     /// With `repair`, what is wrong is taken out of the store, so that it is missing: it is then
     /// fetched or made again.
@@ -162,7 +162,7 @@ impl Store {
             self.repair(&self.check_images()?)?;
             self.discard_unknown_blobs()?;
             self.discard_unrecorded()?;
-            self.reconcile_mounts()?;
+            self.cache_mounts().reconcile_mounts()?;
         }
         report.findings.extend(rest);
         report.findings.sort();
@@ -217,7 +217,8 @@ impl Store {
             return Ok(Outcome::Wrong("its name is not a digest".into()));
         };
         self.lease(digest)?;
-        let mut size = size;
+        // From here on nobody removes it, but it may be stored anew.
+        let (mut size, mut seen) = (size, false);
         loop {
             let problem = self.problem_of_blob(&parsed, size);
             let Some(problem) = problem else {
@@ -231,8 +232,9 @@ impl Store {
             };
             match now {
                 None => return Ok(Outcome::Fine),
-                Some(now) if now == size => return Ok(Outcome::Wrong(problem)),
-                Some(now) => size = now,
+                // The row was there before the file was looked at, and not only after.
+                Some(now) if seen && now == size => return Ok(Outcome::Wrong(problem)),
+                Some(now) => (size, seen) = (now, true),
             }
         }
     }
@@ -410,7 +412,7 @@ impl Store {
                 continue;
             }
             // While a step makes it, it is not there yet; and it may have been removed since.
-            if let Some(_lock) = self.lock_mount(&home, false)?
+            if let Some(_lock) = self.cache_mounts().lock_mount(&home, false)?
                 && is_wrong()
                 && self.has_row("mounts", "home", &home)?
             {

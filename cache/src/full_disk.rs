@@ -9,7 +9,7 @@ use kiln_sys::{RootDir, system};
 use crate::error::{Error, Result};
 use crate::lease::is_leased_in;
 use crate::scratch::logs_lease;
-use crate::store::Store;
+use crate::store::{Maintenance, Store};
 
 /// A file that only takes room, to be given up on a full disk.
 pub(crate) const RESERVE: &str = "reserve";
@@ -50,16 +50,16 @@ fn remove_below(folder: &Path, wanted: impl Fn(&str) -> bool) {
     }
 }
 
-impl Store {
+impl Maintenance<'_> {
     /// [`Store::open`] for who is about to remove things. Where the disk is full, the trash, the
     /// reserve, and at last logs and stat caches go first, as far as that is needed. Nothing else
     /// may spend the reserve: it would be gone when it is needed.
     ///
     /// # Errors
     /// Those of [`Store::open`].
-    pub fn open_to_remove(root: &Path, events: &Events) -> Result<Self> {
+    pub fn open_store(root: &Path, events: &Events) -> Result<Store> {
         for way in WAYS {
-            match Self::open_with(root, events.clone()) {
+            match Store::open_with(root, events.clone()) {
                 // A quota need not show in what is free, so opening has the last word.
                 Err(e) if e.is_no_space() => {}
                 Ok(store) if system::free_bytes(store.root())? < NEEDED => {}
@@ -67,7 +67,21 @@ impl Store {
             }
             way(root);
         }
-        Self::open_with(root, events.clone())
+        Store::open_with(root, events.clone())
+    }
+
+    /// The same for a store that is open already.
+    ///
+    /// # Errors
+    /// What is free on its disk cannot be told.
+    pub fn prepare_removal(&self) -> Result<()> {
+        for way in WAYS {
+            if system::free_bytes(self.root())? >= NEEDED {
+                break;
+            }
+            way(self.root());
+        }
+        Ok(())
     }
 
     /// Makes room for what is written to free more, by all means that need none themselves.
@@ -113,13 +127,13 @@ mod tests {
         let ended = root.join("logs-v1/1-4194305");
         std::fs::create_dir(&ended).unwrap();
         std::fs::write(root.join("trash/old"), "x").unwrap();
-        let store = Store::open_to_remove(&root, &Events::none()).unwrap();
+        let store = Maintenance::open_store(&root, &Events::none()).unwrap();
         for kept in [RESERVE, "trash/old", "logs-v1/1-4194305"] {
             assert!(root.join(kept).exists(), "{kept}");
         }
         let own = store.logs().unwrap();
         std::fs::create_dir(&own).unwrap();
-        store.make_room();
+        store.maintenance().make_room();
         for gone in [RESERVE, "trash/old", "logs-v1/1-4194305"] {
             assert!(!root.join(gone).exists(), "{gone}");
         }

@@ -1,7 +1,7 @@
 //! Leases: what a session uses is not removed while it goes on.
 //!
 //! A lease is a shared lock on one byte of `leases`, so the kernel ends it with its process, however
-//! that ends, and nothing is written. A session takes each lease once and keeps it. Who removes
+//! that ends, and nothing is written. A session takes each lease once and keeps it. Whoever removes
 //! things holds the *gate*, another byte, alone while it looks which are leased and takes the others
 //! out of the database; a lease is only taken with a share of the gate. So a lease is either seen, or
 //! taken when the row is gone: **take the lease first, then look for the row.**
@@ -213,14 +213,14 @@ mod tests {
         // What the store itself has put there is leased by it, too.
         drop(store);
         let other = Store::open(dir.path()).unwrap();
-        other.prune(&crate::Prune::default()).unwrap();
+        other.maintenance().prune(&crate::Prune::default()).unwrap();
         assert_eq!(two.read_blob(&blob).unwrap(), b"blob", "in use");
         drop(second_scratch);
         let last = two.session().unwrap();
         drop(two);
         last.discard_unrecorded().unwrap();
         assert!(!exists(&second), "nobody records it any more");
-        other.prune(&crate::Prune::default()).unwrap();
+        other.maintenance().prune(&crate::Prune::default()).unwrap();
         assert!(last.read_blob(&blob).is_err());
     }
 }

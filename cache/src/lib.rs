@@ -1,21 +1,9 @@
 //! The store: content, layers, records, images, cache mounts.
 //!
-//! ```text
-//! content-v1/sha256/<hex>   blobs as they cross the wire
-//! layers-v1/<id>/diff       unpacked layers in overlay form, immutable once named
-//! mounts-v1/<hash>/data     cache mounts; mounts-v1/locks is locked by ranges while they are used
-//! stat-v1/<hash>            stat caches of contexts
-//! logs-v1/<time>-<session>/ output of a build's steps, one file each; the last builds only
-//! work-v1/<owner>/          what a running process has not finished
-//! trash/                    renamed here first, unlinked afterwards
-//! removed                   where on the disk much was removed of late
-//! locks                     byte ranges of it are locked while steps run
-//! leases                    byte ranges of it are locked by those who use layers and blobs
-//! meta-v1.db                SQLite: every record and reference
-//! ```
+//! What it has on the disk is drawn in `docs/design/store.md`.
 //!
 //! Any number of processes use one store at once. Nothing is synced while a build runs: rows
-//! carry the id of the boot that wrote them until [`Store::promote`] has made them durable, and
+//! carry the id of the boot that wrote them until [`Maintenance::promote`] has made them durable, and
 //! rows of another boot that were not promoted are dropped when the store is opened.
 #![forbid(unsafe_code)]
 
@@ -71,6 +59,6 @@ pub use pack::{Packed, pack, pack_tar, tar_entry};
 pub use records::{NewRecord, StoredRecord, StoredResult};
 pub use scratch::Scratch;
 pub use space::{Reservation, SpaceGuard, Unmeasured};
-pub use store::Store;
+pub use store::{Maintenance, MountStore, Records, Store};
 pub use unpack::{UnpackOptions, Unpacked, unpack};
 pub use view::View;

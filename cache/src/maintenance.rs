@@ -7,7 +7,7 @@ use kiln_sys::{RootDir, system};
 
 use crate::db::{self, LOCKS};
 use crate::error::Result;
-use crate::store::{DURABLE, Store};
+use crate::store::{DURABLE, Maintenance};
 
 /// Held while rows are made durable.
 const PROMOTING: u64 = u64::MAX;
@@ -22,7 +22,7 @@ pub struct MaintenanceTurn {
     _locks: LockFile,
 }
 
-impl Store {
+impl Maintenance<'_> {
     /// Waits until no other process keeps the store in order. None where another one waits already: when
     /// its turn comes, it finds all that there is now. So there are two such processes at most, however
     /// many commands end at once.
@@ -40,9 +40,13 @@ impl Store {
         Ok(Some(MaintenanceTurn { _locks: locks }))
     }
 
-    /// Whether rows wait for [`Store::promote`], the trash for [`Store::empty_trash`], cache mounts for
-    /// [`Store::measure_mounts`], pages for [`Store::vacuum`], or there is room for what
-    /// [`Store::restore_reserve`] makes. Not where a process already waits for its turn to do all that.
+    /// Whether rows wait for [`Maintenance::promote`], the trash for [`empty_trash`], cache mounts for
+    /// [`measure_mounts`], pages for [`Maintenance::vacuum`], or there is room for what
+    /// [`Maintenance::restore_reserve`] makes. Not where a process already waits for its turn to do all
+    /// that.
+    ///
+    /// [`empty_trash`]: crate::Store::empty_trash
+    /// [`measure_mounts`]: crate::MountStore::measure_mounts
     ///
     /// # Errors
     /// The database refused, or the trash cannot be listed.
@@ -76,7 +80,7 @@ impl Store {
         let before: i64 = db::nanos(std::time::SystemTime::now());
         // What is in use now may be written to after the sync.
         let mut idle = Vec::new();
-        for mount in self.mounts()? {
+        for mount in self.cache_mounts().mounts()? {
             if !mount.in_use {
                 idle.push(mount.home);
             }
@@ -111,7 +115,7 @@ impl Store {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
+    use crate::store::Store;
 
     #[test]
     fn one_process_works_and_one_waits() {
@@ -119,21 +123,21 @@ mod tests {
         let open = || Store::open(dir.path()).unwrap();
         let (one, two, three) = (open(), open(), open());
         one.put_blob(b"not yet durable").unwrap();
-        assert!(three.needs_maintenance().unwrap());
-        let first = one.maintenance_turn().unwrap().unwrap();
-        assert!(three.needs_maintenance().unwrap());
+        assert!(three.maintenance().needs_maintenance().unwrap());
+        let first = one.maintenance().maintenance_turn().unwrap().unwrap();
+        assert!(three.maintenance().needs_maintenance().unwrap());
         std::thread::scope(|scope| {
-            let second = scope.spawn(|| two.maintenance_turn().unwrap().unwrap());
-            while three.needs_maintenance().unwrap() {
+            let second = scope.spawn(|| two.maintenance().maintenance_turn().unwrap().unwrap());
+            while three.maintenance().needs_maintenance().unwrap() {
                 std::thread::sleep(std::time::Duration::from_millis(5));
             }
-            assert!(three.maintenance_turn().unwrap().is_none());
+            assert!(three.maintenance().maintenance_turn().unwrap().is_none());
             assert!(!second.is_finished());
             drop(first);
             let second = second.join().unwrap();
-            assert!(three.needs_maintenance().unwrap());
+            assert!(three.maintenance().needs_maintenance().unwrap());
             drop(second);
         });
-        assert!(three.maintenance_turn().unwrap().is_some());
+        assert!(three.maintenance().maintenance_turn().unwrap().is_some());
     }
 }

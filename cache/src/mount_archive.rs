@@ -12,10 +12,10 @@ use crate::error::{Error, Result};
 use crate::image_xattr::is_image_xattr;
 use crate::mounts::MountUse;
 use crate::pack::pack_below;
-use crate::store::Store;
+use crate::store::{MountStore, Store};
 use crate::unpack::{UnpackOptions, unpack};
 
-impl Store {
+impl MountStore<'_> {
     /// Writes the cache mount `id`, which nobody may use meanwhile, to `out`. Returns `out`, or
     /// nothing if a step uses it now.
     ///
@@ -112,7 +112,10 @@ mod tests {
     fn a_mount_that_is_replaced_is_whole_at_every_moment() {
         let dir = tempfile::tempdir().unwrap();
         let store = Store::open(dir.path()).unwrap();
-        let mount = store.try_cache_mount(None, "one", MountUse::Locked, &mut |_| Ok(()));
+        let mount =
+            store
+                .cache_mounts()
+                .try_cache_mount(None, "one", MountUse::Locked, &mut |_| Ok(()));
         let mount = mount.unwrap().unwrap();
         std::fs::write(mount.path.join("old"), "").unwrap();
         let scratch = store.scratch().unwrap();
@@ -135,11 +138,12 @@ mod tests {
     fn no_bytes_at_all_are_no_mount() {
         let dir = tempfile::tempdir().unwrap();
         let store = Store::open(dir.path()).unwrap();
-        let import = |bytes: &'static [u8]| store.import_mount("one", Box::new(bytes));
+        let import =
+            |bytes: &'static [u8]| store.cache_mounts().import_mount("one", Box::new(bytes));
         assert!(import(b"").is_err());
-        assert!(store.mounts().unwrap().is_empty());
+        assert!(store.cache_mounts().mounts().unwrap().is_empty());
         assert!(import(&[0; 1024]).unwrap());
-        assert_eq!(store.mounts().unwrap().len(), 1);
+        assert_eq!(store.cache_mounts().mounts().unwrap().len(), 1);
     }
 
     #[test]
@@ -155,44 +159,61 @@ mod tests {
             Ok(())
         };
         let mount = store
+            .cache_mounts()
             .try_cache_mount(None, "one", MountUse::Shared, &mut fill)
             .unwrap()
             .unwrap();
         std::fs::write(mount.path.join("a/file"), "content").unwrap();
         std::os::unix::fs::symlink("file", mount.path.join("a/link")).unwrap();
         assert!(
-            store.export_mount("one", Vec::new()).unwrap().is_none(),
+            store
+                .cache_mounts()
+                .export_mount("one", Vec::new())
+                .unwrap()
+                .is_none(),
             "in use"
         );
         drop(mount);
-        let bytes = store.export_mount("one", Vec::new()).unwrap().unwrap();
+        let bytes = store
+            .cache_mounts()
+            .export_mount("one", Vec::new())
+            .unwrap()
+            .unwrap();
         assert!(matches!(
-            store.export_mount("none", Vec::new()),
+            store.cache_mounts().export_mount("none", Vec::new()),
             Err(Error::NoMount(_))
         ));
 
         assert!(
             store
+                .cache_mounts()
                 .import_mount("two", Box::new(std::io::Cursor::new(bytes)))
                 .unwrap()
         );
         let sharing = || {
-            let all = store.mounts().unwrap().into_iter();
+            let all = store.cache_mounts().mounts().unwrap().into_iter();
             all.map(|m| format!("{} {}", m.id, m.sharing))
                 .collect::<Vec<_>>()
         };
         // How steps share it is up to them.
         assert_eq!(sharing(), ["one shared", "two shared"]);
-        let used = store.try_cache_mount(None, "two", MountUse::Locked, &mut |_| Ok(()));
+        let used = store
+            .cache_mounts()
+            .try_cache_mount(None, "two", MountUse::Locked, &mut |_| Ok(()));
         drop(used.unwrap().unwrap());
-        let again = store.export_mount("two", Vec::new()).unwrap().unwrap();
+        let again = store
+            .cache_mounts()
+            .export_mount("two", Vec::new())
+            .unwrap()
+            .unwrap();
         assert!(
             store
+                .cache_mounts()
                 .import_mount("two", Box::new(std::io::Cursor::new(again)))
                 .unwrap()
         );
         assert_eq!(sharing(), ["one shared", "two locked"]);
-        let two = store.mounts().unwrap().pop().unwrap();
+        let two = store.cache_mounts().mounts().unwrap().pop().unwrap();
         assert_eq!((two.id.as_str(), two.in_use), ("two", false));
         assert_eq!(std::fs::read(two.path.join("a/link")).unwrap(), b"content");
         let meta = std::fs::metadata(&two.path).unwrap();
@@ -204,7 +225,7 @@ mod tests {
         );
 
         let broken = Box::new(std::io::Cursor::new(b"no archive at all".to_vec()));
-        assert!(store.import_mount("two", broken).is_err());
+        assert!(store.cache_mounts().import_mount("two", broken).is_err());
         assert!(two.path.join("a/file").is_file());
     }
 }

@@ -285,11 +285,13 @@ mod tests {
     fn a_mount_is_packed_only_with_room_for_its_new_pieces() {
         let dir = tempfile::tempdir().unwrap();
         let store = Store::open(dir.path()).unwrap();
-        let used = store.try_cache_mount(None, "m", MountUse::Shared, &mut |_| Ok(()));
+        let used = store
+            .cache_mounts()
+            .try_cache_mount(None, "m", MountUse::Shared, &mut |_| Ok(()));
         let used = used.unwrap().unwrap();
         std::fs::write(used.path.join("file"), "content").unwrap();
         drop(used);
-        let Idle::Free(mount) = store.idle_mount("m", 0).unwrap() else {
+        let Idle::Free(mount) = store.cache_mounts().idle_mount("m", 0).unwrap() else {
             panic!("it is used");
         };
         let stop = CancellationToken::new();

@@ -9,7 +9,7 @@ use kiln_sys::{FileKind, RootDir};
 use crate::error::{Error, Result};
 use crate::mount_archive::exchange;
 use crate::mounts::{MountUse, home_of, is_empty};
-use crate::store::Store;
+use crate::store::MountStore;
 use kiln_sys::lock::RangeLock;
 
 /// How often a lock is tried that others may hold for a moment.
@@ -43,7 +43,7 @@ pub struct MountState {
     pub bytes: u64,
 }
 
-impl Store {
+impl MountStore<'_> {
     /// Whether a cache mount is not there or empty, and nobody uses it. Waits a moment for those who
     /// only look at it.
     ///
@@ -58,7 +58,7 @@ impl Store {
             if self.lock_mount(&home, false)?.is_some() {
                 return Ok(true);
             }
-            std::thread::sleep(Self::mount_pause());
+            std::thread::sleep(Self::pause());
         }
         Ok(false)
     }
@@ -77,7 +77,7 @@ impl Store {
                 }
                 return self.fill_taken(&mount.path, dir).map(Some);
             }
-            std::thread::sleep(Self::mount_pause());
+            std::thread::sleep(Self::pause());
         }
         Ok(None)
     }
@@ -213,9 +213,12 @@ impl Look {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::store::Store;
 
     fn made(store: &Store, id: &str, how: MountUse) -> crate::CacheMountDir {
-        let made = store.try_cache_mount(None, id, how, &mut |_| Ok(()));
+        let made = store
+            .cache_mounts()
+            .try_cache_mount(None, id, how, &mut |_| Ok(()));
         made.unwrap().unwrap()
     }
 
@@ -223,7 +226,7 @@ mod tests {
     fn only_a_mount_that_is_empty_and_free_is_filled() {
         let dir = tempfile::tempdir().unwrap();
         let store = Store::open(dir.path()).unwrap();
-        assert!(store.is_mount_empty("a", 0).unwrap());
+        assert!(store.cache_mounts().is_mount_empty("a", 0).unwrap());
         let content = |text: &str| {
             let scratch = store.scratch().unwrap();
             let data = scratch.path().join("data");
@@ -234,17 +237,36 @@ mod tests {
         let (_scratch, data) = content("one");
 
         let used = made(&store, "a", MountUse::Shared);
-        assert!(!store.is_mount_empty("a", 0).unwrap(), "it is used");
-        assert!(store.is_mount_empty("a", 1).unwrap());
-        assert!(store.fill_mount("a", 0, &data).unwrap().is_none());
+        assert!(
+            !store.cache_mounts().is_mount_empty("a", 0).unwrap(),
+            "it is used"
+        );
+        assert!(store.cache_mounts().is_mount_empty("a", 1).unwrap());
+        assert!(
+            store
+                .cache_mounts()
+                .fill_mount("a", 0, &data)
+                .unwrap()
+                .is_none()
+        );
         assert!(used.is_new);
         drop(used);
-        assert!(store.is_mount_empty("a", 0).unwrap());
-        let state = store.fill_mount("a", 0, &data).unwrap().unwrap();
+        assert!(store.cache_mounts().is_mount_empty("a", 0).unwrap());
+        let state = store
+            .cache_mounts()
+            .fill_mount("a", 0, &data)
+            .unwrap()
+            .unwrap();
         assert_eq!(state.bytes, 3);
-        assert!(!store.is_mount_empty("a", 0).unwrap());
+        assert!(!store.cache_mounts().is_mount_empty("a", 0).unwrap());
         let (_scratch, data) = content("two");
-        assert!(store.fill_mount("a", 0, &data).unwrap().is_none());
+        assert!(
+            store
+                .cache_mounts()
+                .fill_mount("a", 0, &data)
+                .unwrap()
+                .is_none()
+        );
         let used = made(&store, "a", MountUse::Shared);
         assert!(!used.is_new);
         assert_eq!(std::fs::read(used.path.join("file")).unwrap(), b"one");
@@ -254,22 +276,35 @@ mod tests {
     fn a_mount_is_read_when_nobody_uses_it_and_changes_are_seen() {
         let dir = tempfile::tempdir().unwrap();
         let store = Store::open(dir.path()).unwrap();
-        assert!(matches!(store.idle_mount("a", 0).unwrap(), Idle::Gone));
+        assert!(matches!(
+            store.cache_mounts().idle_mount("a", 0).unwrap(),
+            Idle::Gone
+        ));
         let used = made(&store, "a", MountUse::Shared);
         std::fs::write(used.path.join("file"), "one").unwrap();
-        assert!(matches!(store.idle_mount("a", 0).unwrap(), Idle::Busy));
+        assert!(matches!(
+            store.cache_mounts().idle_mount("a", 0).unwrap(),
+            Idle::Busy
+        ));
         let path = used.path.clone();
         drop(used);
-        let state = || match store.idle_mount("a", 0).unwrap() {
+        let state = || match store.cache_mounts().idle_mount("a", 0).unwrap() {
             Idle::Free(mount) => mount.state().unwrap(),
             other => panic!("{other:?}"),
         };
         let before = state();
-        assert!(!store.is_synced("a", 0, "there", &before));
-        store.note_synced("a", 0, "there", &before).unwrap();
-        assert!(store.is_synced("a", 0, "there", &state()));
-        assert!(!store.is_synced("a", 0, "elsewhere", &state()));
+        assert!(!store.cache_mounts().is_synced("a", 0, "there", &before));
+        store
+            .cache_mounts()
+            .note_synced("a", 0, "there", &before)
+            .unwrap();
+        assert!(store.cache_mounts().is_synced("a", 0, "there", &state()));
+        assert!(
+            !store
+                .cache_mounts()
+                .is_synced("a", 0, "elsewhere", &state())
+        );
         std::os::unix::fs::symlink("file", path.join("link")).unwrap();
-        assert!(!store.is_synced("a", 0, "there", &state()));
+        assert!(!store.cache_mounts().is_synced("a", 0, "there", &state()));
     }
 }

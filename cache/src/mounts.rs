@@ -13,7 +13,7 @@ use kiln_sys::lock::{RangeLock, try_lock};
 
 use crate::db::{nanos, time};
 use crate::error::{Error, Result};
-use crate::store::Store;
+use crate::store::{MountStore, Store};
 
 /// A cache mount in use.
 #[derive(Debug)]
@@ -41,7 +41,7 @@ impl Drop for CacheMountDir {
         let Some((store, home)) = &self.noted else {
             return;
         };
-        if let Err(error) = store.note_mount_end(home) {
+        if let Err(error) = store.cache_mounts().note_mount_end(home) {
             tracing::debug!(%error, "the last use of a cache mount is not noted");
         }
     }
@@ -133,7 +133,7 @@ fn byte_of(home: &str) -> u64 {
     u64::from_le_bytes(offset) >> 1
 }
 
-impl Store {
+impl MountStore<'_> {
     pub(crate) fn mount_path(&self, home: &str) -> PathBuf {
         self.path("mounts-v1").join(home)
     }
@@ -183,10 +183,12 @@ impl Store {
         let place = place.join(&home);
         let is_new = is_empty(&place.join("data"))?;
         let path = self.ready_mount(&place, id, fill)?;
-        let noted = folder.is_none().then(|| (self.clone(), home));
+        let noted = folder.is_none().then(|| (Store::clone(self), home));
         if let Some((store, home)) = &noted {
             // Before anything is written to it.
-            store.note_mount_start(home, id, number, how)?;
+            store
+                .cache_mounts()
+                .note_mount_start(home, id, number, how)?;
         }
         Ok(Some(CacheMountDir {
             path,
@@ -262,7 +264,7 @@ impl Store {
     }
 
     /// How long to wait before trying a locked mount again.
-    pub fn mount_pause() -> Duration {
+    pub fn pause() -> Duration {
         Duration::from_millis(20)
     }
 

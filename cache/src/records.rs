@@ -10,7 +10,7 @@ use rusqlite::OptionalExtension as _;
 use crate::db::{nanos, time};
 use crate::error::Result;
 use crate::layers::{Layer, LayerId};
-use crate::store::Store;
+use crate::store::Records;
 
 /// A result that is known.
 #[derive(Clone, Debug)]
@@ -63,7 +63,7 @@ pub struct NewRecord<'a> {
     pub origin: &'a Origin,
 }
 
-impl Store {
+impl Records<'_> {
     /// The record of a key, if its layer is there.
     ///
     /// # Errors

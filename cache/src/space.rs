@@ -124,14 +124,16 @@ impl SpaceGuard {
             let mut possible = free()?;
             if removing && possible < needed {
                 let store = store.clone();
-                let removable = blocking(move || Ok(store.removable()?)).await?;
+                let removable = blocking(move || store.maintenance().removable()).await?;
                 possible = possible.saturating_add(removable);
             }
             let mut excess = 0;
             // Nothing is removed for the sake of what would not fit even then, and no image for what can
             // be made here.
             if removing && needed <= possible {
-                let made = self.make_room_of(needed, Store::collect_unused);
+                let made = self.make_room_of(needed, |store, policy, own| {
+                    store.maintenance().collect_unused(policy, own)
+                });
                 excess = made.await.unwrap_or_else(|error| {
                     self.tell_not_collected(&error);
                     0
@@ -157,7 +159,12 @@ impl SpaceGuard {
     /// Waits until the store keeps to its policy, as far as that is possible. Trouble with that is
     /// no reason to fail a step.
     pub async fn make_room(&self) {
-        match self.make_room_of(0, Store::collect).await {
+        match self
+            .make_room_of(0, |store, policy, own| {
+                store.maintenance().collect(policy, own)
+            })
+            .await
+        {
             Ok(0) => {}
             Ok(_) => self.note_futile(),
             Err(error) => self.tell_not_collected(&error),
@@ -179,7 +186,7 @@ impl SpaceGuard {
         }
         let store = self.store.clone();
         if let Some(most) = policy.max_size
-            && store.total()? + store.own_bytes() > most / 2
+            && store.maintenance().total()? + store.maintenance().own_bytes() > most / 2
         {
             // The sender lives as long as the engine.
             let _ = self
@@ -189,13 +196,13 @@ impl SpaceGuard {
                 .wait_for(|n| *n == 0)
                 .await;
             let store = store.clone();
-            blocking(move || Ok(store.measure_mounts()?)).await?;
+            blocking(move || store.cache_mounts().measure_mounts()).await?;
         }
-        if store.excess(&policy)? == 0 || self.is_futile() {
+        if store.maintenance().excess(&policy)? == 0 || self.is_futile() {
             return Ok(0);
         }
         let own = store.clone();
-        let removed = blocking(move || Ok(collect(&own, &policy, true)?)).await?;
+        let removed = blocking(move || collect(&own, &policy, true)).await?;
         tracing::debug!(
             bytes = removed.bytes(),
             things = removed.items.len(),
@@ -205,7 +212,7 @@ impl SpaceGuard {
         all.cause = all.cause.or(removed.cause);
         all.items.extend(removed.items);
         drop(all);
-        Ok(store.excess(&policy)?)
+        store.maintenance().excess(&policy)
     }
 
     /// What was removed to make room since this was last asked.

@@ -1,5 +1,6 @@
 //! Opening the store, and what all its parts share.
 
+use std::ops::Deref;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -142,7 +143,7 @@ impl Store {
             session: Arc::new(session),
         };
         if is_new {
-            store.restore_reserve()?;
+            store.maintenance().restore_reserve()?;
         }
         match store.forget_other_boots() {
             Err(e) if e.is_damaged_database() => {
@@ -185,6 +186,21 @@ impl Store {
     /// Where what users should know goes.
     pub(crate) fn events(&self) -> &Events {
         &self.session.events
+    }
+
+    /// What keeps it in order.
+    pub fn maintenance(&self) -> Maintenance<'_> {
+        Maintenance(self)
+    }
+
+    /// Its cache mounts.
+    pub fn cache_mounts(&self) -> MountStore<'_> {
+        MountStore(self)
+    }
+
+    /// The results of steps.
+    pub fn records(&self) -> Records<'_> {
+        Records(self)
     }
 
     /// Its directory.
@@ -286,7 +302,7 @@ impl Store {
         // The files of layers and blobs without rows are rubbish that nobody looks at; mounts are
         // found by their directories.
         for home in homes {
-            if let Some(_lock) = self.lock_mount(&home, false)? {
+            if let Some(_lock) = self.cache_mounts().lock_mount(&home, false)? {
                 self.discard(&self.path("mounts-v1").join(home))?;
             }
         }
@@ -316,6 +332,42 @@ impl Store {
         let replaced = backup::replace(self.root(), self.events())?;
         *self.db() = replaced;
         Ok(())
+    }
+}
+
+/// What keeps a store in order: what is there and what goes, checks, and what is written down for good.
+#[derive(Clone, Copy, Debug)]
+pub struct Maintenance<'a>(&'a Store);
+
+impl Deref for Maintenance<'_> {
+    type Target = Store;
+
+    fn deref(&self) -> &Store {
+        self.0
+    }
+}
+
+/// The cache mounts of a store.
+#[derive(Clone, Copy, Debug)]
+pub struct MountStore<'a>(&'a Store);
+
+impl Deref for MountStore<'_> {
+    type Target = Store;
+
+    fn deref(&self) -> &Store {
+        self.0
+    }
+}
+
+/// The results of steps in a store, what explains them, and fingerprints of what they read.
+#[derive(Clone, Copy, Debug)]
+pub struct Records<'a>(&'a Store);
+
+impl Deref for Records<'_> {
+    type Target = Store;
+
+    fn deref(&self) -> &Store {
+        self.0
     }
 }
 

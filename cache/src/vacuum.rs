@@ -12,7 +12,7 @@ use rusqlite::Connection;
 
 use crate::db;
 use crate::error::Result;
-use crate::store::Store;
+use crate::store::Maintenance;
 
 /// Bytes below which free pages are left for new rows.
 const MIN_FREE_BYTES: u64 = 1 << 20;
@@ -55,8 +55,8 @@ fn is_incremental(db: &Connection) -> Result<bool> {
     Ok(number(db, "auto_vacuum")? == db::INCREMENTAL)
 }
 
-impl Store {
-    /// Whether there is something to do for [`Store::vacuum`].
+impl Maintenance<'_> {
+    /// Whether there is something to do for [`Maintenance::vacuum`].
     ///
     /// # Errors
     /// The database refused.
@@ -128,6 +128,7 @@ impl Store {
 mod tests {
     use super::*;
     use crate::gc::Prune;
+    use crate::store::Store;
 
     const ROWS: &str = "
         WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 20000)
@@ -152,11 +153,11 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let store = Store::open(dir.path()).unwrap();
         store.write(|tx| Ok(tx.execute_batch(ROWS)?)).unwrap();
-        assert!(!store.has_slack().unwrap());
-        store.prune(&all()).unwrap();
+        assert!(!store.maintenance().has_slack().unwrap());
+        store.maintenance().prune(&all()).unwrap();
         store.empty_trash().unwrap();
-        assert!(store.has_slack().unwrap());
-        assert!(store.needs_maintenance().unwrap());
+        assert!(store.maintenance().has_slack().unwrap());
+        assert!(store.maintenance().needs_maintenance().unwrap());
         let before = Size::of(&store.db()).unwrap().all;
         let other = Store::open(dir.path()).unwrap();
         std::thread::scope(|scope| {
@@ -167,9 +168,9 @@ mod tests {
                     other.write(|tx| Ok(tx.execute(insert, [url])?)).unwrap();
                 }
             });
-            store.vacuum().unwrap();
+            store.maintenance().vacuum().unwrap();
         });
-        assert!(!store.has_slack().unwrap());
+        assert!(!store.maintenance().has_slack().unwrap());
         let urls = |db: &Connection| {
             let sql = "SELECT count(*) FROM downloads";
             db.query_row(sql, [], |r| r.get::<_, i64>(0)).unwrap()
@@ -180,7 +181,7 @@ mod tests {
         drop(store);
         let store = Store::open(root).unwrap();
         assert!(bytes(&store) < before / 4, "{} of {before}", bytes(&store));
-        store.vacuum().unwrap();
+        store.maintenance().vacuum().unwrap();
         assert_eq!(urls(&store.db()), 50);
     }
 
@@ -200,11 +201,11 @@ mod tests {
             unused_for: Some(Duration::from_secs(1)),
             ..Prune::default()
         };
-        store.prune(&some).unwrap();
+        store.maintenance().prune(&some).unwrap();
         assert!(!is_incremental(&store.db()).unwrap());
         // Nothing that the upkeep could do.
-        assert!(!store.has_slack().unwrap());
-        store.prune(&all()).unwrap();
+        assert!(!store.maintenance().has_slack().unwrap());
+        store.maintenance().prune(&all()).unwrap();
         assert!(is_incremental(&store.db()).unwrap());
         let after = Size::of(&store.db()).unwrap();
         assert!(after.all < before / 4 && !after.is_worth_it());
@@ -226,9 +227,9 @@ mod tests {
         one.write(|tx| Ok(tx.execute_batch("DELETE FROM records; DELETE FROM layers")?))
             .unwrap();
         two.db().execute_batch("BEGIN IMMEDIATE").unwrap();
-        assert!(one.renew_database().is_err());
+        assert!(one.maintenance().renew_database().is_err());
         two.db().execute_batch("ROLLBACK").unwrap();
-        assert!(one.prune(&all()).is_ok());
+        assert!(one.maintenance().prune(&all()).is_ok());
         assert!(is_incremental(&one.db()).unwrap());
     }
 }

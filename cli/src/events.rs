@@ -18,15 +18,30 @@ pub(crate) fn printed(mode: Mode) -> Events {
     Events::new(move |event| say(event, mode))
 }
 
-/// Steps go to `display`; what is said of the Dockerfile shows its lines.
-pub(crate) fn shown(display: &Display, mode: Mode, source: Option<SourceText>) -> Events {
-    let steps = display.events();
-    Events::new(move |event| match (event, &source) {
-        (Event::Step(event), _) => steps.send(event),
-        (Event::Dockerfile(warning), Some(source)) if mode != Mode::Quiet => {
-            diagnostics::lower_warning(source, &warning);
+/// What is said when a display has ended.
+pub(crate) type Later = Arc<Mutex<Vec<Event>>>;
+
+/// Says what was kept until a display had ended.
+pub(crate) fn say_later(later: &Later, mode: Mode) {
+    let mut later = later.lock().unwrap_or_else(PoisonError::into_inner);
+    for event in later.drain(..) {
+        say(event, mode);
+    }
+}
+
+/// Steps go to `display`; what is said of the Dockerfile shows its lines. What was removed to make room is kept.
+pub(crate) fn shown(display: &Display, mode: Mode, source: SourceText, later: &Later) -> Events {
+    let (steps, later) = (display.events(), later.clone());
+    Events::new(move |event| match event {
+        Event::Step(event) => steps.send(event),
+        Event::Removed(_) => {
+            let mut later = later.lock().unwrap_or_else(PoisonError::into_inner);
+            later.push(event);
         }
-        (event, _) => say(event, mode),
+        Event::Dockerfile(warning) if mode != Mode::Quiet => {
+            diagnostics::lower_warning(&source, &warning);
+        }
+        event => say(event, mode),
     })
 }
 
@@ -54,11 +69,9 @@ fn say(event: Event, mode: Mode) {
     match event {
         Event::Step(event) => progress::events().send(event),
         Event::Removed(removed) => app::tell_of_removal(&removed),
-        Event::NotFoundHere(name) => {
-            if mode != Mode::Quiet {
-                let shown = name.familiar();
-                ui::note(&format!("Unable to find image '{shown}' locally"));
-            }
+        Event::NotFoundHere(name) if mode != Mode::Quiet => {
+            let shown = name.familiar();
+            ui::note(&format!("Unable to find image '{shown}' locally"));
         }
         Event::Pulled {
             name,
@@ -92,37 +105,37 @@ fn say(event: Event, mode: Mode) {
 /// Shows the pull of an image, if there is one.
 pub(crate) struct Pulling {
     mode: Mode,
-    display: Arc<Mutex<Option<Display>>>,
+    state: Arc<Mutex<Pull>>,
+}
+
+/// How far a pull is.
+enum Pull {
+    /// It may begin.
+    NotBegun,
+    /// It is shown.
+    Shown(Display),
+    /// It is over; nothing is shown after it.
+    Over,
 }
 
 impl Pulling {
     pub(crate) fn new(mode: Mode) -> Self {
         Self {
             mode,
-            display: Arc::default(),
+            state: Arc::new(Mutex::new(Pull::NotBegun)),
         }
     }
 
     /// The first step begins the display, which is about the image `name`.
     pub(crate) fn events(&self, name: &str) -> Events {
-        let (mode, display) = (self.mode, self.display.clone());
+        let (mode, state) = (self.mode, self.state.clone());
         let title = format!("Pulling {name}");
         Events::new(move |event| match event {
-            Event::Step(mut event) => {
-                // It is printed at the end, so only who reads events needs it here as well.
-                if let StepEvent::Finished { error, .. } = &mut event
-                    && mode != Mode::Rawjson
-                {
-                    *error = None;
-                }
-                let mut display = display.lock().unwrap_or_else(PoisonError::into_inner);
-                let start = || Display::start(mode, title.clone(), false);
-                display.get_or_insert_with(start).events().send(event);
-            }
+            Event::Step(event) => step(event, &state, mode, &title),
             event => {
                 if let Event::Pulled { .. } = event {
                     // What it says comes after all steps.
-                    finish(&display);
+                    end(&state);
                 }
                 say(event, mode);
             }
@@ -131,13 +144,28 @@ impl Pulling {
 
     /// Shows the rest.
     pub(crate) fn finish(&self) {
-        finish(&self.display);
+        end(&self.state);
     }
 }
 
-fn finish(display: &Mutex<Option<Display>>) {
-    let mut display = display.lock().unwrap_or_else(PoisonError::into_inner);
-    if let Some(display) = display.take() {
+fn step(mut event: StepEvent, state: &Mutex<Pull>, mode: Mode, title: &str) {
+    // It is printed at the end, so only who reads events needs it here as well.
+    if let StepEvent::Finished { error, .. } = &mut event
+        && mode != Mode::Rawjson
+    {
+        *error = None;
+    }
+    let mut state = state.lock().unwrap_or_else(PoisonError::into_inner);
+    if let (Pull::NotBegun, StepEvent::Planned { .. }) = (&*state, &event) {
+        *state = Pull::Shown(Display::start(mode, title.to_owned(), false));
+    }
+    // To the display, if there is one; else warnings are printed.
+    progress::events().send(event);
+}
+
+fn end(state: &Mutex<Pull>) {
+    let mut state = state.lock().unwrap_or_else(PoisonError::into_inner);
+    if let Pull::Shown(display) = std::mem::replace(&mut *state, Pull::Over) {
         display.finish();
     }
 }

@@ -43,9 +43,15 @@ fn add(above: &Command, name: &str, pages: &mut BTreeMap<String, String>, index:
         let file = format!("{}.md", name.replace(' ', "-"));
         let about = command.get_about().map(ToString::to_string);
         let about = cell(&about.unwrap_or_default());
+        let is_group = command.get_subcommands().any(|c| c.get_name() != "help");
+        // A group has no page: its commands have.
+        let entry = match is_group {
+            true => format!("`{name}`"),
+            false => format!("[`{name}`]({file})"),
+        };
         // Writing to a String cannot fail.
-        let _ = writeln!(index, "| [`{name}`]({file}) | {about} |");
-        if command.get_subcommands().any(|c| c.get_name() != "help") {
+        let _ = writeln!(index, "| {entry} | {about} |");
+        if is_group {
             add(command, &name, pages, index);
         } else {
             let mut page = head(&name, command);
@@ -101,7 +107,7 @@ fn names(arg: &Arg) -> String {
     let value = match arg.get_action() {
         ArgAction::Set | ArgAction::Append => {
             let names = arg.get_value_names().unwrap_or_default();
-            let names: Vec<&str> = names.iter().map(|name| name.as_str()).collect();
+            let names: Vec<&str> = names.iter().map(clap::builder::Str::as_str).collect();
             let names = names.join(" ");
             let optional = arg.get_num_args().is_some_and(|n| n.min_values() == 0);
             match (names.is_empty(), optional) {

@@ -149,6 +149,14 @@ pub(crate) fn no_effect(told: &[(bool, &str)]) {
     }
 }
 
+/// Warnings are not to be shown.
+static NO_WARNINGS: AtomicBool = AtomicBool::new(false);
+
+/// Whether what goes wrong beside the work is shown: with `--log-level error` it is not.
+pub(crate) fn shows_warnings() -> bool {
+    !NO_WARNINGS.load(Ordering::Relaxed)
+}
+
 /// Prints a warning.
 pub(crate) fn warning(text: &str) {
     if is_json() {
@@ -194,6 +202,7 @@ impl std::io::Write for Stderr {
 
 /// Sends kiln's own log to stderr.
 pub(crate) fn start_logging(settings: &Settings) {
+    NO_WARNINGS.store(settings.log_level == LogLevel::Error, Ordering::Relaxed);
     let level = match settings.log_level {
         LogLevel::Error => "error",
         LogLevel::Warn => "warn",

@@ -1,4 +1,4 @@
-//! What an engine works with: plain values, read from wherever by who opens it.
+//! What an engine works with: plain values, which the caller reads from wherever it likes.
 
 use std::path::PathBuf;
 use std::sync::Arc;

@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use kiln_image::with_causes;
 use kiln_registry::auth::{Anonymous, CredentialSource, DockerConfig, HelperOutput, HelperRunner};
+use kiln_registry::{Notice, Notices};
 use kiln_solver::event::WarningCode;
 use kiln_sys::{Pipes, read_named};
 
@@ -38,6 +39,18 @@ impl HelperRunner for Helpers {
     }
 }
 
+/// Notices of the registry client as warnings.
+pub(crate) fn notices(events: &Events) -> Notices {
+    let events = events.clone();
+    Notices::new(move |notice| {
+        let code = match &notice {
+            Notice::MirrorPassedOver { .. } => WarningCode::Mirror,
+            Notice::CredentialUnused { .. } => WarningCode::Credentials,
+        };
+        events.warn(code, notice.to_string());
+    })
+}
+
 /// What Docker's config file has. Most calls need none of it, so one that cannot be read is warned about and
 /// no more, as Docker does it.
 pub(crate) fn of(config: &Config, events: &Events) -> Arc<dyn CredentialSource> {
@@ -54,7 +67,10 @@ pub(crate) fn of(config: &Config, events: &Events) -> Arc<dyn CredentialSource> 
     };
     match read_named(path, MAX_CREDENTIALS, Pipes::Refused) {
         Ok(bytes) => match DockerConfig::parse(&bytes) {
-            Ok(config) => Arc::new(config.with_helpers(Arc::new(Helpers))),
+            Ok(config) => {
+                let config = config.with_helpers(Arc::new(Helpers));
+                Arc::new(config.with_notices(notices(events)))
+            }
             Err(e) => unused(&with_causes(&e)),
         },
         Err(e) if e.kind() == std::io::ErrorKind::NotFound => Arc::new(Anonymous),

@@ -4,7 +4,7 @@ use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use kiln_cache::Store;
+use kiln_cache::{Maintenance, Store};
 use kiln_executor::{BuildInputs, StepLogs};
 use kiln_registry::RegistryConfig;
 
@@ -13,7 +13,7 @@ use crate::credentials;
 use crate::error::Result;
 use crate::event::Events;
 
-/// How long who only looks waits for a connection.
+/// Connect timeout of calls that only look.
 const LOOK_CONNECT_TIMEOUT: Duration = Duration::from_secs(3);
 
 /// Every capability of kiln. Cloning shares it; any number of calls may be under way at once.
@@ -58,18 +58,42 @@ impl Engine {
 
     /// The same for this purpose.
     pub(crate) fn session_for(&self, purpose: Purpose) -> Result<Store> {
+        Ok(self.open_store(purpose)?.session()?)
+    }
+
+    /// The store that is open, or opened now.
+    fn open_store(&self, purpose: Purpose) -> Result<Store> {
         let mut open = self.0.store.lock().unwrap_or_else(PoisonError::into_inner);
         let root = &self.0.config.root;
         let events = self.0.config.events.of_steps();
-        let store = match open.as_ref() {
-            Some(store) if store.is_current() => store,
-            // It was opened by nobody yet, or was replaced by a repair since.
-            _ => open.insert(match purpose {
-                Purpose::Use => Store::open_with(root, events)?,
-                Purpose::Remove => Store::open_to_remove(root, &events)?,
-            }),
+        if let Some(store) = open.as_ref().filter(|store| store.is_current()) {
+            if purpose == Purpose::Remove {
+                store.maintenance().prepare_removal()?;
+            }
+            return Ok(store.clone());
+        }
+        // It was opened by nobody yet, or was replaced by a repair since.
+        let store = match purpose {
+            Purpose::Use => Store::open_with(root, events)?,
+            Purpose::Remove => Maintenance::open_store(root, &events)?,
         };
-        Ok(store.session()?)
+        Ok(open.insert(store).clone())
+    }
+
+    /// Fails where the store cannot be opened.
+    ///
+    /// # Errors
+    /// Why.
+    pub fn check_store(&self) -> Result<()> {
+        self.open_store(Purpose::Use).map(drop)
+    }
+
+    /// The same for who is about to remove things, which works on a full disk.
+    ///
+    /// # Errors
+    /// Why.
+    pub fn check_store_to_remove(&self) -> Result<()> {
+        self.open_store(Purpose::Remove).map(drop)
     }
 
     /// Whether there is a store by now.
@@ -114,8 +138,14 @@ impl Engine {
         events: &Events,
     ) -> Result<kiln_executor::Worker> {
         let config = &self.0.config;
-        let store = self.session()?.session_with(events.of_steps())?;
+        let store = self
+            .open_store(Purpose::Use)?
+            .session_with(events.of_steps())?;
         let logs = store.logs()?;
+        let registries = RegistryConfig {
+            notices: credentials::notices(events),
+            ..registries
+        };
         let registry = kiln_registry::Client::new(registries, credentials::of(config, events));
         let max_download = inputs.max_download.unwrap_or(config.max_download);
         Ok(kiln_executor::Worker::new(kiln_executor::Settings {

@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 
 use kiln_image::{Platform, with_causes};
+use kiln_parser::Diagnostic;
 use kiln_solver::lower::LowerError;
 use kiln_solver::plan::VertexId;
 use kiln_solver::ports::{PortError, PortErrorKind};
@@ -74,9 +75,14 @@ pub enum Error {
         /// What is wrong, and where.
         error: Box<LowerError>,
     },
-    /// The parser found errors; they are among the diagnostics of the Dockerfile.
+    /// The parser found errors.
     #[error("the Dockerfile has errors")]
-    Syntax,
+    Syntax {
+        /// The Dockerfile.
+        file: Box<SourceText>,
+        /// All that the parser found.
+        diagnostics: Vec<Diagnostic>,
+    },
     /// Build checks found what the Dockerfile's options make an error.
     #[error("checks failed: {}", .rules.join(", "))]
     Checks {
@@ -101,7 +107,7 @@ pub enum Error {
     },
 }
 
-/// Kinds of errors, for who has to choose an exit code or a status.
+/// Kinds of errors, for callers that choose an exit code or a status.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum ErrorKind {
@@ -239,13 +245,19 @@ impl Error {
         match self {
             Self::Request { .. } => ErrorKind::Request,
             Self::Cancelled | Self::Work(kiln_executor::Error::Cancelled) => ErrorKind::Cancelled,
-            Self::Store(kiln_cache::Error::NoImage { .. } | kiln_cache::Error::NoMount(_))
-            | Self::Work(kiln_executor::Error::Missing { .. }) => ErrorKind::NotFound,
+            Self::Store(error) | Self::Work(kiln_executor::Error::Store(error)) => match error {
+                kiln_cache::Error::NoImage { .. } | kiln_cache::Error::NoMount(_) => {
+                    ErrorKind::NotFound
+                }
+                _ => ErrorKind::Failed,
+            },
             Self::Work(kiln_executor::Error::Command { code, .. }) => {
                 ErrorKind::Command { code: *code }
             }
             Self::About { source, .. } => source.kind(),
-            Self::Dockerfile { .. } | Self::Syntax | Self::Checks { .. } => ErrorKind::Dockerfile,
+            Self::Dockerfile { .. } | Self::Syntax { .. } | Self::Checks { .. } => {
+                ErrorKind::Dockerfile
+            }
             Self::Step { error, .. } => match error.kind {
                 PortErrorKind::Cancelled => ErrorKind::Cancelled,
                 PortErrorKind::Command { code, .. } => ErrorKind::Command { code },
@@ -256,7 +268,6 @@ impl Error {
             }
             Self::NotReproducible { .. } => ErrorKind::NotReproducible,
             Self::Failed { .. }
-            | Self::Store(_)
             | Self::Work(_)
             | Self::Files(_)
             | Self::Sandbox(_)
@@ -273,8 +284,10 @@ impl Error {
             | Self::Failed { hint, .. }
             | Self::NotReproducible { hint } => hint.clone(),
             Self::Store(error) => of_store(error),
+            Self::Work(kiln_executor::Error::Store(error)) => of_store(error),
             Self::Work(error) => error.hint().map(Hint::Build),
             Self::About { source, .. } => source.hint(),
+            Self::Dockerfile { error, .. } => error.hint.clone().map(Hint::Build),
             Self::Checks { .. } => Some(Hint::ChecksAreErrors),
             Self::Step { error, .. } => error.hint.clone().map(Hint::Build),
             Self::Container(kiln_runtime::Error::NoCommand) => Some(Hint::GiveCommand),
@@ -285,8 +298,7 @@ impl Error {
             | Self::Container(_)
             | Self::Io { .. }
             | Self::Json(_)
-            | Self::Dockerfile { .. }
-            | Self::Syntax => None,
+            | Self::Syntax { .. } => None,
         }
     }
 
@@ -317,6 +329,10 @@ fn of_store(error: &kiln_cache::Error) -> Option<Hint> {
         } => Some(Hint::DidYouMean(near.clone())),
         kiln_cache::Error::NoImage { .. } => Some(Hint::ListImages),
         kiln_cache::Error::NoMount(_) => Some(Hint::ListCacheMounts),
+        kiln_cache::Error::LayerGone(_) | kiln_cache::Error::LayerNotRepeatable { .. } => {
+            Some(Hint::Build(kiln_solver::Hint::BuildOrPullAgain))
+        }
+        kiln_cache::Error::LayerLost(_) => Some(Hint::Build(kiln_solver::Hint::BuildAgain)),
         e if e.is_damaged_database() => Some(Hint::RepairStore),
         // What helps against a full disk depends on the store, which is asked at the end.
         e if e.is_no_space() => None,

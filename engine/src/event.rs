@@ -6,17 +6,25 @@ use kiln_cache::Removed;
 use kiln_executor::Difference;
 use kiln_executor::export::Pushed;
 use kiln_image::{Digest, Reference};
+use kiln_parser::Diagnostic;
 use kiln_solver::event::{self as solver, Warning, WarningCode};
+use kiln_solver::lint::Finding;
 use kiln_solver::lower::LowerWarning;
 
 /// Something that happened.
 #[derive(Debug)]
 #[non_exhaustive]
 pub enum Event {
-    /// In a step or a transfer; also every warning.
+    /// In a step or a transfer; also every warning that is not about the Dockerfile's text.
     Step(solver::Event),
     /// The Dockerfile makes sense, but perhaps not the one that was meant.
     Dockerfile(LowerWarning),
+    /// The parser found something in the Dockerfile. Sent by [`Engine::build`](crate::Engine::build) alone; who takes
+    /// a build step by step asks [`Build::diagnostics`](crate::Build::diagnostics).
+    Diagnostic(Diagnostic),
+    /// A check found something in the Dockerfile. Sent by [`Engine::build`](crate::Engine::build) alone; who takes a
+    /// build step by step asks [`Build::findings`](crate::Build::findings).
+    Finding(Finding),
     /// Things were removed from the cache to make room.
     Removed(Removed),
     /// An image is not in the store, and is asked for in its registry.

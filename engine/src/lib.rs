@@ -22,7 +22,7 @@
 //! # }
 //! ```
 //!
-//! A build is one call, [`Engine::build`], or a few, for who wants to look in between. Here a Dockerfile is read
+//! A build is one call, [`Engine::build`], or a few, for callers that look in between. Here a Dockerfile is read
 //! and checked, and nothing is built:
 //!
 //! ```
@@ -105,6 +105,8 @@ pub use kiln_image::{
     Compression, Descriptor, Digest, ImageConfig, Platform, PlatformError, Reference,
     ReferenceError, SafeUrl, with_causes,
 };
+/// Dockerfiles as syntax trees, with what is wrong in them.
+pub use kiln_parser as parser;
 pub use kiln_registry::{RegistryConfig, TlsConfig};
 pub use kiln_remote::{
     BucketSettings, RemoteKind, RemoteSpec, SigningKey, SpecError, TrustError, VerifyingKey,
@@ -114,3 +116,4 @@ pub use kiln_sandbox::Network as ContainerNetwork;
 pub use kiln_sandbox::{Spawner, Stdio};
 /// Builds as data: plans, events of steps, explanations, findings of checks.
 pub use kiln_solver as solver;
+pub use tokio_util::sync::CancellationToken;

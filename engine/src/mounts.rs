@@ -6,7 +6,7 @@ use std::io::Read;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use kiln_cache::{MountRow, Store};
+use kiln_cache::{MountRow, MountStore};
 use kiln_solver::plan::CacheMount;
 
 use crate::engine::{Engine, Purpose};
@@ -45,8 +45,8 @@ impl CacheMounts<'_> {
     /// The store cannot be read.
     pub fn list(&self) -> Result<Vec<MountRow>> {
         let store = self.engine.session()?;
-        store.measure_mounts()?;
-        Ok(store.mounts()?)
+        store.cache_mounts().measure_mounts()?;
+        Ok(store.cache_mounts().mounts()?)
     }
 
     /// The cache mounts of this id.
@@ -68,7 +68,12 @@ impl CacheMounts<'_> {
     /// There is no such cache mount, and then nothing is removed.
     pub fn remove(&self, ids: &[String]) -> Result<RemovedMounts> {
         let store = self.engine.session_for(Purpose::Remove)?;
-        let known: HashSet<String> = store.mounts()?.into_iter().map(|m| m.id).collect();
+        let known: HashSet<String> = store
+            .cache_mounts()
+            .mounts()?
+            .into_iter()
+            .map(|m| m.id)
+            .collect();
         let is_there = |id: &&String| known.iter().any(|name| CacheMount::has(id, name));
         if let Some(id) = ids.iter().find(|id| !is_there(id)) {
             return Err(kiln_cache::Error::NoMount(id.clone()).into());
@@ -76,7 +81,7 @@ impl CacheMounts<'_> {
         let is_wanted =
             |name: &&String| ids.is_empty() || ids.iter().any(|id| CacheMount::has(id, name));
         let wanted = known.iter().filter(is_wanted).cloned().collect();
-        let (bytes, busy) = store.remove_mounts(&wanted)?;
+        let (bytes, busy) = store.cache_mounts().remove_mounts(&wanted)?;
         Ok(RemovedMounts {
             bytes,
             busy: busy.into_iter().collect(),
@@ -94,7 +99,7 @@ impl CacheMounts<'_> {
         };
         let pending = begin(path).map_err(cannot)?;
         let clone = || pending.file().try_clone().map_err(|e| use_file(path, e));
-        until_free(id, || store.export_mount(id, clone()?))?;
+        until_free(id, || store.cache_mounts().export_mount(id, clone()?))?;
         pending.keep().map_err(cannot)
     }
 
@@ -104,7 +109,7 @@ impl CacheMounts<'_> {
     /// There is no such cache mount, a step goes on using it, or the stream cannot be written.
     pub fn export(&self, id: &str, stream: &File) -> Result<()> {
         let store = self.engine.session()?;
-        until_free(id, || store.export_mount(id, stream)).map(drop)
+        until_free(id, || store.cache_mounts().export_mount(id, stream)).map(drop)
     }
 
     /// Makes a tar, compressed or not, the cache mount of this id, in place of the one that is there.
@@ -118,7 +123,10 @@ impl CacheMounts<'_> {
                 what: "cannot read it".into(),
                 source,
             })?;
-            Ok(store.import_mount(id, Box::new(file))?.then_some(()))
+            Ok(store
+                .cache_mounts()
+                .import_mount(id, Box::new(file))?
+                .then_some(()))
         };
         let done = until_free(id, import);
         done.map_err(|e| e.about(format!("cannot import `{}`", path.display())))
@@ -130,7 +138,7 @@ impl CacheMounts<'_> {
     /// A step uses it, or the stream cannot be read.
     pub fn import(&self, id: &str, stream: impl Read + Send + 'static) -> Result<()> {
         let store = self.engine.session()?;
-        let done = match store.import_mount(id, Box::new(stream)) {
+        let done = match store.cache_mounts().import_mount(id, Box::new(stream)) {
             Ok(true) => Ok(()),
             Ok(false) => Err(busy(id)),
             Err(error) => Err(error.into()),
@@ -160,7 +168,7 @@ fn until_free<T>(
         if let Some(done) = attempt()? {
             return Ok(done);
         }
-        std::thread::sleep(Store::mount_pause());
+        std::thread::sleep(MountStore::pause());
     }
     Err(busy(id))
 }

@@ -2,9 +2,9 @@
 
 use std::path::PathBuf;
 
-use kiln_cache::Store;
+use kiln_cache::{LayerId, Store};
 use kiln_executor::BuildInputs;
-use kiln_image::Platform;
+use kiln_image::{ImageConfig, Platform};
 use kiln_runtime::{Running, Runtime};
 use kiln_sandbox::{Network, Stdio};
 use kiln_sys::process::Exit;
@@ -72,19 +72,20 @@ impl RunRequest {
 pub struct Container {
     store: Store,
     runtime: Runtime,
-    request: kiln_runtime::RunRequest,
+    request: RunRequest,
+    config: ImageConfig,
+    layers: Vec<LayerId>,
     running: Running,
 }
 
 impl Engine {
-    /// Makes a container ready to run: its image is pulled where that is needed. `stdio` are its streams.
+    /// Makes a container ready to run: its image is pulled where that is needed.
     ///
     /// # Errors
     /// The image cannot be had, nothing can be run here, or the token was cancelled.
     pub async fn prepare_run(
         &self,
         request: RunRequest,
-        stdio: impl FnOnce() -> Result<Stdio>,
         events: &Events,
         cancel: &CancellationToken,
     ) -> Result<Container> {
@@ -92,47 +93,22 @@ impl Engine {
         let asked = request.platform.is_some();
         let platform = request.platform.clone().unwrap_or_else(Platform::host);
         let wanted = (&platform, asked);
-        let image = find_or_pull(
-            &worker,
-            &request.image,
-            wanted,
-            request.pull,
-            events,
-            cancel,
-        );
-        let image = image.await?;
-        let layers = worker
-            .images()
-            .image_layers(image.name.reference(), &image.id, None)?;
+        let (name, policy) = (&request.image, request.pull);
+        let image = find_or_pull(&worker, name, wanted, policy, events, cancel).await?;
+        let (images, from) = (worker.images(), image.name.reference());
+        let layers = images.image_layers(from, &image.id, None)?;
         let layers = unless_cancelled(cancel, worker.layers().materialise(&layers)).await??;
-        let hostname = request.hostname.unwrap_or_else(|| {
-            let mut random = [0; 6];
-            // Without random bytes the name is all zeros, which is a name too.
-            let _ = system::random(&mut random);
-            random.iter().map(|b| format!("{b:02x}")).collect()
-        });
         let store = worker.store().clone();
         let spawner = self.config().spawner.clone();
         let spawner = spawner.ok_or_else(|| Error::failed("nothing can be run here"))?;
         let runtime = Runtime::new(store.clone(), spawner, host_resolv_conf());
         Ok(Container {
             running: runtime.running(),
-            request: kiln_runtime::RunRequest {
-                config: image.config,
-                layers,
-                entrypoint: request.entrypoint.map(|e| vec![e]),
-                command: request.command,
-                env: request.env,
-                workdir: request.workdir,
-                user: request.user,
-                volumes: request.volumes,
-                network: request.network,
-                extra_hosts: request.extra_hosts,
-                hostname,
-                stdio: stdio()?,
-            },
             store,
             runtime,
+            request,
+            config: image.config,
+            layers,
         })
     }
 }
@@ -143,14 +119,35 @@ impl Container {
         self.running.clone()
     }
 
-    /// Runs it until it ends.
+    /// Runs it until it ends. `stdio` are its streams.
     ///
     /// # Errors
     /// It cannot be started: [`crate::ErrorKind::Command`] has the exit code that `docker run` has then.
-    pub async fn run(self) -> Result<Exit> {
-        let exit = self.runtime.run(self.request, &self.running).await;
+    pub async fn run(self, stdio: Stdio) -> Result<Exit> {
+        let asked = self.request;
+        let hostname = asked.hostname.unwrap_or_else(|| {
+            let mut random = [0; 6];
+            // Without random bytes the name is all zeros, which is a name too.
+            let _ = system::random(&mut random);
+            random.iter().map(|b| format!("{b:02x}")).collect()
+        });
+        let request = kiln_runtime::RunRequest {
+            config: self.config,
+            layers: self.layers,
+            entrypoint: asked.entrypoint.map(|e| vec![e]),
+            command: asked.command,
+            env: asked.env,
+            workdir: asked.workdir,
+            user: asked.user,
+            volumes: asked.volumes,
+            network: asked.network,
+            extra_hosts: asked.extra_hosts,
+            hostname,
+            stdio,
+        };
+        let exit = self.runtime.run(request, &self.running).await;
         // Not worth a failed container.
-        if let Err(error) = self.store.note_uses() {
+        if let Err(error) = self.store.maintenance().note_uses() {
             tracing::debug!(%error, "the last use of layers is not noted");
         }
         Ok(exit?)

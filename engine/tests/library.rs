@@ -252,18 +252,16 @@ async fn run_quietly(engine: &Engine, request: RunRequest, out: &Path) -> i32 {
             .truncate(true)
             .open(path)
     };
-    let stdio = || {
-        Ok(kiln_engine::Stdio {
-            stdin: File::open("/dev/null").unwrap().into(),
-            stdout: file(out).unwrap().into(),
-            stderr: file(Path::new("/dev/null")).unwrap().into(),
-            console: None,
-        })
+    let stdio = kiln_engine::Stdio {
+        stdin: File::open("/dev/null").unwrap().into(),
+        stdout: file(out).unwrap().into(),
+        stderr: file(Path::new("/dev/null")).unwrap().into(),
+        console: None,
     };
     let cancel = CancellationToken::new();
     let events = Events::none();
-    let container = engine.prepare_run(request, stdio, &events, &cancel);
-    container.await.unwrap().run().await.unwrap().code()
+    let container = engine.prepare_run(request, &events, &cancel);
+    container.await.unwrap().run(stdio).await.unwrap().code()
 }
 
 fn side_by_side(spawner: Option<Spawner>) {

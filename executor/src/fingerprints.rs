@@ -95,7 +95,11 @@ impl Fingerprinter {
     ) -> Result<Reading> {
         let known = memo.as_ref().and_then(Memo::now);
         if let Some((identity, selection)) = &known
-            && let Some(known) = self.layers.store().known_fingerprint(identity, selection)?
+            && let Some(known) = self
+                .layers
+                .store()
+                .records()
+                .known_fingerprint(identity, selection)?
             && let Some(fingerprint) = Fingerprint::from_hex(&known)
         {
             return Ok(Reading::unchanging(fingerprint));
@@ -115,7 +119,7 @@ impl Fingerprinter {
         let reading = blocking(move || {
             let (reading, listing) = file::fingerprint(&store, &tree, &wanted, listed)?;
             if let Some(listing) = listing {
-                store.put_listing(reading.fingerprint, &listing)?;
+                store.records().put_listing(reading.fingerprint, &listing)?;
             }
             Ok(reading)
         })
@@ -148,8 +152,12 @@ impl Fingerprinter {
             caches.export_fingerprint(&identity, &selection, fingerprint);
         }
         let store = self.layers.store().clone();
-        blocking(move || Ok(store.put_fingerprint(&identity, &selection, &fingerprint.to_hex())?))
-            .await
+        blocking(move || {
+            Ok(store
+                .records()
+                .put_fingerprint(&identity, &selection, &fingerprint.to_hex())?)
+        })
+        .await
     }
 
     /// The same once the identity of the tree is known; [`Fingerprinter::settle`] waits for that.

@@ -1,4 +1,4 @@
-//! As whose the files of a context are shown where a step sees the directory itself.
+//! Whose the files of a context appear to be, where a step sees the directory itself.
 
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
@@ -10,11 +10,14 @@ use tokio::sync::oneshot;
 
 use crate::error::Result;
 
+/// A directory with a user and a group.
+type OwnedDir = (PathBuf, u32, u32);
+
 /// Tells whether files of an owner in a directory can be shown as root's. Cloning shares what is known.
 #[derive(Clone, Debug)]
 pub(crate) struct IdMapSupport {
     spawner: Option<Spawner>,
-    known: Arc<Mutex<HashMap<(PathBuf, u32, u32), bool>>>,
+    known: Arc<Mutex<HashMap<OwnedDir, bool>>>,
 }
 
 impl IdMapSupport {

@@ -54,7 +54,11 @@ impl ResultStore {
     }
 
     pub(crate) fn earlier(&self, origin: &Origin) -> Result<Vec<Earlier>, PortError> {
-        Ok(self.store().earlier(origin).map_err(Error::from)?)
+        Ok(self
+            .store()
+            .records()
+            .earlier(origin)
+            .map_err(Error::from)?)
     }
 
     pub(crate) async fn lookup(
@@ -63,7 +67,7 @@ impl ResultStore {
         base: Option<&Solved<Output>>,
         not_before: Option<SystemTime>,
     ) -> Result<Lookup<Output>, PortError> {
-        let found = self.store().record(key).map_err(Error::from)?;
+        let found = self.store().records().record(key).map_err(Error::from)?;
         let Some(record) = found else {
             return Ok(Lookup::Miss);
         };
@@ -323,16 +327,16 @@ fn settle(
     packed: &Packed,
     facts: &Facts,
 ) -> Result<(LayerId, Option<SystemTime>)> {
-    if let Some(older) = store.record(key)?
+    if let Some(older) = store.records().record(key)?
         && older.layer.tree == packed.tree
         && facts.unused.replaced()
     {
-        store.refresh_record(key, facts.started)?;
+        store.records().refresh_record(key, facts.started)?;
         store.drop_layer(&id)?;
         return Ok((older.layer.id, older.made));
     }
     store.record_layer(&id, packed, SystemTime::now())?;
-    store.put_record(&NewRecord {
+    store.records().put_record(&NewRecord {
         key,
         layer: &id,
         made: None,

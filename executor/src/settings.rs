@@ -15,12 +15,21 @@ use crate::logs::StepLogs;
 use crate::output::DirTree;
 
 /// Where a secret comes from.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub enum SecretSource {
     /// A file, read when a step needs it.
     File(PathBuf),
     /// A value, such as that of a variable.
     Value(Vec<u8>),
+}
+
+impl std::fmt::Debug for SecretSource {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::File(path) => f.debug_tuple("File").field(path).finish(),
+            Self::Value(_) => f.write_str("Value(..)"),
+        }
+    }
 }
 
 /// An SSH agent: the socket of one that runs.
@@ -123,4 +132,15 @@ pub struct Settings {
     pub caches: Option<RemoteCaches>,
     /// Where what users should know goes that belongs to no step.
     pub events: Events,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_secret_is_not_shown() {
+        let shown = format!("{:?}", SecretSource::Value(b"s3cret".to_vec()));
+        assert_eq!(shown, "Value(..)");
+    }
 }

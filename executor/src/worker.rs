@@ -221,7 +221,7 @@ impl Fingerprints for Worker {
 
     async fn listing(&self, fingerprint: Fingerprint) -> Result<Option<Listing>, PortError> {
         let store = self.store().clone();
-        Ok(blocking(move || Ok(store.listing(fingerprint)?)).await?)
+        Ok(blocking(move || Ok(store.records().listing(fingerprint)?)).await?)
     }
 }
 

@@ -11,7 +11,9 @@ use crate::auth::{Anonymous, Authenticator, CredentialSource, pull_scope};
 use crate::config::RegistryConfig;
 use crate::endpoint::{Endpoint, is_loopback};
 use crate::error::RegistryError;
+use crate::error::redact;
 use crate::http::{Http, expect};
+use crate::notice::Notice;
 use crate::transport::{Call, Transport};
 
 /// Docker Hub's name in references, and the host of its API.
@@ -51,6 +53,24 @@ impl Client {
                 origins: Mutex::default(),
             }),
         }
+    }
+
+    /// Reports that a mirror is passed over, and keeps its error in case it was the last server.
+    pub(crate) fn passed_over(
+        &self,
+        endpoint: &Endpoint,
+        all: &[Endpoint],
+        error: RegistryError,
+    ) -> RegistryError {
+        // That a mirror does not hold everything is nothing to worry about.
+        let expected = error.is_not_found();
+        if !expected && all.last().is_some_and(|last| last.base != endpoint.base) {
+            self.inner.config.notices.send(Notice::MirrorPassedOver {
+                mirror: redact(&endpoint.base),
+                cause: error.to_string(),
+            });
+        }
+        error
     }
 
     /// A client without credentials.

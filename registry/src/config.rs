@@ -5,6 +5,7 @@ use std::fmt;
 use std::str::FromStr;
 use std::time::Duration;
 
+use crate::notice::Notices;
 use url::Url;
 
 /// The base address of a mirror: scheme, host, optional port and path.
@@ -108,6 +109,8 @@ pub struct RegistryConfig {
     pub connect_timeout: Duration,
     /// How long an answer may pause.
     pub read_timeout: Duration,
+    /// Where goes what users should know.
+    pub notices: Notices,
 }
 
 impl Default for RegistryConfig {
@@ -120,6 +123,7 @@ impl Default for RegistryConfig {
             retry: RetryPolicy::default(),
             connect_timeout: Duration::from_secs(20),
             read_timeout: Duration::from_secs(60),
+            notices: Notices::default(),
         }
     }
 }

@@ -6,7 +6,7 @@ use std::io;
 #[derive(Debug, thiserror::Error)]
 pub enum CredentialError {
     /// The file is not what `docker login` writes. The parser's own words could quote a secret.
-    #[error("Docker's config file is no JSON of its kind: line {line}, column {column}")]
+    #[error("Docker's config file is not JSON of its kind: line {line}, column {column}")]
     Json {
         /// Where it stops being that, counted from 1; 0 where only its form is wrong.
         line: usize,

@@ -48,7 +48,7 @@ impl Client {
             };
             match result {
                 Ok(descriptor) => return Ok(descriptor),
-                Err(error) => answers.push(passed_over(endpoint, &endpoints, error)),
+                Err(error) => answers.push(self.passed_over(endpoint, &endpoints, error)),
             }
         }
         Err(all_of(reference, &endpoints, answers))
@@ -69,7 +69,7 @@ impl Client {
         for endpoint in &endpoints {
             match self.get_manifest(endpoint, reference, accept).await {
                 Ok(manifest) => return Ok(manifest),
-                Err(error) => answers.push(passed_over(endpoint, &endpoints, error)),
+                Err(error) => answers.push(self.passed_over(endpoint, &endpoints, error)),
             }
         }
         Err(all_of(reference, &endpoints, answers))
@@ -145,7 +145,7 @@ impl Client {
             match self.pull_from(endpoint, reference, &mut pull).await {
                 Ok(()) => return Ok(()),
                 Err(error @ RegistryError::Local { .. }) => return Err(error),
-                Err(error) => last = Some(passed_over(endpoint, &endpoints, error)),
+                Err(error) => last = Some(self.passed_over(endpoint, &endpoints, error)),
             }
         }
         Err(last.unwrap_or_else(|| nowhere(reference)))
@@ -469,21 +469,6 @@ fn described(manifest: &Manifest, reference: &Reference) -> Descriptor {
         descriptor.digest = digest.clone();
     }
     descriptor
-}
-
-/// Reports that a mirror is passed over, and keeps its error in case it was the last server.
-fn passed_over(endpoint: &Endpoint, all: &[Endpoint], error: RegistryError) -> RegistryError {
-    // That a mirror does not hold everything is nothing to worry about.
-    let expected = error.is_not_found();
-    if !expected && all.last().is_some_and(|last| last.base != endpoint.base) {
-        let cause = error.to_string();
-        tracing::warn!(
-            mirror = redact(&endpoint.base),
-            cause,
-            "mirror is passed over"
-        );
-    }
-    error
 }
 
 /// The error of an image that no server has an answer for; `answers` are in the order of the servers.

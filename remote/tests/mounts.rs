@@ -38,16 +38,18 @@ fn store() -> (TempDir, Store) {
 
 /// Makes a mount `m` and returns its directory.
 fn make(store: &Store) -> PathBuf {
-    let made = store.try_cache_mount(None, "m", MountUse::Shared, &mut |_| Ok(()));
+    let made = store
+        .cache_mounts()
+        .try_cache_mount(None, "m", MountUse::Shared, &mut |_| Ok(()));
     made.unwrap().unwrap().path.clone()
 }
 
 fn mount_of(store: &Store) -> PathBuf {
-    store.mounts().unwrap().pop().unwrap().path
+    store.cache_mounts().mounts().unwrap().pop().unwrap().path
 }
 
 fn pack(store: &Store) -> PackedMount {
-    let Idle::Free(mount) = store.idle_mount("m", 0).unwrap() else {
+    let Idle::Free(mount) = store.cache_mounts().idle_mount("m", 0).unwrap() else {
         panic!("the mount is not there or in use");
     };
     let (known, stop) = (HashSet::new(), CancellationToken::new());
@@ -80,7 +82,13 @@ async fn bring(remote: &Remote, store: &Store) -> Result<PathBuf, RemoteError> {
         .fetch_mount(&found, scratch.clone(), true, &|_| {})
         .await?;
     let data = scratch.path().join("data");
-    assert!(store.fill_mount("m", 0, &data).unwrap().is_some());
+    assert!(
+        store
+            .cache_mounts()
+            .fill_mount("m", 0, &data)
+            .unwrap()
+            .is_some()
+    );
     Ok(mount_of(store))
 }
 
@@ -232,7 +240,7 @@ async fn a_hostile_remote_stays_inside_of_the_mount() {
         let error = bring(&remote, &there.1).await.unwrap_err();
         let refused = matches!(error, RemoteError::Refused(_));
         assert!(refused, "{entries:?}: {error}");
-        assert!(there.1.mounts().unwrap().is_empty());
+        assert!(there.1.cache_mounts().mounts().unwrap().is_empty());
         let find = std::process::Command::new("find")
             .arg(there.0.path())
             .args(["-name", "escaped"])
@@ -258,7 +266,7 @@ async fn a_piece_gives_what_its_index_says_and_no_more() {
         let remote = remote(&shared.path().join("r"));
         leave(&remote, shared.path(), &bytes, length).await;
         bring(&remote, &there.1).await.unwrap_err();
-        assert!(there.1.mounts().unwrap().is_empty());
+        assert!(there.1.cache_mounts().mounts().unwrap().is_empty());
     }
     let remote = remote(&shared.path().join("r"));
     leave(&remote, shared.path(), &good, length).await;

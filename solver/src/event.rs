@@ -248,6 +248,10 @@ warning_codes! {
     StepOutput = "step-output",
     /// Docker's config file cannot be used.
     Credentials = "credentials",
+    /// A mirror of a registry could not be used.
+    Mirror = "mirror",
+    /// Findings of build checks beyond what is shown.
+    ChecksOmitted = "checks-omitted",
     /// Annotations of an image are not kept.
     Annotations = "annotations",
 }

@@ -1,8 +1,9 @@
 //! Cache keys: a written, versioned, length-prefixed encoding, hashed with BLAKE3.
 //!
 //! A key covers everything that can change an op's result, and nothing of the host: no paths of
-//! this machine, no clocks. Types encode themselves by [`ContentKey`]; `content_key!` takes
-//! them apart field by field, so a field that is added without being encoded does not compile.
+//! this machine, no clocks. It is made of the inputs that explain it (`explain::inputs_of`), which takes every op
+//! apart field by field: a field that is added without being named does not compile. So does `content_key!`, by
+//! which values encode themselves ([`ContentKey`]).
 //!
 //! ```
 //! use kiln_solver::key::{ContentKey, Encoder, Identity, Key, TreeDigest};

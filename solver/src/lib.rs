@@ -1,6 +1,6 @@
 //! From a Dockerfile's syntax tree to a plan, and from a plan to results.
 //!
-//! [`lower`] turns the tree into a [`plan::Plan`]: a graph of ops that knows nothing of
+//! [`lower`] turns the tree into a [`plan::Plan`]: a graph of ops that know nothing of
 //! Dockerfiles. [`schedule`] walks the graph in parallel, asks the cache by [`key`], and has
 //! what is missing made by a [`ports::Worker`].
 

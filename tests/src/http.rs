@@ -68,7 +68,7 @@ impl std::fmt::Debug for Server {
 }
 
 impl Server {
-    /// Serves these paths, and 404 for all others. Who has a file already, as its `ETag` or
+    /// Serves these paths, and 404 for all others. Whoever has a file already, as its `ETag` or
     /// `Last-Modified` says, is told so.
     #[must_use]
     pub fn files(files: Vec<(&str, Answer)>) -> Self {

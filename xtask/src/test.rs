@@ -36,7 +36,8 @@ pub(crate) fn run(options: &Options) -> Result<()> {
     std::fs::write(&config, fixtures::kiln_config(&registry.address())).context("kiln's config")?;
 
     // Plain `cargo test` leaves out what needs root or a package; here nothing is missing.
-    let runner = if exists("cargo-nextest") {
+    let with_nextest = exists("cargo-nextest");
+    let runner = if with_nextest {
         Run::new("cargo")
             .args(["nextest", "run", "--workspace", "--run-ignored", "all"])
             .args(&options.arguments)
@@ -48,7 +49,7 @@ pub(crate) fn run(options: &Options) -> Result<()> {
             .args(["--", "--include-ignored"])
             .args(words.flatten())
     };
-    let result = runner
+    let mut result = runner
         .dir(paths::workspace())
         .env("KILN_TEST_BIN", kiln)
         .env("KILN_TEST_REGISTRY", registry.address())
@@ -56,6 +57,11 @@ pub(crate) fn run(options: &Options) -> Result<()> {
         .env("KILN_TEST_CONFIG", &config)
         .env("KILN_CONFIG", &config)
         .run();
+    // nextest runs no examples of the documentation; they take no filters of its language either.
+    if with_nextest && options.arguments.is_empty() {
+        let examples = Run::new("cargo").args(["test", "--workspace", "--doc"]);
+        result = result.and(examples.dir(paths::workspace()).run());
+    }
     drop(registry);
     // Only a log and two small files; the next run makes its own.
     let _ = std::fs::remove_dir_all(&scratch);

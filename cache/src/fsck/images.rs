@@ -4,8 +4,9 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use kiln_image::{DiffId, Digest, ImageConfig, Reference};
 
-use super::{Finding, Part, Store};
+use super::{Finding, Part};
 use crate::error::Result;
+use crate::store::{Maintenance, Store};
 
 /// What becomes of an image that has lost something.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -62,7 +63,7 @@ impl Hurt {
                 }
                 Some(config) => {
                     for diff_id in &config.rootfs.diff_ids {
-                        if !store.loses(diff_id, &layers, &blobs)? {
+                        if !store.maintenance().loses(diff_id, &layers, &blobs)? {
                             continue;
                         }
                         image.lost.push(format!("its layer {diff_id}"));
@@ -73,7 +74,7 @@ impl Hurt {
                 }
             }
             // Removed since the list was made, it has lost nothing.
-            if image.lost.is_empty() || !store.rows_of_image(&image.id)?.is_empty() {
+            if image.lost.is_empty() || !store.maintenance().rows_of_image(&image.id)?.is_empty() {
                 hurt.0.insert(id, image);
             }
         }
@@ -108,7 +109,7 @@ impl Hurt {
     }
 }
 
-impl Store {
+impl Maintenance<'_> {
     /// Whether nothing is left of a layer without these layers and blobs.
     fn loses(
         &self,

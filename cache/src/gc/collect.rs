@@ -7,7 +7,7 @@ use kiln_sys::system;
 use super::{Cause, Class, Held, Item, Removed, is_older, total};
 use crate::db::nanos;
 use crate::error::Result;
-use crate::store::Store;
+use crate::store::Maintenance;
 use crate::{explanations, full_disk};
 
 /// How much the store may hold. Nothing is limited by default.
@@ -52,7 +52,7 @@ impl Excess {
     }
 }
 
-impl Store {
+impl Maintenance<'_> {
     /// How many bytes must go; 0 if the store keeps to the policy.
     ///
     /// # Errors
@@ -90,7 +90,7 @@ impl Store {
     /// # Errors
     /// The database refused, or a file cannot be moved.
     pub fn collect(&self, policy: &Policy, wait: bool) -> Result<Removed> {
-        self.measure_mounts()?;
+        self.cache_mounts().measure_mounts()?;
         let mut removed = self.collect_once(policy, wait)?;
         loop {
             let excess = self.excess_after(policy, &removed, wait)?;
@@ -109,12 +109,12 @@ impl Store {
         Ok(removed)
     }
 
-    /// As [`Store::collect`], but images stay, those without a name too.
+    /// As [`Maintenance::collect`], but images stay, those without a name too.
     ///
     /// # Errors
-    /// As [`Store::collect`].
+    /// As [`Maintenance::collect`].
     pub fn collect_unused(&self, policy: &Policy, wait: bool) -> Result<Removed> {
-        self.measure_mounts()?;
+        self.cache_mounts().measure_mounts()?;
         self.collect_once(policy, wait)
     }
 

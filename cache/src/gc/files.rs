@@ -7,9 +7,9 @@ use rusqlite::Transaction;
 
 use super::{Class, Item, survey};
 use crate::error::Result;
-use crate::store::Store;
+use crate::store::Maintenance;
 
-impl Store {
+impl Maintenance<'_> {
     /// Measures what takes room and has no rows.
     ///
     /// # Errors

@@ -17,7 +17,7 @@ use rusqlite::{OptionalExtension as _, Transaction};
 
 use crate::db::nanos;
 use crate::error::Result;
-use crate::store::Store;
+use crate::store::Maintenance;
 
 use files::note_files;
 
@@ -52,7 +52,7 @@ impl Removed {
     }
 }
 
-impl Store {
+impl Maintenance<'_> {
     /// Everything that is in the store, in no order.
     ///
     /// # Errors
@@ -88,7 +88,7 @@ impl Store {
                 // A mount is held until its directory is away.
                 let mut busy = HashSet::new();
                 for item in items.iter().filter(|i| i.class == Class::Mounts) {
-                    match self.lock_mount(&item.name, false)? {
+                    match self.cache_mounts().lock_mount(&item.name, false)? {
                         Some(lock) => locks.push(lock),
                         None => drop(busy.insert(item.name.clone())),
                     }

@@ -6,7 +6,7 @@ use std::time::{Duration, SystemTime};
 use super::{Class, Held, Item, Removed, as_nanos, is_older};
 use crate::db::nanos;
 use crate::error::Result;
-use crate::store::Store;
+use crate::store::Maintenance;
 
 /// What is to be pruned.
 #[derive(Clone, Debug, Default)]
@@ -22,7 +22,7 @@ pub struct Prune {
     pub keep: Option<u64>,
 }
 
-impl Store {
+impl Maintenance<'_> {
     fn try_prune(&self, prune: &Prune) -> Result<Removed> {
         if prune.all
             && prune.keep.is_none()

@@ -342,7 +342,7 @@ fn mounts(store: &Store, tx: &Transaction<'_>) -> Result<Vec<Item>> {
     while let Some(row) = rows.next()? {
         let name: String = row.get(0)?;
         let bytes = row.get::<_, i64>(2)?.max(0).cast_unsigned();
-        let free = store.lock_mount(&name, false)?.is_some();
+        let free = store.cache_mounts().lock_mount(&name, false)?.is_some();
         items.push(Item {
             class: Class::Mounts,
             title: row.get(1)?,

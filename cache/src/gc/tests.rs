@@ -7,6 +7,7 @@ use kiln_solver::plan::Origin;
 
 use super::*;
 use crate::layers::LayerId;
+use crate::store::Store;
 use crate::{MountUse, NewRecord, Packed};
 
 /// A layer of one file of `bytes` bytes, made by a step that took so long, so many hours ago.
@@ -35,7 +36,7 @@ fn layer(store: &Store, name: &str, bytes: u64, took: u64, hours: u64) -> LayerI
         made: None,
         inputs: &[],
     };
-    store.put_record(&record).unwrap();
+    store.records().put_record(&record).unwrap();
     id
 }
 
@@ -45,7 +46,7 @@ fn open(dir: &Path) -> Store {
 
 /// Names of the steps whose layers are there.
 fn steps(store: &Store) -> Vec<String> {
-    let items = store.items().unwrap().into_iter();
+    let items = store.maintenance().items().unwrap().into_iter();
     let mut names: Vec<String> = items
         .filter(|i| i.class == Class::Layers)
         .map(|i| i.title)
@@ -57,7 +58,7 @@ fn steps(store: &Store) -> Vec<String> {
 /// So many bytes beside what the store takes for itself.
 fn cap(store: &Store, bytes: u64) -> Policy {
     Policy {
-        max_size: Some(store.own_bytes() + bytes),
+        max_size: Some(store.maintenance().own_bytes() + bytes),
         ..Policy::default()
     }
 }
@@ -72,16 +73,25 @@ fn what_is_worth_least_goes_first() {
     layer(&maker, "old", 400_000, 10, 5000);
     drop(maker);
     let store = open(dir.path());
-    assert_eq!(store.total().unwrap(), 1_201_000);
+    assert_eq!(store.maintenance().total().unwrap(), 1_201_000);
     assert_eq!(
-        store.collect(&cap(&store, 1_400_000), true).unwrap(),
+        store
+            .maintenance()
+            .collect(&cap(&store, 1_400_000), true)
+            .unwrap(),
         Removed::default()
     );
-    let removed = store.collect(&cap(&store, 1_100_000), true).unwrap();
+    let removed = store
+        .maintenance()
+        .collect(&cap(&store, 1_100_000), true)
+        .unwrap();
     assert_eq!(removed.items[0].2, "old");
-    store.collect(&cap(&store, 600_000), true).unwrap();
+    store
+        .maintenance()
+        .collect(&cap(&store, 600_000), true)
+        .unwrap();
     assert_eq!(steps(&store), ["large and dear", "small and cheap"]);
-    assert_eq!(store.total().unwrap(), 401_000);
+    assert_eq!(store.maintenance().total().unwrap(), 401_000);
     assert!(!store.path("trash").read_dir().unwrap().any(|_| true));
     assert_eq!(store.path("layers-v1").read_dir().unwrap().count(), 2);
 }
@@ -110,14 +120,14 @@ fn an_image_holds_one_copy_of_a_layer() {
             all: true,
             ..Prune::default()
         };
-        store.prune(&everything).unwrap();
+        store.maintenance().prune(&everything).unwrap();
         drop(store);
         let maker = open(dir.path());
         let again = layer(&maker, "of an image", 1000, 1, 0);
         assert_ne!(again.as_str(), of_image.as_str(), "{round}");
         drop(maker);
         let store = open(dir.path());
-        store.prune(&Prune::default()).unwrap();
+        store.maintenance().prune(&Prune::default()).unwrap();
         assert_eq!(steps(&store), ["of an image"], "{round}");
         // It is the one that a record leads to.
         kept.push(store.layer_by_diff(&first.diff_id).unwrap().unwrap().id);
@@ -145,8 +155,8 @@ fn a_store_that_was_removed_takes_nothing_from_the_one_in_its_place() {
     let blob = maker.put_blob(b"new").unwrap();
     drop(maker);
     assert!(old.discard_unrecorded().is_err());
-    assert!(old.discard_unknown_blobs().is_err());
-    assert!(old.collect(&cap(&old, 0), true).is_err());
+    assert!(old.maintenance().discard_unknown_blobs().is_err());
+    assert!(old.maintenance().collect(&cap(&old, 0), true).is_err());
     let new = open(dir.path());
     assert!(new.path("layers-v1").join(id.as_str()).exists());
     assert_eq!(new.read_blob(&blob).unwrap(), b"new");
@@ -170,12 +180,14 @@ fn leases_images_and_locks_hold_what_they_use() {
     let mut fill = |_: &kiln_sys::RootDir| Ok(());
     drop(
         maker
+            .cache_mounts()
             .try_cache_mount(None, "free", MountUse::Locked, &mut fill)
             .unwrap(),
     );
     drop(maker);
     let stepper = open(dir.path());
     let mount = stepper
+        .cache_mounts()
         .try_cache_mount(None, "used", MountUse::Shared, &mut fill)
         .unwrap()
         .unwrap();
@@ -183,7 +195,7 @@ fn leases_images_and_locks_hold_what_they_use() {
     let user = open(dir.path());
     assert!(user.layer(used.as_str()).unwrap().is_some());
     let other = open(dir.path());
-    let removed = other.prune(&Prune::default()).unwrap();
+    let removed = other.maintenance().prune(&Prune::default()).unwrap();
     let mut titles: Vec<&str> = removed.items.iter().map(|i| i.2.as_str()).collect();
     titles.sort_unstable();
     assert_eq!(titles, ["", "free", "free"], "{removed:?}");
@@ -192,17 +204,17 @@ fn leases_images_and_locks_hold_what_they_use() {
     assert!(other.read_blob(&config).is_ok());
 
     drop((mount, user, stepper));
-    other.prune(&Prune::default()).unwrap();
+    other.maintenance().prune(&Prune::default()).unwrap();
     let last = open(dir.path());
     assert_eq!(steps(&last), ["of an image"]);
     last.remove_image(&config).unwrap();
-    last.prune(&Prune::default()).unwrap();
+    last.maintenance().prune(&Prune::default()).unwrap();
     drop(other);
     drop(last);
     let last = open(dir.path());
-    last.prune(&Prune::default()).unwrap();
-    assert_eq!(last.items().unwrap().len(), 0);
-    assert_eq!(last.total().unwrap(), 0);
+    last.maintenance().prune(&Prune::default()).unwrap();
+    assert_eq!(last.maintenance().items().unwrap().len(), 0);
+    assert_eq!(last.maintenance().total().unwrap(), 0);
 }
 
 #[test]
@@ -218,25 +230,28 @@ fn filters_choose_by_class_age_and_room() {
         classes: HashSet::from([Class::Mounts]),
         ..Prune::default()
     };
-    assert_eq!(store.prune(&nothing).unwrap(), Removed::default());
+    assert_eq!(
+        store.maintenance().prune(&nothing).unwrap(),
+        Removed::default()
+    );
     let hours = |h: u64| Some(Duration::from_secs(h * 3600));
     let old = Prune {
         unused_for: hours(100),
         ..Prune::default()
     };
-    store.prune(&old).unwrap();
+    store.maintenance().prune(&old).unwrap();
     assert_eq!(steps(&store), ["day", "new"]);
     let room = Prune {
         keep: Some(1500),
         ..Prune::default()
     };
-    store.prune(&room).unwrap();
+    store.maintenance().prune(&room).unwrap();
     assert_eq!(steps(&store), ["new"]);
     let age = Policy {
         max_age: hours(1),
         ..Policy::default()
     };
-    store.collect(&age, false).unwrap();
+    store.maintenance().collect(&age, false).unwrap();
     assert_eq!(steps(&store), ["new"]);
 }
 
@@ -249,14 +264,14 @@ fn a_use_makes_young() {
     drop(maker);
     let user = open(dir.path());
     user.layer(id.as_str()).unwrap();
-    user.note_uses().unwrap();
+    user.maintenance().note_uses().unwrap();
     drop(user);
     let store = open(dir.path());
     let old = Prune {
         unused_for: Some(Duration::from_secs(3600)),
         ..Prune::default()
     };
-    store.prune(&old).unwrap();
+    store.maintenance().prune(&old).unwrap();
     assert_eq!(steps(&store), ["old"]);
 }
 
@@ -278,7 +293,7 @@ fn free_space_is_never_made_from_what_is_reserved() {
     }
     drop(maker);
     let store = open(dir.path());
-    let floor = |bytes: u64| full_disk(store.own_bytes() + bytes);
+    let floor = |bytes: u64| full_disk(store.maintenance().own_bytes() + bytes);
     for (reserved, want) in [
         (u64::MAX, &["new", "old"][..]),
         (900_000, &["new", "old"]),
@@ -286,10 +301,10 @@ fn free_space_is_never_made_from_what_is_reserved() {
         (0, &[]),
     ] {
         let policy = floor(reserved.min(u64::MAX >> 9));
-        let removed = store.collect(&policy, true).unwrap();
+        let removed = store.maintenance().collect(&policy, true).unwrap();
         assert_eq!(steps(&store), want, "{reserved}");
         assert_eq!(
-            store.excess(&policy).unwrap() > 0,
+            store.maintenance().excess(&policy).unwrap() > 0,
             reserved == 0,
             "{reserved}"
         );
@@ -310,25 +325,29 @@ fn the_last_build_keeps_what_it_used_though_the_disk_is_full() {
         std::io::Write::write_all(&mut file, b"content").unwrap();
         Ok(())
     };
-    drop(maker.try_cache_mount(None, "m", MountUse::Locked, &mut fill));
+    drop(
+        maker
+            .cache_mounts()
+            .try_cache_mount(None, "m", MountUse::Locked, &mut fill),
+    );
     drop(maker);
     let builder = open(dir.path());
     builder.layer(used.as_str()).unwrap();
-    builder.note_uses().unwrap();
+    builder.maintenance().note_uses().unwrap();
     let began = SystemTime::now() - Duration::from_secs(2 * 3600);
-    builder.note_build(began).unwrap();
+    builder.maintenance().note_build(began).unwrap();
     drop(builder);
     let store = open(dir.path());
-    let removed = store.collect(&full_disk(0), true).unwrap();
+    let removed = store.maintenance().collect(&full_disk(0), true).unwrap();
     assert_eq!(removed.cause, Some(Cause::Disk));
     assert_eq!(steps(&store), ["of the last build", "used again"]);
     let mounts = |store: &Store| {
-        let items = store.items().unwrap();
+        let items = store.maintenance().items().unwrap();
         items.iter().filter(|i| i.class == Class::Mounts).count()
     };
     assert_eq!(mounts(&store), 1);
     // The cap is a promise: it is kept whatever the last build used.
-    let removed = store.collect(&cap(&store, 10), true).unwrap();
+    let removed = store.maintenance().collect(&cap(&store, 10), true).unwrap();
     assert_eq!(removed.cause, Some(Cause::Cap));
     assert_eq!((steps(&store).len(), mounts(&store)), (0, 0));
 }
@@ -342,7 +361,6 @@ fn a_run_is_known_after_its_result_was_removed_for_space() {
         project: "p".into(),
         step: "0:1".into(),
         instruction: "i".into(),
-        ..Origin::default()
     };
     let record = NewRecord {
         key: Key([7; 32]),
@@ -354,15 +372,15 @@ fn a_run_is_known_after_its_result_was_removed_for_space() {
         made: None,
         inputs: &[],
     };
-    store.put_record(&record).unwrap();
+    store.records().put_record(&record).unwrap();
     let known = |store: &Store| -> Vec<bool> {
-        let runs = store.earlier(&origin).unwrap();
+        let runs = store.records().earlier(&origin).unwrap();
         runs.iter().map(|run| run.removed).collect()
     };
     assert_eq!(known(&store), [false]);
     drop(store);
     let store = open(dir.path());
-    store.collect(&full_disk(0), true).unwrap();
+    store.maintenance().collect(&full_disk(0), true).unwrap();
     assert_eq!((steps(&store).len(), known(&store)), (0, vec![true]));
     // Made again, it is a run like others; pruned, it is forgotten.
     let id = layer(&store, "again", 1000, 1, 1);
@@ -370,17 +388,17 @@ fn a_run_is_known_after_its_result_was_removed_for_space() {
         layer: &id,
         ..record
     };
-    store.put_record(&record).unwrap();
+    store.records().put_record(&record).unwrap();
     assert_eq!(known(&store), [false]);
     drop(store);
     let store = open(dir.path());
-    store.collect(&full_disk(0), true).unwrap();
+    store.maintenance().collect(&full_disk(0), true).unwrap();
     assert_eq!(known(&store), [true]);
     let all = Prune {
         all: true,
         ..Prune::default()
     };
-    store.prune(&all).unwrap();
+    store.maintenance().prune(&all).unwrap();
     assert_eq!(known(&store), [false; 0]);
 }
 
@@ -399,9 +417,9 @@ fn many_records_are_pruned_at_once() {
             Ok(())
         })
         .unwrap();
-    assert_eq!(store.total().unwrap(), 500_000);
+    assert_eq!(store.maintenance().total().unwrap(), 500_000);
     let started = std::time::Instant::now();
-    let removed = store.prune(&Prune::default()).unwrap();
+    let removed = store.maintenance().prune(&Prune::default()).unwrap();
     tracing::info!(took = ?started.elapsed(), "pruned");
     assert_eq!((removed.items.len(), removed.bytes()), (50_000, 500_000));
     let left: i64 = store
@@ -412,7 +430,7 @@ fn many_records_are_pruned_at_once() {
             |r| r.get(0),
         )
         .unwrap();
-    assert_eq!((left, store.total().unwrap()), (0, 0));
+    assert_eq!((left, store.maintenance().total().unwrap()), (0, 0));
 }
 
 #[test]
@@ -433,11 +451,17 @@ fn images_without_a_name_go_when_nothing_else_is_left() {
     }
     drop(maker);
     let store = open(dir.path());
-    store.prune(&Prune::default()).unwrap();
+    store.maintenance().prune(&Prune::default()).unwrap();
     assert_eq!(steps(&store), ["one", "two"]);
-    store.collect(&cap(&store, 15_000), true).unwrap();
+    store
+        .maintenance()
+        .collect(&cap(&store, 15_000), true)
+        .unwrap();
     assert_eq!(steps(&store), ["one"]);
     assert_eq!(store.images().unwrap().len(), 1);
-    store.collect(&cap(&store, 5_000), true).unwrap();
+    store
+        .maintenance()
+        .collect(&cap(&store, 5_000), true)
+        .unwrap();
     assert_eq!(steps(&store), ["one"]);
 }

@@ -146,7 +146,7 @@ fn a_check_finds_nothing_wrong_while_images_come_and_go() {
             while !is_done.load(std::sync::atomic::Ordering::Relaxed) {
                 let store = Store::open(dir.path()).unwrap();
                 for repair in [false, true] {
-                    let report = store.check(repair, &|_, _| {}).unwrap();
+                    let report = store.maintenance().check(repair, &|_, _| {}).unwrap();
                     assert_eq!(report.findings, [], "repair: {repair}");
                     assert_eq!(report.images, [], "repair: {repair}");
                 }
@@ -159,7 +159,14 @@ fn a_check_finds_nothing_wrong_while_images_come_and_go() {
         checker.join().unwrap();
     });
     let store = Store::open(dir.path()).unwrap();
-    assert_eq!(store.check(false, &|_, _| {}).unwrap().findings, []);
+    assert_eq!(
+        store
+            .maintenance()
+            .check(false, &|_, _| {})
+            .unwrap()
+            .findings,
+        []
+    );
 }
 
 #[test]

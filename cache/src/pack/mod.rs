@@ -64,7 +64,7 @@ pub fn pack(dir: &Path, epoch: Option<u64>, sink: &mut (dyn Write + Send)) -> Re
     })
 }
 
-/// As [`pack`], for who wants the tar and its diff id only.
+/// As [`pack`], for callers that want the tar and its diff id only.
 ///
 /// # Errors
 /// A file cannot be read, or `sink` failed.

@@ -72,6 +72,10 @@ pub(crate) fn run(app: &App, args: &Args) -> Result<ExitCode, Failure> {
                 diagnostics::lower_error(&file, &error);
                 Failure::silent(2)
             }
+            Error::Syntax { file, diagnostics } => {
+                diagnostics::diagnostics(&file, &diagnostics);
+                Failure::silent(2)
+            }
             error => error.into(),
         })
     })?;

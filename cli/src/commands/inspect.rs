@@ -28,6 +28,8 @@ pub(crate) struct Args {
 /// Runs the command.
 pub(crate) fn run(app: &App, args: &Args) -> Result<ExitCode, Failure> {
     let template = args.format.as_deref().map(Template::parse).transpose()?;
+    // A store that cannot be opened is said once.
+    app.engine.check_store()?;
     let mut values = Vec::new();
     let mut failed = false;
     for name in &args.images {

@@ -27,6 +27,8 @@ pub(crate) struct Args {
 
 /// Runs the command.
 pub(crate) fn run(app: &App, args: &Args) -> Result<ExitCode, Failure> {
+    // A store that cannot be opened is said once.
+    app.engine.check_store_to_remove()?;
     let mut failed = false;
     for image in &args.images {
         match app.engine.images().remove(image, args.force) {

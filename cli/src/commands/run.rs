@@ -296,30 +296,27 @@ fn start(app: &App, args: &Args) -> Result<Exit, Failure> {
     app.block_on(async {
         let interrupt = Interrupt::listen();
         let pulling = Pulling::new(mode);
-        let mut ours = None;
-        let stdio = || {
-            let (stdio, own) = streams::pair(args.interactive, args.tty)
-                .map_err(|e| kiln_engine::Error::failed(e.message))?;
-            ours = Some(own);
-            Ok(stdio)
-        };
         let (events, cancel) = (pulling.events(&name), interrupt.token());
-        let prepared = app.engine.prepare_run(request, stdio, &events, &cancel);
+        let prepared = app.engine.prepare_run(request, &events, &cancel);
         let container = prepared.await.map_err(not_prepared);
         pulling.finish();
         let container = container?;
-        // From here on signals are the container's.
-        drop(interrupt);
+        // From here on signals are the container's; none is lost in between.
         forward_signals(&container.running());
-        let passing = ours.map(|ours| ours.pass(args.interactive));
-        let exit = container.run().await.map_err(|error| {
+        if cancel.is_cancelled() {
+            return Err(Failure::interrupted("pull"));
+        }
+        drop(interrupt);
+        let (stdio, ours) = streams::pair(args.interactive, args.tty)?;
+        let passing = ours.pass(args.interactive);
+        let exit = container.run(stdio).await.map_err(|error| {
             let code = match error.kind() {
                 ErrorKind::Command { code } => u8::try_from(code).unwrap_or(NOT_STARTED),
                 _ => NOT_STARTED,
             };
             Failure::from(error).with_code(code)
         });
-        let passed = passing.map_or(Ok(()), streams::Passing::finish);
+        let passed = passing.finish();
         // What the container says of itself comes first.
         exit.and_then(|exit| passed.map(|()| exit))
     })

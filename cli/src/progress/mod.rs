@@ -112,6 +112,7 @@ pub(crate) fn events() -> Events {
     Events::new(|event| {
         let display = shown_by().read().unwrap_or_else(PoisonError::into_inner);
         match (display.as_ref(), event) {
+            (_, Event::Warning(_)) if !ui::shows_warnings() => {}
             (Some(send), event) => {
                 // It takes events until it is told that there are no more.
                 let _ = send.send(event);

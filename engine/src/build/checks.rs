@@ -116,7 +116,7 @@ pub(super) async fn measure(
         Ok(repeated) => repeated,
         // A check must not spoil a build that has succeeded.
         Err(error) => {
-            tracing::warn!(%error, "layers cannot be compared");
+            tracing::debug!(%error, "layers cannot be compared");
             return;
         }
     };

@@ -1,6 +1,6 @@
 //! Building: from a request to an image in the store, in registries, in archives.
 //!
-//! [`Engine::build`] does all of it. Who wants to look in between (at the diagnostics, at the findings of
+//! [`Engine::build`] does all of it. Whoever wants to look in between (at the diagnostics, at the findings of
 //! checks, at the plan) takes the steps one by one: [`Engine::prepare_build`], then those of [`Build`].
 
 mod authorities;
@@ -16,7 +16,7 @@ use std::time::SystemTime;
 use kiln_executor::export::Assembled;
 use kiln_executor::{BuildInputs, ExportSummary};
 use kiln_image::{Descriptor, Platform};
-use kiln_parser::{Diagnostic, Parsed, Severity};
+use kiln_parser::{Diagnostic, Parsed};
 use kiln_solver::event::Counts;
 use kiln_solver::lint::Findings;
 use kiln_solver::lower::{self, Lowered, NamedContext};
@@ -26,6 +26,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::cancel::unless_cancelled;
 use crate::context::fetch::{self, Fetcher};
+use crate::context::{NamedSource, Place};
 use crate::engine::Engine;
 use crate::error::{Error, Result};
 use crate::event::{Event, Events};
@@ -85,8 +86,14 @@ impl Engine {
         cancel: CancellationToken,
     ) -> Result<Built> {
         let mut build = self.prepare_build(request, &events, cancel).await?;
+        for diagnostic in build.diagnostics() {
+            events.send(Event::Diagnostic(diagnostic.clone()));
+        }
         build.check_syntax()?;
         let done = build.complete(&events).await;
+        for finding in build.findings.sorted() {
+            events.send(Event::Finding(finding));
+        }
         // What is finished is shared, whatever became of the rest.
         let exported = build.finish().await;
         Ok(Built { exported, ..done? })
@@ -105,6 +112,12 @@ impl Engine {
         let began = SystemTime::now();
         // A request that makes no sense fails before anything is fetched.
         request.outputs.destinations(request.push, &request.names)?;
+        remote_caches::check(&self.config().remote_caches, &request)?;
+        let input = NamedSource::Place(Place::Input);
+        if let Some((name, _)) = request.contexts.iter().find(|(_, source)| *source == input) {
+            let text = format!("the build context `{name}` cannot be the input of the request");
+            return Err(Error::request(text));
+        }
         let inputs = BuildInputs {
             limits: request.limits.clone(),
             authorities: authorities::read(&self.config().authorities)?,
@@ -200,9 +213,11 @@ impl Build {
     /// # Errors
     /// [`Error::Syntax`].
     pub fn check_syntax(&self) -> Result<()> {
-        let is_error = |d: &Diagnostic| d.severity == Severity::Error;
-        match self.parsed.diagnostics.iter().any(is_error) {
-            true => Err(Error::Syntax),
+        match self.parsed.has_errors() {
+            true => Err(Error::Syntax {
+                file: Box::new(self.source.clone()),
+                diagnostics: self.parsed.diagnostics.clone(),
+            }),
             false => Ok(()),
         }
     }
@@ -359,8 +374,8 @@ impl Build {
     pub fn note_uses(&self) {
         let Some(worker) = &self.worker else { return };
         let store = worker.store();
-        let noted = store.note_uses();
-        if let Err(error) = noted.and_then(|()| store.note_build(self.began)) {
+        let noted = store.maintenance().note_uses();
+        if let Err(error) = noted.and_then(|()| store.maintenance().note_build(self.began)) {
             tracing::debug!(%error, "the last use of layers is not noted");
         }
     }

@@ -26,17 +26,11 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 /// How long such a registry may say nothing.
 const READ_TIMEOUT: Duration = Duration::from_secs(20);
 
-/// The remote caches that a build has; none if it has none.
+/// Refuses what makes no sense before anything is fetched.
 ///
 /// # Errors
-/// What was asked for makes no sense, or a cache cannot be opened.
-pub(super) fn open(
-    engine: &Engine,
-    request: &BuildRequest,
-    events: &Events,
-    cancel: CancellationToken,
-) -> Result<Option<RemoteCaches>> {
-    let config = &engine.config().remote_caches;
+/// [`Error::Request`].
+pub(super) fn check(config: &RemoteCachesConfig, request: &BuildRequest) -> Result<()> {
     let asked = &request.remote_caches;
     check_inline(request)?;
     let writes = [
@@ -49,6 +43,33 @@ pub(super) fn open(
             return Err(Error::request(text).with_hint(Hint::ReadOnlyCaches));
         }
     }
+    let lonely = |spec: &&RemoteSpec| {
+        let mut from = asked.from.iter().chain(&config.from);
+        spec.single_flight == Some(true) && !from.any(|f| f.kind == spec.kind)
+    };
+    let mut to = asked
+        .to
+        .iter()
+        .chain(config.to.iter().filter(|_| !config.read_only));
+    if let Some(spec) = to.find(lonely) {
+        let text = format!("--cache-to `{spec}`: single-flight needs the same place to be read");
+        return Err(Error::request(text).with_hint(Hint::AddCacheFrom));
+    }
+    Ok(())
+}
+
+/// The remote caches that a build has; none if it has none.
+///
+/// # Errors
+/// What was asked for makes no sense, or a cache cannot be opened.
+pub(super) fn open(
+    engine: &Engine,
+    request: &BuildRequest,
+    events: &Events,
+    cancel: CancellationToken,
+) -> Result<Option<RemoteCaches>> {
+    let config = &engine.config().remote_caches;
+    let asked = &request.remote_caches;
     let (mut from, mut to) = (asked.from.clone(), asked.to.clone());
     let mut mounts_from = asked.mounts_from.clone();
     let mut mounts_to = asked.mounts_to.clone();
@@ -85,17 +106,11 @@ pub(super) fn open(
     if !asked.inline && all.iter().all(|specs| specs.is_empty()) {
         return Ok(None);
     }
-    let lonely = |spec: &&RemoteSpec| {
-        spec.single_flight == Some(true) && !from.iter().any(|f| f.kind == spec.kind)
-    };
-    if let Some(spec) = to.iter().find(lonely) {
-        let text = format!("--cache-to `{spec}`: single-flight needs the same place to be read");
-        return Err(Error::request(text).with_hint(Hint::AddCacheFrom));
-    }
     let mut registries = engine.config().registries.clone();
     registries.retry = RETRY;
     registries.connect_timeout = CONNECT_TIMEOUT;
     registries.read_timeout = READ_TIMEOUT;
+    registries.notices = credentials::notices(events);
     let mut opened = Opened {
         config,
         client: Client::new(registries, credentials::of(engine.config(), events)),

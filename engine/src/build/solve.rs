@@ -189,9 +189,15 @@ impl Build {
             }
         }
         let store = self.worker()?.store();
-        let there = store.mounts()?.into_iter().map(|mount| mount.id);
+        let there = store
+            .cache_mounts()
+            .mounts()?
+            .into_iter()
+            .map(|mount| mount.id);
         let is_meant = |id: &String| wanted.iter().any(|(cache, name)| cache.may_be(name, id));
-        let (_, busy) = store.remove_mounts(&there.filter(is_meant).collect())?;
+        let (_, busy) = store
+            .cache_mounts()
+            .remove_mounts(&there.filter(is_meant).collect())?;
         for id in busy {
             let text = format!("another build uses the cache mount `{id}` now: it is not cleared");
             events.warn(WarningCode::CacheMount, text);

@@ -10,8 +10,10 @@ use kiln_executor::source::Loaded;
 use kiln_image::archive::{Archive, ArchiveError};
 use kiln_image::descriptor::MAX_BLOB_SIZE;
 use kiln_image::{Platform, Reference, with_causes};
+use tokio_util::sync::CancellationToken;
 
 use super::Images;
+use crate::cancel::blocking;
 use crate::error::{Error, Result};
 use crate::event::Events;
 use crate::outputs::Dest;
@@ -92,10 +94,12 @@ impl Images<'_> {
         if let LoadSource::Path(path) = &source {
             std::fs::metadata(path).map_err(|e| Error::failed(format!("{what}: {e}")))?;
         }
-        let opened = match source {
-            LoadSource::Path(path) => open(&path, scratch.path()),
-            LoadSource::Stream(file, name) => read(file, Path::new(&name), scratch.path()),
+        let dir = scratch.path().to_owned();
+        let open = move || match source {
+            LoadSource::Path(path) => open(&path, &dir),
+            LoadSource::Stream(file, name) => read(file, Path::new(&name), &dir),
         };
+        let opened = blocking(&CancellationToken::new(), open).await?;
         let archive = opened.map_err(|e| Error::failed(format!("{what}: {}", with_causes(&e))))?;
         let loaded = worker.images().load(archive, platform).await;
         loaded.map_err(|e| Error::from(e).about(what))

@@ -11,7 +11,7 @@ use super::filter::created;
 use super::list::image_bytes;
 use crate::error::Result;
 
-/// All facts on an image.
+/// All facts about an image.
 #[derive(Clone, Debug)]
 pub struct ImageDetails {
     /// Digest of its config.
@@ -55,7 +55,7 @@ pub struct ImageHistoryLine {
 }
 
 impl Images<'_> {
-    /// All facts on the image of this name or id.
+    /// All facts about the image of this name or id.
     ///
     /// # Errors
     /// There is none, or it cannot be read.

@@ -7,12 +7,13 @@ use std::path::PathBuf;
 use kiln_executor::BuildInputs;
 use kiln_executor::source::Import;
 use kiln_image::{Digest, ImageConfig, Platform, Reference, SafeUrl};
-use kiln_parser::Severity;
 use kiln_solver::lint::Findings;
 use kiln_solver::lower::{self, LowerError, NoCache};
 use kiln_solver::plan::{Network, SourceKind};
+use tokio_util::sync::CancellationToken;
 
 use super::Images;
+use crate::cancel::blocking;
 use crate::error::{Error, Hint, Result};
 use crate::event::Events;
 use crate::source_text::SourceText;
@@ -110,7 +111,9 @@ impl Images<'_> {
             message,
             epoch: request.epoch,
         };
-        let id = worker.images().import(input, import);
+        let images = worker.images().clone();
+        let work = move || images.import(input, import);
+        let id = blocking(&CancellationToken::new(), work).await?;
         let id = id.map_err(|e| Error::from(e).about(format!("cannot import {shown}")))?;
         worker
             .exporter()
@@ -153,14 +156,11 @@ async fn config(
         error: Box::new(error),
     };
     let parsed = kiln_parser::parse(&source.text);
-    let mut errors = parsed.diagnostics.iter();
-    if let Some(error) = errors.find(|d| d.severity == Severity::Error) {
-        return Err(wrong(LowerError {
-            message: error.message.clone(),
-            span: Some(error.span),
-            help: error.help.clone(),
-            hint: None,
-        }));
+    if parsed.has_errors() {
+        return Err(Error::Syntax {
+            file: Box::new(source),
+            diagnostics: parsed.diagnostics,
+        });
     }
     let request = lower::Request {
         dockerfile: &parsed.dockerfile,

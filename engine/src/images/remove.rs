@@ -74,14 +74,14 @@ impl Images<'_> {
     pub fn prune(&self, all: bool, filters: &[ImageFilter]) -> Result<PrunedImages> {
         let chosen = self.choose(all, filters)?;
         let store = self.engine.session_for(Purpose::Remove)?;
-        let before = store.removable()?;
+        let before = store.maintenance().removable()?;
         let removed = store.remove_unused_images(&chosen)?;
         let names = removed.rows.into_iter().filter_map(|row| row.name);
         Ok(PrunedImages {
             untagged: names.collect(),
             deleted: removed.ids.into_iter().collect(),
             bytes: removed.bytes,
-            released: store.removable()?.saturating_sub(before),
+            released: store.maintenance().removable()?.saturating_sub(before),
         })
     }
 

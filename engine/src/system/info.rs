@@ -1,4 +1,4 @@
-//! Facts on this host and its store.
+//! Facts about this host and its store.
 
 use std::collections::BTreeSet;
 
@@ -8,7 +8,7 @@ use kiln_sys::{landlock, system};
 
 use super::System;
 
-/// Facts on this host and its store.
+/// Facts about this host and its store.
 #[derive(Clone, Debug)]
 pub struct SystemInfo {
     /// Platform of this machine.
@@ -34,7 +34,7 @@ pub struct SystemInfo {
 }
 
 impl System<'_> {
-    /// Facts on this host and its store.
+    /// Facts about this host and its store.
     pub fn info(&self) -> SystemInfo {
         let store = self.engine.session().ok();
         let store = store.as_ref();
@@ -58,7 +58,8 @@ impl System<'_> {
             can_leave_abstract_sockets: landlock::can_leave_abstract_sockets(),
             ping_groups: system::ping_groups(),
             images: ids,
-            store_bytes: store.and_then(|s| Some(s.total().ok()? + s.own_bytes())),
+            store_bytes: store
+                .and_then(|s| Some(s.maintenance().total().ok()? + s.maintenance().own_bytes())),
             disk_free: system::free_bytes(self.engine.root()).ok(),
         }
     }

@@ -16,16 +16,18 @@ impl System<'_> {
     pub fn needs_maintenance(&self) -> Result<(bool, Option<Removed>)> {
         let store = self.engine.session()?;
         let gc = &self.engine.config().gc;
-        let crowded = store.excess(gc)? > 0;
+        let crowded = store.maintenance().excess(gc)? > 0;
         let mut removed = None;
         if crowded {
-            match store.collect(gc, false) {
+            match store.maintenance().collect(gc, false) {
                 Ok(what) => removed = Some(what),
                 // What is there can be made durable all the same.
                 Err(error) => self.tell_not_collected(&error),
             }
         }
-        Ok((crowded || store.needs_maintenance()?, removed))
+        // What was removed is told in any case.
+        let needed = crowded || store.maintenance().needs_maintenance().unwrap_or(false);
+        Ok((needed, removed))
     }
 
     fn tell_not_collected(&self, error: &kiln_cache::Error) {
@@ -41,28 +43,28 @@ impl System<'_> {
     /// The store cannot be read or written.
     pub fn maintain(&self) -> Result<()> {
         let store = self.engine.session()?;
-        let Some(_turn) = store.maintenance_turn()? else {
+        let Some(_turn) = store.maintenance().maintenance_turn()? else {
             return Ok(());
         };
         cgroup::sweep(std::path::Path::new(cgroup::FOLDER));
         store.discard_unrecorded()?;
-        store.discard_unknown_blobs()?;
-        store.reconcile_mounts()?;
+        store.maintenance().discard_unknown_blobs()?;
+        store.cache_mounts().reconcile_mounts()?;
         store.prune_logs()?;
-        store.prune_listings()?;
-        store.measure_files()?;
+        store.records().prune_listings()?;
+        store.maintenance().measure_files()?;
         // Only for what no command told of: what has become too old.
-        if let Err(error) = store.collect(&self.engine.config().gc, false) {
+        if let Err(error) = store.maintenance().collect(&self.engine.config().gc, false) {
             // What is there can be made durable all the same.
             self.tell_not_collected(&error);
         }
         store.empty_trash()?;
-        store.promote()?;
+        store.maintenance().promote()?;
         if let Err(error) = store.back_up() {
             tracing::debug!(%error, "the database is not copied");
         }
-        store.restore_reserve()?;
-        if let Err(error) = store.vacuum() {
+        store.maintenance().restore_reserve()?;
+        if let Err(error) = store.maintenance().vacuum() {
             tracing::debug!(%error, "the database keeps its size");
         }
         Ok(())

@@ -31,7 +31,11 @@ impl System<'_> {
     /// # Errors
     /// The store cannot be read or written.
     pub fn prune(&self, prune: &Prune) -> Result<Removed> {
-        Ok(self.engine.session_for(Purpose::Remove)?.prune(prune)?)
+        Ok(self
+            .engine
+            .session_for(Purpose::Remove)?
+            .maintenance()
+            .prune(prune)?)
     }
 
     /// Checks the store, and takes what is wrong out of it if it is to `repair`. `progress` hears how many things
@@ -45,7 +49,7 @@ impl System<'_> {
             false => Purpose::Use,
         };
         let store = self.engine.session_for(purpose)?;
-        Ok(store.check(repair, progress)?)
+        Ok(store.maintenance().check(repair, progress)?)
     }
 
     /// Bytes that pruning the cache would free; none where there is no store, or it cannot be opened.
@@ -53,7 +57,10 @@ impl System<'_> {
         if !self.engine.has_store() {
             return None;
         }
-        self.engine.session().and_then(|s| Ok(s.removable()?)).ok()
+        self.engine
+            .session()
+            .and_then(|s| Ok(s.maintenance().removable()?))
+            .ok()
     }
 
     /// Whether there is a store by now.

@@ -53,8 +53,8 @@ impl System<'_> {
     /// The store cannot be read.
     pub fn disk_usage(&self) -> Result<DiskUsage> {
         let store = self.engine.session()?;
-        store.measure_mounts()?;
-        let mut items = store.items()?;
+        store.cache_mounts().measure_mounts()?;
+        let mut items = store.maintenance().items()?;
         let rows = rows(&store, &items)?;
         items.sort_by(|a, b| (a.class, b.bytes, &a.name).cmp(&(b.class, a.bytes, &b.name)));
         let root = self.engine.root();

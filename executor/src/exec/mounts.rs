@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use kiln_cache::fingerprint::Owners;
-use kiln_cache::{CacheMountDir, LayerId, MountUse, Store};
+use kiln_cache::{CacheMountDir, LayerId, MountStore, MountUse, Store};
 use kiln_remote::WantedMount;
 use kiln_sandbox::{Mount, MountFlags, MountSource, names};
 use kiln_solver::Hint;
@@ -250,7 +250,9 @@ impl StepRunner {
                 };
                 let taken = {
                     let folder = own.as_deref().map(kiln_cache::Scratch::path);
-                    store.try_cache_mount(folder, &named, how, &mut fill)?
+                    store
+                        .cache_mounts()
+                        .try_cache_mount(folder, &named, how, &mut fill)?
                 };
                 Ok((taken, base))
             })
@@ -269,7 +271,7 @@ impl StepRunner {
             if step.cancel.is_cancelled() {
                 return Err(Error::Cancelled);
             }
-            tokio::time::sleep(Store::mount_pause()).await;
+            tokio::time::sleep(MountStore::pause()).await;
         }
     }
 

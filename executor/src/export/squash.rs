@@ -50,7 +50,7 @@ impl Exporter {
         };
         let mut out = layers.get(..of_base).unwrap_or_default().to_vec();
         let id = blocking(move || {
-            let id = match store.record(key)? {
+            let id = match store.records().record(key)? {
                 Some(known) => known.layer.id,
                 None => make(&store, key, &ids, of_base, epoch)?,
             };
@@ -115,7 +115,7 @@ fn make(
     let packed = pack(&dir, epoch, &mut std::io::sink())?;
     let id = store.adopt_layer(&dir)?;
     store.record_layer(&id, &packed, SystemTime::now())?;
-    store.put_record(&NewRecord {
+    store.records().put_record(&NewRecord {
         key,
         layer: &id,
         made: None,

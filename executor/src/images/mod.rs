@@ -4,11 +4,15 @@ mod archive;
 mod import;
 mod layout;
 
-use kiln_cache::{Store, tree_of_image_layer};
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use kiln_cache::{Store, StoredImage, tree_of_image_layer};
 use kiln_image::descriptor::media_type;
 use kiln_image::search::{Found, Next, Search, SearchError};
 use kiln_image::{
-    Descriptor, Digest, ImageConfig, ImageManifest, Manifest, Platform, Reference, with_causes,
+    Descriptor, DiffId, Digest, ImageConfig, ImageManifest, Manifest, Platform, Reference,
+    with_causes,
 };
 use kiln_registry::{MemorySink, RegistryError};
 use kiln_solver::Hint;
@@ -60,6 +64,18 @@ pub struct Images {
     /// Images that are looked up get into the list of images.
     lists_images: bool,
     events: Events,
+    /// Layers of the images that were looked up, by the digest of the config: what was read once is not read and
+    /// parsed again.
+    looked_up: Arc<Mutex<HashMap<Digest, Arc<ImageLayers>>>>,
+}
+
+/// What names the layers of an image.
+#[derive(Debug)]
+struct ImageLayers {
+    /// Of their tars, from the bottom up.
+    diff_ids: Vec<DiffId>,
+    /// The blobs that hold them, in the same order; empty where no manifest is known.
+    blobs: Vec<Descriptor>,
 }
 
 impl Images {
@@ -69,6 +85,48 @@ impl Images {
             always_pull: settings.always_pull,
             lists_images: settings.lists_images,
             events: settings.events.clone(),
+            looked_up: Arc::default(),
+        }
+    }
+
+    fn note_layers(&self, id: &Digest, config: &ImageConfig, blobs: Vec<Descriptor>) {
+        let layers = ImageLayers {
+            diff_ids: config.rootfs.diff_ids.clone(),
+            blobs,
+        };
+        let mut known = self
+            .looked_up
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        known.insert(id.clone(), Arc::new(layers));
+    }
+
+    /// What names the layers of an image of the store.
+    fn layers_of(&self, id: &Digest) -> Result<Arc<ImageLayers>> {
+        let known = |images: &Self| {
+            let known = images
+                .looked_up
+                .lock()
+                .unwrap_or_else(PoisonError::into_inner);
+            known.get(id).cloned()
+        };
+        if let Some(layers) = known(self) {
+            return Ok(layers);
+        }
+        let raw = self.store().read_blob(id)?;
+        let config = ImageConfig::parse(&raw).map_err(|e| Error::Image(e.to_string()))?;
+        let manifest = self.store().image(id)?.and_then(|i| i.row.manifest);
+        self.note_layers(id, &config, self.blobs_of(manifest.as_ref()));
+        let missing = || Error::Other("an image that was read is not there".into());
+        known(self).ok_or_else(missing)
+    }
+
+    /// The blobs that a manifest of the store names. One that is gone or damaged names none.
+    fn blobs_of(&self, manifest: Option<&Digest>) -> Vec<Descriptor> {
+        let raw = manifest.and_then(|digest| self.store().read_blob(digest).ok());
+        match raw.and_then(|raw| Manifest::parse(&raw, None).ok()) {
+            Some(Manifest::Image(image)) => image.value.layers,
+            Some(Manifest::Index(_)) | None => Vec::new(),
         }
     }
 
@@ -113,6 +171,7 @@ impl Images {
             store.note_origins(reference, &blobs.collect::<Vec<_>>())?;
             store.put_image(Some(reference), &config_digest, Some(&manifest.digest))?;
         }
+        self.note_layers(&config_digest, &config, manifest.value.layers);
         let reference = reference.clone();
         Ok(Pulled {
             reference,
@@ -201,35 +260,17 @@ impl Images {
         id: &Digest,
         watch: Option<&Watch>,
     ) -> Result<Vec<LayerRef>> {
-        let store = self.store();
-        let raw = store.read_blob(id)?;
-        let config = ImageConfig::parse(&raw).map_err(|e| Error::Image(e.to_string()))?;
-        let manifest = match store.image(id)?.and_then(|i| i.row.manifest) {
-            Some(manifest) => match store.read_blob(&manifest) {
-                Ok(raw) => match Manifest::parse(&raw, None) {
-                    Ok(Manifest::Image(image)) => Some(image.value),
-                    _ => None,
-                },
-                Err(_) => None,
-            },
-            None => None,
-        };
-        let layers = config
-            .rootfs
-            .diff_ids
-            .iter()
-            .enumerate()
-            .map(|(at, diff_id)| {
-                let blob = manifest.as_ref().and_then(|m| m.layers.get(at)).cloned();
-                LayerRef::lazy(LazyLayer {
-                    diff_id: diff_id.clone(),
-                    blob,
-                    from: from.cloned(),
-                    watch: watch.cloned(),
-                    arriving: None,
-                    shared: None,
-                })
-            });
+        let image = self.layers_of(id)?;
+        let layers = image.diff_ids.iter().enumerate().map(|(at, diff_id)| {
+            LayerRef::lazy(LazyLayer {
+                diff_id: diff_id.clone(),
+                blob: image.blobs.get(at).cloned(),
+                from: from.cloned(),
+                watch: watch.cloned(),
+                arriving: None,
+                shared: None,
+            })
+        });
         Ok(layers.collect())
     }
 
@@ -288,6 +329,9 @@ impl Images {
     pub fn find(&self, name: &str, platform: &Platform) -> Result<Option<ResolvedImage>> {
         let image = self.store().try_image(name)?;
         let image = image.filter(|i| i.config.platform().satisfies(platform));
+        if let Some(StoredImage { row, config, .. }) = &image {
+            self.note_layers(&row.config, config, self.blobs_of(row.manifest.as_ref()));
+        }
         Ok(image.map(|image| ResolvedImage {
             name: match image.row.name {
                 Some(name) => ImageName::Registry(name),

@@ -11,6 +11,7 @@ use serde_json::Value;
 
 use super::{Credential, CredentialSource};
 use crate::credential_error::CredentialError;
+use crate::notice::{Notice, Notices};
 
 const MAX_SIZE: usize = 4 << 20;
 /// Under this name Docker keeps the credentials for Docker Hub.
@@ -43,6 +44,7 @@ pub struct DockerConfig {
     runner: Option<Arc<dyn HelperRunner>>,
     /// Entries that somebody has been warned of.
     warned: Arc<Mutex<BTreeSet<String>>>,
+    notices: Notices,
 }
 
 #[derive(Clone, Default, Deserialize)]
@@ -94,6 +96,13 @@ impl DockerConfig {
             file,
             ..Self::default()
         })
+    }
+
+    /// Says where goes what users should know.
+    #[must_use]
+    pub fn with_notices(mut self, notices: Notices) -> Self {
+        self.notices = notices;
+        self
     }
 
     /// Lets credential helpers be run; without this, they are not asked.
@@ -186,7 +195,10 @@ impl DockerConfig {
         let mut warned = self.warned.lock().unwrap_or_else(PoisonError::into_inner);
         if warned.insert(key.to_owned()) {
             let key: String = key.chars().take(200).collect();
-            tracing::warn!("the entry for `{key}` in Docker's config file is not used: {why}");
+            self.notices.send(Notice::CredentialUnused {
+                entry: key,
+                cause: why.to_owned(),
+            });
         }
     }
 }

@@ -1,4 +1,4 @@
-//! Where the objects of a cache lie: in a bucket, or in a directory of which others may have a hand in.
+//! Where the objects of a cache lie: in a bucket, or in a directory that others may also write to.
 //!
 //! Nothing that lies in a directory leads out of it: names are resolved by [`RootDir`], files appear
 //! under their names by a rename, and only regular files are read.

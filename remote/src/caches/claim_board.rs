@@ -308,7 +308,7 @@ mod tests {
         }
     }
 
-    /// Who only reads waits for who writes, and is not kept by a claim whose host is gone.
+    /// A host that only reads waits for one that writes, and is not kept by a claim whose host is gone.
     #[tokio::test]
     async fn a_host_that_only_reads_waits_until_a_claim_is_given_back() {
         let dir = tempfile::tempdir().unwrap();

@@ -170,7 +170,7 @@ impl RemoteCaches {
         }
         let _turn = exports.sending.acquire().await.map_err(|_| None)?;
         let words = |e: kiln_cache::Error| Some(e.to_string());
-        let stored = store.result(key).map_err(words)?;
+        let stored = store.records().result(key).map_err(words)?;
         // It was thrown away meanwhile.
         let Some(stored) = stored else {
             return Err(None);

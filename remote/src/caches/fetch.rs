@@ -151,7 +151,7 @@ fn remember(
         false => origin,
     };
     store.note_tree(layer, record.tree)?;
-    store.put_record(&NewRecord {
+    store.records().put_record(&NewRecord {
         key: record.key,
         layer,
         made: Some(record.created),

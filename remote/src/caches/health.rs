@@ -1,4 +1,4 @@
-//! What a build has found wrong on remotes: it is not asked for again, and written anew by who has
+//! What a build has found wrong on remotes: it is not asked for again, and written anew by whoever has
 //! what should be there.
 
 use std::collections::{HashMap, HashSet};

@@ -9,7 +9,9 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use kiln_cache::{CacheMountDir, Idle, IdleMount, MountChunk, PackedMount, Store, blocking};
+use kiln_cache::{
+    CacheMountDir, Idle, IdleMount, MountChunk, MountStore, PackedMount, Store, blocking,
+};
 use kiln_image::Digest;
 use kiln_solver::event::{Warning, WarningCode};
 use tokio::sync::{OnceCell, Semaphore};
@@ -256,7 +258,9 @@ impl RemoteCaches {
                     (None, refused)
                 }
             };
-            let same = store.is_synced(id, number, remote.place(), &state);
+            let same = store
+                .cache_mounts()
+                .is_synced(id, number, remote.place(), &state);
             if found.is_some() && same {
                 counts.there.fetch_add(1, Ordering::Relaxed);
                 return None;
@@ -302,7 +306,9 @@ impl RemoteCaches {
                     let counter = if sent { &counts.sent } else { &counts.there };
                     counter.fetch_add(1, Ordering::Relaxed);
                     let place = target.remote.place();
-                    let noted = store.note_synced(id, number, place, &packed.state);
+                    let noted = store
+                        .cache_mounts()
+                        .note_synced(id, number, place, &packed.state);
                     if let Err(error) = noted {
                         // The mount is gone; otherwise it is compared again.
                         tracing::debug!(%error, "cache mount {id}");
@@ -369,14 +375,14 @@ impl RemoteCaches {
         let begun = Instant::now();
         loop {
             let (store, own) = (store.clone(), id.to_owned());
-            match blocking(move || store.idle_mount(&own, number)).await? {
+            match blocking(move || store.cache_mounts().idle_mount(&own, number)).await? {
                 Idle::Free(mount) => return Ok(Some(mount)),
                 Idle::Gone => return Ok(None),
                 Idle::Busy if self.0.stop.is_cancelled() => return Err(ExportError::Cancelled),
                 Idle::Busy if begun.elapsed() > IDLE_TIMEOUT => {
                     return Err(ExportError::Failed("another build uses it".into()));
                 }
-                Idle::Busy => tokio::time::sleep(Store::mount_pause()).await,
+                Idle::Busy => tokio::time::sleep(MountStore::pause()).await,
             }
         }
     }

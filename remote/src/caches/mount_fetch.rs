@@ -111,7 +111,7 @@ impl RemoteCaches {
     ) -> Result<(), FetchError> {
         if what.taken.is_none() {
             let (store, id, number) = (space.store().clone(), what.id.to_owned(), what.number());
-            if !blocking(move || store.is_mount_empty(&id, number)).await? {
+            if !blocking(move || store.cache_mounts().is_mount_empty(&id, number)).await? {
                 return Ok(());
             }
         }
@@ -203,13 +203,15 @@ impl RemoteCaches {
         let filled = blocking(move || {
             let data = scratch.path().join("data");
             let state = match taken {
-                Some(path) => store.fill_taken(&path, &data)?,
-                None => match store.fill_mount(&id, number, &data)? {
+                Some(path) => store.cache_mounts().fill_taken(&path, &data)?,
+                None => match store.cache_mounts().fill_mount(&id, number, &data)? {
                     Some(state) => state,
                     None => return Ok(false),
                 },
             };
-            store.note_synced(&id, number, &place, &state)?;
+            store
+                .cache_mounts()
+                .note_synced(&id, number, &place, &state)?;
             Ok(true)
         });
         if filled.await? {

@@ -5,8 +5,8 @@ use blake3::Hash;
 use super::{InputKind, LabelledInput};
 use crate::key::{ContentKey, Encoder, Fingerprint, Identity, digest_of, hash_of, short};
 use crate::plan::{
-    Action, CacheMount, Copy, Exec, ExecDevice, ExecMount, File, Merge, Mkdir, MountKind, Op,
-    SecretMount, Source, SourceKind, SshMount, Variable, VariableRole, Vertex, WriteFile,
+    Action, CacheMount, Command, Copy, Exec, ExecDevice, ExecMount, File, Merge, Mkdir, MountKind,
+    Op, SecretMount, Source, SourceKind, SshMount, Variable, VariableRole, Vertex, WriteFile,
 };
 
 /// One input of a key: what it is called, and the whole hash of its value. A key is made of these and of
@@ -124,7 +124,7 @@ fn of_source(source: &Source, out: &mut Vec<KeyInput>) {
 
 fn of_exec(exec: &Exec, out: &mut Vec<KeyInput>) {
     let Exec {
-        command,
+        command: Command { shell, words },
         env,
         cwd,
         user,
@@ -143,8 +143,8 @@ fn of_exec(exec: &Exec, out: &mut Vec<KeyInput>) {
         shm_size: _,
     } = exec;
     out.extend([
-        of(InputKind::Shell, &command.shell),
-        of(InputKind::Command, &command.words),
+        of(InputKind::Shell, shell),
+        of(InputKind::Command, words),
         of(InputKind::WorkingDirectory, cwd),
         of(InputKind::User, user),
         of(InputKind::Network, network),

@@ -36,7 +36,6 @@ fn the_nearest_run_is_of_the_same_project_with_the_same_text_or_at_the_same_plac
         project: "p".into(),
         step: "0:3".into(),
         instruction: "make".into(),
-        ..Origin::default()
     };
     let now = [
         input(InputKind::Command, "", "", "make"),

@@ -70,7 +70,7 @@ pub(crate) fn check(instruction: &Instruction, spot: Location, findings: &Findin
         _ => String::new(),
     };
     let detail = format!(
-        "the quotes {} are typographic, so that this is no JSON array{shown}",
+        "the quotes {} are typographic, so that this is not a JSON array{shown}",
         seen.join(" "),
     );
     findings.report(

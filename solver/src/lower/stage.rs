@@ -241,7 +241,6 @@ impl<'a> Build<'a> {
             project: self.request.project.clone(),
             step: format!("{stage}:{}", place.number),
             instruction: digest_of(&*instruction.text),
-            ..Origin::default()
         }
     }
 

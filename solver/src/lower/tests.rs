@@ -269,8 +269,8 @@ fn what_makes_no_sense_is_an_error_at_its_place() {
             "FROM base\nCOPY --from=$X /x /\n",
             "`from` takes no variables",
         ),
-        ("FROM base\nEXPOSE http\n", "is no port"),
-        ("FROM base\nSTOPSIGNAL SIGNOPE\n", "is no signal"),
+        ("FROM base\nEXPOSE http\n", "is not a port"),
+        ("FROM base\nSTOPSIGNAL SIGNOPE\n", "is not a signal"),
         (
             "FROM base\nADD --checksum=sha256:12 https://example.com/f /f\n",
             "--checksum",
@@ -479,17 +479,17 @@ fn the_epoch_is_a_number_or_what_was_last_changed_then() {
         (
             plain.into(),
             Some("+1"),
-            Err("`+1` is not a number of seconds"),
+            Err("`+1` is neither a number of seconds nor a context nor a stage"),
         ),
         (
             plain.into(),
             Some("1.5"),
-            Err("`1.5` is not a number of seconds"),
+            Err("`1.5` is neither a number of seconds nor a context nor a stage"),
         ),
         (
             plain.into(),
             Some("yesterday"),
-            Err("`yesterday` is not a number of seconds"),
+            Err("`yesterday` is neither a number of seconds nor a context nor a stage"),
         ),
         (
             plain.into(),
@@ -499,7 +499,7 @@ fn the_epoch_is_a_number_or_what_was_last_changed_then() {
         (
             default("tiem", stage),
             None,
-            Err("`tiem` is not a number of seconds"),
+            Err("`tiem` is neither a number of seconds nor a context nor a stage"),
         ),
         (
             "FROM base AS s\nADD https://h/5 /\n".into(),

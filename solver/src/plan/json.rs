@@ -7,8 +7,8 @@ use kiln_image::SafeUrl;
 use serde_json::{Map, Value, json};
 
 use super::{
-    Action, CacheMount, Copy, Exec, File, Merge, ModeChange, MountKind, Network, Op, Plan,
-    Security, Sharing, Source, SourceKind, VariableRole, Vertex, VertexId, WriteFile,
+    Action, CacheMount, Copy, Exec, File, ImageName, Merge, ModeChange, MountKind, Network, Op,
+    Plan, Security, Sharing, Source, SourceKind, VariableRole, Vertex, VertexId, WriteFile,
 };
 
 /// Version of the form. It is raised when a field changes its meaning or goes away.
@@ -53,7 +53,10 @@ fn source_value(source: &Source) -> Value {
     let Source { kind, platform } = source;
     let mut out = match kind {
         SourceKind::Image { name, id } => {
-            json!({ "kind": "image", "reference": name.to_string(), "config": id.to_string() })
+            // One that nobody has looked up has no id.
+            let is_known = !matches!(name, ImageName::Written(_));
+            let id = is_known.then(|| id.to_string());
+            json!({ "kind": "image", "reference": name.to_string(), "config": id })
         }
         SourceKind::Context { name } => json!({ "kind": "context", "name": name }),
         SourceKind::Http { url, checksum } => json!({

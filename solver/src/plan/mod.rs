@@ -1,6 +1,7 @@
 //! The plan: a directed acyclic graph of ops.
 //!
-//! It holds no Dockerfile notion: what an instruction means has been decided when it is lowered.
+//! No op knows Dockerfiles: what an instruction means has been decided when it is lowered. Only what progress and
+//! explanations say of a step ([`Origin`], [`Forced`]) names instructions and stages, and no key has it.
 
 mod exec;
 mod file;

@@ -9,10 +9,6 @@ use crate::key::{ContentKey, Encoder, content_key};
 
 /// What a vertex does.
 #[derive(Clone, Debug)]
-#[expect(
-    clippy::large_enum_variant,
-    reason = "a plan has few of them, and most are commands"
-)]
 pub enum Op {
     /// Brings a tree in from outside.
     Source(Source),

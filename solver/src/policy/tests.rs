@@ -311,7 +311,7 @@ fn what_is_no_policy_is_refused() {
         ),
         (
             "{\"rules\": [{\"action\": \"DENY\", \"selector\": {\"identifier\": \"(\", \"match_type\": \"REGEX\"}}]}",
-            "`(` is no regular expression",
+            "`(` is not a regular expression",
         ),
     ] {
         let error = Policy::parse(json.as_bytes()).unwrap_err().to_string();

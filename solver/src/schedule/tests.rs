@@ -363,7 +363,6 @@ impl Graph {
             project: "p".into(),
             step: self.plan.len().to_string(),
             instruction: name.clone(),
-            ..Origin::default()
         };
         self.plan.add(Vertex {
             op,

@@ -119,9 +119,9 @@ fn an_epoch_that_makes_no_sense_is_refused() {
     let lab = Lab::new();
     let context = lab.dockerfile("FROM scratch AS build\nCOPY Dockerfile /\n");
     for (value, why) in [
-        ("yesterday", "is not a number of seconds"),
-        ("-1", "is not a number of seconds"),
-        ("1e9", "is not a number of seconds"),
+        ("yesterday", "is neither a number of seconds"),
+        ("-1", "is neither a number of seconds"),
+        ("1e9", "is neither a number of seconds"),
         ("99999999999999", "later than the year 9999"),
         ("buidl", "did you mean the stage `build`?"),
         ("build", "which has more than an ADD: COPY"),

@@ -27,7 +27,7 @@ fn comments_may_be_in_another_encoding() {
     for file in [path.as_str(), file] {
         lab.kiln(["fmt", file])
             .fails()
-            .says(&["no UTF-8 text", "iconv"]);
+            .says(&["not UTF-8 text", "iconv"]);
     }
     assert_eq!(std::fs::read(file).unwrap(), text);
     context.write("Dockerfile", b"FROM busybox\nRUN echo \xe9\n");

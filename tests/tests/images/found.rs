@@ -352,7 +352,7 @@ fn a_broken_config_file_of_docker_stops_nothing() {
     for (text, warning, is_asked) in [
         (
             "{\"auths\": secret",
-            "are not used: Docker's config file is no JSON",
+            "are not used: Docker's config file is not JSON",
             true,
         ),
         (
@@ -416,4 +416,18 @@ fn no_name_poses_as_an_id() {
     let from = lab.dockerfile(&format!("FROM {id}\nRUN cat /which > /copy\n"));
     lab.build(&from).tag("x").built();
     assert_eq!(lab.run("x", &["cat", "/copy"]), "right");
+}
+
+/// A store that cannot be opened is said once, and nothing is printed as if it were an answer.
+#[test]
+fn a_store_that_cannot_be_opened_is_said_once() {
+    let lab = Lab::new();
+    for command in ["inspect", "rmi"] {
+        let out = lab
+            .kiln(["--root", "/dev/null/x", command, "a", "b"])
+            .output()
+            .failed();
+        assert_eq!(out.stdout(), "", "{out}");
+        assert_eq!(out.err.matches("error:").count(), 1, "{out}");
+    }
 }

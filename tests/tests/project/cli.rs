@@ -329,7 +329,7 @@ fn a_closed_pipe_is_no_crash() {
     );
 }
 
-/// Who cannot be told anything gets what was asked for all the same; data that is lost is an error.
+/// Whoever cannot be told anything gets what was asked for all the same; data that is lost is an error.
 #[test]
 fn streams_that_cannot_be_written_are_no_crash() {
     let lab = lab();

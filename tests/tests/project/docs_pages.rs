@@ -10,6 +10,8 @@
 //!
 //! `KILN_UPDATE_GOLDEN=1` writes what was printed into the pages.
 
+#![allow(clippy::unwrap_used, reason = "a panic is how a test reports")]
+
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 

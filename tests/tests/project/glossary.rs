@@ -1,10 +1,11 @@
 //! docs/glossary.md names types and files that exist.
 
-use std::path::{Path, PathBuf};
+#![allow(clippy::unwrap_used, reason = "a panic is how a test reports")]
 
-fn root() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("..")
-}
+use std::path::Path;
+
+use crate::pages::last_cells;
+use crate::structure::root;
 
 /// Whether a file below `dir` defines a type of this name.
 fn defines(dir: &Path, name: &str) -> bool {
@@ -32,17 +33,9 @@ fn is_definition(line: &str, name: &str) -> bool {
         || line.trim() == name
 }
 
-/// The code spans of the last column of each row.
-fn places(page: &str) -> Vec<String> {
-    let rows = page.lines().filter(|line| line.starts_with("| "));
-    let last = rows.filter_map(|row| row.trim_end_matches([' ', '|']).rsplit(" | ").next());
-    let spans = last.flat_map(|cell| cell.split('`').skip(1).step_by(2));
-    spans.map(str::to_owned).collect()
-}
-
 #[test]
 fn the_glossary_names_what_exists() {
-    let places = places(&std::fs::read_to_string(root().join("docs/glossary.md")).unwrap());
+    let places = last_cells(&std::fs::read_to_string(root().join("docs/glossary.md")).unwrap());
     assert!(places.len() > 50, "the tables were not read: {places:?}");
     let missing: Vec<&String> = places
         .iter()

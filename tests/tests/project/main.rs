@@ -10,4 +10,5 @@ mod docs_pages;
 mod fmt;
 mod glossary;
 mod json;
+mod pages;
 mod structure;

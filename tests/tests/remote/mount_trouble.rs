@@ -319,7 +319,7 @@ fn a_mount_that_is_hardly_taken_is_not_sent() {
     assert_eq!(other.printed(), [""; 0], "{other:?}");
 }
 
-/// Who cannot be asked what it has may have it.
+/// Whoever cannot be asked what it has may have it.
 #[test]
 fn a_mount_that_cannot_be_looked_up_is_not_replaced() {
     let lab = Lab::new();

@@ -161,7 +161,7 @@ fn a_layer_that_this_host_cannot_make_is_made_here() {
     }
 }
 
-/// A record that is no record is written over, also by who has the result already.
+/// A record that is no record is written over, also by whoever has the result already.
 #[test]
 fn records_that_cannot_be_read_are_written_over() {
     let lab = Lab::new();
@@ -244,7 +244,7 @@ fn a_host_writes_over_what_it_does_not_believe() {
     }
 }
 
-/// Who could not believe what it writes itself leaves alone what is there.
+/// Whoever could not believe what it writes itself leaves alone what is there.
 #[test]
 fn a_host_without_a_key_takes_no_place_of_others() {
     let lab = Lab::new();

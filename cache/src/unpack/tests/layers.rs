@@ -237,7 +237,7 @@ fn entries_go_through_links_of_their_layer_and_stay_inside() {
         (
             "a link to a file",
             vec![file("f", "1"), symlink("a", "f"), file("a/x", "1")],
-            "no directory",
+            "not a directory",
         ),
     ] {
         let error = unpacked(&entries).unwrap_err();

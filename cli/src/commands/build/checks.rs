@@ -3,9 +3,10 @@
 use std::io::IsTerminal;
 
 use kiln_engine::SourceText;
+use kiln_engine::solver::event::{Warning, WarningCode};
 use kiln_engine::solver::lint::{Finding, Findings};
 
-use crate::progress::Mode;
+use crate::progress::{self, Mode};
 use crate::{diagnostics, github, ui};
 
 /// What to do about forbidden findings.
@@ -62,7 +63,8 @@ pub(super) fn tell(findings: &Findings, source: &SourceText, mode: Mode) {
                     "{} more warnings from build checks are not shown",
                     findings.beyond()
                 );
-                ui::event(serde_json::json!({"event": "warning", "vertex": null, "text": text}));
+                let warning = Warning::new(WarningCode::ChecksOmitted, text);
+                progress::warn(&warning);
             }
         }
         Mode::Auto | Mode::Tty | Mode::Plain => {

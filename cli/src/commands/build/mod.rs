@@ -237,9 +237,11 @@ async fn build(app: &App, args: &Args) -> Result<(), Failure> {
     let title = build.request().names.first().map(Reference::familiar);
     let title = format!("Building {}", title.unwrap_or_default());
     let display = Display::start(mode, title.trim_end().to_owned(), args.explain);
-    let shown = events::shown(&display, mode, Some(build.source().clone()));
+    let later = events::Later::default();
+    let shown = events::shown(&display, mode, build.source().clone(), &later);
     let solved = build.solve(&shown).await;
     let model = display.finish();
+    events::say_later(&later, mode);
     checks::tell(build.findings(), build.source(), mode);
     let solved = match solved {
         Ok(solved) => solved,

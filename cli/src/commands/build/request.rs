@@ -127,7 +127,13 @@ fn files(args: &Args, request: &mut BuildRequest) -> Result<(), Failure> {
         Reference::parse(&name).map_err(|e| {
             Failure::usage(format!("--build-context `{text}`: the name `{name}`: {e}"))
         })?;
-        request.contexts.push((name, NamedSource::parse(value)));
+        let source = NamedSource::parse(value);
+        if source == NamedSource::Place(Place::Input) {
+            return Err(Failure::usage(format!(
+                "--build-context `{text}`: it cannot be standard input"
+            )));
+        }
+        request.contexts.push((name, source));
     }
     Ok(())
 }
