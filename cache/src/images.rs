@@ -5,14 +5,17 @@ use std::path::Path;
 use std::time::SystemTime;
 
 use kiln_image::reference::nearest;
-use kiln_image::search::{MAX_DEPTH, MAX_READ};
-use kiln_image::{Digest, ImageConfig, Manifest, Reference, media_type};
+use kiln_image::{Digest, ImageConfig, Reference};
 use rusqlite::OptionalExtension as _;
 
 use crate::content::forget_blob;
 use crate::db::{self, nanos, time};
 use crate::error::{Error, Result};
 use crate::store::Store;
+
+mod identity;
+
+use identity::is_of_digest;
 
 /// A row of the list of images.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -228,7 +231,7 @@ impl Store {
         };
         // A name proves nothing: what is in the store under a digest must have it.
         match row {
-            Some(found) if self.is_of_digest(&found, digest)? => Ok(Some(found)),
+            Some(found) if is_of_digest(self, &found, digest)? => Ok(Some(found)),
             _ => self.image_by_manifest(name, digest),
         }
     }
@@ -273,65 +276,11 @@ impl Store {
         drop(query);
         drop(db);
         for row in rows.into_iter().filter(is_from) {
-            if self.is_of_digest(&row, digest)? {
+            if is_of_digest(self, &row, digest)? {
                 return Ok(Some(row));
             }
         }
         Ok(None)
-    }
-
-    /// Whether an image is what a digest stands for: its manifest has the digest, or is in the index
-    /// that has it. Both are in the store since the image was pulled, and their bytes tell.
-    fn is_of_digest(&self, row: &ImageRow, digest: &Digest) -> Result<bool> {
-        let Some(own) = &row.manifest else {
-            return Ok(false);
-        };
-        let Some(raw) = self.manifest_bytes(own)? else {
-            return Ok(false);
-        };
-        match Manifest::parse(&raw, None) {
-            Ok(Manifest::Image(image)) if image.value.config.digest == row.config => {}
-            _ => return Ok(false),
-        }
-        if digest.matches(&raw) {
-            return Ok(true);
-        }
-        // From the digest down to the manifest.
-        let mut level = vec![digest.clone()];
-        let mut read = 0;
-        for _ in 0..MAX_DEPTH {
-            let mut below = Vec::new();
-            for index in level {
-                read += 1;
-                if read > MAX_READ {
-                    return Ok(false);
-                }
-                let found = self.manifest_bytes(&index)?;
-                let Some(Ok(Manifest::Index(index))) = found.map(|f| Manifest::parse(&f, None))
-                else {
-                    continue;
-                };
-                for entry in index.value.manifests {
-                    if entry.digest == *own {
-                        return Ok(true);
-                    }
-                    if media_type::is_index(&entry.media_type) {
-                        below.push(entry.digest);
-                    }
-                }
-            }
-            level = below;
-        }
-        Ok(false)
-    }
-
-    /// The bytes of a manifest or index that is in the store.
-    fn manifest_bytes(&self, digest: &Digest) -> Result<Option<Vec<u8>>> {
-        match self.read_blob(digest) {
-            Ok(raw) => Ok(Some(raw)),
-            Err(Error::BlobMissing(_)) => Ok(None),
-            Err(error) => Err(error),
-        }
     }
 
     fn image_by_id(&self, text: &str) -> Result<Option<ImageRow>> {

@@ -1,6 +1,6 @@
 use std::collections::BTreeMap;
 
-use kiln_image::{Descriptor, ImageConfig, ImageIndex, ImageManifest, Platform};
+use kiln_image::{Descriptor, ImageIndex, ImageManifest, Platform, media_type};
 
 use super::*;
 
