@@ -105,11 +105,11 @@ fn say(event: Event, mode: Mode) {
 /// Shows the pull of an image, if there is one.
 pub(crate) struct Pulling {
     mode: Mode,
-    state: Arc<Mutex<Pull>>,
+    state: Arc<Mutex<PullDisplay>>,
 }
 
 /// How far a pull is.
-enum Pull {
+enum PullDisplay {
     /// It may begin.
     NotBegun,
     /// It is shown.
@@ -122,7 +122,7 @@ impl Pulling {
     pub(crate) fn new(mode: Mode) -> Self {
         Self {
             mode,
-            state: Arc::new(Mutex::new(Pull::NotBegun)),
+            state: Arc::new(Mutex::new(PullDisplay::NotBegun)),
         }
     }
 
@@ -148,7 +148,7 @@ impl Pulling {
     }
 }
 
-fn step(mut event: StepEvent, state: &Mutex<Pull>, mode: Mode, title: &str) {
+fn step(mut event: StepEvent, state: &Mutex<PullDisplay>, mode: Mode, title: &str) {
     // It is printed at the end, so only who reads events needs it here as well.
     if let StepEvent::Finished { error, .. } = &mut event
         && mode != Mode::Rawjson
@@ -156,16 +156,16 @@ fn step(mut event: StepEvent, state: &Mutex<Pull>, mode: Mode, title: &str) {
         *error = None;
     }
     let mut state = state.lock().unwrap_or_else(PoisonError::into_inner);
-    if let (Pull::NotBegun, StepEvent::Planned { .. }) = (&*state, &event) {
-        *state = Pull::Shown(Display::start(mode, title.to_owned(), false));
+    if let (PullDisplay::NotBegun, StepEvent::Planned { .. }) = (&*state, &event) {
+        *state = PullDisplay::Shown(Display::start(mode, title.to_owned(), false));
     }
     // To the display, if there is one; else warnings are printed.
     progress::events().send(event);
 }
 
-fn end(state: &Mutex<Pull>) {
+fn end(state: &Mutex<PullDisplay>) {
     let mut state = state.lock().unwrap_or_else(PoisonError::into_inner);
-    if let Pull::Shown(display) = std::mem::replace(&mut *state, Pull::Over) {
+    if let PullDisplay::Shown(display) = std::mem::replace(&mut *state, PullDisplay::Over) {
         display.finish();
     }
 }

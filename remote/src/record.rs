@@ -48,7 +48,7 @@ pub struct RemoteRecord {
 /// The record as JSON; times are nanoseconds since 1970.
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
-struct Wire {
+struct RecordJson {
     version: u32,
     key: String,
     tree: String,
@@ -67,7 +67,7 @@ struct Wire {
 
 impl RemoteRecord {
     pub(crate) fn to_json(&self) -> Result<String, String> {
-        serde_json::to_string(&Wire {
+        serde_json::to_string(&RecordJson {
             version: VERSION,
             key: self.key.to_hex(),
             tree: self.tree.to_hex(),
@@ -86,7 +86,7 @@ impl RemoteRecord {
     }
 
     pub(crate) fn from_json(text: &str) -> Result<Self, String> {
-        let wire: Wire = serde_json::from_str(text).map_err(|e| e.to_string())?;
+        let wire: RecordJson = serde_json::from_str(text).map_err(|e| e.to_string())?;
         if wire.version != VERSION {
             return Err(format!("it has version {}", wire.version));
         }

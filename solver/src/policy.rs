@@ -78,12 +78,12 @@ pub enum PolicyError {
 /// The rules of a file, in order.
 #[derive(Clone, Debug, Default)]
 pub struct Policy {
-    rules: Vec<Rule>,
+    rules: Vec<PolicyRule>,
 }
 
 #[derive(Clone, Debug)]
-struct Rule {
-    action: Action,
+struct PolicyRule {
+    action: PolicyAction,
     /// The selector as written.
     written: String,
     pattern: Pattern,
@@ -94,7 +94,7 @@ struct Rule {
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "UPPERCASE")]
-enum Action {
+enum PolicyAction {
     Allow,
     Deny,
     Convert,
@@ -317,9 +317,9 @@ impl Policy {
                 continue;
             }
             match rule.action {
-                Action::Allow => denied = None,
-                Action::Deny => denied = Some(at + 1),
-                Action::Convert => {
+                PolicyAction::Allow => denied = None,
+                PolicyAction::Deny => denied = Some(at + 1),
+                PolicyAction::Convert => {
                     let changed = rule.convert(source);
                     if changed != *source {
                         return Ok(Some(changed));
@@ -360,7 +360,7 @@ impl Named {
     }
 }
 
-impl Rule {
+impl PolicyRule {
     fn matches(&self, source: &Named) -> bool {
         let value = |key: &str| source.attributes.get(key).map_or("", String::as_str);
         let holds = |(key, condition): &(String, Condition)| match condition {

@@ -82,7 +82,7 @@ fn write(
 ) -> Result<(Digest, u64, u64)> {
     let root = RootDir::open_trusted(dir)?;
     std::thread::scope(|scope| {
-        let mut layer = Layer::new(LayerWriter::new(ChunkWriter::new(scope, sink)), tree);
+        let mut layer = LayerPacker::new(LayerWriter::new(ChunkWriter::new(scope, sink)), tree);
         layer
             .tar
             .set_epoch_clamp(epoch.and_then(|e| i64::try_from(e).ok()));
@@ -90,7 +90,7 @@ fn write(
         let done = layer
             .all_below(root)
             .and_then(|()| layer.tar.end().map_err(written));
-        let Layer { tar, bytes, .. } = layer;
+        let LayerPacker { tar, bytes, .. } = layer;
         let out = tar.into_output();
         if let Err(error) = done {
             // The sink's error is the cause if this thread only saw a closed channel.
@@ -110,7 +110,7 @@ fn write(
 /// # Errors
 /// A file cannot be read, or `out` failed.
 pub(crate) fn pack_below(dir: &Path, first: &Entry, out: &mut (dyn Write + Send)) -> Result<()> {
-    let mut layer = Layer::new(LayerWriter::new(out), None);
+    let mut layer = LayerPacker::new(LayerWriter::new(out), None);
     layer.tar.set_whiteouts(false);
     layer.tar.set_fine_times(true);
     layer.plain = true;
@@ -124,7 +124,7 @@ pub(crate) fn pack_below(dir: &Path, first: &Entry, out: &mut (dyn Write + Send)
 }
 
 /// A layer that is being written.
-struct Layer<'t, W: Output> {
+struct LayerPacker<'t, W: Output> {
     tar: LayerWriter<W>,
     tree: Option<&'t mut TreeHasher>,
     /// First name of files with several.
@@ -150,7 +150,7 @@ impl Read for HashingReader {
     }
 }
 
-impl<'t, W: Output> Layer<'t, W> {
+impl<'t, W: Output> LayerPacker<'t, W> {
     fn new(tar: LayerWriter<W>, tree: Option<&'t mut TreeHasher>) -> Self {
         Self {
             tar,

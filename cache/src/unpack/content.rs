@@ -22,13 +22,13 @@ const HOLE: usize = 16 << 10;
 
 /// What the thread does next.
 enum Work {
-    Part(Part),
+    Part(FilePart),
     /// A file that is there gets other attributes.
     Attributes(PathBuf, OwnedFd, Attributes),
 }
 
 /// Some bytes of a file.
-struct Part {
+struct FilePart {
     /// They are its first ones.
     file: Option<NewFile>,
     /// Zeros before them that need not be written.
@@ -92,7 +92,7 @@ impl Writer {
             if let Some(hasher) = &mut hasher {
                 hasher.update(bytes.get(..filled).unwrap_or_default());
             }
-            let part = Part {
+            let part = FilePart {
                 file: file.take(),
                 hole,
                 attributes: attributes.take_if(|_| filled < bytes.len()),

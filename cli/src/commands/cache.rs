@@ -27,11 +27,11 @@ Examples:
   kiln cache rm /root/.cargo")]
 pub(crate) struct Args {
     #[command(subcommand)]
-    command: Command,
+    command: CacheCommand,
 }
 
 #[derive(Debug, Subcommand)]
-enum Command {
+enum CacheCommand {
     Ls(Ls),
     Inspect(Inspect),
     Rm(Rm),
@@ -115,11 +115,11 @@ struct Import {
 pub(crate) fn run(app: &App, args: &Args) -> Result<ExitCode, Failure> {
     let mounts = app.engine.cache_mounts();
     match &args.command {
-        Command::Ls(args) => list(&mounts, args)?,
-        Command::Inspect(args) => inspect(&mounts, args)?,
-        Command::Rm(args) => return remove(&mounts, args),
-        Command::Export(args) => export(&mounts, args)?,
-        Command::Import(args) => import(&mounts, args)?,
+        CacheCommand::Ls(args) => list(&mounts, args)?,
+        CacheCommand::Inspect(args) => inspect(&mounts, args)?,
+        CacheCommand::Rm(args) => return remove(&mounts, args),
+        CacheCommand::Export(args) => export(&mounts, args)?,
+        CacheCommand::Import(args) => import(&mounts, args)?,
     }
     Ok(ExitCode::SUCCESS)
 }

@@ -34,7 +34,7 @@ pub(crate) struct Args {
     file: Option<PathBuf>,
     /// How to write it
     #[arg(long, value_enum, default_value = "text")]
-    format: Format,
+    format: ExplainFormat,
     /// Show what is in directories that are out, too
     #[arg(long)]
     all: bool,
@@ -48,7 +48,7 @@ pub(crate) struct Args {
 
 /// Forms of output.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-enum Format {
+enum ExplainFormat {
     Text,
     Json,
 }
@@ -84,8 +84,8 @@ pub(crate) fn run(args: &Args) -> Result<ExitCode, Failure> {
     if args.paths.is_empty() {
         let found = context.walk(args.all)?;
         match args.format {
-            Format::Text => show::text(&found, &rules),
-            Format::Json => show::json(&found, &rules),
+            ExplainFormat::Text => show::text(&found, &rules),
+            ExplainFormat::Json => show::json(&found, &rules),
         }
         return Ok(ExitCode::SUCCESS);
     }
@@ -94,8 +94,8 @@ pub(crate) fn run(args: &Args) -> Result<ExitCode, Failure> {
         answers.push(context.look_at(&below(path)?)?);
     }
     match args.format {
-        Format::Text => show::answers_text(&answers, &rules),
-        Format::Json => show::answers_json(&answers, &rules),
+        ExplainFormat::Text => show::answers_text(&answers, &rules),
+        ExplainFormat::Json => show::answers_json(&answers, &rules),
     }
     Ok(ExitCode::SUCCESS)
 }

@@ -60,7 +60,7 @@ pub(crate) struct Args {
     /// Network: host for all of the host's, with raw packets; none for loopback alone [default: the
     /// host's connectivity]
     #[arg(long, alias = "net", value_enum, hide_possible_values = true)]
-    network: Option<NetworkArg>,
+    network: Option<RunNetwork>,
     /// Line of /etc/hosts
     #[arg(long, value_name = "NAME:ADDRESS")]
     add_host: Vec<String>,
@@ -89,7 +89,7 @@ pub(crate) struct Args {
     platform: Option<String>,
     /// When to look the image up in its registry
     #[arg(long, value_enum, default_value_t)]
-    pull: Pull,
+    pull: PullWhen,
     /// Do not tell of an image that is pulled
     #[arg(short, long)]
     quiet: bool,
@@ -123,7 +123,7 @@ impl Args {
             let text = format!("--name `{name}`: a name has two or more letters, digits and `_.-`");
             return Err(Failure::usage(text));
         }
-        if self.network == Some(NetworkArg::Bridge) {
+        if self.network == Some(RunNetwork::Bridge) {
             let text = "--network bridge: kiln has no bridge network yet";
             let hint = "without --network a container has the host's connectivity";
             return Err(Failure::usage(text).with_hint(hint));
@@ -166,7 +166,7 @@ const MAX_ENV_FILE: u64 = 6 << 20;
 
 /// `--network`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-enum NetworkArg {
+enum RunNetwork {
     /// The host's network
     Host,
     /// The host's connectivity
@@ -180,7 +180,7 @@ enum NetworkArg {
 
 /// `--pull`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
-enum Pull {
+enum PullWhen {
     /// Always
     Always,
     /// If it is not here
@@ -354,9 +354,9 @@ fn request(args: &Args) -> Result<RunRequest, Failure> {
         return Err(Failure::usage(text));
     }
     request.pull = match args.pull {
-        Pull::Always => PullPolicy::Always,
-        Pull::Missing => PullPolicy::Missing,
-        Pull::Never => PullPolicy::Never,
+        PullWhen::Always => PullPolicy::Always,
+        PullWhen::Missing => PullPolicy::Missing,
+        PullWhen::Never => PullPolicy::Never,
     };
     request.entrypoint = args.entrypoint.clone();
     request.command = args.command().to_vec();
@@ -364,8 +364,8 @@ fn request(args: &Args) -> Result<RunRequest, Failure> {
     request.user = args.user.clone();
     request.hostname = args.hostname.clone();
     request.network = match args.network {
-        Some(NetworkArg::Host) => ContainerNetwork::Host,
-        Some(NetworkArg::None) => ContainerNetwork::None,
+        Some(RunNetwork::Host) => ContainerNetwork::Host,
+        Some(RunNetwork::None) => ContainerNetwork::None,
         _ => ContainerNetwork::Shared,
     };
     Ok(request)

@@ -25,7 +25,7 @@ pub(crate) struct Args {
     output: Option<PathBuf>,
     /// Form of the archive
     #[arg(long, value_enum, default_value_t, value_name = "FORM")]
-    format: Format,
+    format: ArchiveFormat,
     /// Images, by name or id
     #[arg(required = true, value_name = "IMAGE")]
     images: Vec<String>,
@@ -33,7 +33,7 @@ pub(crate) struct Args {
 
 /// `--format`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
-enum Format {
+enum ArchiveFormat {
     /// What docker load reads
     #[default]
     Docker,
@@ -51,8 +51,8 @@ pub(crate) fn run(app: &App, args: &Args) -> Result<ExitCode, Failure> {
         }
     };
     let form = match args.format {
-        Format::Docker => ArchiveForm::Docker,
-        Format::Oci => ArchiveForm::Oci,
+        ArchiveFormat::Docker => ArchiveForm::Docker,
+        ArchiveFormat::Oci => ArchiveForm::Oci,
     };
     let (images, events) = (app.engine.images(), events::printed(Mode::Auto));
     let save = images.save(&args.images, form, &dest, stream.as_ref(), &events);

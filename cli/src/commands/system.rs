@@ -19,11 +19,11 @@ use crate::units::{ago, size};
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
     #[command(subcommand)]
-    command: Command,
+    command: SystemCommand,
 }
 
 #[derive(Debug, Subcommand)]
-enum Command {
+enum SystemCommand {
     Df(Df),
     Prune(prune_images::SystemArgs),
 }
@@ -64,8 +64,8 @@ fn value(row: &UsageRow) -> Value {
 /// Runs the command.
 pub(crate) fn run(app: &App, args: &Args) -> Result<ExitCode, Failure> {
     match &args.command {
-        Command::Df(args) => df(app, args),
-        Command::Prune(args) => prune_images::run_system(app, args),
+        SystemCommand::Df(args) => df(app, args),
+        SystemCommand::Prune(args) => prune_images::run_system(app, args),
     }
 }
 

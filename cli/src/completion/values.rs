@@ -77,7 +77,7 @@ const TEMPLATES: [(&[&str], &[&str]); 5] = [
 
 /// What a Dockerfile is asked for.
 #[derive(Clone, Copy, Debug)]
-enum Part {
+enum Section {
     Stages,
     Arguments,
     Secrets,
@@ -98,10 +98,10 @@ pub(super) fn add(
     };
     let mut command = command.mut_subcommand("build", |build| {
         build
-            .mut_arg("target", |arg| arg.add(of_file(Part::Stages)))
-            .mut_arg("no_cache_filter", |arg| arg.add(of_file(Part::Stages)))
-            .mut_arg("build_arg", |arg| arg.add(of_file(Part::Arguments)))
-            .mut_arg("secret", |arg| arg.add(of_file(Part::Secrets)))
+            .mut_arg("target", |arg| arg.add(of_file(Section::Stages)))
+            .mut_arg("no_cache_filter", |arg| arg.add(of_file(Section::Stages)))
+            .mut_arg("build_arg", |arg| arg.add(of_file(Section::Arguments)))
+            .mut_arg("secret", |arg| arg.add(of_file(Section::Secrets)))
     });
     command = command.mut_subcommand("cache", |cache| {
         let ids = |argument: &'static str| {
@@ -222,7 +222,7 @@ impl ValueCompleter for Mounts {
 /// Names that a Dockerfile has.
 struct OfDockerfile {
     file: Option<PathBuf>,
-    part: Part,
+    part: Section,
 }
 
 impl OfDockerfile {
@@ -231,12 +231,12 @@ impl OfDockerfile {
         let text = read_named_text(path, MAX_DOCKERFILE, Pipes::Refused).ok()?;
         let dockerfile = kiln_parser::parse(&text).dockerfile;
         Some(match self.part {
-            Part::Stages => {
+            Section::Stages => {
                 let stages = targets(&dockerfile).into_iter();
                 stages.filter_map(|stage| stage.name).collect()
             }
-            Part::Arguments => arguments(&dockerfile),
-            Part::Secrets => secrets(&dockerfile),
+            Section::Arguments => arguments(&dockerfile),
+            Section::Secrets => secrets(&dockerfile),
         })
     }
 }

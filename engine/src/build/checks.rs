@@ -79,7 +79,7 @@ pub(super) fn begin(
         (None, Some(text)) => (text.value.as_str(), Some(text.span), String::new()),
         (None, None) => ("", None, String::new()),
     };
-    let options = lint::Options::parse(text).map_err(|e| LowerError {
+    let options = lint::CheckOptions::parse(text).map_err(|e| LowerError {
         message: format!("{from}{e}"),
         span,
         help: Some(OptionsError::HELP.into()),

@@ -73,9 +73,9 @@ pub(crate) fn select(tree: &OpenTree, wanted: &Selection, source: &str) -> Resul
     let mut out = Vec::new();
     for path in found {
         match resolve(root, ignore, &path, skipped)? {
-            Resolved::Found(one) if wanted.parents => out.push(one.with_parents(root, &path)?),
-            Resolved::Found(one) => out.push(one),
-            Resolved::Ignored if wild => {}
+            ResolvedPath::Found(one) if wanted.parents => out.push(one.with_parents(root, &path)?),
+            ResolvedPath::Found(one) => out.push(one),
+            ResolvedPath::Ignored if wild => {}
             missing => return Err(not_found(tree, wanted, &path, &missing)?),
         }
     }
@@ -83,7 +83,12 @@ pub(crate) fn select(tree: &OpenTree, wanted: &Selection, source: &str) -> Resul
 }
 
 /// Why there is nothing at `path`.
-fn not_found(tree: &OpenTree, wanted: &Selection, path: &str, missing: &Resolved) -> Result<Error> {
+fn not_found(
+    tree: &OpenTree,
+    wanted: &Selection,
+    path: &str,
+    missing: &ResolvedPath,
+) -> Result<Error> {
     let error = |reason: String, hint| Error::SourceNotFound {
         path: format!("/{path}"),
         place: wanted.place.clone(),
@@ -99,8 +104,8 @@ fn not_found(tree: &OpenTree, wanted: &Selection, path: &str, missing: &Resolved
         None => format!("{file} leaves it out"),
     };
     Ok(match missing {
-        Resolved::Ignored => error(format!(": {}", left_out(path)), None),
-        Resolved::LinkTo { target, ignored } => error(
+        ResolvedPath::Ignored => error(format!(": {}", left_out(path)), None),
+        ResolvedPath::LinkTo { target, ignored } => error(
             match ignored {
                 true => format!(": it is a link to `/{target}`, and {}", left_out(target)),
                 false => format!(": it is a link to `/{target}`, which is not there"),
@@ -162,7 +167,7 @@ fn unescape(segment: &str) -> String {
 }
 
 /// What a path turned out to be.
-enum Resolved {
+enum ResolvedPath {
     /// Something.
     Found(Match),
     /// Nothing.
@@ -179,7 +184,7 @@ fn resolve(
     ignore: Option<&dyn PathFilter>,
     path: &str,
     skipped: usize,
-) -> Result<Resolved> {
+) -> Result<ResolvedPath> {
     let hidden = |path: &str, is_dir: bool| -> Result<bool> {
         match ignore {
             Some(filter) if !path.is_empty() && filter.excludes(path) => {
@@ -195,26 +200,26 @@ fn resolve(
     };
     let is_dir = st.as_ref().is_some_and(Stat::is_dir);
     if hidden(path, is_dir)? && root.try_lstat(Path::new(path))?.is_some() {
-        return Ok(Resolved::Ignored);
+        return Ok(ResolvedPath::Ignored);
     }
     let Some(st) = st else {
         return Ok(match root.try_lstat(Path::new(path))? {
-            Some(_) => Resolved::LinkTo {
+            Some(_) => ResolvedPath::LinkTo {
                 target: real,
                 ignored: false,
             },
-            None => Resolved::Nothing,
+            None => ResolvedPath::Nothing,
         });
     };
     if hidden(&real, is_dir)? {
-        return Ok(Resolved::LinkTo {
+        return Ok(ResolvedPath::LinkTo {
             target: real,
             ignored: true,
         });
     }
     let name = path.rsplit('/').next().unwrap_or(path).to_owned();
     let kept: Vec<&str> = path.split('/').skip(skipped).collect();
-    Ok(Resolved::Found(Match {
+    Ok(ResolvedPath::Found(Match {
         path: real,
         name,
         kept: kept.join("/"),

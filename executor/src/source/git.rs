@@ -39,7 +39,7 @@ struct Checkout {
 
 /// What a reference stands for.
 #[derive(Debug, PartialEq, Eq)]
-struct Resolved {
+struct ResolvedRef {
     commit: String,
     /// The annotated tag that leads to it.
     tag: Option<String>,
@@ -178,10 +178,10 @@ fn bad_subdir(url: &GitUrl, why: &str) -> Error {
 }
 
 /// The commit that the reference stands for now.
-async fn resolve(git: &Git<'_>, url: &GitUrl) -> Result<Resolved> {
+async fn resolve(git: &Git<'_>, url: &GitUrl) -> Result<ResolvedRef> {
     let reference = url.reference.as_deref().unwrap_or("HEAD");
     if self::url::is_commit(reference) {
-        return Ok(Resolved {
+        return Ok(ResolvedRef {
             commit: reference.to_ascii_lowercase(),
             tag: None,
         });
@@ -204,7 +204,7 @@ async fn resolve(git: &Git<'_>, url: &GitUrl) -> Result<Resolved> {
 
 /// Chooses among the lines of `ls-remote` as `git checkout` does: the full name, then a branch,
 /// then a tag.
-fn pick(list: &str, reference: &str) -> Option<Resolved> {
+fn pick(list: &str, reference: &str) -> Option<ResolvedRef> {
     let find = |name: &str| {
         list.lines().find_map(|line| {
             let (id, found) = line.split_once('\t')?;
@@ -219,11 +219,11 @@ fn pick(list: &str, reference: &str) -> Option<Resolved> {
     ] {
         let Some(id) = find(&name) else { continue };
         return Some(match find(&format!("{name}^{{}}")) {
-            Some(commit) => Resolved {
+            Some(commit) => ResolvedRef {
                 commit,
                 tag: Some(id),
             },
-            None => Resolved {
+            None => ResolvedRef {
                 commit: id,
                 tag: None,
             },
@@ -232,7 +232,7 @@ fn pick(list: &str, reference: &str) -> Option<Resolved> {
     None
 }
 
-async fn fetch(git: &Git<'_>, url: &GitUrl, resolved: &Resolved) -> Result<()> {
+async fn fetch(git: &Git<'_>, url: &GitUrl, resolved: &ResolvedRef) -> Result<()> {
     let commit = resolved.commit.as_str();
     let format = if commit.len() == 64 { "sha256" } else { "sha1" };
     let format = format!("--object-format={format}");

@@ -43,7 +43,7 @@ pub struct OciTarWriter<W: Write> {
 
 #[derive(Serialize)]
 #[serde(rename_all = "PascalCase")]
-struct ManifestItem {
+struct ManifestEntry {
     config: String,
     repo_tags: Vec<String>,
     layers: Vec<String>,
@@ -162,12 +162,12 @@ impl<W: Write> OciTarWriter<W> {
     }
 }
 
-fn manifest_item(image: &ImageEntry) -> ManifestItem {
+fn manifest_item(image: &ImageEntry) -> ManifestEntry {
     let tagged = image
         .names
         .iter()
         .filter_map(|name| name.tag().map(|tag| (name, tag)));
-    ManifestItem {
+    ManifestEntry {
         config: blob_path(&image.config),
         repo_tags: tagged
             .map(|(name, tag)| format!("{}:{tag}", name.familiar_name()))

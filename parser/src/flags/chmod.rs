@@ -13,10 +13,10 @@ const ALL: u32 = 0o7777;
 
 /// A decoded `--chmod` value.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct ChmodSpec(Form);
+pub struct ChmodSpec(Notation);
 
 #[derive(Clone, Debug, PartialEq, Eq)]
-enum Form {
+enum Notation {
     Octal(u32),
     Symbolic(Vec<Action>),
 }
@@ -43,8 +43,8 @@ impl ChmodSpec {
     #[must_use]
     pub fn apply(&self, current: u32, is_dir: bool) -> u32 {
         match &self.0 {
-            Form::Octal(mode) => *mode,
-            Form::Symbolic(actions) => actions
+            Notation::Octal(mode) => *mode,
+            Notation::Symbolic(actions) => actions
                 .iter()
                 .fold(current & ALL, |mode, action| action.apply(mode, is_dir)),
         }
@@ -54,8 +54,8 @@ impl ChmodSpec {
     #[must_use]
     pub fn fixed(&self) -> Option<u32> {
         match self.0 {
-            Form::Octal(mode) => Some(mode),
-            Form::Symbolic(_) => None,
+            Notation::Octal(mode) => Some(mode),
+            Notation::Symbolic(_) => None,
         }
     }
 }
@@ -150,14 +150,14 @@ pub fn parse_chmod(value: &str) -> Result<ChmodSpec, FlagError> {
     if value.starts_with(|c: char| c.is_ascii_digit()) {
         let octal = value.bytes().all(|b| (b'0'..=b'7').contains(&b));
         return match u32::from_str_radix(value, 8) {
-            Ok(mode) if octal && mode <= ALL => Ok(ChmodSpec(Form::Octal(mode))),
+            Ok(mode) if octal && mode <= ALL => Ok(ChmodSpec(Notation::Octal(mode))),
             _ => Err(wrong()),
         };
     }
     let (_, clauses) = all_consuming(separated_list1(char(','), clause))
         .parse(value)
         .map_err(|_: nom::Err<nom::error::Error<&str>>| wrong())?;
-    Ok(ChmodSpec(Form::Symbolic(
+    Ok(ChmodSpec(Notation::Symbolic(
         clauses.into_iter().flatten().collect(),
     )))
 }

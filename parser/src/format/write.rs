@@ -47,7 +47,7 @@ impl Output {
 
 /// A line of the instruction in the joined text, and the lines before it that are no part of it.
 #[derive(Debug, Default)]
-struct Piece<'a> {
+struct LinePart<'a> {
     start: usize,
     end: usize,
     skipped: Vec<&'a str>,
@@ -56,7 +56,7 @@ struct Piece<'a> {
 /// An instruction's lines and their joined text.
 struct Joined<'a> {
     text: String,
-    pieces: Vec<Piece<'a>>,
+    pieces: Vec<LinePart<'a>>,
     /// The last line asks for one more, which is not there.
     open: bool,
     /// Lines after the last piece.
@@ -72,9 +72,9 @@ impl<'a> Joined<'a> {
         let (head, mut open) = strip_continuation(first, escape);
         let mut joined = Self {
             text: head.to_owned(),
-            pieces: vec![Piece {
+            pieces: vec![LinePart {
                 end: head.len(),
-                ..Piece::default()
+                ..LinePart::default()
             }],
             open,
             skipped: Vec::new(),
@@ -90,7 +90,7 @@ impl<'a> Joined<'a> {
                     open = more;
                     let start = joined.text.len();
                     joined.text.push_str(text);
-                    joined.pieces.push(Piece {
+                    joined.pieces.push(LinePart {
                         start,
                         end: joined.text.len(),
                         skipped: std::mem::take(&mut joined.skipped),
@@ -202,7 +202,7 @@ impl Writer<'_> {
         self.joins.get(after).is_some_and(|join| *join <= gap.end)
     }
 
-    fn lead(&self, piece: &Piece<'_>) -> Lead {
+    fn lead(&self, piece: &LinePart<'_>) -> Lead {
         // The first line begins with its content.
         let gap = self.gap_at(piece.start).filter(|_| piece.start > 0);
         let content = gap.map_or(piece.start, |gap| gap.end.min(piece.end));
@@ -218,7 +218,7 @@ impl Writer<'_> {
     /// Writes a piece from `content` on.
     fn line(
         &self,
-        piece: &Piece<'_>,
+        piece: &LinePart<'_>,
         content: usize,
         columns: usize,
         is_last: bool,

@@ -11,7 +11,7 @@ mod tests;
 
 use std::borrow::Cow;
 
-use pattern::Pattern;
+use pattern::IgnorePattern;
 
 /// Why an ignore file was refused.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -54,7 +54,7 @@ pub struct RuleMatch<'a> {
 /// One line of the file.
 #[derive(Clone, Debug)]
 struct Rule {
-    pattern: Pattern,
+    pattern: IgnorePattern,
     negated: bool,
     line: usize,
 }
@@ -131,7 +131,7 @@ impl Ignore {
         if pattern.is_empty() {
             return Err(wrong("nothing follows the `!`".to_owned()));
         }
-        let pattern = Pattern::new(pattern).map_err(wrong)?;
+        let pattern = IgnorePattern::new(pattern).map_err(wrong)?;
         self.rules.push(Rule {
             pattern,
             negated,

@@ -4,7 +4,7 @@ use super::program::Program;
 
 /// A compiled pattern and its text.
 #[derive(Clone, Debug)]
-pub(super) struct Pattern {
+pub(super) struct IgnorePattern {
     text: String,
     matcher: Matcher,
 }
@@ -22,7 +22,7 @@ enum Matcher {
     Program(Box<Program>),
 }
 
-impl Pattern {
+impl IgnorePattern {
     /// Compiles a cleaned pattern.
     pub(super) fn new(text: &str) -> Result<Self, String> {
         check(text)?;

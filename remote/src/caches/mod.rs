@@ -38,10 +38,10 @@ pub use mount_fetch::WantedMount;
 
 /// The remote caches of a build.
 #[derive(Clone, Debug)]
-pub struct RemoteCaches(Arc<Inner>);
+pub struct RemoteCaches(Arc<Shared>);
 
 #[derive(Debug)]
-struct Inner {
+struct Shared {
     from: Vec<Remote>,
     to: Vec<ExportTarget>,
     /// Where hosts hear of each other's steps.
@@ -144,7 +144,7 @@ impl RemoteCaches {
             },
         };
         let to: Vec<ExportTarget> = remotes.to.into_iter().map(target).collect();
-        Self(Arc::new(Inner {
+        Self(Arc::new(Shared {
             board: claim_board::ClaimBoard::of(&remotes.from, &to),
             from: remotes.from,
             to,

@@ -41,11 +41,11 @@ pub(super) struct Mounts {
     /// Mounts that steps have used, and whether one was stopped in the middle of it.
     used: Mutex<BTreeMap<Name, bool>>,
     sending: Semaphore,
-    pub(super) counts: Counts,
+    pub(super) counts: MountCounts,
 }
 
 #[derive(Debug, Default)]
-pub(super) struct Counts {
+pub(super) struct MountCounts {
     pub(super) brought: AtomicU64,
     sent: AtomicU64,
     bytes: AtomicU64,
@@ -115,7 +115,7 @@ impl Mounts {
             missed: Mutex::default(),
             used: Mutex::default(),
             sending: Semaphore::new(MAX_SENDERS),
-            counts: Counts::default(),
+            counts: MountCounts::default(),
         }
     }
 

@@ -41,7 +41,7 @@ pub struct InlineRecord {
 }
 
 #[derive(Debug, Serialize, Deserialize)]
-struct Wire {
+struct InlineJson {
     version: u32,
     /// By name, and so in one order.
     records: BTreeMap<String, WireRecord>,
@@ -84,7 +84,7 @@ impl InlineCache {
             diff_id: r.diff_id.clone(),
             tar_size: r.tar_size,
         };
-        let wire = Wire {
+        let wire = InlineJson {
             version: VERSION,
             records: records
                 .iter()
@@ -105,10 +105,10 @@ pub(crate) fn inline_namespace(namespace: &str) -> String {
 
 /// The records of one image, by name.
 #[derive(Debug, Default)]
-pub(crate) struct Inline(HashMap<String, Found>);
+pub(crate) struct Inline(HashMap<String, FoundRecord>);
 
 #[derive(Debug)]
-struct Found {
+struct FoundRecord {
     record: WireRecord,
     tree: TreeDigest,
     blob: Descriptor,
@@ -130,7 +130,7 @@ impl Inline {
         };
         let sealed: Sealed = serde_json::from_value(field.clone()).map_err(|e| e.to_string())?;
         let text = trust.open_sealed(namespace, sealed)?;
-        let wire: Wire = serde_json::from_str(&text).map_err(|e| e.to_string())?;
+        let wire: InlineJson = serde_json::from_str(&text).map_err(|e| e.to_string())?;
         if wire.version != VERSION {
             return Err(format!("it has version {}", wire.version));
         }
@@ -152,7 +152,7 @@ impl Inline {
             };
             let made = step.and_then(|s| s.created).or(config.created);
             let words = step.and_then(|s| s.created_by.clone());
-            let found = Found {
+            let found = FoundRecord {
                 tree,
                 blob: Descriptor::new(blob.media_type.clone(), blob.digest.clone(), blob.size),
                 made: made.map_or(SystemTime::UNIX_EPOCH, SystemTime::from),

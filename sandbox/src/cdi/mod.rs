@@ -72,8 +72,8 @@ pub struct Device {
     pub auto_allow: bool,
     annotations: BTreeMap<String, String>,
     /// What every device of the file needs.
-    file: (PathBuf, spec::Edits),
-    own: spec::Edits,
+    file: (PathBuf, spec::EditsSpec),
+    own: spec::EditsSpec,
 }
 
 /// What a sandbox needs for its devices.

@@ -19,25 +19,25 @@ pub(super) struct Spec {
     pub(super) kind: String,
     #[serde(default)]
     pub(super) annotations: BTreeMap<String, String>,
-    pub(super) devices: Vec<Device>,
+    pub(super) devices: Vec<DeviceSpec>,
     /// Made for every device of the file.
     #[serde(default)]
-    pub(super) container_edits: Edits,
+    pub(super) container_edits: EditsSpec,
 }
 
 #[derive(Clone, Debug, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
-pub(super) struct Device {
+pub(super) struct DeviceSpec {
     pub(super) name: String,
     #[serde(default)]
     pub(super) annotations: BTreeMap<String, String>,
     #[serde(default)]
-    pub(super) container_edits: Edits,
+    pub(super) container_edits: EditsSpec,
 }
 
 #[derive(Clone, Debug, Default, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
-pub(super) struct Edits {
+pub(super) struct EditsSpec {
     #[serde(default)]
     pub(super) env: Vec<String>,
     #[serde(default)]

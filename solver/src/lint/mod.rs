@@ -29,7 +29,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use kiln_parser::Span;
 
 pub use files::ContextFiles;
-pub use options::{Options, OptionsError};
+pub use options::{CheckOptions, OptionsError};
 pub use rules::{Class, Rule};
 pub use text::{check_text, description};
 
@@ -100,7 +100,7 @@ const MAX_FINDINGS: usize = 1000;
 /// Collects what rules find. Rules that are off report in vain.
 #[derive(Debug, Default)]
 pub struct Findings {
-    options: Options,
+    options: CheckOptions,
     context: Option<Arc<dyn ContextFiles>>,
     list: Mutex<List>,
 }
@@ -113,7 +113,7 @@ impl Findings {
 
     /// Nothing yet, under these options. Without a context, rules about its files are silent.
     #[must_use]
-    pub fn new(options: Options, context: Option<Arc<dyn ContextFiles>>) -> Self {
+    pub fn new(options: CheckOptions, context: Option<Arc<dyn ContextFiles>>) -> Self {
         Self {
             options,
             context,
@@ -123,7 +123,7 @@ impl Findings {
 
     /// The options.
     #[must_use]
-    pub fn options(&self) -> &Options {
+    pub fn options(&self) -> &CheckOptions {
         &self.options
     }
 

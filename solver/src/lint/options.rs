@@ -35,7 +35,7 @@ impl Default for Choice {
 
 /// Which rules count.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Options {
+pub struct CheckOptions {
     skip: Choice,
     experimental: Choice,
     error: bool,
@@ -58,7 +58,7 @@ impl OptionsError {
         "write `skip=RULE,RULE;error=true;experimental=RULE`, or `all` in place of rules";
 }
 
-impl Options {
+impl CheckOptions {
     /// Reads `skip=A,B;error=true;experimental=all`. Nothing at all is no error.
     ///
     /// # Errors
@@ -169,7 +169,7 @@ mod tests {
             ),
         ];
         for (text, reports, weighs) in cases {
-            let options = Options::parse(text).unwrap();
+            let options = CheckOptions::parse(text).unwrap();
             let four = [json, copy, own, measured];
             assert_eq!(four.map(|r| options.reports(r)), reports, "{text}");
             assert_eq!(four.map(|r| options.weighs(r)), weighs, "{text}");
@@ -188,7 +188,7 @@ mod tests {
             ("skip=all;", Err(OptionsError::Unknown(String::new()))),
             ("Skip=all", Err(OptionsError::Unknown("Skip=all".into()))),
         ] {
-            assert_eq!(Options::parse(text).map(|o| o.error()), want, "{text}");
+            assert_eq!(CheckOptions::parse(text).map(|o| o.error()), want, "{text}");
         }
     }
 }

@@ -44,12 +44,12 @@ pub(super) struct Globals {
     /// Platform arguments and those of the build itself.
     pub(super) predefined: BTreeMap<String, String>,
     /// Where the declared ones come from.
-    pub(super) origins: BTreeMap<String, Origin>,
+    pub(super) origins: BTreeMap<String, ArgOrigin>,
 }
 
 /// Where an argument before the first stage comes from.
 #[derive(Debug)]
-pub(super) struct Origin {
+pub(super) struct ArgOrigin {
     /// Its instruction.
     pub(super) about: Span,
     /// What the comment above says.
@@ -119,7 +119,7 @@ impl Globals {
                             }
                             (None, None) => globals.predefined.get(&name).cloned(),
                         };
-                        let origin = Origin {
+                        let origin = ArgOrigin {
                             about: instruction.span,
                             description: description(&instruction.comments, &name),
                             uses,

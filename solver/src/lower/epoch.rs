@@ -149,7 +149,7 @@ fn source_of_stage(
             "such a stage is `FROM scratch` and one ADD of an address",
         ))
     };
-    let mut seen = Seen(BTreeMap::new());
+    let mut seen = ReadVariables(BTreeMap::new());
     if let Kind::From { image, .. } = &from.kind {
         let base = budget.word(&image.value, escape, globals, image.span)?;
         if base.text != SCRATCH {
@@ -192,7 +192,7 @@ fn address(
     instruction: &Instruction,
     transfer: &Transfer,
     escape: char,
-    seen: &Seen,
+    seen: &ReadVariables,
     budget: &Budget,
 ) -> Result<Option<SourceKind>, LowerError> {
     let [SourceArg::Path(path)] = transfer.sources.as_slice() else {
@@ -224,9 +224,9 @@ fn address(
 }
 
 /// What words of such a stage see: the arguments that it has declared.
-struct Seen(BTreeMap<String, String>);
+struct ReadVariables(BTreeMap<String, String>);
 
-impl Lookup for Seen {
+impl Lookup for ReadVariables {
     fn get(&self, name: &str) -> Option<String> {
         self.0.get(name).filter(|_| name != NAME).cloned()
     }

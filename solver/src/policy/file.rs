@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use regex::Regex;
 use serde::Deserialize;
 
-use super::{Action, Condition, Pattern, Rule};
+use super::{Condition, Pattern, PolicyAction, PolicyRule};
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -19,7 +19,7 @@ pub(super) struct PolicyFile {
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct RuleInFile {
-    action: Action,
+    action: PolicyAction,
     selector: Selector,
     #[serde(default)]
     updates: Option<Update>,
@@ -75,7 +75,7 @@ struct Update {
 
 impl RuleInFile {
     /// The rule, with its patterns understood. The error is the reason.
-    pub(super) fn read(self) -> Result<Rule, String> {
+    pub(super) fn read(self) -> Result<PolicyRule, String> {
         let written = self.selector.identifier;
         let pattern = match self.selector.match_type {
             MatchType::Exact => Pattern::Exact,
@@ -100,15 +100,15 @@ impl RuleInFile {
         });
         let constraints = constraints.collect::<Result<_, String>>()?;
         let updates = match (self.action, self.updates) {
-            (Action::Convert, None) => return Err("CONVERT needs updates".into()),
-            (Action::Convert, Some(updates)) => updates,
+            (PolicyAction::Convert, None) => return Err("CONVERT needs updates".into()),
+            (PolicyAction::Convert, Some(updates)) => updates,
             (_, Some(_)) => return Err("updates are for CONVERT alone".into()),
             (_, None) => Update {
                 identifier: String::new(),
                 attrs: BTreeMap::new(),
             },
         };
-        Ok(Rule {
+        Ok(PolicyRule {
             action: self.action,
             written,
             pattern,

@@ -314,6 +314,48 @@ fn the_store_has_parts() {
     assert!(files.len() <= MOST_FILES_OF_STORE, "{files:#?}");
 }
 
+/// Names of types that modules of one kind share: the arguments of each command.
+const SHARED_NAMES: &[&str] = &["Args"];
+
+#[test]
+fn the_name_of_a_type_is_used_once_in_a_crate() {
+    let declared = |line: &str| -> Option<String> {
+        let line = line.trim_start();
+        let line = match line.strip_prefix("pub") {
+            Some(rest) => rest.trim_start_matches(|c| c != ' ').trim_start(),
+            None => line,
+        };
+        let kinds = ["struct ", "enum ", "trait ", "union "];
+        let rest = kinds.iter().find_map(|kind| line.strip_prefix(kind))?;
+        let name: String = rest
+            .chars()
+            .take_while(char::is_ascii_alphanumeric)
+            .collect();
+        (!SHARED_NAMES.contains(&name.as_str())).then_some(name)
+    };
+    assert_eq!(
+        declared("pub(in crate::a) struct Name<'a> {"),
+        Some("Name".into())
+    );
+    assert_eq!(declared("    enum Name {"), Some("Name".into()));
+    let chores = ["tests", "xtask"];
+    for (folder, _) in EDGES.iter().filter(|(f, _)| !chores.contains(f)) {
+        let mut places: BTreeMap<String, Vec<PathBuf>> = BTreeMap::new();
+        for (path, text) in sources(folder) {
+            let of_tests = path.components().any(|part| part.as_os_str() == "tests")
+                || path.ends_with("tests.rs");
+            if of_tests {
+                continue;
+            }
+            for name in code_of(&text).lines().filter_map(declared) {
+                places.entry(name).or_default().push(path.clone());
+            }
+        }
+        places.retain(|_, files| files.len() > 1);
+        assert!(places.is_empty(), "{folder}: {places:#?}");
+    }
+}
+
 /// Crates whose modules use each other in one direction only.
 const WITHOUT_CIRCLES: &[&str] = &[
     "parser", "image", "sys", "solver", "registry", "cache", "remote", "sandbox", "executor",

@@ -95,7 +95,7 @@ pub(crate) struct Args {
     max_download: Option<String>,
     /// Network of RUN steps that do not choose one
     #[arg(long, value_enum, default_value_t)]
-    network: NetworkArg,
+    network: StepNetwork,
     /// Platform of the image, such as linux/amd64
     #[arg(
         long,
@@ -177,7 +177,7 @@ pub(crate) struct Args {
 
 /// `--network`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
-enum NetworkArg {
+enum StepNetwork {
     /// The host's connectivity
     #[default]
     Default,

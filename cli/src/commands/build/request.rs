@@ -9,7 +9,7 @@ use kiln_engine::solver::policy::Policy;
 use kiln_engine::{BuildRequest, DockerfileAt, Input, NamedSource, Place, Reference};
 
 use super::super::output::OutputOptions;
-use super::{Args, NetworkArg};
+use super::{Args, StepNetwork};
 use crate::build_options::{self as options, Allow};
 use crate::errors::Failure;
 use crate::ssh_agent::Agent;
@@ -84,9 +84,9 @@ pub(super) fn of(args: &Args, agents: &mut Vec<Agent>) -> Result<(BuildRequest, 
     request.check_reproducible = args.check_reproducible;
     request.pull = args.pull;
     request.network = match args.network {
-        NetworkArg::Default => Network::Default,
-        NetworkArg::None => Network::None,
-        NetworkArg::Host => Network::Host,
+        StepNetwork::Default => Network::Default,
+        StepNetwork::None => Network::None,
+        StepNetwork::Host => Network::Host,
     };
     let hosts = args.add_host.iter().map(|text| options::host(text));
     request.extra_hosts = hosts.collect::<Result<_, _>>()?;

@@ -325,7 +325,7 @@ fn the_full_name_wins_then_branches_then_tags() {
         id(5)
     );
     let of = |commit: u8, tag: Option<u8>| {
-        Some(Resolved {
+        Some(ResolvedRef {
             commit: id(commit),
             tag: tag.map(id),
         })

@@ -39,7 +39,7 @@ const MAX_INDEX: u64 = 8 << 20;
 /// The record.
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
-struct Wire {
+struct MountJson {
     version: u32,
     /// The mount's id, as in `RUN --mount`.
     mount: String,
@@ -74,7 +74,7 @@ impl Remote {
             return Ok(None);
         };
         let refused = |why: String| RemoteError::Refused(format!("cache mount `{id}`: {why}"));
-        let wire: Wire = serde_json::from_str(&text).map_err(|e| refused(e.to_string()))?;
+        let wire: MountJson = serde_json::from_str(&text).map_err(|e| refused(e.to_string()))?;
         if wire.version != VERSION {
             return Err(refused(format!("it has version {}", wire.version)));
         }
@@ -152,7 +152,7 @@ impl Remote {
         .await?;
         let mut blobs = vec![index.clone()];
         blobs.extend(different(&chunks).map(descriptor));
-        let wire = Wire {
+        let wire = MountJson {
             version: VERSION,
             mount: id.to_owned(),
             number,

@@ -88,7 +88,7 @@ pub(super) fn check(
     let parsed: Parsed = kiln_parser::parse(text);
     let directive = parsed.dockerfile.directives.check.as_ref();
     let options = options.or(directive.map(|d| d.value.as_str()));
-    let options = match Options::parse(options.unwrap_or_default()) {
+    let options = match CheckOptions::parse(options.unwrap_or_default()) {
         Ok(options) => options,
         Err(error) => return (Vec::new(), Some(error.to_string())),
     };

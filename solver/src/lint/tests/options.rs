@@ -1,6 +1,6 @@
 //! The directive, and what counts under it.
 
-use super::{Case, Findings, Options, Rule, all, check, check_text, token};
+use super::{Case, CheckOptions, Findings, Rule, all, check, check_text, token};
 
 const DIRECTIVES: &[Case] = &[
     (
@@ -105,7 +105,7 @@ fn only_rules_that_count_make_a_file_fail() {
     ] {
         let text = format!("FROM busybox\nENV A b\nLABEL X y\nENV Z={token}\n");
         let parsed = kiln_parser::parse(&text);
-        let findings = Findings::new(Options::parse(options).unwrap(), None);
+        let findings = Findings::new(CheckOptions::parse(options).unwrap(), None);
         check_text(&parsed, &findings);
         let (found, _) = check(&text, "", Some(options), None);
         for finding in found {

@@ -4,7 +4,7 @@ use kiln_engine::solver::lint::{Finding, Findings};
 use kiln_engine::solver::lower::LowerError;
 
 use super::super::checks;
-use super::{Format, json, sarif};
+use super::{CallFormat, json, sarif};
 use kiln_engine::SourceText;
 
 use crate::diagnostics;
@@ -13,7 +13,7 @@ use crate::ui;
 
 /// Prints the answer; a finding that weighs, or an error, is a failure.
 pub(super) fn answer(
-    format: Format,
+    format: CallFormat,
     source: &SourceText,
     findings: &Findings,
     mut errors: Vec<LowerError>,
@@ -28,12 +28,12 @@ pub(super) fn answer(
         });
     }
     match format {
-        Format::Json => ui::json(json::check(&found, beyond, source, errors.first())),
-        Format::Sarif => {
+        CallFormat::Json => ui::json(json::check(&found, beyond, source, errors.first())),
+        CallFormat::Sarif => {
             let options = findings.options();
             ui::json(sarif::check(&found, beyond, options, source, &errors));
         }
-        Format::Text | Format::Dot => text(&found, beyond, source, &errors),
+        CallFormat::Text | CallFormat::Dot => text(&found, beyond, source, &errors),
     }
     if !errors.is_empty() || !findings.broken().is_empty() {
         return Err(Failure::silent(1));

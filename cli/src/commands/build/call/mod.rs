@@ -81,7 +81,7 @@ enum Method {
 
 /// How an answer is written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Format {
+enum CallFormat {
     Text,
     Json,
     Sarif,
@@ -92,7 +92,7 @@ enum Format {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Call {
     method: Method,
-    format: Format,
+    format: CallFormat,
 }
 
 impl Call {
@@ -120,13 +120,13 @@ impl Call {
             "plan" => Method::Plan,
             other => return Err(bad(format!("there is no method `{other}`"))),
         };
-        let mut format = Format::Text;
+        let mut format = CallFormat::Text;
         for part in parts {
             format = match part.split_once('=') {
-                Some(("format", "text" | "txt")) => Format::Text,
-                Some(("format", "json")) => Format::Json,
-                Some(("format", "sarif")) if method == Method::Check => Format::Sarif,
-                Some(("format", "dot")) if method == Method::Plan => Format::Dot,
+                Some(("format", "text" | "txt")) => CallFormat::Text,
+                Some(("format", "json")) => CallFormat::Json,
+                Some(("format", "sarif")) if method == Method::Check => CallFormat::Sarif,
+                Some(("format", "dot")) if method == Method::Plan => CallFormat::Dot,
                 Some(("format", other)) => {
                     return Err(bad(format!("no format `{other}` for this method")));
                 }
@@ -198,8 +198,10 @@ impl Call {
             (Method::Targets, true) => {
                 let list = targets(&parsed.dockerfile);
                 match self.format {
-                    Format::Json => ui::json(json::targets(&list, source)),
-                    Format::Text | Format::Sarif | Format::Dot => ui::data(&facts::targets(&list)),
+                    CallFormat::Json => ui::json(json::targets(&list, source)),
+                    CallFormat::Text | CallFormat::Sarif | CallFormat::Dot => {
+                        ui::data(&facts::targets(&list))
+                    }
                 }
                 Some(Ok(()))
             }
@@ -229,13 +231,13 @@ impl Call {
             (method, Ok(lowered)) => {
                 let targets: Vec<_> = lowered.target.into_iter().collect();
                 match (method, self.format) {
-                    (Method::Plan, Format::Json) => {
+                    (Method::Plan, CallFormat::Json) => {
                         let plan = lowered.plan.to_json(&targets);
                         ui::json(serde_json::to_string_pretty(&plan)?);
                     }
-                    (Method::Plan, Format::Dot) => ui::data(lowered.plan.to_dot().trim_end()),
+                    (Method::Plan, CallFormat::Dot) => ui::data(lowered.plan.to_dot().trim_end()),
                     (Method::Plan, _) => ui::data(&facts::plan(&lowered.plan, &targets)),
-                    (_, Format::Json) => ui::json(json::outline(&lowered.outline, source)),
+                    (_, CallFormat::Json) => ui::json(json::outline(&lowered.outline, source)),
                     (_, _) => ui::data(&facts::outline(&lowered.outline)),
                 }
                 // Triggers of a base image may take something, too.
@@ -253,20 +255,29 @@ impl Call {
 
 #[cfg(test)]
 mod tests {
-    use super::{Call, Format, Method};
+    use super::{Call, CallFormat, Method};
 
     #[test]
     fn calls_are_methods_with_formats() {
         for (text, want) in [
-            ("build", Some((Method::Build, Format::Text))),
-            ("check", Some((Method::Check, Format::Text))),
-            ("lint,format=json", Some((Method::Check, Format::Json))),
-            ("check,format=sarif", Some((Method::Check, Format::Sarif))),
-            ("outline,format=text", Some((Method::Outline, Format::Text))),
-            ("targets,format=json", Some((Method::Targets, Format::Json))),
+            ("build", Some((Method::Build, CallFormat::Text))),
+            ("check", Some((Method::Check, CallFormat::Text))),
+            ("lint,format=json", Some((Method::Check, CallFormat::Json))),
+            (
+                "check,format=sarif",
+                Some((Method::Check, CallFormat::Sarif)),
+            ),
+            (
+                "outline,format=text",
+                Some((Method::Outline, CallFormat::Text)),
+            ),
+            (
+                "targets,format=json",
+                Some((Method::Targets, CallFormat::Json)),
+            ),
             ("targets,format=sarif", None),
-            ("plan", Some((Method::Plan, Format::Text))),
-            ("plan,format=dot", Some((Method::Plan, Format::Dot))),
+            ("plan", Some((Method::Plan, CallFormat::Text))),
+            ("plan,format=dot", Some((Method::Plan, CallFormat::Dot))),
             ("outline,format=dot", None),
             ("check,format=xml", None),
             ("check,json", None),

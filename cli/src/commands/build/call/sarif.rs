@@ -1,6 +1,6 @@
 //! What checks have found as SARIF 2.1.0, the format that code scanners exchange.
 
-use kiln_engine::solver::lint::{Finding, Options, Rule};
+use kiln_engine::solver::lint::{CheckOptions, Finding, Rule};
 use kiln_engine::solver::lower::LowerError;
 use kiln_parser::Span;
 use serde_json::{Value, json};
@@ -13,7 +13,7 @@ const SCHEMA: &str = "https://json.schemastore.org/sarif-2.1.0.json";
 pub(super) fn check(
     found: &[Finding],
     beyond: usize,
-    options: &Options,
+    options: &CheckOptions,
     source: &SourceText,
     errors: &[LowerError],
 ) -> String {
