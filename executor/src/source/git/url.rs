@@ -71,6 +71,10 @@ fn is_commit_prefix(word: &str) -> bool {
 
 /// A directory below the repository's root.
 fn clean_subdir(text: &str) -> Result<String, String> {
+    // A query can have one that its address has not.
+    if text.contains(|c: char| c.is_ascii_control()) {
+        return Err("the directory contains a control character".into());
+    }
     let mut parts = Vec::new();
     for part in text.split('/') {
         match part {
@@ -394,6 +398,8 @@ mod tests {
             "https://h/r.git#main:a/../../b",
             "https://h/r.git?ref=--x",
             "https://h/r.git?subdir=../x",
+            "https://h/r.git?subdir=x%0Ay",
+            "https://h/r.git?branch=x%1By",
             "https://h/r.git?what=ever",
             "https://h/r.git?ref=a#b",
             "https://h/r.git?checksum=xyz",
