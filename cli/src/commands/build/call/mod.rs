@@ -200,7 +200,7 @@ impl Call {
                 match self.format {
                     CallFormat::Json => ui::json(json::targets(&list, source)),
                     CallFormat::Text | CallFormat::Sarif | CallFormat::Dot => {
-                        ui::data(&facts::targets(&list))
+                        ui::data(&facts::targets(&list));
                     }
                 }
                 Some(Ok(()))
