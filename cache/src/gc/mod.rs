@@ -128,12 +128,18 @@ impl Maintenance<'_> {
     }
 
     /// Notes the beginning of a build that has ended: what was used since is not removed for free
-    /// space.
+    /// space. A beginning that is noted already, to the minute, is left alone.
     ///
     /// # Errors
     /// The database refused.
     pub fn note_build(&self, began: SystemTime) -> Result<()> {
         let began = nanos(began);
+        if self
+            .noted_build()?
+            .is_some_and(|noted| began - noted < USES_NOTED)
+        {
+            return Ok(());
+        }
         self.write(|tx| {
             tx.execute(
                 "INSERT INTO marks (name, value) VALUES ('last-build', ?1)
@@ -144,19 +150,25 @@ impl Maintenance<'_> {
         })
     }
 
-    /// What was used at this time or later, in nanoseconds since 1970, was used by the last build.
-    fn last_build(&self) -> Result<i64> {
-        let began: Option<i64> = self
+    /// When the last build began that is noted, in nanoseconds since 1970.
+    fn noted_build(&self) -> Result<Option<i64>> {
+        let began = self
             .db()
             .prepare_cached("SELECT value FROM marks WHERE name = 'last-build'")?
             .query_row([], |row| row.get(0))
             .optional()?;
+        Ok(began)
+    }
+
+    /// What was used at this time or later, in nanoseconds since 1970, was used by the last build.
+    fn last_build(&self) -> Result<i64> {
         // Uses are noted to the minute.
+        let began = self.noted_build()?;
         Ok(began.map_or(i64::MAX, |began| began - USES_NOTED))
     }
 
-    /// Notes that everything that this store has leased was used. Rows that say so already, to the
-    /// minute, are left alone.
+    /// Notes that every layer and blob that this session has leased was used. Rows that say so already,
+    /// to the minute, are left alone, so that a build that changes nothing writes nothing.
     ///
     /// # Errors
     /// The database refused.
@@ -165,8 +177,11 @@ impl Maintenance<'_> {
         let now = nanos(SystemTime::now());
         let recent = now - USES_NOTED;
         let due: bool = self.db().query_row(
-            "SELECT EXISTS (SELECT 1 FROM json_each(?1) n LEFT JOIN uses u ON u.name = n.value
-             WHERE coalesce(u.used, 0) < ?2)",
+            &format!(
+                "SELECT EXISTS (SELECT 1 FROM json_each(?1) n LEFT JOIN uses u ON u.name = n.value
+                 WHERE coalesce(u.used, 0) < ?2 AND {})",
+                is_kept("n.value")
+            ),
             (&names, recent),
             |row| row.get(0),
         )?;
@@ -175,12 +190,25 @@ impl Maintenance<'_> {
         }
         self.write(|tx| {
             tx.execute(
-                "INSERT OR REPLACE INTO uses (name, used) SELECT value, ?2 FROM json_each(?1)",
+                &format!(
+                    "INSERT OR REPLACE INTO uses (name, used)
+                     SELECT value, ?2 FROM json_each(?1) WHERE {}",
+                    is_kept("json_each.value")
+                ),
                 (&names, now),
             )?;
             Ok(())
         })
     }
+}
+
+/// Whether a layer or a blob has the name in this column: nothing else has uses, though sessions have
+/// leases on more.
+fn is_kept(column: &str) -> String {
+    format!(
+        "(EXISTS (SELECT 1 FROM layers WHERE id = {column})
+          OR EXISTS (SELECT 1 FROM contents WHERE digest = {column}))"
+    )
 }
 
 /// Nanoseconds within which another use of the same thing is not written down.
@@ -224,7 +252,6 @@ fn delete_rows(tx: &Transaction<'_>, items: &[Item]) -> Result<()> {
     if let Some(names) = names(&[Class::Layers]) {
         let all = [
             "DELETE FROM records WHERE layer",
-            "DELETE FROM uses WHERE name",
             "DELETE FROM layers WHERE id",
         ];
         run(&names, &all)?;
@@ -233,7 +260,6 @@ fn delete_rows(tx: &Transaction<'_>, items: &[Item]) -> Result<()> {
         let all = [
             "DELETE FROM downloads WHERE digest",
             "DELETE FROM blobs WHERE digest",
-            "DELETE FROM uses WHERE name",
             "DELETE FROM contents WHERE digest",
         ];
         run(&names, &all)?;
@@ -241,6 +267,10 @@ fn delete_rows(tx: &Transaction<'_>, items: &[Item]) -> Result<()> {
     if let Some(names) = names(&[Class::Mounts]) {
         run(&names, &["DELETE FROM mounts WHERE home"])?;
     }
+    tx.execute(
+        &format!("DELETE FROM uses WHERE NOT {}", is_kept("uses.name")),
+        [],
+    )?;
     Ok(())
 }
 

@@ -275,6 +275,50 @@ fn a_use_makes_young() {
     assert_eq!(steps(&store), ["old"]);
 }
 
+#[test]
+fn what_was_just_noted_is_not_written_again_and_sessions_are_no_uses() {
+    let dir = tempfile::tempdir().unwrap();
+    let maker = open(dir.path());
+    let id = layer(&maker, "used", 1000, 1, 1);
+    drop(maker);
+    // Its counter changes with each write of another connection.
+    let watch = open(dir.path());
+    let version = || {
+        let counter = watch
+            .db()
+            .query_row("PRAGMA data_version", [], |row| row.get(0));
+        counter.unwrap()
+    };
+    let build = || {
+        let store = open(dir.path());
+        store.layer(id.as_str()).unwrap();
+        store.logs().unwrap();
+        store.maintenance().note_uses().unwrap();
+        store.maintenance().note_build(SystemTime::now()).unwrap();
+    };
+    build();
+    let (before, noted): (i64, i64) = (version(), count_of_uses(&watch));
+    assert_eq!(noted, 1);
+    build();
+    assert_eq!((version(), count_of_uses(&watch)), (before, 1));
+}
+
+fn count_of_uses(store: &Store) -> i64 {
+    let count = "SELECT count(*) FROM uses";
+    store.db().query_row(count, [], |row| row.get(0)).unwrap()
+}
+
+#[test]
+fn uses_of_what_is_gone_are_forgotten() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = open(dir.path());
+    let note = "INSERT INTO uses VALUES ('gone', 1)";
+    store.db().execute(note, []).unwrap();
+    assert_eq!(count_of_uses(&store), 1);
+    store.maintenance().prune(&Prune::default()).unwrap();
+    assert_eq!(count_of_uses(&store), 0);
+}
+
 /// A policy of a disk that others have filled.
 fn full_disk(reserved: u64) -> Policy {
     Policy {
