@@ -308,7 +308,6 @@ impl Build {
                 .await?
                 .or(manifest);
         }
-        self.note_uses();
         Ok(Built {
             image: solved.image,
             manifest,
@@ -349,10 +348,12 @@ impl Build {
         unless_cancelled(&self.cancel, push).await.flatten()
     }
 
-    /// Waits until what was to be exported to remote caches is there. After a cancellation only claims are given
+    /// Ends a build, whatever became of it: notes what it has used, and waits until what was to be exported to
+    /// remote caches is there. After a cancellation only claims are given
     /// back, in a few seconds at most; then there is nothing to tell.
     pub async fn finish(&self) -> Option<ExportSummary> {
         let worker = self.worker.as_ref()?;
+        self.note_uses(worker.store());
         let share = worker.remote_caches()?;
         share.export_mounts(worker.store());
         let left = share.drain().await;
@@ -371,9 +372,7 @@ impl Build {
     }
 
     /// Notes what the build has used. It is not worth a failed build.
-    pub fn note_uses(&self) {
-        let Some(worker) = &self.worker else { return };
-        let store = worker.store();
+    fn note_uses(&self, store: &kiln_cache::Store) {
         let noted = store.maintenance().note_uses();
         if let Err(error) = noted.and_then(|()| store.maintenance().note_build(self.began)) {
             tracing::debug!(%error, "the last use of layers is not noted");

@@ -53,8 +53,6 @@ impl Build {
     pub async fn solve(&mut self, events: &Events) -> Result<Solved> {
         self.begin(false, events).await?;
         let solved = self.lower_and_solve(events).await;
-        // Not worth a failed build.
-        self.note_uses();
         self.tell_of_removal(events);
         solved
     }

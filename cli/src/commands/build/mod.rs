@@ -256,8 +256,6 @@ async fn build(app: &App, args: &Args) -> Result<(), Failure> {
     let done = put_out(&mut build, &solved, args, mode).await;
     let exported = build.finish().await;
     let manifest = done?;
-    // What an output needed was used as well.
-    build.note_uses();
     report::finish(args, &build, &solved, manifest, &model, mode)?;
     share::report(&build, exported, mode);
     if loads && !build.request().outputs.use_stream() && !ui::is_quiet() && !ui::is_json() {
