@@ -39,6 +39,8 @@ pub struct StoredImage {
     pub config: ImageConfig,
     /// The config's bytes.
     pub raw_config: Vec<u8>,
+    /// The text that it was found by, if it can be read as a reference.
+    pub asked: Option<Reference>,
 }
 
 /// Images that were removed.
@@ -166,13 +168,12 @@ impl Store {
     /// # Errors
     /// There is none, or an id is ambiguous.
     pub fn find_image(&self, text: &str) -> Result<StoredImage> {
-        self.try_image(text)?.ok_or_else(|| {
-            let meant = Reference::parse(text).ok();
-            Error::NoImage {
+        let meant = Reference::parse(text).ok();
+        self.image_of(text, meant.as_ref())?
+            .ok_or_else(|| Error::NoImage {
                 name: text.to_owned(),
                 near: meant.and_then(|name| Some(self.name_near(&name)?.familiar())),
-            }
-        })
+            })
     }
 
     /// A name in the store that is nearly this one.
@@ -208,20 +209,28 @@ impl Store {
     /// # Errors
     /// An id is ambiguous, or the database refused.
     pub fn try_image(&self, text: &str) -> Result<Option<StoredImage>> {
+        self.image_of(text, Reference::parse(text).ok().as_ref())
+    }
+
+    fn image_of(&self, text: &str, meant: Option<&Reference>) -> Result<Option<StoredImage>> {
         // Nobody gives an image a name that poses as the id of another.
         let mut row = match is_id(text) {
             true => self.image_by_id(text)?,
             false => None,
         };
         if row.is_none()
-            && let Ok(reference) = Reference::parse(text)
+            && let Some(reference) = meant
         {
-            row = self.row_named(&reference)?;
+            row = self.row_named(reference)?;
         }
         if row.is_none() {
             row = self.image_by_id(text)?;
         }
-        self.with_config(row)
+        let image = self.with_config(row)?;
+        Ok(image.map(|image| StoredImage {
+            asked: meant.cloned(),
+            ..image
+        }))
     }
 
     fn row_named(&self, name: &Reference) -> Result<Option<ImageRow>> {
@@ -246,6 +255,7 @@ impl Store {
                     row,
                     config,
                     raw_config,
+                    asked: None,
                 }))
             }
             // Without its config an image is as good as gone.

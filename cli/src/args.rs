@@ -127,6 +127,15 @@ pub(crate) enum Command {
     Maintenance,
 }
 
+/// Whether these words may be a command that starts sandboxes, as [`Command::needs_sandbox`] tells of one that was
+/// parsed.
+pub(crate) fn may_need_sandbox(words: &[std::ffi::OsString]) -> bool {
+    words
+        .iter()
+        .skip(1)
+        .any(|word| word == "build" || word == "run")
+}
+
 impl Command {
     /// Whether the command may leave something in the store that is not on the disk yet.
     pub(crate) fn needs_maintenance(&self) -> bool {

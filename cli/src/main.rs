@@ -44,6 +44,8 @@ fn main() -> ExitCode {
         return code;
     }
     let words: Vec<std::ffi::OsString> = std::env::args_os().collect();
+    // Before there is much in memory, which both processes would have to copy where either writes to it.
+    let spawner = args::may_need_sandbox(&words).then(host::start_spawner);
     let parsed = Cli::try_parse_from(&words).or_else(|error| switches::with_values(error, &words));
     let cli = match parsed {
         Ok(cli) => cli,
@@ -72,7 +74,7 @@ fn main() -> ExitCode {
         }
     };
     let failed = cli.command.failed_code();
-    let done = start(cli).and_then(|code| match ui::lost_data() {
+    let done = start(cli, spawner).and_then(|code| match ui::lost_data() {
         None => Ok(code),
         Some(error) => {
             let text = format!("cannot write to standard output: {error}");
@@ -107,7 +109,10 @@ fn end_after_panic(info: &std::panic::PanicHookInfo<'_>, code: u8) {
     process::exit_now(code.into());
 }
 
-fn start(cli: Cli) -> Result<ExitCode, Failure> {
+fn start(
+    cli: Cli,
+    spawner: Option<kiln_engine::Result<kiln_engine::Spawner>>,
+) -> Result<ExitCode, Failure> {
     cli.command.begin_progress();
     if !std::path::Path::new("/proc/self/mountinfo").exists() {
         return Err(Failure::new("there is no /proc, which kiln needs")
@@ -117,7 +122,7 @@ fn start(cli: Cli) -> Result<ExitCode, Failure> {
     let spawner = cli
         .command
         .needs_sandbox()
-        .then(host::start_spawner)
+        .then(|| spawner.unwrap_or_else(host::start_spawner))
         .transpose()?;
     // From here on: the helper has its own way to end.
     let failed = cli.command.failed_code();

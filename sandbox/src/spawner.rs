@@ -69,6 +69,9 @@ struct Shared {
     helper: Child,
 }
 
+/// The number of the first thing that the helper is asked.
+const FIRST_ID: u64 = 1;
+
 const LAUNCH: u8 = b'L';
 const SIGNAL: u8 = b'S';
 const PROBE: u8 = b'P';
@@ -145,7 +148,7 @@ impl Spawner {
         let socket = ours.take().ok_or(Error::SpawnerGone)?;
         let shared = Shared {
             socket,
-            next: AtomicU64::new(1),
+            next: AtomicU64::new(FIRST_ID),
             waiting: Mutex::new(HashMap::new()),
             reader: std::sync::Once::new(),
             helper,
@@ -232,7 +235,8 @@ impl Spawner {
         )?)
     }
 
-    /// Ends the helper and everything that it started, and waits until they are gone.
+    /// Ends the helper and everything that it started, and waits until they are gone. One that was asked
+    /// nothing has nothing to take away: it ends by itself.
     pub fn stop(&self) {
         // It ends when it finds the socket closed; where that cannot be, it would be waited for in vain.
         if rustix::net::shutdown(&self.shared.socket, rustix::net::Shutdown::Both).is_err() {
@@ -240,6 +244,9 @@ impl Spawner {
                 &self.shared.helper.pidfd,
                 rustix::process::Signal::KILL.as_raw(),
             );
+        }
+        if self.shared.next.load(Ordering::Relaxed) == FIRST_ID {
+            return;
         }
         // Waiting can only fail if it is gone.
         let _ = process::wait(&self.shared.helper);

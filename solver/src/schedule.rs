@@ -6,9 +6,12 @@
 //! key is filled in when the hash is there.
 
 use std::collections::HashMap;
+use std::pin::Pin;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant, SystemTime};
 
+use futures_util::StreamExt as _;
+use futures_util::stream::FuturesUnordered;
 use tokio::sync::{Semaphore, oneshot};
 use tokio_util::sync::CancellationToken;
 
@@ -140,34 +143,29 @@ pub async fn solve<W: Worker>(
         counts: Mutex::default(),
         busy: Arc::new(tokio::sync::watch::channel(0).0),
     });
-    let mut tasks = tokio::task::JoinSet::new();
+    // One task for all: what takes long runs on other threads, and a chain of steps that are found would
+    // wake a thread for each of them.
+    let mut tasks = FuturesUnordered::<Pin<Box<dyn Future<Output = _> + Send>>>::new();
     // All are busy before the first begins.
     let busy: Vec<PendingGuard> = order.iter().map(|_| PendingGuard::new(&run.busy)).collect();
     if run.options.files {
         let (run, busy) = (run.clone(), PendingGuard::new(&run.busy));
         let targets = targets.to_vec();
-        tasks.spawn(async move {
+        tasks.push(Box::pin(async move {
             let brought = run.materialise(&targets, busy).await;
             brought.map_err(SolveError::Files)
-        });
+        }));
     }
     for (id, busy) in order.iter().copied().zip(busy) {
         let run = run.clone();
-        tasks.spawn(async move {
+        tasks.push(Box::pin(async move {
             let made = run.vertex(id, busy).await;
             made.map_err(|error| SolveError::Vertex { vertex: id, error })
-        });
+        }));
     }
     let mut failure: Option<SolveError> = None;
-    while let Some(joined) = tasks.join_next().await {
-        let error = match joined {
-            Ok(Ok(())) => continue,
-            Ok(Err(error)) => error,
-            Err(e) => SolveError::Vertex {
-                vertex: VertexId::default(),
-                error: PortError::new(format!("a step ended unexpectedly: {e}")),
-            },
-        };
+    while let Some(done) = tasks.next().await {
+        let Err(error) = done else { continue };
         // The first real failure counts; what it stopped is no failure.
         let real = error.of_port().is_some_and(|error| !error.is_cancelled());
         if failure.is_none() && real {

@@ -5,7 +5,6 @@
 //! time cannot be set by programs, so a restored modification time does not deceive it. Neither is
 //! one whose times would not move when somebody writes to a mapping of it, see [`writers`].
 
-use std::collections::HashMap;
 use std::io::Write as _;
 use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
@@ -14,6 +13,8 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use kiln_sys::Stat;
 use kiln_sys::writers::{self, Times};
+// One lookup a file: a hash that resists chosen keys is a tenth of a cached walk, and the kernel chooses these.
+use rustc_hash::FxHashMap;
 
 use crate::error::{Error, Result};
 use crate::store::Store;
@@ -52,7 +53,7 @@ pub struct FileDigest {
 pub struct StatCache {
     path: PathBuf,
     scratch: Store,
-    old: HashMap<FileId, Known>,
+    old: FxHashMap<FileId, Known>,
     new: Mutex<Vec<(FileId, Known)>>,
     hits: std::sync::atomic::AtomicUsize,
 }
@@ -77,13 +78,13 @@ impl Store {
     }
 }
 
-fn decode(bytes: &[u8]) -> Option<HashMap<FileId, Known>> {
+fn decode(bytes: &[u8]) -> Option<FxHashMap<FileId, Known>> {
     let records = bytes.strip_prefix(MAGIC)?;
     let (records, sum) = records.split_at_checked(records.len().checked_sub(32)?)?;
     if blake3::hash(records).as_bytes() != sum || records.len() % RECORD != 0 {
         return None;
     }
-    let mut out = HashMap::with_capacity(records.len() / RECORD);
+    let mut out = FxHashMap::with_capacity_and_hasher(records.len() / RECORD, Default::default());
     for r in records.chunks_exact(RECORD) {
         let u = |at: usize| {
             r.get(at..at + 8)

@@ -110,20 +110,24 @@ fn hash_object(node: &Node<'_>, dir: &RootDir, name: &Path, path: &str) -> Resul
     }
     let mut version = version_of(&st);
     let mut facts = PathFacts::default();
-    let mut hasher = blake3::Hasher::new();
-    let kind = st.kind as u8;
-    hasher.update(&[kind]);
+    // Most objects are a few bytes: hashed at once, which is several times as fast as by a hasher.
+    let mut bytes = Vec::with_capacity(64);
+    bytes.push(st.kind as u8);
     if node.modes && st.kind != FileKind::Symlink {
-        hasher.update(&st.mode.to_le_bytes());
+        bytes.extend_from_slice(&st.mode.to_le_bytes());
     }
     let owner = node.owners.of(st.uid, st.gid);
     if let Some((uid, gid)) = owner {
-        hasher.update(&uid.to_le_bytes()).update(&gid.to_le_bytes());
+        bytes.extend_from_slice(&uid.to_le_bytes());
+        bytes.extend_from_slice(&gid.to_le_bytes());
     }
+    let mut digest = None;
     match st.kind {
         FileKind::Directory => {
             let inside = dir.sub_dir(name)?;
             let list = xattr::list(&inside)?;
+            let mut hasher = blake3::Hasher::new();
+            hasher.update(&bytes);
             attributes(&mut hasher, &list);
             if node.list.is_some() {
                 facts.xattrs = short_digest(&list);
@@ -137,23 +141,23 @@ fn hash_object(node: &Node<'_>, dir: &RootDir, name: &Path, path: &str) -> Resul
                 version = FilesVersion::default();
             }
             version.add(below.version);
+            digest = Some(hasher.finalize());
         }
         FileKind::File => {
             let content = hash_file(node, dir, name, &st)?;
-            hasher.update(content.digest.as_bytes());
+            bytes.extend_from_slice(content.digest.as_bytes());
             if node.list.is_some() {
                 list_file(dir, name, content, &mut facts)?;
             }
         }
         FileKind::Symlink => {
             let target = dir.read_link(name)?;
-            hasher.update(target.as_os_str().as_bytes());
+            bytes.extend_from_slice(target.as_os_str().as_bytes());
             facts.link = short(&blake3::hash(target.as_os_str().as_bytes()));
         }
         FileKind::CharDevice | FileKind::BlockDevice => {
-            hasher
-                .update(&st.rdev.0.to_le_bytes())
-                .update(&st.rdev.1.to_le_bytes());
+            bytes.extend_from_slice(&st.rdev.0.to_le_bytes());
+            bytes.extend_from_slice(&st.rdev.1.to_le_bytes());
             facts.content = format!("{}:{}", st.rdev.0, st.rdev.1);
         }
         FileKind::Fifo => {}
@@ -168,7 +172,7 @@ fn hash_object(node: &Node<'_>, dir: &RootDir, name: &Path, path: &str) -> Resul
         list(facts);
     }
     Ok(Some(Hashed {
-        digest: hasher.finalize(),
+        digest: digest.unwrap_or_else(|| blake3::hash(&bytes)),
         version,
     }))
 }

@@ -56,7 +56,7 @@ impl Images<'_> {
             // An image that is given by its id or by a digest is written without a name.
             let is_name =
                 |r: &Reference| r.digest().is_none() && image.row.name.as_ref() == Some(r);
-            let name = Reference::parse(text).ok().filter(is_name);
+            let name = image.asked.clone().filter(is_name);
             let same = |known: &&mut ExportImage| known.id == image.row.config;
             match exports.iter_mut().find(same) {
                 Some(known) => known.names.extend(name),

@@ -41,8 +41,8 @@ impl Images<'_> {
         let image = store.find_image(text)?;
         let id = &image.row.config;
         let names = store.names_of(id)?;
-        let reference = Reference::parse(text).ok();
-        let by_name = reference.as_ref().filter(|r| names.contains(r));
+        let reference = image.asked.as_ref();
+        let by_name = reference.filter(|r| names.contains(r));
         if let Some(name) = by_name {
             let last = store.remove_name(name, id)?;
             return Ok(RemovedImage {

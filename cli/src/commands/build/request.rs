@@ -123,10 +123,6 @@ fn files(args: &Args, request: &mut BuildRequest) -> Result<(), Failure> {
             .split_once('=')
             .ok_or_else(|| Failure::usage(format!("--build-context `{text}`: write NAME=VALUE")))?;
         let name = name.to_lowercase();
-        // A name that no FROM or --from can have would never be used.
-        Reference::parse(&name).map_err(|e| {
-            Failure::usage(format!("--build-context `{text}`: the name `{name}`: {e}"))
-        })?;
         let source = NamedSource::parse(value);
         if source == NamedSource::Place(Place::Input) {
             return Err(Failure::usage(format!(
