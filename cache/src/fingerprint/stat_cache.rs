@@ -5,6 +5,7 @@
 //! time cannot be set by programs, so a restored modification time does not deceive it. Neither is
 //! one whose times would not move when somebody writes to a mapping of it, see [`writers`].
 
+use std::collections::BTreeMap;
 use std::io::Write as _;
 use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
@@ -13,19 +14,20 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use kiln_sys::Stat;
 use kiln_sys::writers::{self, Times};
-// One lookup a file: a hash that resists chosen keys is a tenth of a cached walk, and the kernel chooses these.
-use rustc_hash::FxHashMap;
 
 use crate::error::{Error, Result};
 use crate::store::Store;
 
 /// Resolution that is granted to file times, in nanoseconds: kernels tick at 100 Hz or faster.
 const RACY: i128 = 50_000_000;
-const MAGIC: &[u8; 8] = b"kilnst03";
+const MAGIC: &[u8; 8] = b"kilnst04";
+/// Bytes of the checksum at the end.
+const SUM: usize = 32;
+/// Bytes of a file's identity and of what is known of it.
 const RECORD: usize = 8 + 8 + 8 + 8 + 4 + 8 + 4 + 32 + 1;
 
 /// What identifies an unchanged file.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 struct FileId {
     dev: u64,
     ino: u64,
@@ -53,7 +55,7 @@ pub struct FileDigest {
 pub struct StatCache {
     path: PathBuf,
     scratch: Store,
-    old: FxHashMap<FileId, Known>,
+    old: Records,
     new: Mutex<Vec<(FileId, Known)>>,
     hits: std::sync::atomic::AtomicUsize,
 }
@@ -64,10 +66,8 @@ impl Store {
         use std::os::unix::ffi::OsStrExt as _;
         let name = blake3::hash(root.as_os_str().as_bytes()).to_hex();
         let path = self.root().join("stat-v1").join(name.as_str());
-        let old = std::fs::read(&path)
-            .ok()
-            .and_then(|b| decode(&b))
-            .unwrap_or_default();
+        let old = std::fs::read(&path).ok().and_then(Records::checked);
+        let old = old.unwrap_or_default();
         StatCache {
             path,
             scratch: self.clone(),
@@ -78,42 +78,61 @@ impl Store {
     }
 }
 
-fn decode(bytes: &[u8]) -> Option<FxHashMap<FileId, Known>> {
-    let records = bytes.strip_prefix(MAGIC)?;
-    let (records, sum) = records.split_at_checked(records.len().checked_sub(32)?)?;
-    if blake3::hash(records).as_bytes() != sum || records.len() % RECORD != 0 {
-        return None;
+/// The records of a file, sorted by identity. They are searched as they are: to make a map of them takes longer
+/// than all the lookups in it.
+#[derive(Debug, Default)]
+struct Records(Vec<u8>);
+
+impl Records {
+    /// Those of a file that is whole.
+    fn checked(bytes: Vec<u8>) -> Option<Self> {
+        let records = bytes.strip_prefix(MAGIC)?;
+        let (records, sum) = records.split_at_checked(records.len().checked_sub(SUM)?)?;
+        let is_whole = records.len() % RECORD == 0 && blake3::hash(records).as_bytes() == sum;
+        is_whole.then_some(Self(bytes))
     }
-    let mut out = FxHashMap::with_capacity_and_hasher(records.len() / RECORD, Default::default());
-    for r in records.chunks_exact(RECORD) {
-        let u = |at: usize| {
-            r.get(at..at + 8)
-                .and_then(|b| b.try_into().ok())
-                .map(u64::from_le_bytes)
-        };
-        let n = |at: usize| {
-            r.get(at..at + 4)
-                .and_then(|b| b.try_into().ok())
-                .map(u32::from_le_bytes)
-        };
-        let known = Known {
-            size: u(16)?,
-            mtime: (u(24)?.cast_signed(), n(32)?),
-            ctime: (u(36)?.cast_signed(), n(44)?),
-            content: FileDigest {
-                digest: blake3::Hash::from_slice(r.get(48..80)?).ok()?,
-                attributes: *r.get(80)? != 0,
-            },
-        };
-        out.insert(
-            FileId {
-                dev: u(0)?,
-                ino: u(8)?,
-            },
-            known,
-        );
+
+    fn all(&self) -> &[[u8; RECORD]] {
+        let end = self.0.len().saturating_sub(SUM);
+        let records = self.0.get(MAGIC.len()..end).unwrap_or_default();
+        records.as_chunks().0
     }
-    Some(out)
+
+    fn get(&self, id: FileId) -> Option<Known> {
+        let all = self.all();
+        let at = all.binary_search_by(|record| id_of(record).cmp(&id)).ok()?;
+        Some(known_of(all.get(at)?))
+    }
+}
+
+/// Bytes of a record.
+fn field<const N: usize>(record: &[u8; RECORD], at: usize) -> [u8; N] {
+    let mut out = [0; N];
+    out.copy_from_slice(&record[at..at + N]);
+    out
+}
+
+fn id_of(record: &[u8; RECORD]) -> FileId {
+    FileId {
+        dev: u64::from_le_bytes(field(record, 0)),
+        ino: u64::from_le_bytes(field(record, 8)),
+    }
+}
+
+fn known_of(record: &[u8; RECORD]) -> Known {
+    let time = |at| {
+        let seconds = i64::from_le_bytes(field(record, at));
+        (seconds, u32::from_le_bytes(field(record, at + 8)))
+    };
+    Known {
+        size: u64::from_le_bytes(field(record, 16)),
+        mtime: time(24),
+        ctime: time(36),
+        content: FileDigest {
+            digest: blake3::Hash::from_bytes(field(record, 48)),
+            attributes: record[80] != 0,
+        },
+    }
 }
 
 impl StatCache {
@@ -123,7 +142,7 @@ impl StatCache {
             dev: st.dev,
             ino: st.ino,
         };
-        let known = self.old.get(&id)?;
+        let known = self.old.get(id)?;
         let same = known.size == st.size && known.mtime == st.mtime && known.ctime == st.ctime;
         if !same {
             return None;
@@ -178,12 +197,12 @@ impl StatCache {
         if new.is_empty() {
             return Ok(());
         }
-        let mut all = self.old;
+        let old = self.old.all();
         // Files that are gone are forgotten once they outnumber the living.
-        if all.len() > 2 * (new.len() + self.hits.into_inner()) {
-            all.clear();
-        }
-        all.extend(new);
+        let are_many_gone = old.len() > 2 * (new.len() + self.hits.into_inner());
+        let old = if are_many_gone { &[] } else { old };
+        let old = old.iter().map(|record| (id_of(record), known_of(record)));
+        let all: BTreeMap<FileId, Known> = old.chain(new).collect();
         let mut bytes = Vec::with_capacity(all.len() * RECORD + 40);
         bytes.extend_from_slice(MAGIC);
         for (id, k) in &all {
@@ -264,8 +283,29 @@ mod tests {
 
     #[test]
     fn a_damaged_file_is_an_empty_cache() {
-        assert!(decode(b"").is_none());
-        assert!(decode(MAGIC).is_none());
-        assert!(decode(&[MAGIC.as_slice(), &[7; 200]].concat()).is_none());
+        let whole = |records: &[u8]| {
+            let sum = blake3::hash(records);
+            [MAGIC.as_slice(), records, sum.as_bytes()].concat()
+        };
+        let damaged = [
+            Vec::new(),
+            MAGIC.to_vec(),
+            [MAGIC.as_slice(), &[7; 200]].concat(),
+            whole(&[7; RECORD + 1]),
+            [b"kilnst03".as_slice(), &whole(&[])[MAGIC.len()..]].concat(),
+        ];
+        for bytes in damaged {
+            assert!(Records::checked(bytes.clone()).is_none(), "{bytes:?}");
+        }
+        assert!(Records::checked(whole(&[])).unwrap().all().is_empty());
+        // What nobody has sorted is not found, and does no harm.
+        let record = |ino: u64| {
+            let mut record = [0; RECORD];
+            record[8..16].copy_from_slice(&ino.to_le_bytes());
+            record
+        };
+        let unsorted = [3, 2, 1].map(record).concat();
+        let unsorted = Records::checked(whole(&unsorted)).unwrap();
+        assert_eq!(unsorted.get(FileId { dev: 0, ino: 3 }), None);
     }
 }
