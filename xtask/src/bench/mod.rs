@@ -284,6 +284,12 @@ fn import_bases(binary: &Path, store: &Path, [debian, busybox]: &[PathBuf; 2]) -
 
 /// Makes an empty directory of it.
 fn clear(directory: &Path) -> Result<()> {
+    remove(directory)?;
+    std::fs::create_dir_all(directory).with_context(|| directory.display().to_string())
+}
+
+/// Removes a directory, if it is there.
+fn remove(directory: &Path) -> Result<()> {
     let mut tries = 0;
     while let Err(error) = std::fs::remove_dir_all(directory) {
         if error.kind() == std::io::ErrorKind::NotFound {
@@ -296,7 +302,7 @@ fn clear(directory: &Path) -> Result<()> {
         }
         std::thread::sleep(Duration::from_millis(50));
     }
-    std::fs::create_dir_all(directory).with_context(|| directory.display().to_string())
+    Ok(())
 }
 
 /// Removes directories at the end, whatever the end is.
@@ -305,8 +311,8 @@ struct Cleanup(Vec<PathBuf>);
 impl Drop for Cleanup {
     fn drop(&mut self) {
         for path in &self.0 {
-            if let Err(error) = std::fs::remove_dir_all(path) {
-                eprintln!("{}: {error}", path.display());
+            if let Err(error) = remove(path) {
+                eprintln!("{error:#}");
             }
         }
     }

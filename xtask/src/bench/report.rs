@@ -168,10 +168,13 @@ fn columns(rows: &[Row]) -> Vec<Column> {
                 time(row).map_or_else(String::new, |time| format!("{:.3}", row.kiln() / time))
             }),
         );
-        add(
-            "at most",
-            Box::new(move |row| number(row.bounds.to(engine))),
-        );
+        // Without the engine the bound would be one of nothing.
+        if rows.iter().any(|row| time(row).is_some()) {
+            add(
+                "at most",
+                Box::new(move |row| number(row.bounds.to(engine))),
+            );
+        }
     }
     let bare = |row: &Row| row.measured.bare;
     add(
