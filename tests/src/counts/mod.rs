@@ -12,7 +12,7 @@ use std::collections::BTreeMap;
 use std::path::Path;
 
 pub use recorded::{Bound, Recorded, recorded_at};
-pub use workloads::{NAMES, Workshop};
+pub use workloads::{NAMES, Workshop, has_context};
 
 /// Calls that are counted, by what they are about: files, processes and mounts.
 ///
