@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 
 use kiln_solver::event::{Events, Warning, WarningCode};
 use kiln_sys::lock::{self, RangeLock};
+use rusqlite::trace::{TraceEvent, TraceEventCodes};
 use rusqlite::{Connection, OpenFlags, Transaction, TransactionBehavior};
 
 use crate::error::{Error, Result};
@@ -319,7 +320,8 @@ fn connect_bare(path: &Path) -> Result<Connection> {
     let flags = OpenFlags::SQLITE_OPEN_READ_WRITE
         | OpenFlags::SQLITE_OPEN_CREATE
         | OpenFlags::SQLITE_OPEN_NO_MUTEX;
-    let db = Connection::open_with_flags(path, flags)?;
+    let mut db = Connection::open_with_flags(path, flags)?;
+    log_statements(&mut db)?;
     db.busy_timeout(DB_BUSY_TIMEOUT)?;
     let version: i64 = db.query_row("PRAGMA user_version", [], |row| row.get(0))?;
     if version == 0 {
@@ -337,9 +339,25 @@ fn connect_bare(path: &Path) -> Result<Connection> {
 /// Opens a database that is there, to read from it while others write.
 pub(crate) fn open_to_look(path: &Path) -> Result<Connection> {
     let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
-    let db = Connection::open_with_flags(path, flags)?;
+    let mut db = Connection::open_with_flags(path, flags)?;
+    log_statements(&mut db)?;
     db.busy_timeout(Duration::from_millis(100))?;
     Ok(db)
+}
+
+/// Has each statement logged, without its values, where somebody reads that: else SQLite has nobody to call.
+fn log_statements(db: &mut Connection) -> Result<()> {
+    if tracing::enabled!(tracing::Level::TRACE) {
+        let log = |event: TraceEvent<'_>| match event {
+            // The statements of triggers come as comments.
+            TraceEvent::Stmt(_, sql) if !sql.starts_with("--") => {
+                tracing::trace!("statement: {sql}");
+            }
+            _ => {}
+        };
+        db.trace_v2(TraceEventCodes::SQLITE_TRACE_STMT, Some(log))?;
+    }
+    Ok(())
 }
 
 /// From nothing, version 1, whose layers did not remember the clamp of their times, version 2,

@@ -15,6 +15,7 @@
 mod canary;
 mod context;
 pub mod corpus;
+pub mod counts;
 mod disk;
 mod events;
 mod git;

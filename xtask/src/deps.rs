@@ -39,6 +39,9 @@ pub(crate) const TESTS: &[Need] = &[
     ("mkfs.btrfs", "btrfs-progs"),
 ];
 
+/// What counting system calls takes.
+pub(crate) const COUNTS: &[Need] = &[("strace", "strace"), ("", "busybox-static")];
+
 /// What the demonstration takes where Docker Hub cannot be reached.
 pub(crate) const DEMO: &[Need] = &[
     ("mmdebstrap", "mmdebstrap"),

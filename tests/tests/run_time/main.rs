@@ -1,5 +1,6 @@
-//! Containers in the foreground.
+//! Containers in the foreground, and what commands cost.
 
 #![allow(clippy::unwrap_used, reason = "a panic is how a test reports")]
 
+mod counts;
 mod run;

@@ -1,17 +1,22 @@
-//! The engines, and the bare command in a chroot.
+//! The engines: kiln, a former build of it, and its peers.
 
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context as _, Result, bail};
+use anyhow::{Context as _, Result};
 
+use super::clear;
 use super::measure::{Taken, settle, timed};
-use super::{clear, share};
 use crate::shell::Run;
+
+/// The name that builds give their image.
+const TAG: &str = "kiln-bench";
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Kind {
     Kiln,
+    /// A former build of kiln.
+    Before,
     Docker,
     Buildah,
 }
@@ -31,11 +36,20 @@ pub(super) struct Engine {
 }
 
 impl Engine {
+    /// The kiln to measure, on this store.
     pub(super) fn kiln(binary: &Path, store: &Path) -> Self {
-        let words = vec![binary.into(), "--root".into(), store.into()];
+        Self::of_binary(Kind::Kiln, binary, store)
+    }
+
+    /// A former build of kiln, on this store.
+    pub(super) fn before(binary: &Path, store: &Path) -> Self {
+        Self::of_binary(Kind::Before, binary, store)
+    }
+
+    fn of_binary(kind: Kind, binary: &Path, store: &Path) -> Self {
         Self {
-            kind: Kind::Kiln,
-            words,
+            kind,
+            words: vec![binary.into(), "--root".into(), store.into()],
             root: "/".into(),
             library: String::new(),
             base: None,
@@ -76,7 +90,9 @@ impl Engine {
     /// What has it leave its results in a repository.
     pub(super) fn cache_to(&self, place: &str) -> [String; 2] {
         let value = match self.kind {
-            Kind::Kiln | Kind::Docker => format!("type=registry,ref={place},mode=max"),
+            Kind::Kiln | Kind::Before | Kind::Docker => {
+                format!("type=registry,ref={place},mode=max")
+            }
             Kind::Buildah => place.to_owned(),
         };
         ["--cache-to".to_owned(), value]
@@ -85,30 +101,25 @@ impl Engine {
     /// What has it look for results there.
     pub(super) fn cache_from(&self, place: &str) -> [String; 2] {
         let value = match self.kind {
-            Kind::Kiln | Kind::Docker => format!("type=registry,ref={place}"),
+            Kind::Kiln | Kind::Before | Kind::Docker => format!("type=registry,ref={place}"),
             Kind::Buildah => place.to_owned(),
         };
         ["--cache-from".to_owned(), value]
     }
 
-    /// This engine as it is on a host that has built nothing yet.
+    /// This engine as it is on a host that has built nothing yet; `host` is a directory for it.
     pub(super) fn emptied(&self, host: &Path) -> Result<Self> {
         if let Some(base) = &self.base {
-            let store = share::copy_store(base, host)?;
-            let mut engine = self.clone();
-            if let Some(word) = engine.words.last_mut() {
-                *word = store.into();
-            }
-            return Ok(engine);
+            copy_store(base, host)?;
+            return Ok(self.on_store(host));
         }
         let base = format!("{}debian:bookworm", self.library);
         let commands: [&[&str]; 2] = match self.kind {
             // What its builds have left it removes with all images only.
             Kind::Buildah => [&["rmi", "-a", "-f"], &["pull", "-q", &base]],
-            Kind::Kiln | Kind::Docker => [
-                &["rmi", "-f", "kiln-bench"],
-                &["builder", "prune", "-a", "-f"],
-            ],
+            Kind::Kiln | Kind::Before | Kind::Docker => {
+                [&["rmi", "-f", TAG], &["builder", "prune", "-a", "-f"]]
+            }
         };
         for arguments in commands {
             self.command().args(arguments).capture()?;
@@ -116,24 +127,16 @@ impl Engine {
         Ok(self.clone())
     }
 
-    /// Builds the context once, with further arguments.
-    pub(super) fn build_with(&self, context: &Path, arguments: &[String]) -> Result<Taken> {
-        let run = self.build_command_with(context, false, arguments)?;
-        timed(&run, self.is_kiln())
-    }
-
-    /// That as a user of this engine would type it.
-    pub(super) fn shown_with(&self, context: &Path, arguments: &[String]) -> String {
-        let program = self.title().to_lowercase();
-        match self.build_command_with(context, false, arguments) {
-            Ok(run) => {
-                let prefix = self.command().shown();
-                run.shown().replacen(&prefix, &program, 1)
-            }
-            Err(_) => program,
+    /// The same kiln on another store.
+    pub(super) fn on_store(&self, store: &Path) -> Self {
+        let mut engine = self.clone();
+        if let Some(word) = engine.words.last_mut() {
+            *word = store.into();
         }
+        engine
     }
 
+    /// Whether it is the kiln that is measured.
     pub(super) fn is_kiln(&self) -> bool {
         self.kind == Kind::Kiln
     }
@@ -142,6 +145,7 @@ impl Engine {
     pub(super) fn title(&self) -> &'static str {
         match self.kind {
             Kind::Kiln => "kiln",
+            Kind::Before => "before",
             Kind::Docker => "Docker",
             Kind::Buildah => "buildah",
         }
@@ -151,95 +155,94 @@ impl Engine {
     pub(super) fn version(&self) -> Result<String> {
         let arguments: &[&str] = match self.kind {
             Kind::Docker => &["version", "--format", "{{.Server.Version}}"],
-            Kind::Kiln | Kind::Buildah => &["--version"],
+            Kind::Kiln | Kind::Before | Kind::Buildah => &["--version"],
         };
         Ok(self.command().args(arguments).capture()?.trim().to_owned())
     }
 
-    /// Builds the context once.
-    pub(super) fn build(&self, context: &Path, no_cache: bool) -> Result<Taken> {
-        timed(&self.build_command(context, no_cache)?, self.is_kiln())
+    /// Builds the context once, with further arguments, on a disk that has come to rest.
+    pub(super) fn build(&self, context: &Path, arguments: &[String]) -> Result<Taken> {
+        self.measure(&self.build_command(context, arguments)?)
     }
 
-    /// The command as a user of this engine would type it.
-    pub(super) fn shown(&self, context: &Path, no_cache: bool) -> String {
-        let no_cache = no_cache.then(|| "--no-cache".to_owned());
-        self.shown_with(context, no_cache.as_slice())
+    /// Runs one of this engine's commands on a disk that has come to rest.
+    pub(super) fn measure(&self, run: &Run) -> Result<Taken> {
+        settle();
+        timed(run, self.is_kiln())
     }
 
-    fn command(&self) -> Run {
+    /// A command of this engine.
+    pub(super) fn command(&self) -> Run {
         let mut words = self.words.iter().cloned();
         Run::new(words.next().unwrap_or_default()).args(words)
     }
 
-    fn build_command(&self, context: &Path, no_cache: bool) -> Result<Run> {
-        self.build_command_with(context, no_cache, &[])
-    }
-
-    fn build_command_with(
-        &self,
-        context: &Path,
-        no_cache: bool,
-        arguments: &[String],
-    ) -> Result<Run> {
+    /// The command that builds a context. The image has a name of the benchmark's, unless the arguments
+    /// give it one.
+    pub(super) fn build_command(&self, context: &Path, arguments: &[String]) -> Result<Run> {
         let inside = context
             .strip_prefix(&self.root)
             .with_context(|| format!("{} is outside of the peers' root", context.display()))?;
         let run = match self.kind {
-            Kind::Kiln | Kind::Docker => self.command().args(["build", "-q"]),
+            Kind::Kiln | Kind::Before | Kind::Docker => self.command().args(["build", "-q"]),
             Kind::Buildah => self.command().args(["bud", "-q", "--layers"]),
         };
+        let name = (!arguments.iter().any(|a| a == "-t")).then_some(["-t", TAG]);
         let run = run
-            .args(["--network", "host", "-t", "kiln-bench"])
-            .args(no_cache.then_some("--no-cache"))
+            .args(["--network", "host"])
+            .args(name.into_iter().flatten())
             .args(arguments)
             .arg("--build-arg")
             .arg(format!("LIBRARY={}", self.library));
         Ok(run.arg(Path::new("/").join(inside)))
     }
-}
 
-/// A root file system to run a bare command in.
-pub(super) struct Bare {
-    root: PathBuf,
-}
-
-impl Bare {
-    /// Unpacks `tar` afresh at `root`.
-    pub(super) fn prepare(tar: &Path, root: &Path) -> Result<Self> {
-        clear(root)?;
-        Run::new("tar")
-            .args(["--numeric-owner", "-xpf"])
-            .arg(tar)
-            .arg("-C")
-            .arg(root)
-            .capture()?;
-        std::fs::copy("/etc/resolv.conf", root.join("etc/resolv.conf")).context("resolv.conf")?;
-        std::fs::create_dir_all(root.join("dev")).context("dev")?;
-        for name in ["null", "zero", "urandom"] {
-            let node = root.join("dev").join(name);
-            if !node.exists() {
-                Run::new("cp")
-                    .args(["-a", &format!("/dev/{name}")])
-                    .arg(node)
-                    .capture()?;
-            }
-        }
-        Ok(Self {
-            root: root.to_path_buf(),
-        })
+    /// A command as a user of this engine would type it.
+    pub(super) fn shown(&self, run: &Run) -> String {
+        let program = match self.kind {
+            Kind::Kiln | Kind::Before => "kiln",
+            Kind::Docker => "docker",
+            Kind::Buildah => "buildah",
+        };
+        run.shown().replacen(&self.command().shown(), program, 1)
     }
+}
 
-    /// How long `command` takes, in seconds.
-    pub(super) fn run(&self, command: &str) -> Result<f64> {
-        let run = Run::new("chroot")
-            .arg(&self.root)
-            .args(["/bin/sh", "-c", command]);
-        settle();
-        let taken = timed(&run, false)?;
-        if taken.seconds <= 0.0 {
-            bail!("`{}` took no time", run.shown());
-        }
-        Ok(taken.seconds)
+/// Has `to` be a copy of a store.
+pub(super) fn copy_store(from: &Path, to: &Path) -> Result<()> {
+    clear(to)?;
+    // What works on it after the last command is done then.
+    settle();
+    Run::new("cp")
+        .args(["-a", "--reflink=auto"])
+        .arg(from.join("."))
+        .arg(to)
+        .capture()
+        .context("copy of a store")?;
+    Ok(())
+}
+
+/// `--no-cache`, for an engine's arguments.
+pub(super) fn no_cache() -> Vec<String> {
+    vec!["--no-cache".to_owned()]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_build_has_one_name_and_is_shown_without_the_machine() {
+        let kiln = Engine::kiln(Path::new("/there/kiln"), Path::new("/there/store"));
+        let run = kiln.build_command(Path::new("/c"), &no_cache()).unwrap();
+        assert_eq!(
+            kiln.shown(&run),
+            "kiln build -q --network host -t kiln-bench --no-cache --build-arg LIBRARY= /c"
+        );
+        let named = ["-t", "x"].map(str::to_owned);
+        let run = kiln.build_command(Path::new("/c"), &named).unwrap();
+        assert!(!run.shown().contains(TAG), "{}", run.shown());
+        let other = kiln.on_store(Path::new("/elsewhere"));
+        assert!(other.command().shown().ends_with("--root /elsewhere"));
     }
 }

@@ -78,6 +78,26 @@ pub(super) fn timed(run: &Run, watch_memory: bool) -> Result<Taken> {
     Ok(Taken { seconds, peak_kb })
 }
 
+/// Starts all of them and waits until the last one has ended. The memory is that of the first.
+pub(super) fn at_once(runs: &[Run], watch_memory: bool) -> Result<Taken> {
+    let start = Instant::now();
+    let taken: Vec<Taken> = std::thread::scope(|scope| {
+        let threads = runs.iter().enumerate().map(|(number, run)| {
+            // To look at all of them would slow them down.
+            scope.spawn(move || timed(run, watch_memory && number == 0))
+        });
+        let threads: Vec<_> = threads.collect();
+        threads
+            .into_iter()
+            .map(|thread| thread.join().unwrap_or_else(|_| bail!("a thread panicked")))
+            .collect::<Result<_>>()
+    })?;
+    Ok(Taken {
+        seconds: start.elapsed().as_secs_f64(),
+        peak_kb: taken.first().map_or(0, |first| first.peak_kb),
+    })
+}
+
 /// Looks at the process until it is gone. The kernel keeps the high-water mark, so looking now and
 /// then misses only what is new in the last moment. Grandchildren are a build's own commands.
 fn watch(pid: u32) -> u64 {
@@ -128,6 +148,15 @@ mod tests {
         ] {
             assert!((median(values) - expected).abs() < 1e-9, "{values:?}");
         }
+    }
+
+    #[test]
+    fn commands_run_at_once() {
+        let sleep = Run::new("sleep").arg("0.3");
+        let taken = at_once(&[sleep.clone(), sleep.clone(), sleep], false).unwrap();
+        assert!((0.3..0.8).contains(&taken.seconds), "{taken:?}");
+        let failing = [Run::new("true"), Run::new("false")];
+        assert!(at_once(&failing, false).is_err());
     }
 
     #[test]

@@ -1,23 +1,33 @@
 //! Sharing results through a registry: export during the build, of the same to another place, with
 //! nothing new, import on an empty host, and export of what was built before.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
-use anyhow::{Context as _, Result};
+use anyhow::Result;
 
-use super::engine::Engine;
-use super::measure::{Taken, median, settle};
-use super::report::Shared;
+use super::bounds::{Bounds, UNBOUND};
+use super::context::DEBIAN;
+use super::engine::{Engine, no_cache};
+use super::measure::Taken;
+use super::report::Row;
+use super::turns::{Measured, Turns};
 use super::{Bench, clear};
 
 /// 600 files of a megabyte, half of which compress well.
-const DOCKERFILE: &str = "ARG LIBRARY\nFROM ${LIBRARY}debian:bookworm\n\
-    RUN mkdir /data && for i in $(seq 300); do head -c 1000000 /dev/urandom > /data/r$i; \
-    seq 150000 | head -c 1000000 > /data/t$i; done\n\
+const STEPS: &str = "RUN mkdir /data && for i in $(seq 300); do \
+    head -c 1000000 /dev/urandom > /data/r$i; seq 150000 | head -c 1000000 > /data/t$i; done\n\
     RUN sha256sum /data/* > /sums\n";
 
-/// Kiln's time over the peer's, at most.
-const LIMIT: f64 = 0.3;
+/// What `--only` calls it.
+pub(super) const NAME: &str = "shared";
+
+/// What kiln must reach in each state.
+const BOUNDS: Bounds = Bounds {
+    to_docker: Some(0.3),
+    to_buildah: Some(0.3),
+    memory_mb: 90,
+    ..UNBOUND
+};
 
 /// What is measured, in this order in each round.
 const STATES: [(&str, State); 5] = [
@@ -41,44 +51,52 @@ enum State {
     Export,
 }
 
-/// Measures kiln and its peers.
-pub(super) fn measure(bench: &Bench, repository: &str) -> Result<Vec<Shared>> {
-    let context = bench.contexts.join("shared");
-    std::fs::create_dir_all(&context)?;
-    std::fs::write(context.join("Dockerfile"), DOCKERFILE)?;
-    let engines: Vec<&Engine> = std::iter::once(&bench.kiln).chain(&bench.peers).collect();
-    for engine in &engines {
-        engine.build(&context, false)?;
+/// Measures kiln, a former build of it, and the peers where they can reach the repository.
+pub(super) fn measure(bench: &Bench) -> Result<Vec<Row>> {
+    if !bench.wants(NAME) {
+        return Ok(Vec::new());
     }
-    let mut times = vec![[const { Vec::new() }; STATES.len()]; engines.len()];
-    let (mut peak, mut commands) = (0, Vec::new());
+    let context = bench.contexts.join("shared");
+    clear(&context)?;
+    std::fs::write(context.join("Dockerfile"), format!("{DEBIAN}{STEPS}"))?;
+    let mut engines = bench.kilns();
+    if bench.cache.for_peers {
+        engines.extend(&bench.peers);
+    }
+    for engine in &engines {
+        engine.build(&context, &[])?;
+    }
+    // Each state of a round needs those before it.
+    let mut states: Vec<Vec<Measured>> = vec![Vec::new(); STATES.len()];
+    let mut commands = Vec::new();
     for round in 1..=bench.runs {
-        eprintln!("shared results: round {round} of {}", bench.runs);
         // A place that nothing was ever sent to.
-        let tag = format!("{repository}-{}-{round}", std::process::id());
-        for (engine, times) in engines.iter().zip(&mut times) {
-            let place = format!("{tag}-{}", engine.title().to_lowercase());
-            let host = bench.scratch.join(format!("host-{round}"));
-            for ((_, state), times) in STATES.into_iter().zip(times) {
-                let taken = one(engine, &context, &place, state, &host, &mut commands)?;
-                times.push(taken.seconds);
-                peak = peak.max(taken.peak_kb);
-            }
+        let tag = format!("{}-{}-{round}", bench.cache.repository, std::process::id());
+        for ((name, state), all) in STATES.into_iter().zip(&mut states) {
+            let turns = Turns {
+                name: &format!("{name}, round {round} of {}", bench.runs),
+                engines: &engines,
+                rounds: 1,
+                repeats: 1,
+            };
+            let one = |engine: &Engine, _: usize, _: usize| {
+                let place = format!("{tag}-{}", engine.title().to_lowercase());
+                let host = format!("host-{}", engine.title().to_lowercase());
+                let host = bench.scratch.join(host);
+                one(engine, &context, &place, state, &host, &mut commands)
+            };
+            all.push(turns.take(one, None)?);
         }
     }
     clear(&context)?;
+    bench.tidy()?;
     commands.sort();
     commands.dedup();
-    Ok(STATES
-        .into_iter()
-        .enumerate()
-        .map(|(state, (title, _))| Shared {
-            title,
-            engines: engines.iter().map(|e| e.title()).collect(),
-            times: times.iter().map(|t| median(&t[state])).collect(),
-            limit: LIMIT,
-            peak_kb: peak,
+    let rows = STATES.into_iter().zip(&states);
+    Ok(rows
+        .map(|((title, _), rounds)| Row {
             commands: commands.clone(),
+            ..Row::new(title, BOUNDS, &Measured::of_rounds(rounds))
         })
         .collect())
 }
@@ -91,14 +109,13 @@ fn one(
     host: &Path,
     commands: &mut Vec<String>,
 ) -> Result<Taken> {
-    let anew = vec!["--no-cache".to_owned()];
     let arguments = match state {
-        State::Build => [anew, engine.cache_to(place).to_vec()].concat(),
+        State::Build => [no_cache(), engine.cache_to(place).to_vec()].concat(),
         State::Elsewhere => engine.cache_to(&format!("{place}-2")).to_vec(),
         State::Again => engine.cache_to(place).to_vec(),
         State::Import => engine.cache_from(place).to_vec(),
         State::Export => {
-            engine.build_with(context, &anew)?;
+            engine.build(context, &no_cache())?;
             engine.cache_to(&format!("{place}-3")).to_vec()
         }
     };
@@ -106,29 +123,7 @@ fn one(
         State::Import => engine.emptied(host)?,
         _ => engine.clone(),
     };
-    let shown = engine.shown_with(context, &arguments);
+    let shown = engine.shown(&engine.build_command(context, &arguments)?);
     commands.push(shown.replace(place, "$KILN_BENCH_CACHE"));
-    settle();
-    engine.build_with(context, &arguments)
-}
-
-/// The repository that `KILN_BENCH_CACHE` names.
-pub(super) fn repository() -> Option<String> {
-    std::env::var("KILN_BENCH_CACHE")
-        .ok()
-        .filter(|r| !r.is_empty())
-}
-
-/// A copy of a store that has base images alone.
-pub(super) fn copy_store(from: &Path, to: &Path) -> Result<PathBuf> {
-    clear(to)?;
-    // What works on it after the last command is done then.
-    settle();
-    crate::shell::Run::new("cp")
-        .args(["-a", "--reflink=auto"])
-        .arg(from.join("."))
-        .arg(to)
-        .capture()
-        .context("empty host")?;
-    Ok(to.to_path_buf())
+    engine.build(context, &arguments)
 }

@@ -1,48 +1,41 @@
-//! What is built.
-
-use std::fmt::Write as _;
-use std::path::Path;
+//! Builds that kiln, a former build of it and its peers do in turn.
 
 use anyhow::Result;
 
+use super::bare::{Bare, walk};
+use super::bounds::{Bounds, UNBOUND};
+use super::context::{self, DEBIAN};
+use super::engine::{Engine, no_cache};
+use super::report::Row;
+use super::turns::{BareRun, Turns};
+use super::{Bench, clear};
+
 /// What kiln must reach in one state of the cache.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Limit {
+struct State {
     /// Everything is cached, or nothing is.
-    pub(super) cached: bool,
-    /// Kiln's time over Docker's.
-    pub(super) to_docker: f64,
-    /// Kiln's time over the bare command's.
-    pub(super) to_bare: Option<f64>,
+    cached: bool,
+    bounds: Bounds,
 }
 
-impl Limit {
-    pub(super) fn state(&self) -> &'static str {
-        if self.cached { "cached" } else { "no cache" }
-    }
+/// What a build is held against that no engine does.
+#[derive(Clone, Copy)]
+enum Without {
+    Nothing,
+    /// The command of its RUN, in a chroot.
+    Command(&'static str),
+    /// One thread that looks at every file of the context.
+    Walk,
 }
 
 /// A context and what is measured with it.
-pub(super) struct Workload {
+struct Workload {
     /// A directory's name.
-    pub(super) name: &'static str,
-    pub(super) title: &'static str,
-    pub(super) limits: &'static [Limit],
-    /// The command of its RUN, to be run without an engine.
-    pub(super) bare: Option<&'static str>,
+    name: &'static str,
+    title: &'static str,
+    states: &'static [State],
+    without: Without,
     dockerfile: fn() -> String,
     files: usize,
-}
-
-impl Workload {
-    /// Writes the context.
-    pub(super) fn write(&self, context: &Path) -> Result<()> {
-        std::fs::write(context.join("Dockerfile"), (self.dockerfile)())?;
-        if self.files > 0 {
-            write_files(&context.join("src"), self.files)?;
-        }
-        Ok(())
-    }
 }
 
 /// One process that writes 34,000 files of 17.6 kB in 340 directories.
@@ -54,146 +47,184 @@ const WRITE: &str = "mkdir /data && cd /data && \
 const APT: &str = "apt-get update && \
     DEBIAN_FRONTEND=noninteractive apt-get install -y --no-install-recommends nginx-light curl";
 
+/// Much is read from layers below.
+const USR: &str = "for copy in 1 2 3; do cp -a /usr /usr$copy; done";
+
 /// All of them, in the order of the table.
-pub(super) fn all() -> [Workload; 5] {
-    [
-        Workload {
-            name: "steps",
-            title: "30 trivial RUN steps on busybox",
-            limits: &[
-                Limit {
-                    cached: false,
-                    to_docker: 0.07,
-                    to_bare: None,
-                },
-                Limit {
-                    cached: true,
-                    to_docker: 0.06,
-                    to_bare: None,
-                },
-            ],
-            bare: None,
-            dockerfile: || steps(30),
-            files: 0,
-        },
-        Workload {
-            name: "copy",
-            title: "COPY of 20,000 files (80 MB) and one RUN",
-            limits: &[
-                Limit {
-                    cached: false,
-                    to_docker: 0.25,
-                    to_bare: None,
-                },
-                Limit {
-                    cached: true,
-                    to_docker: 0.08,
-                    to_bare: None,
-                },
-            ],
-            bare: None,
-            dockerfile: copy,
-            files: 20_000,
-        },
-        Workload {
-            name: "write",
-            title: "RUN that writes 34,000 files, 600 MB",
-            limits: &[Limit {
+const ALL: &[Workload] = &[
+    Workload {
+        name: "steps",
+        title: "30 trivial RUN steps on busybox",
+        states: &[
+            State {
                 cached: false,
-                to_docker: 0.4,
-                to_bare: Some(1.5),
-            }],
-            bare: Some(WRITE),
-            dockerfile: || format!("{DEBIAN}RUN {WRITE}\n"),
-            files: 0,
-        },
-        Workload {
-            name: "apt",
-            title: "apt-get install of nginx-light and curl",
-            limits: &[Limit {
+                bounds: Bounds {
+                    to_docker: Some(0.07),
+                    ..UNBOUND
+                },
+            },
+            State {
+                cached: true,
+                bounds: Bounds {
+                    seconds: Some(0.008),
+                    to_docker: Some(0.06),
+                    ..UNBOUND
+                },
+            },
+        ],
+        without: Without::Nothing,
+        dockerfile: || context::steps(30),
+        files: 0,
+    },
+    Workload {
+        name: "copy",
+        title: "COPY of 25,000 files (100 MB, 250 directories) and one RUN",
+        states: &[
+            State {
                 cached: false,
-                to_docker: 0.65,
+                bounds: Bounds {
+                    to_docker: Some(0.09),
+                    to_before: Some(0.5),
+                    ..UNBOUND
+                },
+            },
+            State {
+                cached: true,
+                bounds: Bounds {
+                    to_docker: Some(0.045),
+                    to_bare: Some(0.8),
+                    ..UNBOUND
+                },
+            },
+        ],
+        without: Without::Walk,
+        dockerfile: context::copy,
+        files: 25_000,
+    },
+    Workload {
+        name: "write",
+        title: "RUN that writes 34,000 files, 600 MB",
+        states: &[State {
+            cached: false,
+            bounds: Bounds {
+                to_docker: Some(0.4),
+                to_bare: Some(1.25),
+                ..UNBOUND
+            },
+        }],
+        without: Without::Command(WRITE),
+        dockerfile: || format!("{DEBIAN}RUN {WRITE}\n"),
+        files: 0,
+    },
+    Workload {
+        name: "usr",
+        title: "RUN that copies /usr of debian (180 MB, 8,500 files) three times",
+        states: &[State {
+            cached: false,
+            bounds: Bounds {
+                to_docker: Some(0.2),
+                to_bare: Some(1.25),
+                ..UNBOUND
+            },
+        }],
+        without: Without::Command(USR),
+        dockerfile: || format!("{DEBIAN}RUN {USR}\n"),
+        files: 0,
+    },
+    Workload {
+        name: "apt",
+        title: "apt-get install of nginx-light and curl",
+        states: &[State {
+            cached: false,
+            bounds: Bounds {
+                to_docker: Some(0.65),
                 to_bare: Some(1.2),
-            }],
-            bare: Some(APT),
-            dockerfile: || format!("{DEBIAN}RUN {APT}\n"),
-            files: 0,
-        },
-        Workload {
-            name: "stages",
-            title: "8 stages of sleep 1",
-            limits: &[Limit {
-                cached: false,
-                to_docker: 0.45,
-                to_bare: None,
-            }],
-            bare: None,
-            dockerfile: || stages(8),
-            files: 0,
-        },
-    ]
+                ..UNBOUND
+            },
+        }],
+        without: Without::Command(APT),
+        dockerfile: || format!("{DEBIAN}RUN {APT}\n"),
+        files: 0,
+    },
+    Workload {
+        name: "stages",
+        title: "8 stages of sleep 1",
+        states: &[State {
+            cached: false,
+            bounds: Bounds {
+                to_docker: Some(0.45),
+                ..UNBOUND
+            },
+        }],
+        without: Without::Nothing,
+        dockerfile: || context::stages(8),
+        files: 0,
+    },
+];
+
+/// What `--only` calls them.
+pub(super) fn names() -> impl Iterator<Item = &'static str> {
+    ALL.iter().map(|workload| workload.name)
 }
 
-const DEBIAN: &str = "ARG LIBRARY\nFROM ${LIBRARY}debian:bookworm\n";
-const BUSYBOX: &str = "ARG LIBRARY\nFROM ${LIBRARY}busybox\n";
-
-/// `count` steps that write a few bytes each.
-pub(super) fn steps(count: usize) -> String {
-    let mut text = BUSYBOX.to_owned();
-    for step in 1..=count {
-        let _ = writeln!(text, "RUN echo {step} > /step");
-    }
-    text
-}
-
-/// One COPY of everything and one RUN.
-pub(super) fn copy() -> String {
-    format!("{BUSYBOX}COPY src /src\nRUN ls /src | wc -l > /count\n")
-}
-
-fn stages(count: usize) -> String {
-    let mut text = "ARG LIBRARY\n".to_owned();
-    let mut last = "FROM scratch\n".to_owned();
-    for stage in 1..=count {
-        let _ = write!(
-            text,
-            "FROM ${{LIBRARY}}busybox AS s{stage}\nRUN sleep 1; echo {stage} > /done\n"
-        );
-        let _ = writeln!(last, "COPY --from=s{stage} /done /done{stage}");
-    }
-    text + &last
-}
-
-/// `count` files of 4 kB, 100 to a directory, no two alike.
-pub(super) fn write_files(at: &Path, count: usize) -> Result<()> {
-    let mut state: u64 = 0x9e37_79b9_7f4a_7c15;
-    let mut block = vec![0u8; 4096];
-    for file in 0..count {
-        let directory = at.join((file / 100).to_string());
-        if file % 100 == 0 {
-            std::fs::create_dir_all(&directory)?;
+/// Measures those that are wanted.
+pub(super) fn measure(bench: &Bench) -> Result<Vec<Row>> {
+    let mut rows = Vec::new();
+    for workload in ALL.iter().filter(|w| bench.wants(w.name)) {
+        let at = bench.contexts.join(workload.name);
+        clear(&at)?;
+        std::fs::write(at.join("Dockerfile"), (workload.dockerfile)())?;
+        if workload.files > 0 {
+            context::write_files(&at.join("src"), workload.files)?;
         }
-        for word in block.chunks_exact_mut(8) {
-            // Marsaglia's xorshift: bytes that do not compress.
-            state ^= state << 13;
-            state ^= state >> 7;
-            state ^= state << 17;
-            word.copy_from_slice(&state.to_le_bytes());
+        for state in workload.states {
+            rows.push(one(bench, workload, state)?);
         }
-        std::fs::write(directory.join(format!("{file}.bin")), &block)?;
+        clear(&at)?;
+        bench.tidy()?;
     }
-    Ok(())
+    Ok(rows)
 }
 
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn dockerfiles_have_the_steps_they_promise() {
-        assert_eq!(steps(30).matches("RUN ").count(), 30);
-        let text = stages(8);
-        assert_eq!(text.matches("sleep 1").count(), 8);
-        assert_eq!(text.matches("COPY --from=").count(), 8);
+fn one(bench: &Bench, workload: &Workload, state: &State) -> Result<Row> {
+    let at = bench.contexts.join(workload.name);
+    let engines = bench.engines();
+    let arguments = if state.cached { Vec::new() } else { no_cache() };
+    if state.cached {
+        for engine in &engines {
+            engine.build(&at, &arguments)?;
+        }
     }
+    let how = if state.cached { "cached" } else { "no cache" };
+    let mut bare = |round: usize, run: usize| match workload.without {
+        Without::Command(command) => {
+            // A new one each time: removing the last one would slow this one down.
+            let root = format!("bare-{}-{round}-{run}", workload.name);
+            let root = Bare::prepare(&bench.debian, &bench.scratch.join(root))?;
+            root.run(&["/bin/sh", "-c", command])
+        }
+        Without::Walk | Without::Nothing => walk(&at),
+    };
+    let is_compared = state.bounds.to_bare.is_some();
+    let turns = Turns {
+        name: &format!("{}, {how}", workload.name),
+        engines: &engines,
+        rounds: bench.runs,
+        repeats: 1,
+    };
+    let build = |engine: &Engine, _: usize, _: usize| engine.build(&at, &arguments);
+    let bare: Option<BareRun<'_>> = if is_compared { Some(&mut bare) } else { None };
+    let measured = turns.take(build, bare)?;
+    let commands = engines.iter().map(|engine| {
+        let run = engine.build_command(&at, &arguments)?;
+        Ok(engine.shown(&run))
+    });
+    Ok(Row {
+        commands: commands.collect::<Result<_>>()?,
+        ..Row::new(
+            format!("{}, {how}", workload.title),
+            state.bounds,
+            &measured,
+        )
+    })
 }
