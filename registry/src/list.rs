@@ -26,7 +26,7 @@ struct TagList {
 }
 
 impl Client {
-    /// The tags of the repository of a reference, if the registry tells all of them in one answer of at most
+    /// The tags of the repository of a reference, in any order, if the registry tells all of them in one answer of at most
     /// `limit` bytes. A repository that is not there has none.
     ///
     /// # Errors

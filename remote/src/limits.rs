@@ -23,8 +23,10 @@ pub(crate) const SMALL_BLOB: u64 = 256 << 10;
 
 /// Names of records that a remote is asked for at once, where it has no more.
 pub(crate) const MAX_NAMES: usize = 1000;
-/// Folders of records of a directory that are listed for that.
-pub(crate) const MAX_FOLDERS: usize = 64;
+/// Folders of a directory that are listed for that: one for each way that names begin.
+pub(crate) const MAX_FOLDERS: usize = 256;
+/// Names in one of them. Names are hashes, so that no folder has many more than another.
+pub(crate) const MAX_NAMES_OF_FOLDER: usize = MAX_NAMES / 8;
 /// The longest list of tags that is read for that, in bytes.
 pub(crate) const MAX_TAG_LIST: u64 = 256 << 10;
 

@@ -15,7 +15,7 @@ use bytes::Bytes;
 use futures_util::stream::{BoxStream, StreamExt as _, TryStreamExt as _};
 use kiln_sys::{DirEntry, FsError, PendingFile, RootDir};
 
-use crate::limits::{MAX_FOLDERS, MAX_NAMES};
+use crate::limits::{MAX_FOLDERS, MAX_NAMES, MAX_NAMES_OF_FOLDER};
 use object_store::buffered::BufWriter;
 use object_store::path::Path;
 use object_store::{Error, ObjectMeta, ObjectStore, ObjectStoreExt as _, PutMode, PutPayload};
@@ -174,7 +174,8 @@ impl Place {
                 let inside = folders
                     .into_iter()
                     .filter_map(|name| name.into_string().ok());
-                let inside = inside.map(|folder| list(root, path.clone().join(folder), MAX_NAMES));
+                let inside =
+                    inside.map(|folder| list(root, path.clone().join(folder), MAX_NAMES_OF_FOLDER));
                 let mut names = HashSet::new();
                 for found in futures_util::future::join_all(inside).await {
                     let Some(found) = found? else {
@@ -324,7 +325,7 @@ mod tests {
         for place in [directory, bucket] {
             let all = Path::from("all");
             assert_eq!(place.names(&all).await.unwrap(), Some(HashSet::new()));
-            let path = |n: usize| format!("all/{:02x}/{n}", n % 8).into();
+            let path = |n: usize| format!("all/{:02x}/{n}", n % 16).into();
             for n in 0..MAX_NAMES - 1 {
                 place.put(&path(n), b"x".to_vec()).await.unwrap();
             }
