@@ -81,11 +81,19 @@ impl ResultStore {
         Ok(Lookup::Hit(hit))
     }
 
-    pub(crate) fn used(&self, key: Key, output: &Output) {
-        if let Output::Layers(layers) = output
+    pub(crate) fn used(&self, key: Key, result: &Solved<Output>, step: &Step) {
+        if let Output::Layers(layers) = &result.output
             && let Some(id) = layers.last().and_then(LayerRef::id)
         {
+            self.note(step.definition, key, result.identity.now());
             self.export(key, id, false, None);
+        }
+    }
+
+    /// Notes what a step was found to be, for the next build that has it.
+    fn note(&self, definition: Key, key: Key, identity: Option<Identity>) {
+        if let (Some(caches), Some(identity)) = (&self.caches, identity) {
+            caches.note_result(definition, key, identity);
         }
     }
 
@@ -104,18 +112,28 @@ impl ResultStore {
             () = step.cancel.cancelled() => return Err(PortError::cancelled()),
         };
         match found {
-            Some(found) => Ok(Some(shared_hit(base, found, step, origin).await?)),
+            Some(found) => Ok(Some(self.shared_hit(base, found, step, origin).await?)),
             None => Ok(None),
         }
     }
 
-    pub(crate) async fn flight(
+    /// A result that a remote cache promised.
+    async fn shared_hit(
         &self,
-        definition: Key,
+        base: Option<&Solved<Output>>,
+        found: SharedLayer,
         step: &Step,
-    ) -> Result<StepFlight, PortError> {
+        origin: &Origin,
+    ) -> Result<Hit<Output>, PortError> {
+        let key = found.record().key;
+        let hit = shared_hit(base, found, step, origin).await?;
+        self.note(step.definition, key, hit.solved.identity.now());
+        Ok(hit)
+    }
+
+    pub(crate) async fn flight(&self, step: &Step) -> Result<StepFlight, PortError> {
         Ok(StepFlight {
-            _local: self.take_flight(definition, step).await?,
+            _local: self.take_flight(step).await?,
             claim: None,
         })
     }
@@ -138,7 +156,7 @@ impl ResultStore {
                 Ok(None)
             }
             Some(ClaimOutcome::Done(found)) => {
-                Ok(Some(shared_hit(base, found, step, origin).await?))
+                Ok(Some(self.shared_hit(base, found, step, origin).await?))
             }
         }
     }
@@ -153,10 +171,10 @@ impl ResultStore {
         async move { Ok(commit(&results, made, record, flight).await?) }
     }
 
-    async fn take_flight(&self, definition: Key, step: &Step) -> Result<Flight> {
+    async fn take_flight(&self, step: &Step) -> Result<Flight> {
         let mut tries = 0;
         loop {
-            if let Some(flight) = self.store().try_flight(definition)? {
+            if let Some(flight) = self.store().try_flight(step.definition)? {
                 return Ok(flight);
             }
             if step.cancel.is_cancelled() {
@@ -280,12 +298,14 @@ async fn commit(
     };
     let tree = packed.tree;
     let (id, made) = blocking(move || settle(&store, key, id, &packed, &facts)).await?;
+    let identity = base.with_layer(tree);
+    results.note(record.definition, key, Some(identity));
     results.export(key, &id, true, flight.claim.as_ref());
     let mut layers = below;
     layers.push(LayerRef::of_step(id, made, key));
     Ok(Committed {
         output: Output::Layers(layers),
-        identity: base.with_layer(tree),
+        identity,
     })
 }
 

@@ -239,8 +239,8 @@ impl Results for Worker {
         self.results.lookup(key, base, not_before).await
     }
 
-    fn used(&self, key: Key, output: &Output) {
-        self.results.used(key, output);
+    fn used(&self, key: Key, result: &Solved<Output>, step: &Step) {
+        self.results.used(key, result, step);
     }
 
     async fn lookup_shared(
@@ -253,8 +253,8 @@ impl Results for Worker {
         self.results.lookup_shared(key, base, step, origin).await
     }
 
-    async fn flight(&self, definition: Key, step: &Step) -> Result<StepFlight, PortError> {
-        self.results.flight(definition, step).await
+    async fn flight(&self, step: &Step) -> Result<StepFlight, PortError> {
+        self.results.flight(step).await
     }
 
     async fn claim(

@@ -217,6 +217,20 @@ impl RegistryError {
         matches!(self.last(), Self::Status { status: 404, .. })
     }
 
+    /// Whether the registry says that it does not know the repository. A 404 without its code may also come
+    /// from a registry, or a proxy before one, that does not know the question.
+    pub(crate) fn is_unknown_name(&self) -> bool {
+        let Self::Status {
+            status: 404,
+            errors,
+            ..
+        } = self
+        else {
+            return false;
+        };
+        errors.iter().any(|error| error.code == "NAME_UNKNOWN")
+    }
+
     /// Whether access was denied (status 401 or 403, or no usable credentials).
     #[must_use]
     pub fn is_denied(&self) -> bool {

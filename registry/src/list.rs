@@ -26,6 +26,36 @@ struct TagList {
 }
 
 impl Client {
+    /// The tags of the repository of a reference, in any order, if the registry tells all of them in one answer of at most
+    /// `limit` bytes. A repository that is not there has none.
+    ///
+    /// # Errors
+    /// When the registry refuses or its answer is not valid.
+    pub async fn few_tags(
+        &self,
+        reference: &Reference,
+        limit: u64,
+    ) -> Result<Option<Vec<String>>, RegistryError> {
+        let endpoint = self.origin(reference.registry()).await?;
+        let scopes = pull_scope(reference.repository());
+        let url = endpoint.url(&format!("{}/tags/list?n={PAGE}", reference.repository()))?;
+        let call = Call::new(Method::GET, url.clone(), &scopes);
+        let answer = self.inner.transport.send(&endpoint, call).await?;
+        let answer = match expect("GET", answer, &[200]).await {
+            Err(error) if error.is_unknown_name() => return Ok(Some(Vec::new())),
+            answer => answer?,
+        };
+        // Whatever it says of more than this: it has not told all.
+        if answer.headers().contains_key(LINK) {
+            return Ok(None);
+        }
+        let body = match read_bounded(answer, limit).await {
+            Err(RegistryError::TooLarge { .. }) => return Ok(None),
+            body => body?,
+        };
+        Ok(Some(tag_page(&url, &body)?))
+    }
+
     /// All tags of the repository of a reference, sorted. Names that are no valid tags are left
     /// out.
     ///
@@ -48,19 +78,20 @@ impl Client {
             let answer = expect("GET", answer, &[200]).await?;
             next = next_page(&endpoint, &answer)?;
             let body = read_bounded(answer, MAX_BODY).await?;
-            let page: TagList = serde_json::from_slice(&body)
-                .map_err(|error| RegistryError::protocol(&url, format!("tag list: {error}")))?;
-            let page = page.tags.unwrap_or_default();
-            tags.extend(
-                page.into_iter()
-                    .filter(|tag| reference.with_tag(tag).is_ok()),
-            );
+            let page = tag_page(&url, &body)?.into_iter();
+            tags.extend(page.filter(|tag| reference.with_tag(tag).is_ok()));
         }
         Err(RegistryError::protocol(
             &endpoint.base,
             "has an endless list of tags",
         ))
     }
+}
+
+fn tag_page(url: &Url, body: &[u8]) -> Result<Vec<String>, RegistryError> {
+    let page: TagList = serde_json::from_slice(body)
+        .map_err(|error| RegistryError::protocol(url, format!("tag list: {error}")))?;
+    Ok(page.tags.unwrap_or_default())
 }
 
 /// The address of the next page (RFC 8288, relation `next`).

@@ -1,5 +1,6 @@
 //! Writes blobs and manifests.
 
+use bytes::Bytes;
 use kiln_image::digest::Digest;
 use kiln_image::manifest::ManifestError;
 use kiln_image::verify::Mismatch;
@@ -95,6 +96,74 @@ impl Client {
         }
     }
 
+    /// Makes sure that a repository has a small blob which it hardly has yet. It is not asked for that: sending
+    /// the blob takes two requests, and a question would be one more before them. Whatever goes wrong with
+    /// that, it is sent as [`Client::push_blob`] does.
+    ///
+    /// # Errors
+    /// When the registry fails.
+    pub async fn push_new_blob(
+        &self,
+        reference: &Reference,
+        descriptor: &Descriptor,
+        bytes: Bytes,
+        mount_from: &[Reference],
+    ) -> Result<Pushed, RegistryError> {
+        match self
+            .send_at_once(reference, descriptor, &bytes, mount_from)
+            .await
+        {
+            Err(error @ RegistryError::Status { .. }) => {
+                tracing::debug!(cause = error.to_string(), "a blob is not taken at once");
+                self.push_blob(reference, descriptor, &bytes, mount_from, &|_| {})
+                    .await
+            }
+            pushed => pushed,
+        }
+    }
+
+    /// Begins an upload, as one that another repository may save, and sends everything in the request that
+    /// ends it.
+    async fn send_at_once(
+        &self,
+        reference: &Reference,
+        descriptor: &Descriptor,
+        bytes: &Bytes,
+        mount_from: &[Reference],
+    ) -> Result<Pushed, RegistryError> {
+        let endpoint = self.origin(reference.registry()).await?;
+        let scopes = push_scope(reference.repository());
+        let other = mount_from.iter().find(|from| {
+            from.registry() == reference.registry() && from.repository() != reference.repository()
+        });
+        if let Some(from) = other {
+            let wide = scopes.clone().and_pull(from.repository());
+            let call = mount_call(&endpoint, reference, descriptor, from, &wide)?;
+            match self.inner.transport.send(&endpoint, call).await {
+                Ok(answer) if answer.status() == 201 => return Ok(Pushed::Mounted),
+                // What it has begun instead goes on.
+                Ok(answer) if answer.status() == 202 => {
+                    let location = location(&endpoint, &answer)?;
+                    let session = Session {
+                        endpoint: &endpoint,
+                        scopes: &wide,
+                        location,
+                    };
+                    self.end_upload(&session, descriptor, Payload::Bytes(bytes.clone()))
+                        .await?;
+                    return Ok(Pushed::Uploaded);
+                }
+                Err(error @ RegistryError::Transport { .. }) => return Err(error),
+                // It does not look into the other one; the blob can still be sent.
+                Ok(_) | Err(_) => {}
+            }
+        }
+        let session = self.begin_upload(&endpoint, reference, &scopes).await?;
+        self.end_upload(&session, descriptor, Payload::Bytes(bytes.clone()))
+            .await?;
+        Ok(Pushed::Uploaded)
+    }
+
     /// Asks the registry to take a blob from another of its repositories; `false` when it does
     /// not.
     ///
@@ -109,11 +178,7 @@ impl Client {
         let endpoint = self.origin(reference.registry()).await?;
         // Without the scope for both repositories the registry would not look into the other one.
         let scopes = push_scope(reference.repository()).and_pull(from.repository());
-        let mut url = endpoint.url(&format!("{}/blobs/uploads/", reference.repository()))?;
-        url.query_pairs_mut()
-            .append_pair("mount", descriptor.digest.as_str())
-            .append_pair("from", from.repository());
-        let call = Call::new(Method::POST, url, &scopes);
+        let call = mount_call(&endpoint, reference, descriptor, from, &scopes)?;
         let answer = match self.inner.transport.send(&endpoint, call).await {
             Ok(answer) => answer,
             Err(error @ RegistryError::Transport { .. }) => return Err(error),
@@ -289,7 +354,7 @@ impl Client {
             progress(offset);
         }
         progress(descriptor.size);
-        self.commit_blob(session, descriptor).await
+        self.end_upload(session, descriptor, Payload::Empty).await
     }
 
     /// Sends a blob from an offset on, in one request.
@@ -343,27 +408,45 @@ impl Client {
         }
     }
 
-    async fn commit_blob(
+    /// Makes a blob of what was sent, and of a last part.
+    async fn end_upload(
         &self,
         session: &Session<'_>,
         descriptor: &Descriptor,
+        last: Payload,
     ) -> Result<(), RegistryError> {
         let mut url = session.location.clone();
         url.query_pairs_mut()
             .append_pair("digest", descriptor.digest.as_str());
         let call = Call::new(Method::PUT, url, session.scopes)
-            .header(CONTENT_TYPE, "application/octet-stream");
+            .header(CONTENT_TYPE, "application/octet-stream")
+            .body(last);
         let answer = self.inner.transport.send(session.endpoint, call).await?;
         expect("PUT", answer, &[200, 201, 204]).await.map(drop)
     }
 
-    /// Ends an upload. The registry would do so itself some day, so failures do not matter.
+    /// Cancels an upload. The registry would do so itself some day, so failures do not matter.
     async fn cancel_upload(&self, session: &Session<'_>) {
         let call = Call::new(Method::DELETE, session.location.clone(), session.scopes);
         if let Err(error) = self.inner.transport.send(session.endpoint, call).await {
             tracing::debug!(cause = error.to_string(), "upload cannot be cancelled");
         }
     }
+}
+
+/// The request to take a blob from another repository.
+fn mount_call(
+    endpoint: &Endpoint,
+    reference: &Reference,
+    descriptor: &Descriptor,
+    from: &Reference,
+    scopes: &ScopeSet,
+) -> Result<Call, RegistryError> {
+    let mut url = endpoint.url(&format!("{}/blobs/uploads/", reference.repository()))?;
+    url.query_pairs_mut()
+        .append_pair("mount", descriptor.digest.as_str())
+        .append_pair("from", from.repository());
+    Ok(Call::new(Method::POST, url, scopes))
 }
 
 const AMBIGUOUS: &str = "does not say how much of the upload it has";

@@ -5,14 +5,15 @@
 //! and a warning when it is slow, away or wrong, never a build. What comes from it is checked:
 //! records by their key and, where that is asked for, their signature; blobs by their digest.
 //!
-//! | kind | record | layer |
-//! |---|---|---|
-//! | registry | manifest under the tag `k1-<name>`; the record is an annotation | blob of the repository |
-//! | directory, S3 | `records-v1/<xx>/<name>` | `blobs/sha256/<hex>` |
+//! | kind | record | layer | bundle |
+//! |---|---|---|---|
+//! | registry | manifest under the tag `k1-<name>`; the record is an annotation | blob of the repository | the same, `b1-<name>` |
+//! | directory, S3 | `records-v1/<xx>/<name>` | `blobs/sha256/<hex>` | `bundles-v1/<xx>/<name>` |
 //!
 //! `<name>` is a hash of the namespace and the key: who does not know a namespace finds nothing.
 //! Fingerprints of what steps copied from other results are kept in the same way, without a blob, and
-//! cache mounts with a blob for each of their pieces.
+//! cache mounts with a blob for each of their pieces. Bundles have copies of what the steps of a build
+//! looked up, so that the next one with the same steps asks for all of it at once.
 #![forbid(unsafe_code)]
 
 mod backend;

@@ -108,19 +108,34 @@ impl VerifyingKey {
 }
 
 /// A record with its signature, as a remote keeps it.
-#[derive(Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Sealed {
     record: String,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     signature: Option<Signature>,
 }
 
-#[derive(Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 struct Signature {
     /// The public key, in base64.
     key: String,
     /// The signature, in base64.
     value: String,
+}
+
+impl Sealed {
+    /// Bytes of the record.
+    pub(crate) fn size(&self) -> usize {
+        self.record.len()
+    }
+
+    pub(crate) fn to_bytes(&self) -> Result<Vec<u8>, String> {
+        serde_json::to_vec(self).map_err(|e| e.to_string())
+    }
+
+    pub(crate) fn from_bytes(bytes: &[u8]) -> Result<Self, String> {
+        serde_json::from_slice(bytes).map_err(|e| e.to_string())
+    }
 }
 
 /// Whose records are believed, and who signs new ones.
@@ -152,22 +167,19 @@ impl Trust {
         }
     }
 
-    pub(crate) fn seal(&self, namespace: &str, record: String) -> Result<Vec<u8>, String> {
+    /// Signs a record, if there is a key.
+    pub(crate) fn seal(&self, namespace: &str, record: String) -> Sealed {
         let signature = self.sign.as_ref().map(|key| Signature {
             key: BASE64.encode(key.verifying_key().0),
             value: BASE64.encode(key.0.sign(&message(namespace, &record))),
         });
-        serde_json::to_vec(&Sealed { record, signature }).map_err(|e| e.to_string())
+        Sealed { record, signature }
     }
 
-    pub(crate) fn open(&self, namespace: &str, bytes: &[u8]) -> Result<String, String> {
-        let sealed = serde_json::from_slice(bytes).map_err(|e| e.to_string())?;
-        self.open_sealed(namespace, sealed)
-    }
-
-    pub(crate) fn open_sealed(&self, namespace: &str, sealed: Sealed) -> Result<String, String> {
+    /// The record, if it is believed.
+    pub(crate) fn open<'a>(&self, namespace: &str, sealed: &'a Sealed) -> Result<&'a str, String> {
         if let Some(accept) = &self.accept {
-            let signature = sealed.signature.ok_or("it is not signed")?;
+            let signature = sealed.signature.as_ref().ok_or("it is not signed")?;
             let decode = |text: &str| BASE64.decode(text).map_err(|e| e.to_string());
             let (key, value) = (decode(&signature.key)?, decode(&signature.value)?);
             if !accept.iter().any(|a| a.0 == *key) {
@@ -177,6 +189,6 @@ impl Trust {
                 .verify(&message(namespace, &sealed.record), &value)
                 .map_err(|_| "its signature is wrong")?;
         }
-        Ok(sealed.record)
+        Ok(&sealed.record)
     }
 }

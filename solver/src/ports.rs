@@ -152,6 +152,8 @@ impl From<bool> for Fetched {
 pub struct Step {
     /// The vertex, for events.
     pub vertex: VertexId,
+    /// Its definition: the op and those of its inputs, without any content.
+    pub definition: Key,
     /// Its line for progress.
     pub name: Arc<str>,
     /// Where events go.
@@ -281,7 +283,7 @@ pub trait Results: WorkerTypes {
     ) -> impl Future<Output = Result<Lookup<Self::Output>, PortError>> + Send;
 
     /// A result of this host that was found under `key` is used: what shares results may send it.
-    fn used(&self, key: Key, output: &Self::Output);
+    fn used(&self, key: Key, result: &Solved<Self::Output>, step: &Step);
 
     /// A result under `key` that another host has shared. Asked after [`Results::lookup`] found
     /// nothing.
@@ -293,12 +295,8 @@ pub trait Results: WorkerTypes {
         origin: &Origin,
     ) -> impl Future<Output = Result<Option<Hit<Self::Output>>, PortError>> + Send;
 
-    /// Waits until no other process runs the step with this definition.
-    fn flight(
-        &self,
-        definition: Key,
-        step: &Step,
-    ) -> impl Future<Output = Result<Self::Flight, PortError>> + Send;
+    /// Waits until no other process runs the step with this one's definition.
+    fn flight(&self, step: &Step) -> impl Future<Output = Result<Self::Flight, PortError>> + Send;
 
     /// Waits until no other host runs the step with this key; the result if one has made it
     /// meanwhile.
@@ -365,6 +363,8 @@ impl<W: Sources + Fingerprints + Results + Steps> Worker for W {}
 /// What is written down about a step that ran.
 #[derive(Debug)]
 pub struct Record<O> {
+    /// The definition of the step.
+    pub definition: Key,
     /// The key, once the identities of the inputs are known.
     pub key: tokio::sync::oneshot::Receiver<(Key, Vec<LabelledInput>)>,
     /// The tree that the step started from.

@@ -5,7 +5,7 @@
 //! wrote may take longer than starting the next one: then the next step runs at once, and its
 //! key is filled in when the hash is there.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::pin::Pin;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant, SystemTime};
@@ -17,7 +17,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::event::{Counts, Event, Events, Outcome};
 use crate::explain::Found;
-use crate::key::{ContentKey, Encoder, Key};
+use crate::key::{Encoder, Key};
 use crate::plan::{Op, Plan, Vertex, VertexId};
 use crate::ports::{
     Committed, FetchProgress, Fetched, Pending, PortError, Solved, Sourced, Step, Worker,
@@ -132,8 +132,10 @@ pub async fn solve<W: Worker>(
         .map(|id| (*id, VertexSlot::<W::Output>::default()))
         .collect();
     let slots = Arc::new(Semaphore::new(options.parallelism.max(1)));
+    let definitions = plan.definitions(targets);
     let run = Arc::new(Run {
         plan,
+        definitions,
         worker,
         options,
         cells,
@@ -220,6 +222,7 @@ pub async fn solve<W: Worker>(
 
 struct Run<W: Worker> {
     plan: Arc<Plan>,
+    definitions: BTreeMap<VertexId, Key>,
     worker: Arc<W>,
     options: Options,
     cells: HashMap<VertexId, VertexSlot<W::Output>>,
@@ -240,21 +243,19 @@ impl<W: Worker> Run<W> {
     async fn vertex(self: Arc<Self>, id: VertexId, busy: PendingGuard) -> Result<(), PortError> {
         let vertex = self.plan.vertex(id);
         let mut inputs = Vec::new();
-        let mut definition = Encoder::new("definition");
-        vertex.op.encode(&mut definition);
         for input in &vertex.inputs {
             let done = self.wait_for(*input).await;
             if done.is_err() {
                 self.finished(id, Outcome::NotReached, Duration::ZERO, None, None);
             }
-            let done = done?;
-            definition.bytes(&done.definition.0);
-            inputs.push(done.solved);
+            inputs.push(done?.solved);
         }
-        let definition = Key::from(definition.finish());
+        let definition = self.definitions.get(&id).copied();
+        let definition = definition.ok_or_else(|| PortError::new("a vertex has no definition"))?;
         let begun = Instant::now();
         let step = Step {
             vertex: id,
+            definition,
             name: vertex.name.as_str().into(),
             events: self.options.events.clone(),
             cancel: self.options.cancel.clone(),
@@ -262,7 +263,7 @@ impl<W: Worker> Run<W> {
             begun: Arc::default(),
         };
         self.options.events.send(Event::Started { vertex: id });
-        let done = self.carry_out(vertex, definition, &inputs, &step).await;
+        let done = self.carry_out(vertex, &inputs, &step).await;
         let (outcome, error, key) = match &done {
             Ok((done, key)) => (done.outcome.clone(), None, key.map(Key::to_hex)),
             // A step that met a lost result failed at nothing: it is carried out again.
@@ -366,7 +367,6 @@ impl<W: Worker> Run<W> {
     async fn carry_out(
         self: &Arc<Self>,
         vertex: &Vertex,
-        definition: Key,
         inputs: &Inputs<W::Output>,
         step: &Step,
     ) -> Result<(VertexResult<W::Output>, Option<Key>), PortError> {
@@ -390,14 +390,13 @@ impl<W: Worker> Run<W> {
                 };
                 let done = VertexResult {
                     solved,
-                    definition,
                     committed,
                     outcome,
                     arrival,
                 };
                 Ok((done, None))
             }
-            Op::Merge(merge) => match self.merge(definition, inputs).await? {
+            Op::Merge(merge) => match self.merge(inputs).await? {
                 Some(done) => Ok((done, None)),
                 None => {
                     let mut instead = Vertex {
@@ -407,16 +406,15 @@ impl<W: Worker> Run<W> {
                     instead.inputs.remove(1);
                     let mut inputs = inputs.clone();
                     inputs.remove(1);
-                    self.step(&instead, definition, &inputs, step).await
+                    self.step(&instead, &inputs, step).await
                 }
             },
-            Op::Exec(_) | Op::File(_) => self.step(vertex, definition, inputs, step).await,
+            Op::Exec(_) | Op::File(_) => self.step(vertex, inputs, step).await,
         }
     }
 
     async fn merge(
         &self,
-        definition: Key,
         inputs: &Inputs<W::Output>,
     ) -> Result<Option<VertexResult<W::Output>>, PortError> {
         let (Some(lower), Some(upper)) = (inputs.first(), inputs.get(1)) else {
@@ -441,7 +439,6 @@ impl<W: Worker> Run<W> {
         let committed = SharedResult::now(committed);
         Ok(Some(VertexResult {
             solved,
-            definition,
             committed,
             outcome: Outcome::Cached(Found::Local),
             arrival: None,

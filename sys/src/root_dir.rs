@@ -212,6 +212,12 @@ impl RootDir {
 
     /// The names in a directory, in the file system's order.
     pub fn read_dir(&self, path: &Path) -> Result<Vec<DirEntry>> {
+        let all = self.read_small_dir(path, usize::MAX)?;
+        Ok(all.unwrap_or_default())
+    }
+
+    /// The same of a directory with at most `most` names; none if there are more.
+    pub fn read_small_dir(&self, path: &Path, most: usize) -> Result<Option<Vec<DirEntry>>> {
         let fd = self.open_untouched(path, OFlags::RDONLY | OFlags::DIRECTORY, "list")?;
         let mut out = Vec::new();
         let failed = |e| self.failed("list", path, e);
@@ -220,6 +226,9 @@ impl RootDir {
             let name = entry.file_name().to_bytes();
             if name == b"." || name == b".." {
                 continue;
+            }
+            if out.len() >= most {
+                return Ok(None);
             }
             let kind = match entry.file_type() {
                 fs::FileType::RegularFile => Some(FileKind::File),
@@ -237,7 +246,7 @@ impl RootDir {
                 ino: entry.ino(),
             });
         }
-        Ok(out)
+        Ok(Some(out))
     }
 
     /// The target of a symbolic link.

@@ -29,6 +29,7 @@ mod proxy;
 mod random;
 mod registry;
 pub mod repository;
+mod rounds;
 pub mod servers;
 mod tarball;
 mod tools;
@@ -45,6 +46,7 @@ pub use network::{Host, Network, Relay};
 pub use proxy::{Fault, Proxy};
 pub use random::Random;
 pub use registry::{StoredImage, image_in_registry, registry_of};
+pub use rounds::Rounds;
 pub use tarball::Tarball;
 pub use tools::{holds, skopeo_inspect, tool};
 

@@ -116,28 +116,15 @@ fn pass(
     fault: &dyn Fn(&str) -> Option<Fault>,
     stopped: &AtomicBool,
 ) -> std::io::Result<()> {
-    client.set_read_timeout(Some(Duration::from_secs(60)))?;
     let mut from_client = BufReader::new(client);
-    let (mut head, mut length, mut chunked) = (String::new(), 0_u64, false);
-    loop {
-        let mut line = String::new();
-        if from_client.read_line(&mut line)? == 0 {
-            return Ok(());
-        }
-        let lower = line.to_lowercase();
-        if let Some(value) = lower.strip_prefix("content-length:") {
-            length = value.trim().parse().unwrap_or(0);
-        }
-        chunked |= lower.starts_with("transfer-encoding:") && lower.contains("chunked");
-        if lower.starts_with("connection:") {
-            continue;
-        }
-        if line == "\r\n" {
-            head.push_str("Connection: close\r\n\r\n");
-            break;
-        }
-        head.push_str(&line);
-    }
+    let Some(Head {
+        text: head,
+        length,
+        chunked,
+    }) = read_head(client, &mut from_client)?
+    else {
+        return Ok(());
+    };
     let fault = fault(head.lines().next().unwrap_or_default());
     if fault == Some(Fault::Sip) && length > SMALL {
         let mut sip = [0; 1024];
@@ -146,12 +133,7 @@ fn pass(
         }
         return Ok(());
     }
-    let mut body = Vec::new();
-    if chunked {
-        read_chunks(&mut from_client, &mut body)?;
-    } else {
-        from_client.take(length).read_to_end(&mut body)?;
-    }
+    let body = read_body(&mut from_client, length, chunked)?;
     let mut client = client;
     match fault {
         Some(Fault::Held) => {
@@ -174,11 +156,7 @@ fn pass(
         Some(Fault::Slow) => std::thread::sleep(Duration::from_secs(2)),
         _ => {}
     }
-    let mut server = TcpStream::connect(upstream)?;
-    server.write_all(head.as_bytes())?;
-    server.write_all(&body)?;
-    let mut answer = Vec::new();
-    server.read_to_end(&mut answer)?;
+    let mut answer = ask(upstream, &head, &body)?;
     let end = answer.windows(4).position(|w| w == b"\r\n\r\n");
     let body = end.map_or(answer.len(), |at| at + 4);
     match fault {
@@ -203,6 +181,73 @@ fn pass(
         _ => {}
     }
     client.write_all(&answer)
+}
+
+/// The head of a request.
+pub(crate) struct Head {
+    /// Its lines, which ask for the connection to be closed.
+    pub(crate) text: String,
+    /// Bytes of the body, if they are told.
+    pub(crate) length: u64,
+    /// Whether the body tells its length as it comes.
+    pub(crate) chunked: bool,
+}
+
+/// Reads the head of the only request of a connection; none if there is none.
+pub(crate) fn read_head(
+    client: &TcpStream,
+    from: &mut BufReader<&TcpStream>,
+) -> std::io::Result<Option<Head>> {
+    client.set_read_timeout(Some(Duration::from_secs(60)))?;
+    let (mut text, mut length, mut chunked) = (String::new(), 0_u64, false);
+    loop {
+        let mut line = String::new();
+        if from.read_line(&mut line)? == 0 {
+            return Ok(None);
+        }
+        let lower = line.to_lowercase();
+        if let Some(value) = lower.strip_prefix("content-length:") {
+            length = value.trim().parse().unwrap_or(0);
+        }
+        chunked |= lower.starts_with("transfer-encoding:") && lower.contains("chunked");
+        if lower.starts_with("connection:") {
+            continue;
+        }
+        if line == "\r\n" {
+            text.push_str("Connection: close\r\n\r\n");
+            return Ok(Some(Head {
+                text,
+                length,
+                chunked,
+            }));
+        }
+        text.push_str(&line);
+    }
+}
+
+/// Reads a body as it is on the wire.
+pub(crate) fn read_body(
+    from: &mut BufReader<&TcpStream>,
+    length: u64,
+    chunked: bool,
+) -> std::io::Result<Vec<u8>> {
+    let mut body = Vec::new();
+    if chunked {
+        read_chunks(from, &mut body)?;
+    } else {
+        from.take(length).read_to_end(&mut body)?;
+    }
+    Ok(body)
+}
+
+/// The answer of a server to a request.
+pub(crate) fn ask(upstream: &str, head: &str, body: &[u8]) -> std::io::Result<Vec<u8>> {
+    let mut server = TcpStream::connect(upstream)?;
+    server.write_all(head.as_bytes())?;
+    server.write_all(body)?;
+    let mut answer = Vec::new();
+    server.read_to_end(&mut answer)?;
+    Ok(answer)
 }
 
 /// Reads a chunked body as it is on the wire.

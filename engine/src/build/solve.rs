@@ -87,6 +87,9 @@ impl Build {
             self.clear_mounts(&plan, &targets, events)?;
         }
         let share = self.worker()?.remote_caches();
+        if let Some(caches) = share {
+            caches.expect(&plan.step_definitions(&targets));
+        }
         let squash = self.request.squash && lowered.layers.len() > 1;
         let files = self.request.outputs.need_files() || !self.destinations()?.is_empty();
         // What ran in one attempt counts in the next, and so does what was fetched.

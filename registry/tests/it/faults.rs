@@ -478,3 +478,92 @@ async fn a_blob_that_drips_is_given_up() -> Result<()> {
     }
     Ok(())
 }
+
+#[tokio::test]
+async fn few_tags_are_told_in_one_answer_or_not_at_all() -> Result<()> {
+    let listed = |tags: &str| Reply::new(200, format!(r#"{{"name":"app","tags":{tags}}}"#));
+    let long = format!(r#"["{}"]"#, "a".repeat(2000));
+    let unknown = r#"{"errors":[{"code":"NAME_UNKNOWN"}]}"#;
+    let next = r#"</v2/app/tags/list?last=a&n=1>; rel="next""#;
+    let names = |names: &[&str]| Some(Some(names.iter().map(ToString::to_string).collect()));
+    let cases: [(Reply, Option<Option<Vec<String>>>); 8] = [
+        (listed(r#"["b","a"]"#), names(&["b", "a"])),
+        (listed("null"), names(&[])),
+        // There is nothing yet.
+        (Reply::new(404, unknown), names(&[])),
+        // There is more, which would be asked for with another question.
+        (listed(r#"["a"]"#).header("Link", next), Some(None)),
+        (listed(&long), Some(None)),
+        // Nothing is known.
+        (Reply::new(404, "no such page"), None),
+        (Reply::new(405, ""), None),
+        (listed("7"), None),
+    ];
+    for (reply, expected) in cases {
+        let text = format!("{reply:?}");
+        let (server, reference) = serve(image()?, move |_| Some(reply.clone())).await?;
+        let told = client().few_tags(&reference, 1000).await;
+        assert_eq!(told.ok(), expected, "{text}");
+        assert_eq!(server.seen().len(), 1, "{text}");
+    }
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_new_blob_takes_two_requests_and_more_where_it_is_not_taken() -> Result<()> {
+    let bytes = bytes::Bytes::from(noise(1000));
+    let blob = Descriptor::of(media_type::OCI_LAYER, &bytes);
+    let methods = |server: &FaultServer| -> Vec<String> {
+        let seen = server.seen();
+        seen.iter().map(|one| one.method.to_string()).collect()
+    };
+    // An upload that takes nothing but what is sent before its end.
+    for (picky, expected) in [
+        (false, &["POST", "PUT"][..]),
+        (true, &["POST", "PUT", "HEAD", "POST", "PATCH", "PUT"]),
+    ] {
+        let (server, reference) = serve(image()?, move |seen| {
+            let begun = Reply::new(202, "").header("Location", "/v2/app/blobs/uploads/1");
+            Some(match seen.method.as_str() {
+                "HEAD" => Reply::new(404, ""),
+                "PUT" if picky && !seen.body.is_empty() => Reply::new(400, ""),
+                "PUT" => Reply::new(201, ""),
+                _ => begun,
+            })
+        })
+        .await?;
+        let client = client();
+        let pushed = client.push_new_blob(&reference, &blob, bytes.clone(), &[]);
+        assert_eq!(pushed.await?, Pushed::Uploaded);
+        assert_eq!(methods(&server), expected);
+        let put = &server.seen_of("PUT", "uploads/1")[0];
+        assert_eq!(put.body, bytes);
+        assert!(put.query.contains("digest=sha256"), "{}", put.query);
+    }
+    // What another repository has is not sent; where that is not so, the upload goes on.
+    for (status, expected) in [
+        (201, &["POST"][..]),
+        (202, &["POST", "PUT"]),
+        (403, &["POST", "POST", "PUT"]),
+    ] {
+        let (server, reference) = serve(image()?, move |seen| {
+            let begun = Reply::new(202, "").header("Location", "/v2/app/blobs/uploads/1");
+            Some(
+                match (seen.method.as_str(), seen.query.contains("mount=")) {
+                    ("PUT", _) => Reply::new(201, ""),
+                    (_, true) if status != 202 => Reply::new(status, ""),
+                    _ => begun,
+                },
+            )
+        })
+        .await?;
+        let from: Reference = format!("{}/other", server.host()).parse()?;
+        let pushed = client()
+            .push_new_blob(&reference, &blob, bytes.clone(), &[from])
+            .await?;
+        let mounted = status == 201;
+        assert_eq!(pushed == Pushed::Mounted, mounted, "{status}");
+        assert_eq!(methods(&server), expected, "{status}");
+    }
+    Ok(())
+}

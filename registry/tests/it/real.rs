@@ -80,6 +80,11 @@ async fn tags_are_listed() -> Result<()> {
         expected.push(tag);
     }
     assert_eq!(client.tags(&name.parse()?).await?, expected);
+    let mut few = client.few_tags(&name.parse()?, 1000).await?;
+    few.iter_mut().for_each(|few| few.sort_unstable());
+    assert_eq!(few, Some(expected));
+    let nothing = format!("{}/nothing", registry.host()).parse()?;
+    assert_eq!(client.few_tags(&nothing, 1000).await?, Some(Vec::new()));
     let unknown = client
         .tags(&format!("{}/nothing", registry.host()).parse()?)
         .await;
@@ -107,6 +112,20 @@ async fn blobs_are_mounted_from_other_repositories() -> Result<()> {
         .push_blob(&second, &blob, &data, &from, &|_| {})
         .await?;
     assert_eq!(pushed, Pushed::Mounted);
+    // The same without a question.
+    let named = |name: &str| format!("{}/{name}", registry.host()).parse::<Reference>();
+    let (third, fourth, fifth) = (named("third")?, named("fourth")?, named("fifth")?);
+    for (to, from, expected) in [
+        (&third, None, Pushed::Uploaded),
+        (&third, None, Pushed::Uploaded),
+        (&fourth, Some(third.clone()), Pushed::Mounted),
+        (&fifth, Some(named("none")?), Pushed::Uploaded),
+    ] {
+        let from: Vec<Reference> = from.into_iter().collect();
+        let pushed = client.push_new_blob(to, &blob, data.clone(), &from).await?;
+        assert_eq!(pushed, expected, "{to}");
+        assert!(client.exists(to, &blob.digest).await?, "{to}");
+    }
     let empty = Descriptor::of(media_type::OCI_LAYER, b"");
     let pushed = client
         .push_blob(&second, &empty, &Bytes::new(), &[], &|_| {})

@@ -15,6 +15,33 @@ pub(crate) enum Backend {
     Objects(Objects),
 }
 
+/// What is in a small object of a remote.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum RecordKind {
+    /// One record.
+    Single,
+    /// Copies of several.
+    Bundle,
+}
+
+impl RecordKind {
+    /// What its tags begin with.
+    fn tag(self) -> &'static str {
+        match self {
+            Self::Single => "k1-",
+            Self::Bundle => "b1-",
+        }
+    }
+
+    /// The folder that it is in.
+    fn folder(self) -> &'static str {
+        match self {
+            Self::Single => "records-v1",
+            Self::Bundle => "bundles-v1",
+        }
+    }
+}
+
 /// Sixteen random bytes in hexadecimal digits.
 pub(crate) fn random_hex() -> Result<String, crate::error::RemoteError> {
     let mut random = [0_u8; 16];

@@ -1,5 +1,6 @@
 //! Records in a directory or in a bucket: one object each.
 
+use std::collections::HashSet;
 use std::path::Path as FilePath;
 use std::sync::Arc;
 use std::time::Duration;
@@ -13,6 +14,7 @@ use object_store::client::{HttpError, HttpErrorKind};
 use object_store::path::Path;
 use object_store::{BackoffConfig, ClientOptions, Error, RetryConfig};
 
+use super::RecordKind;
 use super::host_image::for_host;
 use super::place::{Found, PART, PARTS, Place};
 use crate::error::RemoteError;
@@ -143,13 +145,10 @@ impl Objects {
         }
     }
 
-    fn record(&self, name: &str) -> Path {
+    fn record(&self, kind: RecordKind, name: &str) -> Path {
         let folder = name.get(..2).unwrap_or_default();
-        self.prefix
-            .clone()
-            .join("records-v1")
-            .join(folder)
-            .join(name)
+        let all = self.prefix.clone().join(kind.folder());
+        all.join(folder).join(name)
     }
 
     fn blob(&self, blob: &Descriptor) -> Path {
@@ -193,8 +192,20 @@ impl Objects {
         Ok(Some(bytes))
     }
 
-    pub(crate) async fn get(&self, name: &str) -> Result<Option<Vec<u8>>, RemoteError> {
-        self.read(&self.record(name), "look a result up").await
+    pub(crate) async fn get(
+        &self,
+        kind: RecordKind,
+        name: &str,
+    ) -> Result<Option<Vec<u8>>, RemoteError> {
+        self.read(&self.record(kind, name), "look a result up")
+            .await
+    }
+
+    /// The names of all records, if they are few.
+    pub(crate) async fn names(&self) -> Result<Option<HashSet<String>>, RemoteError> {
+        let all = self.prefix.clone().join(RecordKind::Single.folder());
+        let names = self.place.names(&all).await;
+        names.map_err(self.failed("list results"))
     }
 
     /// The image of an OCI layout, with its config of at most `most` bytes: blobs have the names that
@@ -237,8 +248,13 @@ impl Objects {
         Ok(None)
     }
 
-    pub(crate) async fn put(&self, name: &str, record: Vec<u8>) -> Result<(), RemoteError> {
-        let put = self.place.put(&self.record(name), record).await;
+    pub(crate) async fn put(
+        &self,
+        kind: RecordKind,
+        name: &str,
+        record: Vec<u8>,
+    ) -> Result<(), RemoteError> {
+        let put = self.place.put(&self.record(kind, name), record).await;
         put.map_err(self.failed("store a result"))
     }
 

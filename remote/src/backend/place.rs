@@ -5,16 +5,20 @@
 
 #![cfg_attr(not(test), deny(clippy::disallowed_methods))]
 
+use std::collections::HashSet;
+use std::ffi::OsString;
 use std::io::{self, Write as _};
 use std::path::Path as FilePath;
 use std::sync::Arc;
 
 use bytes::Bytes;
 use futures_util::stream::{BoxStream, StreamExt as _, TryStreamExt as _};
-use kiln_sys::{FsError, PendingFile, RootDir};
+use kiln_sys::{DirEntry, FsError, PendingFile, RootDir};
+
+use crate::limits::{MAX_FOLDERS, MAX_NAMES, MAX_NAMES_OF_FOLDER};
 use object_store::buffered::BufWriter;
 use object_store::path::Path;
-use object_store::{Error, ObjectStore, ObjectStoreExt as _, PutMode, PutPayload};
+use object_store::{Error, ObjectMeta, ObjectStore, ObjectStoreExt as _, PutMode, PutPayload};
 use tokio::io::{AsyncRead, AsyncWriteExt as _};
 
 /// Bytes of an object that are sent in one request. A bucket takes 10,000 parts of an object.
@@ -62,6 +66,18 @@ async fn in_directory<T: Send + 'static>(
     let (root, path) = (root.clone(), path.as_ref().to_owned());
     let done = tokio::task::spawn_blocking(move || work(&root, FilePath::new(&path)));
     done.await.map_err(wrong)?.map_err(wrong)
+}
+
+/// The names in a folder of a directory; none if there are more. One that is not there has none.
+async fn list(root: &Arc<RootDir>, path: Path, most: usize) -> Result<Option<Vec<OsString>>> {
+    let listed = in_directory(root, &path, move |root, path| {
+        if_there(root.read_small_dir(path, most))
+    });
+    let names = |all: Vec<DirEntry>| all.into_iter().map(|entry| entry.name).collect();
+    Ok(match listed.await? {
+        Some(listed) => listed.map(names),
+        None => Some(Vec::new()),
+    })
 }
 
 /// None where there is nothing of the name.
@@ -136,6 +152,41 @@ impl Place {
                     .await?
                     .filter(kiln_sys::Stat::is_file)
                     .map(|st| st.size))
+            }
+        }
+    }
+
+    /// The names of the objects in the folders of a folder, if there are few.
+    pub(crate) async fn names(&self, path: &Path) -> Result<Option<HashSet<String>>> {
+        match self {
+            Self::Bucket(store) => {
+                // What follows would be asked for with another question.
+                let found = store.list(Some(path)).take(MAX_NAMES);
+                let name =
+                    |meta: ObjectMeta| meta.location.filename().unwrap_or_default().to_owned();
+                let names: Vec<String> = found.map_ok(name).try_collect().await?;
+                Ok((names.len() < MAX_NAMES).then(|| names.into_iter().collect()))
+            }
+            Self::Directory(root) => {
+                let Some(folders) = list(root, path.clone(), MAX_FOLDERS).await? else {
+                    return Ok(None);
+                };
+                let inside = folders
+                    .into_iter()
+                    .filter_map(|name| name.into_string().ok());
+                let inside =
+                    inside.map(|folder| list(root, path.clone().join(folder), MAX_NAMES_OF_FOLDER));
+                let mut names = HashSet::new();
+                for found in futures_util::future::join_all(inside).await {
+                    let Some(found) = found? else {
+                        return Ok(None);
+                    };
+                    names.extend(found.into_iter().filter_map(|name| name.into_string().ok()));
+                    if names.len() >= MAX_NAMES {
+                        return Ok(None);
+                    }
+                }
+                Ok(Some(names))
             }
         }
     }
@@ -264,6 +315,33 @@ mod tests {
         }
         let left = std::fs::read_dir(temp.path().join("new/a")).unwrap();
         assert_eq!(left.count(), 1);
+    }
+
+    #[tokio::test]
+    async fn only_few_names_are_listed() {
+        let temp = tempfile::tempdir().unwrap();
+        let directory = Place::directory(temp.path()).unwrap();
+        let bucket = Place::Bucket(Arc::new(object_store::memory::InMemory::new()));
+        for place in [directory, bucket] {
+            let all = Path::from("all");
+            assert_eq!(place.names(&all).await.unwrap(), Some(HashSet::new()));
+            let path = |n: usize| format!("all/{:02x}/{n}", n % 16).into();
+            for n in 0..MAX_NAMES - 1 {
+                place.put(&path(n), b"x".to_vec()).await.unwrap();
+            }
+            place.put(&"other/x".into(), b"x".to_vec()).await.unwrap();
+            let names = place.names(&all).await.unwrap().unwrap();
+            assert_eq!(names.len(), MAX_NAMES - 1);
+            assert!(names.contains("0") && !names.contains("x"));
+            place.put(&path(MAX_NAMES), b"x".to_vec()).await.unwrap();
+            assert_eq!(place.names(&all).await.unwrap(), None);
+        }
+        let many = Place::directory(&temp.path().join("many")).unwrap();
+        for n in 0..=MAX_FOLDERS {
+            let path = format!("all/{n:02x}/x").into();
+            many.put(&path, b"x".to_vec()).await.unwrap();
+        }
+        assert_eq!(many.names(&"all".into()).await.unwrap(), None);
     }
 
     #[tokio::test]

@@ -6,8 +6,12 @@ use kiln_image::search::MAX_DEPTH;
 use kiln_image::{Descriptor, ImageManifest, Manifest, Reference, media_type, with_causes};
 use kiln_registry::{BlobReader, BlobSource, Client, FileSink, MemorySink, Pushed, RegistryError};
 
+use super::RecordKind;
 use super::host_image::for_host;
+use std::collections::HashSet;
+
 use crate::error::RemoteError;
+use crate::limits::MAX_TAG_LIST;
 use crate::sending::Sending;
 use kiln_cache::Store;
 
@@ -111,17 +115,8 @@ impl Registry {
         again: bool,
     ) -> Result<(), RemoteError> {
         let failed = failed("store a result");
-        let empty = Descriptor::of(EMPTY_TYPE, EMPTY);
-        self.has_empty
-            .get_or_try_init(|| async {
-                self.client
-                    .push_blob(&self.reference, &empty, &Bytes(EMPTY), &[], &|_| {})
-                    .await
-                    .map(drop)
-            })
-            .await
-            .map_err(&failed)?;
-        let mut manifest = ImageManifest::oci(empty, layers);
+        self.empty().await.map_err(&failed)?;
+        let mut manifest = ImageManifest::oci(Descriptor::of(EMPTY_TYPE, EMPTY), layers);
         manifest.artifact_type = Some(ARTIFACT.into());
         let record = String::from_utf8_lossy(record).into_owned();
         manifest.annotations.insert(RECORD.into(), record);
@@ -145,8 +140,44 @@ impl Registry {
         }
     }
 
-    pub(crate) async fn get(&self, name: &str) -> Result<Option<Vec<u8>>, RemoteError> {
-        self.read(&format!("k1-{name}")).await
+    /// Sees to it that the repository has the empty config.
+    async fn empty(&self) -> Result<(), RegistryError> {
+        let push = || async {
+            let empty = Descriptor::of(EMPTY_TYPE, EMPTY);
+            self.client
+                .push_blob(&self.reference, &empty, &Bytes(EMPTY), &[], &|_| {})
+                .await
+                .map(drop)
+        };
+        self.has_empty.get_or_try_init(push).await.copied()
+    }
+
+    /// The same for a record that is written soon, which meets what goes wrong here.
+    pub(crate) async fn prepare(&self) {
+        if let Err(error) = self.empty().await {
+            tracing::debug!(%error, "the empty config is not there");
+        }
+    }
+
+    pub(crate) async fn get(
+        &self,
+        kind: RecordKind,
+        name: &str,
+    ) -> Result<Option<Vec<u8>>, RemoteError> {
+        self.read(&format!("{}{name}", kind.tag())).await
+    }
+
+    /// The names of all records, if they are few.
+    pub(crate) async fn names(&self) -> Result<Option<HashSet<String>>, RemoteError> {
+        let tags = self.client.few_tags(&self.reference, MAX_TAG_LIST).await;
+        let tags = tags.map_err(failed("list results"))?;
+        let names = tags.map(|tags| {
+            let tags = tags.into_iter();
+            let names =
+                tags.filter_map(|t| Some(t.strip_prefix(RecordKind::Single.tag())?.to_owned()));
+            names.collect()
+        });
+        Ok(names)
     }
 
     /// The image that the reference itself names, with its config of at most `most` bytes.
@@ -186,12 +217,13 @@ impl Registry {
 
     pub(crate) async fn put(
         &self,
+        kind: RecordKind,
         name: &str,
         record: &[u8],
         blobs: Vec<Descriptor>,
         again: bool,
     ) -> Result<(), RemoteError> {
-        self.write(&format!("k1-{name}"), record, blobs, again)
+        self.write(&format!("{}{name}", kind.tag()), record, blobs, again)
             .await
     }
 
@@ -252,6 +284,20 @@ impl Registry {
             .push_blob(&self.reference, blob, file, elsewhere, &|_| {})
             .await
             .map_err(failed(action))?;
+        Ok(pushed == Pushed::Uploaded)
+    }
+
+    /// Sends a small blob without asking whether it is there, or has it taken from one of the other
+    /// repositories. Returns whether bytes were sent.
+    pub(crate) async fn put_new(
+        &self,
+        action: &'static str,
+        blob: &Descriptor,
+        bytes: Vec<u8>,
+        elsewhere: &[Reference],
+    ) -> Result<bool, RemoteError> {
+        let pushing = (self.client).push_new_blob(&self.reference, blob, bytes.into(), elsewhere);
+        let pushed = pushing.await.map_err(failed(action))?;
         Ok(pushed == Pushed::Uploaded)
     }
 

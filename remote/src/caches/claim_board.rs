@@ -55,6 +55,11 @@ impl ClaimBoard {
         }
         board
     }
+
+    /// Whether hosts hear of each other nowhere.
+    fn is_empty(&self) -> bool {
+        self.claims.is_none() && self.watched.is_empty()
+    }
 }
 
 /// What is known of other hosts' claims of one step.
@@ -125,10 +130,13 @@ impl RemoteCaches {
             };
             let remote = match looked {
                 Looked::Theirs(remote) => remote,
-                Looked::Ours(None) if wait.is_none() => return Some(ClaimOutcome::Ours(None)),
+                // Nobody waits for anybody here.
+                Looked::Ours(None) if self.0.board.is_empty() => {
+                    return Some(ClaimOutcome::Ours(None));
+                }
                 Looked::Ours(claim) => {
-                    // Another host may have left the result since it was looked for.
-                    if let Some(found) = self.find(key).await {
+                    // Another host may have left the result since it was looked for, and given its claim back.
+                    if let Some(found) = self.find_at(key, true).await {
                         return Some(ClaimOutcome::Done(found));
                     }
                     return Some(ClaimOutcome::Ours(claim));
@@ -144,7 +152,7 @@ impl RemoteCaches {
             }
             let found = async {
                 tokio::time::sleep(LOOK_INTERVAL.min(left)).await;
-                self.find(key).await
+                self.find_at(key, true).await
             };
             let found = tokio::select! {
                 found = found => found,

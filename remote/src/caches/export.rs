@@ -16,14 +16,19 @@ use tokio::task::JoinSet;
 use super::held_claims::HeldClaim;
 use super::mount_export::MountSummary;
 use super::{ExportTarget, RemoteCaches};
+use crate::limits::SMALL_BLOB;
 use crate::record::RemoteRecord;
 use crate::remote::{Held, Rewrite};
 use crate::spec::Mode;
 
 /// Questions to remotes at once. They take a round trip each and nothing else.
 const MAX_QUESTIONS: usize = 64;
-/// Layers that are compressed and sent at once: each is compressed by all cores.
+/// Large layers that are compressed and sent at once: each is compressed by all cores.
 const MAX_SENDERS: usize = 3;
+/// Bytes of small layers that are sent at once. The slowest line that is put up with takes ten seconds for them.
+const SMALL_BYTES: usize = 1 << 20;
+/// What each of them counts for at least: no more than so many are under way.
+const LEAST_BYTES: u64 = (SMALL_BYTES / 32) as u64;
 
 /// What is on its way to remotes.
 #[derive(Debug)]
@@ -33,6 +38,8 @@ pub(super) struct Exports {
     pub(super) seen: Mutex<HashMap<LayerId, Vec<(Key, bool)>>>,
     asking: Arc<Semaphore>,
     sending: Arc<Semaphore>,
+    /// Bytes of small layers that may be sent.
+    sending_small: Arc<Semaphore>,
     counts: Arc<Counts>,
 }
 
@@ -43,6 +50,7 @@ impl Default for Exports {
             seen: Mutex::default(),
             asking: Arc::new(Semaphore::new(MAX_QUESTIONS)),
             sending: Arc::new(Semaphore::new(MAX_SENDERS)),
+            sending_small: Arc::new(Semaphore::new(SMALL_BYTES)),
             counts: Arc::default(),
         }
     }
@@ -115,6 +123,9 @@ impl RemoteCaches {
         claim: Option<HeldClaim>,
     ) {
         let (caches, store) = (self.clone(), store.clone());
+        // What the bundles have is known by the time that they are written.
+        let remote = target.remote.clone();
+        self.in_background(async move { remote.look_ahead().await });
         self.in_background(async move {
             let counts = &caches.0.exports.counts;
             match caches.put(&store, &target, key, ran).await {
@@ -168,7 +179,6 @@ impl RemoteCaches {
         if !remote.is_usable() {
             return Err(None);
         }
-        let _turn = exports.sending.acquire().await.map_err(|_| None)?;
         let words = |e: kiln_cache::Error| Some(e.to_string());
         let stored = store.records().result(key).map_err(words)?;
         // It was thrown away meanwhile.
@@ -198,6 +208,11 @@ impl RemoteCaches {
                 }
             })
         };
+        // What a small layer takes is the way, and not the work.
+        let large = match layer.tar_size <= SMALL_BLOB {
+            true => None,
+            false => Some(exports.sending.acquire().await.map_err(|_| None)?),
+        };
         let mut blob = make(false).await.map_err(words)?;
         let mut rewrite = health.rewrite(remote, key, &blob.digest);
         if rewrite.blob && !remote.replaces_blobs() {
@@ -207,6 +222,16 @@ impl RemoteCaches {
                 record: true,
             };
         }
+        let turn = match large {
+            _ if blob.size <= SMALL_BLOB => {
+                drop(large);
+                let bytes = u32::try_from(blob.size.max(LEAST_BYTES)).unwrap_or(u32::MAX);
+                exports.sending_small.acquire_many(bytes).await
+            }
+            Some(turn) => Ok(turn),
+            None => exports.sending.acquire().await,
+        };
+        let _turn = turn.map_err(|_| None)?;
         // Only saves the bytes.
         let elsewhere = store.repositories_with(&layer.diff_id, &blob.digest);
         let elsewhere = elsewhere.unwrap_or_default();
@@ -270,6 +295,7 @@ impl RemoteCaches {
             let (identity, selection) = (identity.to_owned(), selection.to_owned());
             self.in_background(async move {
                 let again = (caches.0.health).refuses_fingerprint(&remote, &identity, &selection);
+                caches.note_fingerprint(&identity, &selection);
                 let put = remote.put_fingerprint(&identity, &selection, fingerprint, again);
                 if let Err(error) = put.await {
                     caches.warn(&remote, &error);
@@ -302,7 +328,10 @@ impl RemoteCaches {
     /// to the end may call this again.
     pub async fn drain(&self) -> ExportSummary {
         tokio::select! {
-            () = self.background() => {}
+            () = async {
+                self.background().await;
+                self.put_bundles().await;
+            } => {}
             () = self.0.stop.cancelled() => {
                 self.tasks().abort_all();
                 // They hold claims until they are gone.

@@ -12,6 +12,7 @@ mod held_claims;
 mod inline_field;
 mod mount_export;
 mod mount_fetch;
+mod step_bundles;
 mod wait_budget;
 
 use std::collections::HashSet;
@@ -59,6 +60,7 @@ struct Shared {
     events: Events,
     mounts: mount_export::Mounts,
     inline: Option<InlineCache>,
+    bundles: step_bundles::StepBundles,
 }
 
 /// What is said of trouble with remotes.
@@ -156,6 +158,7 @@ impl RemoteCaches {
             stop,
             events,
             inline: remotes.inline,
+            bundles: step_bundles::StepBundles::default(),
             mounts: mount_export::Mounts::new(remotes.mounts_from, remotes.mounts_to),
         }))
     }
@@ -165,13 +168,22 @@ impl RemoteCaches {
         !self.0.from.is_empty()
     }
 
-    /// The record of a key from the first remote that has one.
+    /// The record of a key from the first remote that has one. What other hosts have written in the last
+    /// seconds may be missed.
     pub async fn find(&self, key: Key) -> Option<SharedLayer> {
+        self.find_at(key, false).await
+    }
+
+    /// The record of a key, also one that was written this moment if it is to be so `new`.
+    async fn find_at(&self, key: Key, new: bool) -> Option<SharedLayer> {
         let asked = self.0.from.iter().map(|remote| async move {
             if !remote.is_usable() || !self.0.health.allows(remote, key) {
                 return None;
             }
-            let record = remote.get(key).await;
+            let record = match new {
+                true => remote.get_now(key).await,
+                false => remote.get(key).await,
+            };
             if let Some(why) = remote.take_refused_image() {
                 let what = format!("what the image says is refused: {why}");
                 self.tell(WarningCode::RemoteCache, remote.label(), &what);
@@ -205,19 +217,21 @@ impl RemoteCaches {
 
     /// The fingerprint of selected paths of a result, from the first remote that knows it.
     pub async fn find_fingerprint(&self, identity: &str, selection: &str) -> Option<Fingerprint> {
-        for remote in self.0.from.iter().filter(|r| r.is_usable()) {
-            match remote.fingerprint(identity, selection).await {
-                Ok(Some(found)) => return Some(found),
-                Ok(None) => {}
-                Err(error) => {
-                    if matches!(error, RemoteError::Refused(_)) {
-                        (self.0.health).refuse_fingerprint(remote, identity, selection);
-                    }
-                    self.warn(remote, &error);
+        let usable = self.0.from.iter().filter(|remote| remote.is_usable());
+        let asked = usable.map(|remote| async move {
+            let found = remote.fingerprint(identity, selection).await;
+            found.unwrap_or_else(|error| {
+                if matches!(error, RemoteError::Refused(_)) {
+                    (self.0.health).refuse_fingerprint(remote, identity, selection);
                 }
-            }
-        }
-        None
+                self.warn(remote, &error);
+                None
+            })
+        });
+        let answers = futures_util::future::join_all(asked).await;
+        let found = answers.into_iter().flatten().next()?;
+        self.note_fingerprint(identity, selection);
+        Some(found)
     }
 
     /// Notes that a remote could not give what it promised.

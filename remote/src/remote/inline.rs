@@ -92,8 +92,8 @@ impl InlineCache {
                 .collect(),
         };
         let text = serde_json::to_string(&wire).map_err(|e| e.to_string())?;
-        let sealed = self.trust.seal(&self.namespace, text)?;
-        let value = serde_json::from_slice(&sealed).map_err(|e| e.to_string())?;
+        let sealed = self.trust.seal(&self.namespace, text);
+        let value = serde_json::to_value(sealed).map_err(|e| e.to_string())?;
         Ok(Some(value))
     }
 }
@@ -129,8 +129,8 @@ impl Inline {
             return Ok(Self::default());
         };
         let sealed: Sealed = serde_json::from_value(field.clone()).map_err(|e| e.to_string())?;
-        let text = trust.open_sealed(namespace, sealed)?;
-        let wire: InlineJson = serde_json::from_str(&text).map_err(|e| e.to_string())?;
+        let text = trust.open(namespace, &sealed)?;
+        let wire: InlineJson = serde_json::from_str(text).map_err(|e| e.to_string())?;
         if wire.version != VERSION {
             return Err(format!("it has version {}", wire.version));
         }

@@ -1,10 +1,12 @@
 //! One remote cache: what it has, and how something gets there.
 
+mod ahead;
+mod bundle;
 mod claim;
 mod inline;
 mod mounts;
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -14,18 +16,19 @@ use kiln_image::{Descriptor, Digest, Reference};
 use kiln_registry::Client;
 use kiln_solver::key::{Fingerprint, Key};
 
+use ahead::Ahead;
 use claim::Hosts;
 use inline::{Inline, inline_namespace};
 
-use crate::backend::{Backend, Objects, Registry};
+use crate::backend::{Backend, Objects, RecordKind, Registry};
 use crate::breaker::Breaker;
 use crate::error::RemoteError;
-use crate::limits::{ANSWER_TIMEOUT, MAX_RECORD_BYTES, STORE_TIMEOUT, transfer_time};
+use crate::limits::{ANSWER_TIMEOUT, MAX_RECORD_BYTES, SMALL_BLOB, STORE_TIMEOUT, transfer_time};
 use crate::pace::Pace;
 use crate::record::{FingerprintRecord, RemoteRecord};
 use crate::sending::Sending;
 use crate::spec::{BucketSettings, RemoteKind, RemoteSpec, SpecError};
-use crate::trust::Trust;
+use crate::trust::{Sealed, Trust};
 
 pub use claim::{Claim, Claimed, Waiting};
 pub use inline::{INLINE_CACHE, InlineCache, InlineRecord};
@@ -75,6 +78,11 @@ fn record_name(namespace: &str, key: Key) -> String {
     hasher.finalize().to_hex().to_string()
 }
 
+/// Reads the record of a key.
+fn read_record(key: Key) -> impl Fn(&str) -> Result<RemoteRecord, String> {
+    move |text| RemoteRecord::from_json(text).and_then(|record| record.checked(key))
+}
+
 /// A remote cache. Cloning shares it.
 #[derive(Clone, Debug)]
 pub struct Remote {
@@ -99,6 +107,9 @@ struct Inner {
     /// Why they are not believed, until somebody asks.
     refused_image: Mutex<Option<String>>,
     inline_namespace: String,
+    ahead: Ahead,
+    /// Blobs that this build has sent: steps that make the same send it once.
+    sent: Mutex<HashMap<Digest, Arc<tokio::sync::Mutex<bool>>>>,
 }
 
 impl Remote {
@@ -137,6 +148,8 @@ impl Remote {
                 inline: tokio::sync::OnceCell::new(),
                 refused_image: Mutex::default(),
                 inline_namespace,
+                ahead: Ahead::default(),
+                sent: Mutex::default(),
             }),
         })
     }
@@ -154,11 +167,24 @@ impl Remote {
         }
     }
 
-    /// The record of a key, if the remote has one that can be trusted.
+    /// The record of a key, if the remote has one that can be trusted. What other hosts have written in the
+    /// last seconds may be missed.
     ///
     /// # Errors
     /// The remote failed, or its record is refused.
     pub async fn get(&self, key: Key) -> Result<Option<RemoteRecord>, RemoteError> {
+        let (inline, ()) = tokio::join!(self.inline(key), self.look_ahead());
+        match inline? {
+            Some(record) => record.checked(key).map(Some).map_err(RemoteError::Refused),
+            None => self.look_up(&self.name(key), read_record(key)).await,
+        }
+    }
+
+    /// The same by what the remote has at this moment.
+    ///
+    /// # Errors
+    /// The remote failed, or its record is refused.
+    pub async fn get_now(&self, key: Key) -> Result<Option<RemoteRecord>, RemoteError> {
         match self.inline(key).await? {
             Some(record) => record.checked(key).map(Some).map_err(RemoteError::Refused),
             None => self.record(key).await,
@@ -174,13 +200,7 @@ impl Remote {
 
     /// The record of a key that the remote keeps apart from any image.
     async fn record(&self, key: Key) -> Result<Option<RemoteRecord>, RemoteError> {
-        let Some(text) = self.read(&self.name(key)).await? else {
-            return Ok(None);
-        };
-        match RemoteRecord::from_json(&text).and_then(|r| r.checked(key)) {
-            Ok(record) => Ok(Some(record)),
-            Err(why) => Err(RemoteError::Refused(why)),
-        }
+        self.look_up_now(&self.name(key), read_record(key)).await
     }
 
     /// The fingerprint of selected paths of a result, if the remote knows it.
@@ -192,20 +212,17 @@ impl Remote {
         identity: &str,
         selection: &str,
     ) -> Result<Option<Fingerprint>, RemoteError> {
-        let Some(text) = self
-            .read(&self.name(fingerprint_key(identity, selection)))
-            .await?
-        else {
-            return Ok(None);
+        let name = self.name(fingerprint_key(identity, selection));
+        let read = |text: &str| {
+            let record: FingerprintRecord =
+                serde_json::from_str(text).map_err(|e| e.to_string())?;
+            if record.identity != identity || record.selection != selection {
+                return Err("it is that of another tree".into());
+            }
+            let fingerprint = Fingerprint::from_hex(&record.fingerprint);
+            fingerprint.ok_or_else(|| "its fingerprint is malformed".into())
         };
-        let record: FingerprintRecord =
-            serde_json::from_str(&text).map_err(|e| RemoteError::Refused(e.to_string()))?;
-        if record.identity != identity || record.selection != selection {
-            return Err(RemoteError::Refused("it is that of another tree".into()));
-        }
-        let fingerprint = Fingerprint::from_hex(&record.fingerprint);
-        let malformed = || RemoteError::Refused("its fingerprint is malformed".into());
-        fingerprint.ok_or_else(malformed).map(Some)
+        self.look_up(&name, read).await
     }
 
     /// Leaves the fingerprint of selected paths of a result. `again` is for one whose record is
@@ -231,18 +248,16 @@ impl Remote {
         self.write(&name, text, Vec::new(), again).await
     }
 
-    async fn read(&self, name: &str) -> Result<Option<String>, RemoteError> {
+    async fn read(&self, name: &str) -> Result<Option<Sealed>, RemoteError> {
+        let kind = RecordKind::Single;
         let bytes = self.guarded(LOOK_UP, ANSWER_TIMEOUT, async {
             match &self.inner.backend {
-                Backend::Registry(registry) => registry.get(name).await,
-                Backend::Objects(objects) => objects.get(name).await,
+                Backend::Registry(registry) => registry.get(kind, name).await,
+                Backend::Objects(objects) => objects.get(kind, name).await,
             }
         });
-        let Some(bytes) = bytes.await? else {
-            return Ok(None);
-        };
-        let text = self.inner.trust.open(&self.inner.namespace, &bytes);
-        text.map(Some).map_err(RemoteError::Refused)
+        let sealed = bytes.await?.map(|bytes| Sealed::from_bytes(&bytes));
+        sealed.transpose().map_err(RemoteError::Refused)
     }
 
     async fn write(
@@ -252,19 +267,22 @@ impl Remote {
         blobs: Vec<Descriptor>,
         again: bool,
     ) -> Result<(), RemoteError> {
-        let bytes = self.inner.trust.seal(&self.inner.namespace, text);
-        let bytes = bytes.map_err(RemoteError::failed(STORE))?;
+        let sealed = self.inner.trust.seal(&self.inner.namespace, text);
+        let bytes = sealed.to_bytes().map_err(RemoteError::failed(STORE))?;
         if bytes.len() as u64 > MAX_RECORD_BYTES {
             let why = format!("its record has {} bytes", bytes.len());
             return Err(RemoteError::failed(STORE)(why));
         }
-        self.guarded(STORE, STORE_TIMEOUT, async {
+        let kind = RecordKind::Single;
+        let put = self.guarded(STORE, STORE_TIMEOUT, async {
             match &self.inner.backend {
-                Backend::Registry(registry) => registry.put(name, &bytes, blobs, again).await,
-                Backend::Objects(objects) => objects.put(name, bytes).await,
+                Backend::Registry(r) => r.put(kind, name, &bytes, blobs, again).await,
+                Backend::Objects(objects) => objects.put(kind, name, bytes).await,
             }
-        })
-        .await
+        });
+        put.await?;
+        self.keep_copy(name, sealed);
+        Ok(())
     }
 
     /// What the remote has under this key.
@@ -291,8 +309,8 @@ impl Remote {
         matches!(self.inner.backend, Backend::Objects(_))
     }
 
-    /// Sends a layer's blob, unless the remote has it, then its record. `file` holds the blob;
-    /// `elsewhere` are repositories that may have it too. Returns whether bytes were sent.
+    /// Sends a layer's blob, then its record. A large one is not sent if the remote has it. `file` holds the
+    /// blob; `elsewhere` are repositories that may have it too. Returns whether bytes were sent.
     ///
     /// # Errors
     /// The remote failed.
@@ -303,24 +321,59 @@ impl Remote {
         elsewhere: &[Reference],
         rewrite: Rewrite,
     ) -> Result<bool, RemoteError> {
-        let pace = Arc::new(Pace::of_sending());
-        let file = Sending::alone(file.to_path_buf(), pace.clone());
-        let sending = async {
-            match &self.inner.backend {
-                Backend::Registry(r) => r.put_blob(SEND, &record.blob, &file, elsewhere).await,
-                Backend::Objects(objects) => {
-                    let again = rewrite.blob;
-                    objects.put_blob(SEND, &record.blob, &file, again).await
-                }
-            }
+        let sent = self.put_blob(&record.blob, file, elsewhere, rewrite.blob);
+        let sent = match &self.inner.backend {
+            // What goes wrong with the one is met again where the record is written.
+            Backend::Registry(registry) => tokio::join!(sent, registry.prepare()).0,
+            Backend::Objects(_) => sent.await,
         };
-        let sending = async { pace.keep(SEND, sending).await.flatten() };
-        let sent = self.guarded(SEND, transfer_time(record.blob.size), sending);
-        let sent = sent.await?;
+        let sent = sent?;
         let text = record.to_json().map_err(RemoteError::failed(STORE))?;
         let name = self.name(record.key);
         self.write(&name, text, vec![record.blob.clone()], rewrite.record)
             .await?;
+        Ok(sent)
+    }
+
+    /// Sends a blob once in a build.
+    async fn put_blob(
+        &self,
+        blob: &Descriptor,
+        file: &Path,
+        elsewhere: &[Reference],
+        again: bool,
+    ) -> Result<bool, RemoteError> {
+        let turn = {
+            let mut sent = self.inner.sent.lock();
+            let sent = sent.as_mut().unwrap_or_else(|e| e.get_mut());
+            sent.entry(blob.digest.clone()).or_default().clone()
+        };
+        let mut is_there = turn.lock().await;
+        if *is_there && !again {
+            return Ok(false);
+        }
+        let pace = Arc::new(Pace::of_sending());
+        let sending = async {
+            if blob.size <= SMALL_BLOB {
+                let bytes = tokio::fs::read(file).await;
+                let bytes = bytes.map_err(|e| RemoteError::failed(SEND)(e.to_string()))?;
+                return match &self.inner.backend {
+                    Backend::Registry(r) => r.put_new(SEND, blob, bytes, elsewhere).await,
+                    Backend::Objects(objects) => {
+                        objects.put_small(blob, bytes).await.map(|()| true)
+                    }
+                };
+            }
+            let file = Sending::alone(file.to_path_buf(), pace.clone());
+            match &self.inner.backend {
+                Backend::Registry(r) => r.put_blob(SEND, blob, &file, elsewhere).await,
+                Backend::Objects(objects) => objects.put_blob(SEND, blob, &file, again).await,
+            }
+        };
+        let sending = async { pace.keep(SEND, sending).await.flatten() };
+        let sent = self.guarded(SEND, transfer_time(blob.size), sending);
+        let sent = sent.await?;
+        *is_there = true;
         Ok(sent)
     }
 

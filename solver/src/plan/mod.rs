@@ -12,7 +12,7 @@ mod origin;
 #[cfg(test)]
 mod tests;
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::fmt::Write as _;
 
 use petgraph::Direction;
@@ -28,7 +28,7 @@ pub use json::PLAN_JSON_VERSION;
 pub use op::{BuildPlatform, DOWNLOADED, ImageName, Op, Source, SourceKind};
 pub use origin::{Forced, Origin};
 
-use crate::key::{ContentKey, Encoder};
+use crate::key::{ContentKey, Encoder, Key};
 
 /// A vertex of a plan.
 pub type VertexId = NodeIndex<u32>;
@@ -125,6 +125,29 @@ impl Plan {
             .node_indices()
             .filter(|id| seen[id.index()])
             .collect()
+    }
+
+    /// The definitions of the vertices that `targets` need, inputs first: the op and the definitions of its
+    /// inputs, without any content. They are known before anything is looked up.
+    pub fn definitions(&self, targets: &[VertexId]) -> BTreeMap<VertexId, Key> {
+        let mut all: BTreeMap<VertexId, Key> = BTreeMap::new();
+        for id in self.reachable(targets) {
+            let vertex = self.vertex(id);
+            let mut to = Encoder::new("definition");
+            vertex.op.encode(&mut to);
+            for input in vertex.inputs.iter().filter_map(|input| all.get(input)) {
+                to.bytes(&input.0);
+            }
+            all.insert(id, Key::from(to.finish()));
+        }
+        all
+    }
+
+    /// The definitions of the steps among them, whose results have keys.
+    pub fn step_definitions(&self, targets: &[VertexId]) -> Vec<Key> {
+        let all = self.definitions(targets).into_iter();
+        let steps = all.filter(|(id, _)| !matches!(self.vertex(*id).op, Op::Source(_)));
+        steps.map(|(_, definition)| definition).collect()
     }
 
     /// The vertices that use a vertex.

@@ -5,7 +5,6 @@ use std::sync::Arc;
 use tokio::sync::OnceCell;
 
 use crate::event::Outcome;
-use crate::key::Key;
 use crate::ports::{Committed, FetchProgress, PortError, Solved};
 
 /// A value that arrives once, for many.
@@ -32,8 +31,6 @@ impl<T: Clone + Send + Sync> SharedResult<T> {
 #[derive(Clone)]
 pub(super) struct VertexResult<O> {
     pub(super) solved: Solved<O>,
-    /// The definition: the op and those of its inputs, without any content.
-    pub(super) definition: Key,
     /// The result as the cache holds it, once it does.
     pub(super) committed: SharedResult<Committed<O>>,
     pub(super) outcome: Outcome,

@@ -30,7 +30,6 @@ impl<W: Worker> Run<W> {
     pub(super) async fn step(
         self: &Arc<Self>,
         vertex: &Vertex,
-        definition: Key,
         inputs: &Inputs<W::Output>,
         step: &Step,
     ) -> Result<(VertexResult<W::Output>, Option<Key>), PortError> {
@@ -48,9 +47,7 @@ impl<W: Worker> Run<W> {
         let mut key = key_of(&reads);
         let mut expired = None;
         if let Some(key) = key
-            && let Some(done) = self
-                .look(key, base, vertex, definition, step, &mut expired)
-                .await?
+            && let Some(done) = self.look(key, base, vertex, step, &mut expired).await?
         {
             return Ok((done, Some(key)));
         }
@@ -59,18 +56,16 @@ impl<W: Worker> Run<W> {
             if let Some(hit) = hit.await?
                 && self.is_fresh(&hit, &mut expired)
             {
-                return Ok((self.found(hit, key, definition, step).await?, Some(key)));
+                return Ok((self.found(hit, key, step).await?, Some(key)));
             }
         }
         let mut flight = tokio::select! {
-            flight = self.worker.flight(definition, step) => flight?,
+            flight = self.worker.flight(step) => flight?,
             () = step.cancel.cancelled() => return Err(PortError::cancelled()),
         };
         // Another process may have done it while this one waited.
         if let Some(key) = key
-            && let Some(done) = self
-                .look(key, base, vertex, definition, step, &mut expired)
-                .await?
+            && let Some(done) = self.look(key, base, vertex, step, &mut expired).await?
         {
             return Ok((done, Some(key)));
         }
@@ -79,7 +74,7 @@ impl<W: Worker> Run<W> {
             if let Some(hit) = hit.await?
                 && self.is_fresh(&hit, &mut expired)
             {
-                return Ok((self.found(hit, key, definition, step).await?, Some(key)));
+                return Ok((self.found(hit, key, step).await?, Some(key)));
             }
         }
         let miss = self.missed(vertex, expired, key.is_none());
@@ -166,7 +161,6 @@ impl<W: Worker> Run<W> {
         let done = self
             .commit(
                 vertex,
-                definition,
                 inputs,
                 made,
                 (key, reads),
@@ -191,7 +185,6 @@ impl<W: Worker> Run<W> {
         key: Key,
         base: Option<&Solved<W::Output>>,
         vertex: &Vertex,
-        definition: Key,
         step: &Step,
         expired: &mut Option<SystemTime>,
     ) -> Result<Option<VertexResult<W::Output>>, PortError> {
@@ -212,8 +205,8 @@ impl<W: Worker> Run<W> {
         );
         match found {
             Lookup::Hit(hit) => {
-                self.worker.used(key, &hit.solved.output);
-                Ok(Some(self.found(hit, key, definition, step).await?))
+                self.worker.used(key, &hit.solved, step);
+                Ok(Some(self.found(hit, key, step).await?))
             }
             Lookup::Expired { ran_at } => {
                 *expired = Some(ran_at);
@@ -237,7 +230,6 @@ impl<W: Worker> Run<W> {
         &self,
         hit: Hit<W::Output>,
         key: Key,
-        definition: Key,
         step: &Step,
     ) -> Result<VertexResult<W::Output>, PortError> {
         let reason = Reason::Hit {
@@ -256,7 +248,6 @@ impl<W: Worker> Run<W> {
         let outcome = Outcome::Cached(hit.found);
         Ok(VertexResult {
             solved: hit.solved,
-            definition,
             committed,
             outcome,
             arrival: None,
@@ -271,7 +262,6 @@ impl<W: Worker> Run<W> {
     async fn commit(
         &self,
         vertex: &Vertex,
-        definition: Key,
         inputs: &Inputs<W::Output>,
         made: Made<W::Output, W::Layer>,
         (key, reads): (Option<Key>, Reads),
@@ -290,6 +280,7 @@ impl<W: Worker> Run<W> {
         let only_reruns =
             is_used && users.all(|u| u.ignore_cache.is_some() && is_only_base(u, step.vertex));
         let record = Record {
+            definition: step.definition,
             key: receive_key,
             base: base_of(&vertex.op, inputs).cloned(),
             name: step.name.clone(),
@@ -347,7 +338,6 @@ impl<W: Worker> Run<W> {
         let solved = Solved { output, identity };
         Ok(VertexResult {
             solved,
-            definition,
             committed,
             outcome: Outcome::Ran,
             arrival: None,

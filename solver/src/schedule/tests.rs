@@ -156,7 +156,7 @@ impl Results for Arc<Memory> {
         }))
     }
 
-    fn used(&self, key: Key, _: &Tree) {
+    fn used(&self, key: Key, _: &Solved<Tree>, _: &Step) {
         self.used.lock().unwrap().push(key);
     }
 
@@ -170,7 +170,7 @@ impl Results for Arc<Memory> {
         Ok(None)
     }
 
-    async fn flight(&self, _: Key, _: &Step) -> Result<(), PortError> {
+    async fn flight(&self, _: &Step) -> Result<(), PortError> {
         Ok(())
     }
 

@@ -9,5 +9,6 @@ mod inline_cache;
 mod leaving;
 mod mount_trouble;
 mod mounts;
+mod rounds;
 mod secrets;
 mod trouble;

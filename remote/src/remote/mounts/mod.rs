@@ -70,11 +70,13 @@ impl Remote {
     /// # Errors
     /// The remote failed, or what it has is refused.
     pub async fn mount(&self, id: &str, number: u32) -> Result<Option<RemoteMount>, RemoteError> {
-        let Some(text) = self.read(&self.name(mount_key(id, number))).await? else {
+        let Some(sealed) = self.read(&self.name(mount_key(id, number))).await? else {
             return Ok(None);
         };
+        let text = self.inner.trust.open(&self.inner.namespace, &sealed);
+        let text = text.map_err(RemoteError::Refused)?;
         let refused = |why: String| RemoteError::Refused(format!("cache mount `{id}`: {why}"));
-        let wire: MountJson = serde_json::from_str(&text).map_err(|e| refused(e.to_string()))?;
+        let wire: MountJson = serde_json::from_str(text).map_err(|e| refused(e.to_string()))?;
         if wire.version != VERSION {
             return Err(refused(format!("it has version {}", wire.version)));
         }
