@@ -86,7 +86,7 @@ impl Remote {
     }
 
     async fn bundles(&self, names: &[String]) -> HashMap<String, Bundle> {
-        let names = names.to_vec().into_iter();
+        let names = names.iter().cloned();
         let asked = names.map(|name| async move {
             match self.read_bundle(&name).await {
                 Ok(found) => Ok(found.map(|bundle| (name, bundle))),

@@ -113,7 +113,7 @@ fn nothing_is_believed_that_the_keys_do_not_confirm() {
         ("another version", |bundle| bundle["version"] = 2.into()),
         ("no bundle", |bundle| *bundle = "{".into()),
         ("no copies", |bundle| {
-            bundle["copies"] = Value::Array(vec![])
+            bundle["copies"] = Value::Array(vec![]);
         }),
         ("records that are none", |bundle| {
             for copy in bundle["copies"].as_array_mut().unwrap() {
