@@ -21,6 +21,13 @@ pub(crate) const FILE: &str = "leases";
 /// The byte that stands for all leases.
 const GATE: u64 = u64::MAX;
 
+/// The last byte of a name.
+const LAST: u64 = u64::MAX >> 1;
+
+/// Leases of one session after which it has one on everything: the kernel keeps locks in a list, and what checks a whole
+/// store would spend its time in it.
+const MOST_ALONE: usize = 1000;
+
 /// The leases of one session.
 #[derive(Debug)]
 pub(crate) struct Leases(Mutex<Inner>);
@@ -78,10 +85,16 @@ impl Leases {
         if own.held.contains(name) {
             return Ok(());
         }
-        own.file.hold(GATE, Hold::Shared)?;
-        let taken = own.file.hold(byte_of(name), Hold::Shared);
-        own.file.hold(GATE, Hold::Free)?;
-        taken?;
+        // With so many, this session has a lease on everything.
+        if own.held.len() <= MOST_ALONE {
+            own.file.hold(GATE, Hold::Shared)?;
+            let taken = match own.held.len() < MOST_ALONE {
+                true => own.file.hold(byte_of(name), Hold::Shared),
+                false => own.file.share_up_to(LAST),
+            };
+            own.file.hold(GATE, Hold::Free)?;
+            taken?;
+        }
         own.held.insert(name.to_owned());
         Ok(())
     }
@@ -156,6 +169,29 @@ mod tests {
         let three = Store::open(dir.path()).unwrap();
         drop(two);
         assert!(!leased(&three, "a") && !leased(&three, "b"));
+    }
+
+    #[test]
+    fn who_has_many_leases_has_one_on_everything() {
+        let dir = tempfile::tempdir().unwrap();
+        let (one, two) = (
+            Store::open(dir.path()).unwrap(),
+            Store::open(dir.path()).unwrap(),
+        );
+        let seen = |name: &str| two.leases().behind_gate(|test| test(name)).unwrap();
+        for number in 0..super::MOST_ALONE {
+            one.lease(&number.to_string()).unwrap();
+        }
+        assert!(seen("0") && !seen("other"));
+        for number in 0..3 {
+            one.lease(&format!("more {number}")).unwrap();
+        }
+        assert!(seen("0") && seen("more 2") && seen("other"));
+        let own = |name: &str| one.leases().behind_gate(|test| test(name)).unwrap();
+        assert!(own("more 2") && !own("other"), "it knows what it uses");
+        two.lease("other").unwrap();
+        drop(one);
+        assert!(!seen("0") && !seen("more 2") && seen("other"));
     }
 
     #[test]

@@ -116,6 +116,17 @@ impl LockFile {
         self.call(libc::F_OFD_SETLKW, kind, byte(offset)).map(drop)
     }
 
+    /// Takes a shared lock of all bytes up to the one at half of `last`. Those that this value has among them become
+    /// one with it.
+    ///
+    /// # Errors
+    /// The kernel refused.
+    pub fn share_up_to(&self, last: u64) -> Result<()> {
+        let range = (0, byte(last).1);
+        self.call(libc::F_OFD_SETLKW, libc::F_RDLCK, range)
+            .map(drop)
+    }
+
     /// Whether another open file holds a lock on the byte at half of `offset`.
     ///
     /// # Errors
@@ -124,6 +135,7 @@ impl LockFile {
         let found = self.call(libc::F_OFD_GETLK, libc::F_WRLCK, byte(offset))?;
         Ok(i32::from(found.l_type) != libc::F_UNLCK)
     }
+
     /// All bytes that other open files hold locks on. It takes a call for each lock and for each gap
     /// between two, so it is what to ask for many bytes.
     ///
@@ -207,5 +219,12 @@ mod tests {
             assert!(!held.contains(at), "{at}");
             assert!(!asks.is_held_elsewhere(at).unwrap(), "{at}");
         }
+        one.share_up_to(last - 2).unwrap();
+        let held = asks.held_elsewhere().unwrap();
+        for at in [0, 6, 62, (1 << 40) + 2, last - 2, last] {
+            assert!(held.contains(at), "{at}");
+            assert!(asks.is_held_elsewhere(at).unwrap(), "{at}");
+        }
+        assert!(!held.contains(last + 1), "{last}");
     }
 }

@@ -55,7 +55,7 @@ pub struct FileDigest {
 pub struct StatCache {
     path: PathBuf,
     scratch: Store,
-    old: Records,
+    old: StatRecords,
     new: Mutex<Vec<(FileId, Known)>>,
     hits: std::sync::atomic::AtomicUsize,
 }
@@ -66,7 +66,7 @@ impl Store {
         use std::os::unix::ffi::OsStrExt as _;
         let name = blake3::hash(root.as_os_str().as_bytes()).to_hex();
         let path = self.root().join("stat-v1").join(name.as_str());
-        let old = std::fs::read(&path).ok().and_then(Records::checked);
+        let old = std::fs::read(&path).ok().and_then(StatRecords::checked);
         let old = old.unwrap_or_default();
         StatCache {
             path,
@@ -81,9 +81,9 @@ impl Store {
 /// The records of a file, sorted by identity. They are searched as they are: to make a map of them takes longer
 /// than all the lookups in it.
 #[derive(Debug, Default)]
-struct Records(Vec<u8>);
+struct StatRecords(Vec<u8>);
 
-impl Records {
+impl StatRecords {
     /// Those of a file that is whole.
     fn checked(bytes: Vec<u8>) -> Option<Self> {
         let records = bytes.strip_prefix(MAGIC)?;
@@ -295,9 +295,9 @@ mod tests {
             [b"kilnst03".as_slice(), &whole(&[])[MAGIC.len()..]].concat(),
         ];
         for bytes in damaged {
-            assert!(Records::checked(bytes.clone()).is_none(), "{bytes:?}");
+            assert!(StatRecords::checked(bytes.clone()).is_none(), "{bytes:?}");
         }
-        assert!(Records::checked(whole(&[])).unwrap().all().is_empty());
+        assert!(StatRecords::checked(whole(&[])).unwrap().all().is_empty());
         // What nobody has sorted is not found, and does no harm.
         let record = |ino: u64| {
             let mut record = [0; RECORD];
@@ -305,7 +305,7 @@ mod tests {
             record
         };
         let unsorted = [3, 2, 1].map(record).concat();
-        let unsorted = Records::checked(whole(&unsorted)).unwrap();
+        let unsorted = StatRecords::checked(whole(&unsorted)).unwrap();
         assert_eq!(unsorted.get(FileId { dev: 0, ino: 3 }), None);
     }
 }

@@ -95,6 +95,9 @@ pub(crate) fn leave_terminal() {
     }
 }
 
+/// How long events gather before they are shown: to wake the thread for each takes longer than a step that is found.
+const GATHERING: Duration = Duration::from_millis(2);
+
 /// The thread that shows progress.
 pub(crate) struct Display {
     thread: Option<JoinHandle<Model>>,
@@ -184,19 +187,30 @@ impl Display {
                 }
             };
             let mut model = Model::default();
+            let take = |event: Event, view: &mut dyn View, model: &mut Model| {
+                let event = match mode {
+                    // Its strings are escaped, and mean what they say.
+                    Mode::Rawjson => event,
+                    _ => shown(event),
+                };
+                model.apply(&event);
+                view.event(&event, model);
+            };
             loop {
                 match receive.recv_timeout(view.pace()) {
-                    Ok(event) => {
-                        let event = match mode {
-                            // Its strings are escaped, and mean what they say.
-                            Mode::Rawjson => event,
-                            _ => shown(event),
-                        };
-                        model.apply(&event);
-                        view.event(&event, &model);
-                    }
+                    Ok(event) => take(event, &mut *view, &mut model),
                     Err(mpsc::RecvTimeoutError::Timeout) => view.tick(&model),
                     Err(mpsc::RecvTimeoutError::Disconnected) => break,
+                }
+                loop {
+                    match receive.try_recv() {
+                        Ok(event) => take(event, &mut *view, &mut model),
+                        Err(mpsc::TryRecvError::Empty) => {
+                            std::thread::park_timeout(GATHERING);
+                            break;
+                        }
+                        Err(mpsc::TryRecvError::Disconnected) => break,
+                    }
                 }
             }
             view.end(&model);
@@ -228,6 +242,9 @@ impl Display {
                 .unwrap_or_else(PoisonError::into_inner)
                 .take(),
         );
+        if let Some(thread) = &self.thread {
+            thread.thread().unpark();
+        }
     }
 }
 
