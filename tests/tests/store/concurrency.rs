@@ -130,22 +130,23 @@ fn a_waiter_takes_over_from_a_killed_build() {
     }
 }
 
-/// Workload f: stages that do not need one another run side by side.
+/// Stages that do not need one another run side by side: each waits until all have begun.
 #[test]
-fn alone_eight_stages_of_one_second() {
+fn eight_stages_run_at_once() {
     let lab = Lab::new();
     let mut text = String::new();
     let mut last = "FROM scratch\n".to_owned();
     for n in 0..8 {
         text.push_str(&format!(
-            "FROM busybox AS s{n}\nRUN sleep 1; echo {n} > /{n}\n"
+            "FROM busybox AS s{n}\n\
+             RUN --mount=type=cache,target=/begun echo {n} | tee /begun/{n} > /{n}; \
+             for i in $(seq 600); do [ $(ls /begun | wc -l) = 8 ] && exit 0; sleep 0.1; done; exit 1\n"
         ));
         last.push_str(&format!("COPY --from=s{n} /{n} /\n"));
     }
     let context = lab.dockerfile(&(text + &last));
     lab.kiln(["pull", "busybox"]).output().ok();
-    let built = lab.build(&context).built();
-    assert!(built.wall < Duration::from_millis(1300), "{:?}", built.wall);
+    lab.build(&context).built();
     lab.build(&context).built().assert_all_cached();
 }
 
