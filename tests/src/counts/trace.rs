@@ -3,10 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::{BYTES_READ, BYTES_WRITTEN, COUNTED, Counts};
-
-/// A word of the command line of the process that maintains the store after a command: nobody waits for
-/// it, and it may find more or less to do.
-const MAINTENANCE: &str = "internal-maintenance";
+use crate::maintenance::MAINTENANCE;
 
 /// The options of `strace`: all that a command starts, regular files by their paths, words of command lines
 /// as long as those that are looked for. Where a call is no longer than its line, it is on one.
@@ -119,7 +116,7 @@ fn calls(trace: &str) -> Vec<Call<'_>> {
     calls
 }
 
-/// The processes that maintain the store, with the number of the call from which on each does, and all that
+/// The processes that maintain the store, for nobody waits for them and they may find more or less to do, with the number of the call from which on each does, and all that
 /// they have started.
 fn ignored<'a>(calls: &[Call<'a>]) -> BTreeMap<&'a str, usize> {
     let mut ignored: BTreeMap<&str, usize> = BTreeMap::new();

@@ -3,9 +3,10 @@
 use std::io::{Error, Result};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use super::{Counts, STATEMENTS, trace};
+use crate::maintenance::wait_for_maintenance;
 use crate::tarball::Tarball;
 
 /// The workloads by name. Each is a command; what it finds has been made before.
@@ -38,9 +39,6 @@ const AGE: Duration = Duration::from_millis(200);
 
 /// How each line of the log begins that tells of a statement.
 const STATEMENT: &str = "trace: statement: ";
-
-/// How long a process that maintains the store may take.
-const PATIENCE: Duration = Duration::from_secs(60);
 
 /// A directory with a store and contexts, and the binary that works there.
 #[derive(Debug)]
@@ -179,7 +177,7 @@ impl Workshop {
         let mut command = self.command(&self.binary);
         command.args(words.iter().map(AsRef::as_ref));
         succeeded(&mut command)?;
-        self.wait_for_maintenance()
+        wait_for_maintenance(&self.path("store"))
     }
 
     /// Runs kiln below `strace`.
@@ -194,32 +192,12 @@ impl Workshop {
             .args(words.iter().map(AsRef::as_ref))
             .env("KILN_LOG_LEVEL", "trace");
         let log = succeeded(&mut command)?;
-        self.wait_for_maintenance()?;
+        wait_for_maintenance(&self.path("store"))?;
         let bytes = std::fs::read(&file)?;
         let mut counts = trace::count(&String::from_utf8_lossy(&bytes));
         let statements = log.lines().filter(|line| line.starts_with(STATEMENT));
         counts.insert(STATEMENTS, statements.count() as u64);
         Ok(counts)
-    }
-
-    /// The next command must not meet the process that maintains the store.
-    fn wait_for_maintenance(&self) -> Result<()> {
-        let begun = Instant::now();
-        let store = self.path("store").into_os_string().into_encoded_bytes();
-        while begun.elapsed() < PATIENCE {
-            let processes = std::fs::read_dir("/proc")?.flatten();
-            let works_here = |entry: std::fs::DirEntry| {
-                // One that is gone meanwhile works no more.
-                let line = std::fs::read(entry.path().join("cmdline")).unwrap_or_default();
-                let words: Vec<&[u8]> = line.split(|byte| *byte == 0).collect();
-                words.contains(&b"internal-maintenance".as_slice()) && words.contains(&&*store)
-            };
-            if !processes.into_iter().any(works_here) {
-                return Ok(());
-            }
-            std::thread::sleep(Duration::from_millis(5));
-        }
-        Err(Error::other("what maintains the store does not end"))
     }
 }
 

@@ -8,7 +8,7 @@ use super::bare::Bare;
 use super::bounds::{Bounds, UNBOUND, within};
 use super::context::{self, BUSYBOX, DEBIAN};
 use super::engine::{Engine, no_cache};
-use super::measure::{Taken, at_once, settle};
+use super::measure::{Taken, at_once};
 use super::report::Row;
 use super::turns::{BareRun, Turns};
 use super::{Bench, clear};
@@ -178,7 +178,7 @@ fn builds_at_once(bench: &Bench, name: &str) -> Result<Row> {
     );
     let one = |engine: &Engine, _: usize, _: usize| {
         let builds = builds(engine, &contexts, &[])?;
-        settle();
+        engine.settle()?;
         at_once(&builds, engine.is_kiln())
     };
     take(bench, name, 1, row, one, None)

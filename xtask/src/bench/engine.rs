@@ -4,6 +4,7 @@ use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, Result};
+use kiln_tests::wait_for_maintenance;
 
 use super::clear;
 use super::measure::{Taken, settle, timed};
@@ -167,8 +168,17 @@ impl Engine {
 
     /// Runs one of this engine's commands on a disk that has come to rest.
     pub(super) fn measure(&self, run: &Run) -> Result<Taken> {
-        settle();
+        self.settle()?;
         timed(run, self.is_kiln())
+    }
+
+    /// Waits until nothing is left of what it did before.
+    pub(super) fn settle(&self) -> Result<()> {
+        if let (Kind::Kiln | Kind::Before, Some(store)) = (self.kind, self.words.last()) {
+            wait_for_maintenance(store.as_ref())?;
+        }
+        settle();
+        Ok(())
     }
 
     /// A command of this engine.
@@ -211,8 +221,8 @@ impl Engine {
 /// Has `to` be a copy of a store.
 pub(super) fn copy_store(from: &Path, to: &Path) -> Result<()> {
     clear(to)?;
-    // What works on it after the last command is done then.
-    settle();
+    // What works on it after the last command would change it meanwhile.
+    wait_for_maintenance(from)?;
     Run::new("cp")
         .args(["-a", "--reflink=auto"])
         .arg(from.join("."))

@@ -137,7 +137,7 @@ fn on_filled(bench: &Bench, kiln: &Engine, context: &Path) -> Result<Vec<Row>> {
         ("30 RUN steps, no cache", BUILD, many, build(no_cache())),
         ("30 RUN steps, cached", CACHED, many, build(Vec::new())),
         ("system df", DF, many, command(&["system", "df"])),
-        ("fsck", FSCK, many, command(&["fsck"])),
+        ("fsck, once", FSCK, 1, command(&["fsck"])),
         (
             "prune, where nothing is old enough",
             PRUNE_NOTHING,

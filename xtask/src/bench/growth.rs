@@ -7,7 +7,7 @@ use anyhow::Result;
 use super::alone::{builds, different_contexts};
 use super::context::{self, BUSYBOX};
 use super::engine::no_cache;
-use super::measure::{Taken, at_once, median, settle};
+use super::measure::{Taken, at_once, median};
 use super::report::seconds;
 use super::{Bench, clear};
 
@@ -275,7 +275,7 @@ fn builds_at_once(bench: &Bench) -> Result<Growth> {
         let contexts = different_contexts(bench, "growth-builds", count, STEPS_OF_A_BUILD)?;
         let builds = builds(&bench.kiln, &contexts, &no_cache())?;
         point(bench, count, || {
-            settle();
+            bench.kiln.settle()?;
             at_once(&builds, true)
         })
     })

@@ -54,6 +54,9 @@ pub(crate) struct Options {
     /// --results.
     #[arg(long, value_name = "NAME", value_delimiter = ',')]
     only: Vec<String>,
+    /// Do not wait for the disk to come to rest, where that may never be: to try things out.
+    #[arg(long)]
+    hasty: bool,
     /// Leave out how time grows with the number of things.
     #[arg(long)]
     no_growth: bool,
@@ -102,6 +105,9 @@ struct Bench {
 
 pub(crate) fn run(options: &Options) -> Result<()> {
     check_names(&options.only)?;
+    if options.hasty {
+        measure::be_hasty();
+    }
     need_root("bench")?;
     deps::install(deps::FIXTURES)?;
     deps::install(if options.counts { deps::COUNTS } else { &[] })?;
