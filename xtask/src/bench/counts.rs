@@ -84,7 +84,7 @@ mod tests {
         let recorded = Recorded::of(&runs.into());
         for (number, cell) in [
             (100, "| 100 |"),
-            (150, "| **150** (100 + 5) |"),
+            (150, "| **150** (100 + 13) |"),
             (50, "| 50 (100) |"),
         ] {
             let text = table(&[("steps", run(number))], &recorded);
