@@ -2,6 +2,7 @@
 
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use anyhow::{Context as _, Result};
 use kiln_tests::wait_for_maintenance;
@@ -218,18 +219,29 @@ impl Engine {
     }
 }
 
+/// How often a store is copied that changes meanwhile.
+const COPIES: usize = 10;
+
 /// Has `to` be a copy of a store.
 pub(super) fn copy_store(from: &Path, to: &Path) -> Result<()> {
-    clear(to)?;
-    // What works on it after the last command would change it meanwhile.
-    wait_for_maintenance(from)?;
-    Run::new("cp")
-        .args(["-a", "--reflink=auto"])
-        .arg(from.join("."))
-        .arg(to)
-        .capture()
-        .context("copy of a store")?;
-    Ok(())
+    let copied = || {
+        clear(to)?;
+        // What works on it after the last command would change it meanwhile.
+        wait_for_maintenance(from)?;
+        let copy = Run::new("cp").args(["-a", "--reflink=auto"]);
+        copy.arg(from.join("."))
+            .arg(to)
+            .capture()
+            .context("copy of a store")
+    };
+    // A former build may maintain it in a way of its own.
+    for _ in 1..COPIES {
+        if copied().is_ok() {
+            return Ok(());
+        }
+        std::thread::sleep(Duration::from_millis(200));
+    }
+    copied().map(drop)
 }
 
 /// `--no-cache`, for an engine's arguments.
