@@ -331,6 +331,9 @@ fn normal(line: &str) -> Line {
             words.push(format!("{open}TIME{end}"));
         } else if is_measured(bare, &["kB", "MB", "GB", "TB"]) {
             words.push(format!("{open}SIZE{end}"));
+        } else if words.last().is_some_and(|w| w == "byte") && bare.parse::<u64>().is_ok() {
+            // Random ids may begin alike.
+            words.push(format!("PLACE{end}"));
         } else {
             words.push(word.to_owned());
         }
@@ -386,6 +389,7 @@ fn what_differs_from_run_to_run_is_left_out() {
             "a   2 hours ago   2.01MB",
         ),
         ("sha256:0123456789abcdef", "sha256:f123456789abcdef"),
+        ("differs from byte 14 on", "differs from byte 15 on"),
         (
             "#1 [a] X\n#2 [b] Y\n#1 0.1 out\n#1 DONE 0.1s\n\n#2 DONE 0.2s\n",
             "#1 [b] Y\n#2 [a] X\n#1 DONE 0.2s\n#2 0.3 out\n#2 DONE 0.1s\n",
