@@ -27,6 +27,8 @@ mod record;
 mod remote;
 mod sending;
 mod spec;
+#[cfg(test)]
+mod testing;
 mod trust;
 mod words;
 

@@ -111,7 +111,7 @@ pub fn disk_bytes(path: &Path) -> Result<u64> {
     Ok(st.f_blocks.saturating_mul(st.f_frsize))
 }
 
-/// Copies a regular file's bytes inside the kernel, which shares blocks where the file system can.
+/// Copies a regular file's bytes, large ones inside the kernel, which shares blocks where the file system can.
 /// Holes stay holes. Both files are at their start. Returns the number of bytes copied.
 pub fn copy_file(from: impl AsFd, to: impl AsFd, size: u64) -> Result<u64> {
     let (from, to) = (from.as_fd(), to.as_fd());
@@ -125,8 +125,8 @@ pub fn copy_file(from: impl AsFd, to: impl AsFd, size: u64) -> Result<u64> {
     }
 }
 
-/// Files of at most so many bytes are copied through a buffer: inside the kernel pages pass through a pipe, which
-/// takes longer than to copy a few of them twice.
+/// Files of at most so many bytes are copied through a buffer. What the kernel does not copy itself, such as from an
+/// overlay to the file system below it, would pass through a pipe; and a few blocks are not worth being shared.
 const MAX_BUFFERED: u64 = 32 << 10;
 
 /// Copies `size` bytes, fewer if the file has become shorter.

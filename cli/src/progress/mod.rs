@@ -187,30 +187,28 @@ impl Display {
                 }
             };
             let mut model = Model::default();
-            let take = |event: Event, view: &mut dyn View, model: &mut Model| {
-                let event = match mode {
-                    // Its strings are escaped, and mean what they say.
-                    Mode::Rawjson => event,
-                    _ => shown(event),
-                };
-                model.apply(&event);
-                view.event(&event, model);
-            };
             loop {
-                match receive.recv_timeout(view.pace()) {
-                    Ok(event) => take(event, &mut *view, &mut model),
+                let next = match receive.try_recv() {
+                    Err(mpsc::TryRecvError::Empty) => {
+                        // Whoever ends the display wakes it.
+                        std::thread::park_timeout(GATHERING);
+                        receive.recv_timeout(view.pace())
+                    }
+                    Err(mpsc::TryRecvError::Disconnected) => break,
+                    Ok(event) => Ok(event),
+                };
+                match next {
+                    Ok(event) => {
+                        let event = match mode {
+                            // Its strings are escaped, and mean what they say.
+                            Mode::Rawjson => event,
+                            _ => shown(event),
+                        };
+                        model.apply(&event);
+                        view.event(&event, &model);
+                    }
                     Err(mpsc::RecvTimeoutError::Timeout) => view.tick(&model),
                     Err(mpsc::RecvTimeoutError::Disconnected) => break,
-                }
-                loop {
-                    match receive.try_recv() {
-                        Ok(event) => take(event, &mut *view, &mut model),
-                        Err(mpsc::TryRecvError::Empty) => {
-                            std::thread::park_timeout(GATHERING);
-                            break;
-                        }
-                        Err(mpsc::TryRecvError::Disconnected) => break,
-                    }
                 }
             }
             view.end(&model);

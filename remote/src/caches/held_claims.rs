@@ -96,26 +96,12 @@ mod tests {
     use std::path::Path;
     use std::sync::atomic::{AtomicBool, Ordering};
 
-    use kiln_registry::{Client, RegistryConfig};
     use tokio::sync::Notify;
     use tokio_util::sync::CancellationToken;
 
     use super::*;
-    use crate::{BucketSettings, RemoteSpec, Remotes, Trust};
-
-    fn remote(dir: &Path) -> Remote {
-        let text = format!("type=local,dest={},mode=max", dir.display());
-        let spec = RemoteSpec::parse(&text, true).unwrap();
-        let client = Client::anonymous(RegistryConfig::default());
-        Remote::open(
-            &spec,
-            &client,
-            "",
-            Trust::default(),
-            &BucketSettings::default(),
-        )
-        .unwrap()
-    }
+    use crate::Remotes;
+    use crate::testing::remote_in;
 
     fn caches(stop: &CancellationToken) -> RemoteCaches {
         RemoteCaches::new(
@@ -158,7 +144,7 @@ mod tests {
     #[tokio::test]
     async fn an_interrupted_build_gives_back_what_its_transfers_hold() {
         let dir = tempfile::tempdir().unwrap();
-        let (remote, stop) = (remote(dir.path()), CancellationToken::new());
+        let (remote, stop) = (remote_in(dir.path()), CancellationToken::new());
         let caches = caches(&stop);
         for n in 0..20 {
             let claim = match caches.try_claim(&remote, Key([n; 32]), None).await.unwrap() {
@@ -180,7 +166,7 @@ mod tests {
     #[tokio::test]
     async fn an_attempt_that_nobody_waits_for_leaves_no_claim() {
         let dir = tempfile::tempdir().unwrap();
-        let (remote, caches) = (remote(dir.path()), caches(&CancellationToken::new()));
+        let (remote, caches) = (remote_in(dir.path()), caches(&CancellationToken::new()));
         for n in 0..20 {
             begin(std::pin::pin!(caches.try_claim(
                 &remote,

@@ -250,21 +250,10 @@ impl Remote {
 
 #[cfg(test)]
 mod tests {
-    use std::path::Path;
-
-    use kiln_registry::{Client, RegistryConfig};
     use kiln_solver::key::Fingerprint;
 
     use super::*;
-    use crate::{BucketSettings, RemoteSpec, Trust};
-
-    fn remote(dir: &Path) -> Remote {
-        let text = format!("type=local,dest={},mode=max", dir.display());
-        let spec = RemoteSpec::parse(&text, true).unwrap();
-        let client = Client::anonymous(RegistryConfig::default());
-        let (trust, settings) = (Trust::default(), BucketSettings::default());
-        Remote::open(&spec, &client, "", trust, &settings).unwrap()
-    }
+    use crate::testing::remote_in;
 
     fn fingerprint(n: u8) -> Fingerprint {
         Fingerprint([n; 32])
@@ -290,7 +279,7 @@ mod tests {
     #[tokio::test]
     async fn what_others_write_is_found_after_a_moment_or_when_it_is_looked_at_anew() {
         let dir = tempfile::tempdir().unwrap();
-        let (host, other) = (remote(dir.path()), remote(dir.path()));
+        let (host, other) = (remote_in(dir.path()), remote_in(dir.path()));
         miss(&host).await;
         other
             .put_fingerprint("tree", "path", fingerprint(1), false)
@@ -316,7 +305,7 @@ mod tests {
         let group = vec![Key([1; 32]), Key([2; 32])];
         let read = ("tree".to_owned(), "path".to_owned());
         let expecting = || {
-            let host = remote(dir.path());
+            let host = remote_in(dir.path());
             host.expect(std::slice::from_ref(&group));
             host
         };
@@ -340,7 +329,7 @@ mod tests {
         assert_eq!(found, Some(fingerprint(1)));
         assert!(!put(&second).await);
         // A build with other steps does not know of it, and one that found nothing writes nothing.
-        let third = remote(dir.path());
+        let third = remote_in(dir.path());
         third.expect(&[vec![Key([3; 32])]]);
         assert_eq!(third.fingerprint("tree", "path").await.unwrap(), None);
         assert!(!put(&third).await);
